@@ -1,0 +1,180 @@
+"""The contract inside every artifact: all that a board must know to serve the model, as frozen dataclasses and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgecnn.errors import ContractError, InputError
+from edgecnn.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+MAX_JSON_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of the model: `shape` with None for a dynamic axis; `scale` and `zero_point` when it is quantized."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The pictures that a figure was measured on: `source` and `split` in words, `count`, SHA-256 of pixels and classes."""
+
+    source: str
+    split: str
+    count: int
+    digest: str
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class CalibrationInfo:
+    """How quantization ranges were found: on which pictures, by which seed and method; `digest` is of the ranges."""
+
+    data: DataInfo
+    seed: int
+    method: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class ParityInfo:
+    """The verdict of the parity check that the artifact went through, and its figures (percentage points for drops)."""
+
+    verdict: Literal["pass", "fail", "undecided", "not measured"]
+    data: DataInfo | None = None
+    reference_accuracy: float | None = None
+    accuracy: float | None = None
+    drop: float | None = None
+    drop_bound: float | None = None
+    confidence: float | None = None
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True)
+class GoldenVectors:
+    """Generated inputs with the answers expected of them.
+
+    `seeds[i]` makes input i (see `edgecnn.artifacts.golden`), `inputs_sha256` is of all inputs; `reference[i]` and
+    `artifact[i]` are the class probabilities that the reference model and this artifact gave; `tolerance` is how far another
+    machine's probabilities may lie from `artifact`.
+    """
+
+    seeds: tuple[int, ...]
+    inputs_sha256: str
+    reference: tuple[tuple[float, ...], ...]
+    artifact: tuple[tuple[float, ...], ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What an artifact promises; see `Artifact.open` for how it is enforced."""
+
+    task: str
+    title: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    input: TensorSpec
+    output: TensorSpec
+    precision: Literal["float32", "int8"]
+    model: str
+    parameters: int
+    versions: dict[str, str]
+    training_data: DataInfo | None
+    calibration: CalibrationInfo | None
+    parity: ParityInfo
+    golden: GoldenVectors
+    model_sha256: str
+    export_id: str
+    reject_threshold: float | None = None
+    format_version: int = field(default=FORMAT_VERSION)
+
+    def __post_init__(self) -> None:
+        classes = self.output.shape[-1] if self.output.shape else None
+        if classes != len(self.labels):
+            raise ContractError(f"the contract has {len(self.labels)} labels but its output tensor has {classes} classes")
+        if tuple(self.input.shape[1:]) != self.preprocessing.shape:
+            raise ContractError(f"the contract prepares {self.preprocessing.shape} but its input is {self.input.shape}")
+        if len(self.labels) != len(set(self.labels)):
+            raise ContractError(f"labels of the contract repeat: {list(self.labels)}")
+
+    def to_json(self) -> bytes:
+        """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
+        body = dataclasses.asdict(self)
+        return _canonical(body | {"contract_sha256": hashlib.sha256(_canonical(body)).hexdigest()})
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Contract:
+        """Read a contract; ContractError when it is malformed, altered, or of a format version this edgecnn can't read."""
+        if len(data) > MAX_JSON_BYTES:
+            raise ContractError(f"the contract has {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"the contract is not JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise ContractError("the contract is not a JSON object")
+        version = body.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ContractError(
+                f"contract format version {version!r} is unknown; this edgecnn reads version {FORMAT_VERSION}: "
+                "install the edgecnn that exported the file, or export it again"
+            )
+        stated = body.pop("contract_sha256", None)
+        if stated != hashlib.sha256(_canonical(body)).hexdigest():
+            raise ContractError("the contract was altered after export: its own SHA-256 does not match")
+        try:
+            return typing.cast(Contract, _build(cls, body, "contract"))
+        except InputError as error:
+            raise ContractError(f"malformed contract: {error}") from error
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Turn JSON into the type `kind` (dataclasses, tuples, dicts, unions, literals), naming the place of any misfit."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(typing.cast(type, kind), value, where)
+    if origin is types.UnionType or origin is typing.Union:
+        if value is None and type(None) in arguments:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ContractError(f"malformed contract: {where} is {value!r}, expected one of {list(arguments)}")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise ContractError(f"malformed contract: {where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+
+
+def _build_dataclass(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ContractError(f"malformed contract: {where} is {value!r}, expected an object")
+    hints = typing.get_type_hints(kind)
+    required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
+    if misfits := sorted((required - value.keys()) | (value.keys() - hints.keys())):
+        raise ContractError(f"malformed contract: {where} lacks or does not know {', '.join(misfits)}")
+    return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})

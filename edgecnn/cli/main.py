@@ -1,0 +1,77 @@
+"""The `edgecnn` command: finds the chosen subcommand's module, and shows an error of ours as one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from edgecnn import __version__
+from edgecnn.errors import EdgecnnError
+
+# name -> (module, one line of help). The help stands here so that `edgecnn --help` imports no command.
+COMMANDS = {
+    "train": ("edgecnn.cli.train", "Train a model on MNIST, NEU or a folder of pictures per class."),
+    "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
+    "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
+    "classify": ("edgecnn.cli.classify", "Classify pictures."),
+    "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),
+    "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
+    "verify": ("edgecnn.cli.verify", "Replay an exported file's golden vectors on this machine."),
+    "filters": ("edgecnn.cli.filters", "Show fixed and learned filters on a picture."),
+    "data": ("edgecnn.cli.data", "Check, describe and generate data sets."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is used."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the commands in the order in which one uses them."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import and return one command, None when there is no such."""
+        if name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edgecnn")
+def cli() -> None:
+    """Train a small vision model, export it, prove that nothing was lost, and run it on a small board."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    A mistake of the user's is one line on stderr and exit code 2, Ctrl-C exits with 130; a bug of ours keeps its traceback.
+    """
+    try:
+        code = cli.main(arguments, prog_name="edgecnn", standalone_mode=False)
+        sys.stdout.flush()
+    except EdgecnnError as error:
+        code = _complain(str(error), 2)
+    except click.ClickException as error:
+        code = _complain(" ".join(error.format_message().split()), 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = _complain("interrupted", 130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(line: str, code: int) -> int:
+    click.echo(f"edgecnn: {line}", err=True)
+    return code

@@ -1,0 +1,1 @@
+"""Data sets: loading, dividing, checking and generating labelled pictures."""

@@ -1,0 +1,91 @@
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgecnn.errors import InputError, OutputError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step; an interruption leaves the old file or none, never a part.
+
+    Raises OutputError when the folder is missing, not writable or full.
+    """
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; on a clean exit it is flushed and renamed to `path`, else removed.
+
+    The path given keeps the suffix of `path`, since Keras and Matplotlib choose their format by it.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {_reason(error)}; choose another folder with --out") from error
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        _flush(beside)
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write {path}: {_reason(error)}; nothing was replaced") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` with its parents and return it; OutputError when that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create the folder {path}: {_reason(error)}; choose another with --out") from error
+    return path
+
+
+def read_bytes(path: Path, *, at_most: int | None = None) -> bytes:
+    """Read a whole file; InputError names the file when it is missing, a folder, unreadable or above `at_most` bytes."""
+    try:
+        size = path.stat().st_size
+        if at_most is not None and size > at_most:
+            raise InputError(f"{path} has {size} bytes; at most {at_most} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

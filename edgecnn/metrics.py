@@ -1,0 +1,40 @@
+"""Figures of a classifier as plain functions of arrays, each with the source of its formula."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def accuracy(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
+    """Return the share of pictures `(n, classes)` whose most probable class is the true one `(n,)`."""
+    return float((probabilities.argmax(axis=1) == class_ids).mean())
+
+
+def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the two-sided score interval of a proportion (Wilson, JASA 22, 1927); (0, 1) when nothing was counted."""
+    if count == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = successes / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def confusion_matrix(predicted_ids: NDArray[np.int64], class_ids: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Count pictures `(classes, classes)`: the row is the true class, the column the predicted one."""
+    counts = np.bincount(class_ids * classes + predicted_ids, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def expected_calibration_error(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64], bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy over `bins` equal bins (Guo et al., ICML 2017, eq. 3)."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids
+    bin_ids = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(bin_ids, minlength=bins)
+    gaps = np.bincount(bin_ids, correct - confidence.astype(np.float64), minlength=bins)
+    return float(np.abs(gaps).sum() / max(counts.sum(), 1))

@@ -1,0 +1,104 @@
+"""Reading picture files, and refusing those that are none, cut short, or larger than any camera's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import InputError, PictureError
+from edgecnn.files import read_bytes
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+MAX_FILE_BYTES = 256 * 2**20
+MAX_PIXELS = 2**26  # 67 megapixels: above every board camera; decoded, already 200 MB
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as BGR `(height, width, 3)` uint8, turned upright as its EXIF says.
+
+    Raises PictureError for a file that is no picture, is cut short, or claims more than MAX_PIXELS pixels.
+    """
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder, not a picture")
+    return decode_picture(read_bytes(path, at_most=MAX_FILE_BYTES), name=str(path))
+
+
+def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
+    """Decode an encoded picture to BGR `(height, width, 3)` uint8; `name` stands in the error messages."""
+    if not data:
+        raise PictureError(f"{name} is empty: not a picture")
+    if _is_cut_short(data):
+        raise PictureError(f"{name} is cut short: its end is missing")
+    if (pixels := _claimed_pixels(data)) > MAX_PIXELS:
+        raise PictureError(f"{name} claims {pixels} pixels; at most {MAX_PIXELS} are decoded")
+    try:
+        image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise PictureError(f"{name} cannot be decoded: {error.err or 'too large or damaged'}") from error
+    if image_bgr is None or image_bgr.size == 0:
+        raise PictureError(f"{name} is not a picture that OpenCV can read")
+    return np.asarray(image_bgr, np.uint8)
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """List the pictures named by files and folders (folders are searched one level deep), in natural order.
+
+    Raises InputError when a path does not exist or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted((p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()), key=natural_key)
+            if not inside:
+                raise InputError(f"the folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            found.extend(inside)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"no such picture: {path}")
+    return found
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that puts `a_2` before `a_10`."""
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)
+
+
+def _is_cut_short(data: bytes) -> bool:
+    # OpenCV fills the missing rows of a truncated file with gray and reports success; a classifier must not see that.
+    if data.startswith(_JPEG):
+        return b"\xff\xd9" not in data[-(2**16) :]
+    if data.startswith(_PNG):
+        return b"IEND" not in data[-(2**16) :]
+    if data.startswith(b"BM") and len(data) >= 6:
+        return len(data) < int.from_bytes(data[2:6], "little")
+    return False
+
+
+def _claimed_pixels(data: bytes) -> int:
+    """Read the size that a PNG, BMP or JPEG header claims, in pixels, before a decoder allocates it; 0 if unknown."""
+    if data.startswith(_PNG) and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    if data.startswith(b"BM") and len(data) >= 26:
+        width, height = (int.from_bytes(data[i : i + 4], "little", signed=True) for i in (18, 22))
+        return abs(width * height)
+    if data.startswith(_JPEG):
+        return _jpeg_pixels(data)
+    return 0
+
+
+def _jpeg_pixels(data: bytes) -> int:
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + length
+    return 0

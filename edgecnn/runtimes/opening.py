@@ -1,0 +1,83 @@
+"""Choosing the runtime that is installed, or the one that was asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+from edgecnn.artifacts import Artifact
+from edgecnn.errors import ContractError, InputError, MissingDependencyError, InferenceError
+from edgecnn.runtimes.runtime import Runtime
+from edgecnn.runtimes.tflite import TfliteRuntime
+
+ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
+TFLITE_RUNTIMES = {
+    "ai-edge-litert": ("edgecnn.runtimes.litert", "pip install ai-edge-litert"),
+    "tflite-runtime": ("edgecnn.runtimes.tflite_runtime", "pip install 'edgecnn[tflite-runtime]'"),
+    "tensorflow": ("edgecnn.runtimes.tensorflow", "pip install 'edgecnn[train]'"),
+}
+RUNTIMES = (*TFLITE_RUNTIMES, "onnxruntime")
+
+
+def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> Runtime:
+    """Open an artifact on the first installed runtime of its format, or on the one that `runtime` or EDGECNN_RUNTIME names.
+
+    The environment variable speaks for the format that its runtime can run; the argument must fit. One thread is the default:
+    for compact models a second costs more than it brings.
+    Raises MissingDependencyError when none is installed, InferenceError when it refuses the model, ContractError when the
+    model's tensors are not those of the contract.
+    """
+    wanted = _wanted(artifact.format, runtime)
+    try:
+        if artifact.format == "onnx":
+            return _open_onnx(artifact, threads)
+        return _open_tflite(artifact, wanted, threads)
+    except (ContractError, InferenceError) as error:
+        raise type(error)(f"{artifact.path}: {error}") from error
+
+
+def _wanted(file_format: str, argument: str | None) -> str | None:
+    wanted = argument or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    if wanted is None:
+        return None
+    if wanted not in RUNTIMES:
+        raise InputError(f"unknown runtime {wanted!r}; known runtimes: {', '.join(RUNTIMES)}")
+    if (wanted == "onnxruntime") != (file_format == "onnx"):
+        if argument:
+            raise InputError(f"{wanted} does not run .{file_format} files")
+        return None
+    return wanted
+
+
+def _open_tflite(artifact: Artifact, wanted: str | None, threads: int) -> Runtime:
+    missing: list[str] = []
+    for name in [wanted] if wanted else TFLITE_RUNTIMES:
+        module_name, install = TFLITE_RUNTIMES[name]
+        try:
+            module = importlib.import_module(module_name)
+            interpreter = _interpreter(module, artifact.model, threads)
+        except ImportError:
+            # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
+            missing.append(install)
+            continue
+        return TfliteRuntime(interpreter, artifact.contract, module.NAME)
+    raise MissingDependencyError(f"{wanted or 'no TFLite runtime'} is not usable here. Install it with: {missing[0]}")
+
+
+def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignore[no-untyped-def]  # three untyped classes
+    try:
+        return module.open_interpreter(model, threads)
+    except SystemError as error:  # tflite-runtime under numpy 2
+        raise ImportError(str(error)) from error
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise InferenceError(f"{module.NAME} cannot load this model: {reason}") from error
+
+
+def _open_onnx(artifact: Artifact, threads: int) -> Runtime:
+    try:
+        from edgecnn.runtimes.onnx import OnnxRuntime
+    except ImportError as error:
+        raise MissingDependencyError("ONNX Runtime is not installed. Install it with: pip install onnxruntime") from error
+    return OnnxRuntime(artifact.model, artifact.contract, threads)

@@ -1,0 +1,75 @@
+"""Classification problems without any framework: what is recognised, in which order, from which pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecnn.datasets.dataset import Dataset, Splits
+from edgecnn.errors import InputError, UnknownTaskError
+from edgecnn.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification problem: name, labels in class order, and how a raw picture becomes the model's input.
+
+    `load(folder, seed)` reads its data set, `synthesize(count, seed)` makes `count` generated pictures a class where the task
+    has a generator. `max_drop` is the default parity margin in percentage points. `flips` tells that a mirrored or turned
+    picture keeps its class (steel does, digits do not).
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    max_drop: float = 1.0
+    flips: bool = False
+    load: Callable[[Path | None, int], Splits] | None = field(default=None, compare=False, repr=False)
+    synthesize: Callable[[int, int], Dataset] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2:
+            raise InputError(f"a task needs at least two classes, got {list(self.labels)}")
+        if len(set(self.labels)) != len(self.labels):
+            raise InputError(f"labels must differ from each other, got {list(self.labels)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a file must carry to restore the task: everything but its loaders."""
+        fitted = self.preprocessing
+        return {
+            "name": self.name,
+            "title": self.title,
+            "labels": list(self.labels),
+            "preprocessing": {"height": fitted.height, "width": fitted.width, "color": fitted.color, "fit": fitted.fit},
+            "max_drop": self.max_drop,
+            "flips": self.flips,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Task:
+        """Restore a task from `to_json`; a task that ships gets its loaders back."""
+        try:
+            fields = data | {"labels": tuple(data["labels"]), "preprocessing": Preprocessing(**data["preprocessing"])}
+            task = cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"malformed task description: {error}") from error
+        known = shipped_tasks().get(task.name)
+        return known if known == task else task
+
+
+def shipped_tasks() -> dict[str, Task]:
+    """Return the tasks that come with edgecnn, by name."""
+    from edgecnn.datasets import mnist, neu
+
+    return {task.name: task for task in (mnist.TASK, neu.TASK)}
+
+
+def find_task(name: str) -> Task:
+    """Return the shipped task of this name; UnknownTaskError lists the known ones."""
+    tasks = shipped_tasks()
+    if name not in tasks:
+        raise UnknownTaskError(f"unknown task {name!r}; known tasks: {', '.join(tasks)}, or a folder of pictures per class")
+    return tasks[name]

@@ -1,0 +1,1 @@
+"""Reference against candidates on the same pictures: figures, verdict and page."""

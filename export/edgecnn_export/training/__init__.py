@@ -1,0 +1,1 @@
+"""Training on a workstation, interruptible and resumable, with a camera-like view of the pictures."""
