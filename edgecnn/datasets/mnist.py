@@ -3,7 +3,7 @@
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 
-TASK = Task(
+TASK: Task = Task(
     name="mnist",
     title="handwritten digits",
     labels=tuple("0123456789"),

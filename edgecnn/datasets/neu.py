@@ -3,7 +3,7 @@
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 
-TASK = Task(
+TASK: Task = Task(
     name="neu",
     title="steel surface defects",
     labels=("scratches", "rolled-in_scale", "pitted_surface", "patches", "inclusion", "crazing"),

@@ -7,7 +7,7 @@ import os
 from types import ModuleType
 
 from edgecnn.artifacts import Artifact
-from edgecnn.errors import ContractError, InputError, MissingDependencyError, InferenceError
+from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
 from edgecnn.runtimes.runtime import Runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 
