@@ -62,9 +62,10 @@ class Task:
 
 def shipped_tasks() -> dict[str, Task]:
     """Return the tasks that come with edgecnn, by name."""
-    from edgecnn.datasets import mnist, neu
+    from edgecnn.datasets.mnist import TASK as MNIST
+    from edgecnn.datasets.neu import TASK as NEU
 
-    return {task.name: task for task in (mnist.TASK, neu.TASK)}
+    return {task.name: task for task in (MNIST, NEU)}
 
 
 def find_task(name: str) -> Task:
