@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import InputError, UnknownTaskError
 from edgecnn.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from edgecnn.artifacts import Contract
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,12 @@ def find_task(name: str) -> Task:
     if name not in tasks:
         raise UnknownTaskError(f"unknown task {name!r}; known tasks: {', '.join(tasks)}, or a folder of pictures per class")
     return tasks[name]
+
+
+def task_of(contract: Contract) -> Task:
+    """Return the task that an artifact was exported for; a shipped task with its loaders where labels and input agree."""
+    task = Task(contract.task, contract.title, contract.labels, contract.preprocessing)
+    known = shipped_tasks().get(task.name)
+    if known is not None and (known.labels, known.preprocessing) == (task.labels, task.preprocessing):
+        return known
+    return task

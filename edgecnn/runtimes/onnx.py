@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.errors import ContractError, InferenceError
 from edgecnn.runtimes.runtime import check_images
-from edgecnn.runtimes.tflite import check_tensor, quantize
+from edgecnn.runtimes.tflite import check_tensors, first_line, quantize
 
 NAME = f"onnxruntime {version('onnxruntime')}"
 _BATCH = 64
@@ -34,13 +34,12 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no public base class
-            raise InferenceError(f"{NAME} cannot run this model: {str(error).splitlines()[0]}") from error
+            raise InferenceError(f"{NAME} cannot run this model: {first_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ContractError(f"expected one input and one output, got {len(inputs)} and {len(outputs)}")
         self._input, self._output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
-        for promised, found in ((contract.input, self._input), (contract.output, self._output)):
-            check_tensor(promised, found)
+        check_tensors(contract, self._input, self._output)
         self._shape = contract.preprocessing.shape
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -53,7 +52,7 @@ class OnnxRuntime:
         try:
             scores = self._session.run([self._output.name], {self._input.name: quantize(images, self._input)})[0]
         except Exception as error:
-            raise InferenceError(f"{NAME} failed while running the model: {str(error).splitlines()[0]}") from error
+            raise InferenceError(f"{NAME} failed while running the model: {first_line(error)}") from error
         return np.asarray(scores, np.float32)
 
 

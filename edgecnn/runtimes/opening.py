@@ -9,7 +9,7 @@ from types import ModuleType
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
 from edgecnn.runtimes.runtime import Runtime
-from edgecnn.runtimes.tflite import TfliteRuntime
+from edgecnn.runtimes.tflite import PixelScale, TfliteRuntime, check_tensors, first_line
 
 ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
 TFLITE_RUNTIMES = {
@@ -32,7 +32,9 @@ def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int
     try:
         if artifact.format == "onnx":
             return _open_onnx(artifact, threads)
-        return _open_tflite(artifact, wanted, threads)
+        tflite = open_tflite(artifact.model, runtime=wanted, threads=threads)
+        check_tensors(artifact.contract, tflite.input, tflite.output)
+        return tflite
     except (ContractError, InferenceError) as error:
         raise type(error)(f"{artifact.path}: {error}") from error
 
@@ -50,19 +52,22 @@ def _wanted(file_format: str, argument: str | None) -> str | None:
     return wanted
 
 
-def _open_tflite(artifact: Artifact, wanted: str | None, threads: int) -> Runtime:
+def open_tflite(
+    model: bytes, *, runtime: str | None = None, threads: int = 1, pixels: PixelScale | None = None
+) -> TfliteRuntime:
+    """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract."""
     missing: list[str] = []
-    for name in [wanted] if wanted else TFLITE_RUNTIMES:
+    for name in [runtime] if runtime else TFLITE_RUNTIMES:
         module_name, install = TFLITE_RUNTIMES[name]
         try:
             module = importlib.import_module(module_name)
-            interpreter = _interpreter(module, artifact.model, threads)
+            interpreter = _interpreter(module, model, threads)
         except ImportError:
             # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
             missing.append(install)
             continue
-        return TfliteRuntime(interpreter, artifact.contract, module.NAME)
-    raise MissingDependencyError(f"{wanted or 'no TFLite runtime'} is not usable here. Install it with: {missing[0]}")
+        return TfliteRuntime(interpreter, module.NAME, pixels=pixels)
+    raise MissingDependencyError(f"{runtime or 'no TFLite runtime'} is not usable here. Install it with: {missing[0]}")
 
 
 def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignore[no-untyped-def]  # three untyped classes
@@ -71,8 +76,7 @@ def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignor
     except SystemError as error:  # tflite-runtime under numpy 2
         raise ImportError(str(error)) from error
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-        raise InferenceError(f"{module.NAME} cannot load this model: {reason}") from error
+        raise InferenceError(f"{module.NAME} cannot load this model: {first_line(error)}") from error
 
 
 def _open_onnx(artifact: Artifact, threads: int) -> Runtime:

@@ -21,7 +21,7 @@ class Runtime(Protocol):
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
 
 
-def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+def check_images(images: NDArray[np.uint8], shape: tuple[int | None, ...]) -> None:
     """Raise ShapeError unless `images` is `(n, *shape)` uint8."""
     if images.ndim != 4 or images.shape[1:] != shape or images.dtype != np.uint8:
         wanted = ", ".join(str(side) for side in shape)

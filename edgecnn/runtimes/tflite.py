@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,46 +27,62 @@ class Interpreter(Protocol):
 class TfliteRuntime:
     """A `.tflite` with batch 1, run picture by picture: for these models as fast as a batch, and free of resizing."""
 
-    def __init__(self, interpreter: Interpreter, contract: Contract, name: str) -> None:
-        """Take an interpreter that holds the contract's model; ContractError when its tensors are not as promised."""
+    def __init__(self, interpreter: Interpreter, name: str, *, pixels: PixelScale | None = None) -> None:
+        """Take an interpreter that holds a model of one input and one output.
+
+        `pixels` is how another tool's model wants its pixels; those of edgecnn take them raw. Raises InferenceError when the
+        interpreter cannot prepare the model, ContractError when it has other than one input and one output.
+        """
         self.name = name
         self._interpreter = interpreter
-        self._shape = contract.preprocessing.shape
         try:
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise InferenceError(f"{name} cannot run this model: {_first_line(error)}") from error
+            raise InferenceError(f"{name} cannot run this model: {first_line(error)}") from error
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ContractError(f"expected one input and one output, got {len(inputs)} and {len(outputs)}")
-        self._input, self._output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
-        for promised, found in ((contract.input, self._input), (contract.output, self._output)):
-            check_tensor(promised, found)
+        self.input, self.output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
+        self._pixels = pixels
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
-        check_images(images, self._shape)
-        scores = np.empty((len(images), self._output.shape[-1] or 0), np.dtype(self._output.dtype))
-        for i, image in enumerate(quantize(images, self._input)):
+        check_images(images, self.input.shape[1:])
+        scores = np.empty((len(images), self.output.shape[-1] or 0), np.dtype(self.output.dtype))
+        for i, image in enumerate(quantize(images, self.input, self._pixels)):
             self._interpreter.set_tensor(self._input_index, image[None])
             try:
                 self._interpreter.invoke()
             except (RuntimeError, ValueError) as error:
-                raise InferenceError(f"{self.name} failed while running the model: {_first_line(error)}") from error
+                raise InferenceError(f"{self.name} failed while running the model: {first_line(error)}") from error
             scores[i] = self._interpreter.get_tensor(self._output_index)[0]
-        return dequantize(scores, self._output)
+        return dequantize(scores, self.output)
 
 
-def quantize(images: NDArray[np.uint8], spec: TensorSpec) -> NDArray[Any]:
-    """Map raw pixels to the input tensor's dtype: q = round(pixel / scale) + zero_point, clipped."""
-    if spec.scale is None:
+@dataclass(frozen=True)
+class PixelScale:
+    """How a model of another tool wants its pixels: `pixel * scale + offset` (1/255 and 0 for 0..1)."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: PixelScale | None = None) -> NDArray[Any]:
+    """Map raw pixels to the input tensor's dtype: q = round(value / scale) + zero_point, clipped, where value is the pixel.
+
+    `pixels` maps a raw pixel to the value that the model wants where that is another.
+    """
+    if pixels is None and spec.scale is None:
         return images.astype(spec.dtype, copy=False)
-    if spec.dtype == "int8" and spec.scale == 1.0 and spec.zero_point == -128:
+    if pixels is None and spec.dtype == "int8" and spec.scale == 1.0 and spec.zero_point == -128:
         return (images ^ np.uint8(0x80)).view(np.int8)  # pixel - 128, without leaving eight bits
-    limits = np.iinfo(spec.dtype)
     # A table of all 256 pixel values: the same bits everywhere, and one look-up a pixel.
-    table = np.clip(np.rint(np.arange(256) / spec.scale) + (spec.zero_point or 0), limits.min, limits.max)
+    pixels = pixels or PixelScale()
+    table = np.arange(256) * pixels.scale + pixels.offset
+    if spec.scale is not None:
+        limits = np.iinfo(spec.dtype)
+        table = np.clip(np.rint(table / spec.scale) + (spec.zero_point or 0), limits.min, limits.max)
     return np.asarray(table.astype(spec.dtype)[images])
 
 
@@ -91,6 +108,12 @@ def tensor_spec(details: dict[str, Any]) -> TensorSpec:
     )
 
 
+def check_tensors(contract: Contract, runtime_input: TensorSpec, runtime_output: TensorSpec) -> None:
+    """Raise ContractError unless the model's input and output are the ones that the contract describes."""
+    check_tensor(contract.input, runtime_input)
+    check_tensor(contract.output, runtime_output)
+
+
 def check_tensor(promised: TensorSpec, found: TensorSpec) -> None:
     """Raise ContractError unless the model's tensor is the one that the contract describes."""
     same_scale = promised.scale == found.scale or (
@@ -106,5 +129,6 @@ def _describe(spec: TensorSpec) -> str:
     return f"{spec.dtype} {list(spec.shape)}{quantization}"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a native error's text."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

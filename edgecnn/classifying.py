@@ -1,0 +1,118 @@
+"""From pictures to predictions: the few lines between a camera, a folder or a data set and a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn import shipped
+from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.artifact import file_format, split
+from edgecnn.errors import ContractError, InputError
+from edgecnn.preprocessing import Color, Fit, Preprocessing
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.probing import probe_tflite
+from edgecnn.runtimes.tflite import PixelScale
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What was seen in one picture: `probabilities` `(classes,)` float32; `label` is None when the answer is rejected."""
+
+    label: str | None
+    class_id: int
+    probability: float
+    probabilities: NDArray[np.float32]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the prediction with plain numbers."""
+        return {
+            "label": self.label,
+            "class_id": self.class_id,
+            "probability": self.probability,
+            "probabilities": [float(p) for p in self.probabilities],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A runtime with what its answers mean: labels in class order, the way to its input, the reject threshold."""
+
+    runtime: Runtime
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    reject_threshold: float | None = None
+
+    @classmethod
+    def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
+        """Open an artifact by its path, or the shipped int8 artifact of a task by the task's name."""
+        artifact = Artifact.open(artifact_path(model))
+        contract = artifact.contract
+        opened = open_runtime(artifact, runtime=runtime, threads=threads)
+        return cls(opened, contract.labels, contract.preprocessing, contract.reject_threshold)
+
+    @classmethod
+    def open_foreign(
+        cls,
+        path: Path,
+        labels: Sequence[str],
+        *,
+        color: Color | None = None,
+        fit: Fit = "squash",
+        pixels: PixelScale | None = None,
+        runtime: str | None = None,
+        threads: int = 1,
+    ) -> Classifier:
+        """Open another tool's `.tflite` with labels in class order and the way its pixels are prepared.
+
+        The file is tried in a child process first. ContractError when its tensors are no picture in and no classes out.
+        """
+        if file_format(path) != "tflite":
+            raise InputError(f"{path} carries no edgecnn contract; only .tflite files of other tools can be run")
+        model, contract_json = split(path)
+        if contract_json is not None:
+            raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+        probe_tflite(path, runtime)
+        tflite = open_tflite(model, runtime=runtime, threads=threads, pixels=pixels)
+        preprocessing = _preprocessing_for(tflite.input.shape, color, fit)
+        if tflite.output.shape[1:] != (len(labels),):
+            raise ContractError(f"{path} gives {list(tflite.output.shape)}, which does not fit {len(labels)} labels")
+        return cls(tflite, tuple(labels), preprocessing)
+
+    def classify(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Classify pictures of any size, gray `(h, w)` or BGR `(h, w, 3)` uint8."""
+        if not images_bgr:
+            return []
+        probabilities = self.runtime.run(np.stack([self.preprocessing(image) for image in images_bgr]))
+        return [self.interpret(row) for row in probabilities]
+
+    def interpret(self, probabilities: NDArray[np.float32]) -> Prediction:
+        """Name the most probable class of `(classes,)`, or none when it is below the reject threshold."""
+        class_id = int(probabilities.argmax())
+        probability = float(probabilities[class_id])
+        rejected = self.reject_threshold is not None and probability < self.reject_threshold
+        return Prediction(None if rejected else self.labels[class_id], class_id, probability, probabilities)
+
+
+def artifact_path(model: Path | str) -> Path:
+    """Return the path of an artifact given as a path, or as a task's name for the shipped int8 one."""
+    path = Path(model)
+    is_name = not path.suffix and path.name == str(model)
+    return shipped.int8_path(path.name) if is_name and not path.exists() else path
+
+
+def _preprocessing_for(shape: tuple[int | None, ...], color: Color | None, fit: Fit) -> Preprocessing:
+    sides = shape[1:]
+    if len(sides) != 3 or sides[2] not in (1, 3):
+        raise ContractError(f"the model's input {list(shape)} is no picture (1, h, w, 1 or 3)")
+    height, width, channels = (side or 0 for side in sides)
+    found: Color = "gray" if channels == 1 else "rgb"
+    if color is not None and color != found:
+        raise InputError(f"--color {color} does not fit the model's {channels} channel(s)")
+    return Preprocessing(height, width, found, fit)

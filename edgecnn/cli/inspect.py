@@ -1,0 +1,107 @@
+"""`edgecnn inspect`: what an exported file promises and what is in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.cli.options import json_option
+
+if TYPE_CHECKING:
+    from edgecnn.artifacts import Artifact, Contract
+    from edgecnn.artifacts.graph import Graph
+
+
+@click.command(short_help="Show an exported file's contract, tensors, operators and sizes.")
+@click.argument("file", metavar="FILE|TASK")
+@json_option
+def inspect(file: str, as_json: bool) -> None:
+    """Show the contract inside an exported file, its tensors, its operators and its sizes; the file is checked first."""
+    from edgecnn.artifacts import Artifact
+    from edgecnn.classifying import artifact_path
+
+    artifact = Artifact.open(artifact_path(file))
+    graph, remark = _graph(artifact)
+    if as_json:
+        click.echo(json.dumps(_as_json(artifact, graph), indent=2, ensure_ascii=False))
+    else:
+        for name, value in [*_contract_rows(artifact.contract), *_file_rows(artifact, graph, remark)]:
+            click.echo(f"{name:<18}{value}")
+
+
+def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
+    from edgecnn.artifacts.graph import read_graph
+    from edgecnn.errors import MissingDependencyError
+
+    try:
+        return read_graph(artifact.model, artifact.format), ""
+    except MissingDependencyError as error:  # the contract is worth showing without the operators
+        return None, str(error)
+
+
+def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
+    parity, fitted = contract.parity, contract.preprocessing
+    rows = [
+        ("task", f"{contract.task}: {contract.title}"),
+        ("labels", ", ".join(f"{i} {label}" for i, label in enumerate(contract.labels))),
+        ("model", f"{contract.model}, {contract.parameters:,} parameters, {contract.precision}"),
+        ("input", f"{_tensor(contract.input)}; any picture -> {fitted.height} x {fitted.width} {fitted.color} by {fitted.fit}"),
+        ("output", f"{_tensor(contract.output)} -> probabilities"),
+        ("reject threshold", "none" if contract.reject_threshold is None else f"{contract.reject_threshold:.3f}"),
+        ("made with", ", ".join(f"{name} {version}" for name, version in contract.versions.items())),
+        ("training data", _data(contract.training_data)),
+    ]
+    if contract.calibration is not None:
+        calibration = contract.calibration
+        rows.append(("calibration", f"{calibration.method}, seed {calibration.seed}, {_data(calibration.data)}"))
+    rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))
+    if parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
+        bound = f"at most {parity.drop_bound:.2f} at {parity.confidence:.0%} confidence"
+        rows.append(("", f"drop {parity.drop:.2f} points, {bound}; allowed {parity.max_drop}"))
+    rows.append(("golden vectors", f"{len(contract.golden.seeds)}, tolerance {contract.golden.tolerance:.2g}"))
+    rows.append(("export", contract.export_id))
+    return rows
+
+
+def _file_rows(artifact: Artifact, graph: Graph | None, remark: str) -> list[tuple[str, str]]:
+    rows = [
+        ("file", f"{artifact.path}, {artifact.path.stat().st_size:,} bytes, of these {len(artifact.model):,} the model"),
+        ("SHA-256", f"{artifact.contract.model_sha256} (model, checked)"),
+    ]
+    if graph is None:
+        return [*rows, ("operators", remark)]
+    rows.append(("operators", ", ".join(f"{count} {name}" for name, count in graph.counts().items())))
+    floating = graph.float_operators()
+    rows.append(("", "all integer" if not floating else f"{len(floating)} of {len(graph.operators)} in floating point"))
+    rows.append(("weights", ", ".join(f"{size:,} bytes {dtype}" for dtype, size in graph.constant_bytes.items())))
+    return rows
+
+
+def _tensor(spec: Any) -> str:
+    shape = ", ".join("n" if side is None else str(side) for side in spec.shape)
+    quantization = "" if spec.scale is None else f", scale {spec.scale:g}, zero point {spec.zero_point}"
+    return f"{spec.name} ({shape}) {spec.dtype}{quantization}"
+
+
+def _data(data: Any) -> str:
+    if data is None:
+        return "unknown"
+    synthetic = "SYNTHETIC " if data.synthetic else ""
+    return f"{data.count} {synthetic}pictures of {data.source}, {data.split} split (SHA-256 {data.digest[:12]})"
+
+
+def _as_json(artifact: Artifact, graph: Graph | None) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "file": str(artifact.path),
+        "bytes": artifact.path.stat().st_size,
+        "model_bytes": len(artifact.model),
+        "contract": dataclasses.asdict(artifact.contract),
+    }
+    if graph is not None:
+        value["operators"] = graph.counts()
+        value["float_operators"] = [operator.name for operator in graph.float_operators()]
+        value["weights_bytes"] = graph.constant_bytes
+    return value

@@ -1,0 +1,63 @@
+"""Options that several commands share, so that they are spelled and explained the same way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
+
+
+def runtime_options(command: F) -> F:
+    """Add --runtime and --threads."""
+    threads = click.option(
+        "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the runtime."
+    )
+    runtime = click.option(
+        "--runtime",
+        type=click.Choice(RUNTIME_NAMES),
+        help="Runtime to use instead of the first installed one (also: EDGECNN_RUNTIME).",
+    )
+    return runtime(threads(command))
+
+
+def data_option(command: F) -> F:
+    """Add --data."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Folder of the data set. Default: $EDGECNN_DATA/TASK, else ../shared/data/TASK, else synthetic pictures.",
+    )(command)
+
+
+def seed_option(command: F) -> F:
+    """Add --seed."""
+    return click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")(command)
+
+
+def json_option(command: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Read labels given as `a,b,c` or as the path of a file with one label a line, in class order."""
+    from edgecnn.errors import InputError
+    from edgecnn.files import read_bytes
+
+    path = Path(text)
+    if "," in text:
+        labels = [label.strip() for label in text.split(",")]
+    elif path.is_file():
+        labels = [line.strip() for line in read_bytes(path, at_most=2**20).decode("utf-8", "replace").splitlines()]
+    else:
+        raise InputError(f"--labels {text}: neither a list such as a,b,c nor a file with one label a line")
+    labels = [label for label in labels if label]
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise InputError(f"--labels must name at least two different classes, got {labels}")
+    return tuple(labels)

@@ -1,0 +1,52 @@
+"""`edgecnn verify`: the parity check that a board runs by itself."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from edgecnn.cli.options import json_option, runtime_options
+
+
+@click.command(short_help="Replay an exported file's golden vectors on this machine.")
+@click.argument("files", metavar="FILE|TASK...", nargs=-1, required=True)
+@runtime_options
+@json_option
+@click.pass_context
+def verify(context: click.Context, files: tuple[str, ...], runtime: str | None, threads: int, as_json: bool) -> None:
+    """Replay the golden vectors of exported files through the serving path of this machine.
+
+    Exits with 1 when a file answers otherwise here than where it was exported, with 2 when it cannot be trusted at all.
+    """
+    from edgecnn.artifacts import Artifact, golden
+    from edgecnn.classifying import artifact_path
+    from edgecnn.runtimes import open_runtime
+
+    rows = []
+    for name in files:
+        artifact = Artifact.open(artifact_path(name))
+        opened = open_runtime(artifact, runtime=runtime, threads=threads)
+        report = golden.replay(artifact.contract.golden, opened.run, artifact.contract.preprocessing.shape)
+        rows.append(
+            {
+                "file": str(artifact.path),
+                "runtime": opened.name,
+                "passed": report.passed,
+                "vectors": len(report.difference),
+                "largest_difference": float(report.difference.max()),
+                "tolerance": report.tolerance,
+                "same_answers": int(report.same_answer.sum()),
+            }
+        )
+        if not as_json:
+            row = rows[-1]
+            click.echo(
+                f"{row['file']}: {'verified' if report.passed else 'DIFFERS'} on {row['runtime']}: {row['vectors']} golden "
+                f"vectors, largest difference {row['largest_difference']:.2g} (tolerance {row['tolerance']:.2g}), "
+                f"{row['same_answers']} same answers"
+            )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    if not all(row["passed"] for row in rows):
+        context.exit(1)

@@ -1,0 +1,39 @@
+"""What all tests share: where real data is, and a header that says which data the suite runs on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def _data_folder(task_name: str) -> Path | None:
+    root = Path(os.environ["EDGECNN_DATA"]) if os.environ.get("EDGECNN_DATA") else _ROOT.parent / "shared" / "data"
+    folder = root / task_name
+    return folder if folder.is_dir() else None
+
+
+def pytest_report_header() -> list[str]:
+    found = {name: _data_folder(name) for name in ("mnist", "neu", "digit_photos")}
+    return [f"edgecnn data: {name}: {folder or 'no real data, synthetic pictures only'}" for name, folder in found.items()]
+
+
+@pytest.fixture(scope="session")
+def neu_folder() -> Path | None:
+    """The real NEU pictures, None where there are none: then tests run on synthetic ones."""
+    return _data_folder("neu")
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path | None:
+    """The real MNIST files, None where there are none: then tests run on synthetic digits."""
+    return _data_folder("mnist")
+
+
+@pytest.fixture(scope="session")
+def photos_folder() -> Path | None:
+    """The photographs of handwritten digits, None where there are none: then tests run on synthetic sheets."""
+    return _data_folder("digit_photos")
