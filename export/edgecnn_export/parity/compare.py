@@ -1,0 +1,459 @@
+"""Reference against candidates on the same pictures: every figure, and a verdict on each candidate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts.contract import DataInfo, ParityInfo
+from edgecnn.datasets.dataset import Dataset
+from edgecnn.errors import DatasetError, InputError, ShapeError
+from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
+from edgecnn.runtimes.runtime import Runtime
+from edgecnn_export.parity.statistics import drop_bound, grouped_drop_bound, mcnemar_p
+
+Verdict = Literal["pass", "undecided", "fail"]
+FlipKind = Literal["lost", "gained", "other"]
+Progress = Callable[[str, int, int], None]
+
+FLOAT_TOLERANCE = 1e-4
+MIN_PICTURES = 10
+MAX_FLIPS = 200  # disagreements kept picture by picture; all are counted
+_BATCH = 500
+_SEVERITY: tuple[Verdict, ...] = ("pass", "undecided", "fail")
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """What one model reached on the pictures: `interval` is the two-sided Wilson interval of `accuracy` (a share).
+
+    `confusion[true][predicted]` counts pictures, `ece` is the expected calibration error, `latency_ms` the mean time a
+    picture took in this run on this machine, `size_bytes` the file's size where one was given.
+    """
+
+    runtime: str
+    right: int
+    accuracy: float
+    interval: tuple[float, float]
+    ece: float
+    latency_ms: float
+    confusion: tuple[tuple[int, ...], ...]
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: its pictures, how many of them each model had right, and the drop in percentage points."""
+
+    label: str
+    count: int
+    reference_right: int
+    candidate_right: int
+    drop: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A picture on which the two models disagree: `lost` by the candidate, `gained`, or wrong in two ways (`other`).
+
+    `index` is the picture's place in the data set, `name` where it comes from; ids are class ids.
+    """
+
+    kind: FlipKind
+    index: int
+    name: str
+    class_id: int
+    reference_id: int
+    candidate_id: int
+    reference_probabilities: tuple[float, ...]
+    candidate_probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CandidateReport:
+    """One candidate against the reference.
+
+    `drop` and `drop_bound` are in percentage points; the bound is one-sided at the report's confidence, and `bound_method`
+    says which of the two methods gave it. `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
+    `other` count all. `tolerance` is what a float file's probabilities were held to, None for others.
+    """
+
+    name: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    figures: ModelFigures
+    drop: float
+    drop_bound: float
+    bound_method: str
+    mcnemar_p: float
+    lost: int
+    gained: int
+    other: int
+    agreement: float
+    largest_difference: float
+    mean_difference: float
+    tolerance: float | None
+    latency_ratio: float
+    classes: tuple[ClassFigures, ...]
+    flips: tuple[Flip, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict and why, in one line."""
+        return f"{self.verdict.upper()} {self.name}: {'; '.join(self.reasons)}"
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CandidateReport:
+        """Restore a candidate from `dataclasses.asdict` after JSON."""
+        nested = {
+            "reasons": tuple(data["reasons"]),
+            "figures": _figures_from_json(data["figures"]),
+            "classes": tuple(ClassFigures(**row) for row in data["classes"]),
+            "flips": tuple(_flip_from_json(flip) for flip in data["flips"]),
+        }
+        return cls(**(data | nested))
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them."""
+
+    labels: tuple[str, ...]
+    data: DataInfo
+    groups: int | None
+    max_drop: float
+    confidence: float
+    seed: int
+    reference: ModelFigures
+    candidates: tuple[CandidateReport, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> CandidateReport:
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    @property
+    def count(self) -> int:
+        """How many pictures were compared."""
+        return sum(sum(row) for row in self.reference.confusion)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict among the candidates."""
+        return max((candidate.verdict for candidate in self.candidates), key=_SEVERITY.index)
+
+    def info(self, name: str) -> ParityInfo:
+        """Return what the contract of candidate `name` says about its parity."""
+        candidate = self[name]
+        return ParityInfo(
+            verdict=candidate.verdict,
+            data=self.data,
+            reference_accuracy=self.reference.accuracy,
+            accuracy=candidate.figures.accuracy,
+            drop=candidate.drop,
+            drop_bound=candidate.drop_bound,
+            confidence=self.confidence,
+            max_drop=self.max_drop,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain numbers, strings, lists and dictionaries, with each candidate's sentence."""
+        data = asdict(self)
+        for candidate, row in zip(self.candidates, data["candidates"], strict=True):
+            row["sentence"] = candidate.sentence
+        return data | {"verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ParityReport:
+        """Restore a report from `to_json`, also after JSON; InputError when it is malformed."""
+        try:
+            fields = {key: value for key, value in data.items() if key != "verdict"}
+            rows = [{key: value for key, value in row.items() if key != "sentence"} for row in data["candidates"]]
+            nested = {
+                "labels": tuple(data["labels"]),
+                "data": DataInfo(**data["data"]),
+                "reference": _figures_from_json(data["reference"]),
+                "candidates": tuple(CandidateReport.from_json(row) for row in rows),
+            }
+            return cls(**(fields | nested))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"malformed parity report: {error}") from error
+
+
+def compare(
+    reference: Runtime,
+    candidates: Mapping[str, Runtime],
+    dataset: Dataset,
+    *,
+    labels: Sequence[str] | None = None,
+    max_drop: float = 1.0,
+    confidence: float = 0.95,
+    data: DataInfo | None = None,
+    seed: int = 0,
+    float_candidates: Collection[str] = (),
+    sizes: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> ParityReport:
+    """Run reference and candidates on the same pictures and judge each candidate.
+
+    A candidate passes when the upper confidence bound of its drop is at most `max_drop` percentage points. It fails when the
+    measured drop is larger, when its answers are no probabilities, or when one of `float_candidates` leaves the tolerance.
+    Else it is undecided: the pictures are too few to exclude such a drop.
+    `sizes` maps names (`reference` for the reference) to bytes; `progress(name, done, total)` is called after each batch.
+    Raises InputError when arguments or the reference's answers are unusable, DatasetError when the pictures are.
+    """
+    _check_arguments(candidates, dataset, max_drop, float_candidates)
+    sizes = sizes or {}
+    answers = _measure("reference", reference, dataset, progress, clock)
+    labels = tuple(labels or (str(i) for i in range(answers.probabilities.shape[1])))
+    _check_reference(answers, dataset, labels)
+    report = ParityReport(
+        labels=labels,
+        data=data or DataInfo("unnamed pictures", "all", len(dataset), dataset.digest()),
+        groups=None if dataset.groups is None else len(np.unique(dataset.groups)),
+        max_drop=max_drop,
+        confidence=confidence,
+        seed=seed,
+        reference=_figures(answers, dataset, len(labels), sizes.get("reference")),
+    )
+    judged = []
+    for name, runtime in candidates.items():
+        measured = _measure(name, runtime, dataset, progress, clock)
+        tolerance = FLOAT_TOLERANCE if name in float_candidates else None
+        judged.append(_judge(report, name, answers, measured, dataset, tolerance, sizes.get(name)))
+    return replace(report, candidates=tuple(judged))
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What a runtime answered: `probabilities` `(n, classes)` float32, made finite; `flaw` says what was wrong with them."""
+
+    runtime: str
+    probabilities: NDArray[np.float32]
+    latency_ms: float
+    flaw: str | None
+
+    @property
+    def class_ids(self) -> NDArray[np.int64]:
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+
+def _check_arguments(
+    candidates: Mapping[str, Runtime], dataset: Dataset, max_drop: float, float_candidates: Collection[str]
+) -> None:
+    if not candidates:
+        raise InputError("parity needs at least one candidate")
+    if not 0 <= max_drop <= 100:
+        raise InputError(f"max_drop must lie in 0..100 percentage points, got {max_drop}")
+    if unknown := sorted(set(float_candidates) - set(candidates)):
+        raise InputError(f"float_candidates names {', '.join(unknown)}, candidates are {', '.join(candidates)}")
+    if len(dataset) < MIN_PICTURES:
+        raise DatasetError(f"parity needs at least {MIN_PICTURES} pictures, got {len(dataset)}")
+
+
+def _check_reference(answers: _Answers, dataset: Dataset, labels: tuple[str, ...]) -> None:
+    classes = answers.probabilities.shape[1]
+    if classes != len(labels):
+        raise InputError(f"the reference has {classes} classes, but {len(labels)} labels were given: {', '.join(labels)}")
+    if answers.flaw:
+        raise InputError(f"the reference gives no probabilities ({answers.flaw}); does it end in softmax?")
+    if dataset.class_ids.min() < 0 or dataset.class_ids.max() >= classes:
+        raise DatasetError(
+            f"class ids of the pictures run from {dataset.class_ids.min()} to {dataset.class_ids.max()}, "
+            f"the model has {classes} classes"
+        )
+
+
+def _measure(name: str, runtime: Runtime, dataset: Dataset, progress: Progress | None, clock: Callable[[], float]) -> _Answers:
+    """Run all pictures in batches, after one picture of warmup that is not timed."""
+    total, parts, seconds = len(dataset), [], 0.0
+    runtime.run(dataset.images[:1])
+    for start in range(0, total, _BATCH):
+        images = dataset.images[start : start + _BATCH]
+        began = clock()
+        part = np.asarray(runtime.run(images), np.float32)
+        seconds += clock() - began
+        if part.ndim != 2 or len(part) != len(images):
+            raise ShapeError(f"{name}: expected probabilities ({len(images)}, classes), got {part.shape}")
+        parts.append(part)
+        if progress:
+            progress(name, start + len(images), total)
+    probabilities = np.concatenate(parts)
+    finite = np.nan_to_num(probabilities, nan=0.0, posinf=0.0, neginf=0.0)
+    return _Answers(runtime.name, finite, 1e3 * seconds / total, _flaw(probabilities))
+
+
+def _flaw(probabilities: NDArray[np.float32]) -> str | None:
+    """Say in words why these are no probabilities `(n, classes)`, None when they are.
+
+    An int8 softmax answers in steps of 1/256, so a sum may be off by half a step a class and one step for the 1 that int8
+    cannot hold.
+    """
+    count, classes = probabilities.shape
+    if broken := int((~np.isfinite(probabilities)).any(axis=1).sum()):
+        return f"{broken} of {count} answers hold NaN or infinity"
+    if negative := int((probabilities < -1e-6).any(axis=1).sum()):
+        return f"{negative} of {count} answers hold negative values, down to {probabilities.min():.3g}"
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    errors = np.abs(sums - 1)
+    if wrong := int((errors > (1 + classes / 2) / 256 + 1e-3).sum()):
+        return f"{wrong} of {count} answers do not sum to 1, one sums to {sums[errors.argmax()]:.3g}"
+    return None
+
+
+def _figures(answers: _Answers, dataset: Dataset, classes: int, size_bytes: int | None) -> ModelFigures:
+    right = int((answers.class_ids == dataset.class_ids).sum())
+    confusion = confusion_matrix(answers.class_ids, dataset.class_ids, classes)
+    return ModelFigures(
+        runtime=answers.runtime,
+        right=right,
+        accuracy=right / len(dataset),
+        interval=wilson_interval(right, len(dataset)),
+        ece=expected_calibration_error(np.clip(answers.probabilities, 0, 1), dataset.class_ids),
+        latency_ms=answers.latency_ms,
+        confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+        size_bytes=size_bytes,
+    )
+
+
+def _judge(
+    report: ParityReport,
+    name: str,
+    reference: _Answers,
+    candidate: _Answers,
+    dataset: Dataset,
+    tolerance: float | None,
+    size_bytes: int | None,
+) -> CandidateReport:
+    """Compare one candidate's answers with the reference's and decide."""
+    if candidate.probabilities.shape != reference.probabilities.shape:
+        raise InputError(
+            f"{name} answers with {candidate.probabilities.shape[1]} classes, "
+            f"the reference with {reference.probabilities.shape[1]}: not the same task"
+        )
+    reference_right = reference.class_ids == dataset.class_ids
+    candidate_right = candidate.class_ids == dataset.class_ids
+    lost = int((reference_right & ~candidate_right).sum())
+    gained = int((~reference_right & candidate_right).sum())
+    disagree = reference.class_ids != candidate.class_ids
+    bound, method = _bound(reference_right, candidate_right, dataset, report.confidence, report.seed)
+    difference = np.abs(candidate.probabilities - reference.probabilities)
+    figures = _figures(candidate, dataset, len(report.labels), size_bytes)
+    measured = CandidateReport(
+        name=name,
+        verdict="undecided",
+        reasons=(),
+        figures=figures,
+        drop=100 * (lost - gained) / len(dataset),
+        drop_bound=100 * bound,
+        bound_method=method,
+        mcnemar_p=mcnemar_p(lost, gained),
+        lost=lost,
+        gained=gained,
+        other=int(disagree.sum()) - lost - gained,
+        agreement=1 - float(disagree.mean()),
+        largest_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        tolerance=tolerance,
+        latency_ratio=candidate.latency_ms / max(reference.latency_ms, 1e-9),
+        classes=_class_table(report.labels, report.reference.confusion, figures.confusion),
+        flips=_flips(reference, candidate, dataset, np.flatnonzero(disagree)),
+    )
+    verdict, reasons = _verdict(report, measured, candidate.flaw)
+    return replace(measured, verdict=verdict, reasons=reasons)
+
+
+def _bound(
+    reference_right: NDArray[np.bool_], candidate_right: NDArray[np.bool_], dataset: Dataset, confidence: float, seed: int
+) -> tuple[float, str]:
+    """Return the larger of the score bound and, where pictures have groups, the bootstrap bound; and its name."""
+    differences = reference_right.astype(np.int64) - candidate_right
+    lost, gained = int((differences > 0).sum()), int((differences < 0).sum())
+    score = drop_bound(lost, gained, len(dataset), confidence)
+    if dataset.groups is None:
+        return score, "Tango score"
+    grouped = grouped_drop_bound(differences, dataset.groups, confidence, seed)
+    return (grouped, "bootstrap over groups") if grouped > score else (score, "Tango score")
+
+
+def _class_table(
+    labels: tuple[str, ...], reference: tuple[tuple[int, ...], ...], candidate: tuple[tuple[int, ...], ...]
+) -> tuple[ClassFigures, ...]:
+    table = []
+    for i, label in enumerate(labels):
+        count, before, after = sum(reference[i]), reference[i][i], candidate[i][i]
+        table.append(ClassFigures(label, count, before, after, 100 * (before - after) / max(count, 1)))
+    return tuple(table)
+
+
+def _flips(reference: _Answers, candidate: _Answers, dataset: Dataset, indices: NDArray[np.int64]) -> tuple[Flip, ...]:
+    """Return the first MAX_FLIPS disagreements: lost pictures first, then gained, then others."""
+    reference_ids, candidate_ids = reference.class_ids, candidate.class_ids
+    kinds: dict[FlipKind, list[int]] = {"lost": [], "gained": [], "other": []}
+    for i in indices.tolist():
+        true = dataset.class_ids[i]
+        kinds["lost" if reference_ids[i] == true else "gained" if candidate_ids[i] == true else "other"].append(i)
+    chosen = [(kind, i) for kind, members in kinds.items() for i in members][:MAX_FLIPS]
+    return tuple(
+        Flip(
+            kind=kind,
+            index=i,
+            name=dataset.names[i],
+            class_id=int(dataset.class_ids[i]),
+            reference_id=int(reference_ids[i]),
+            candidate_id=int(candidate_ids[i]),
+            reference_probabilities=tuple(reference.probabilities[i].tolist()),
+            candidate_probabilities=tuple(candidate.probabilities[i].tolist()),
+        )
+        for kind, i in chosen
+    )
+
+
+def _verdict(report: ParityReport, candidate: CandidateReport, flaw: str | None) -> tuple[Verdict, tuple[str, ...]]:
+    """Decide, with the reasons in words."""
+    failures = []
+    if flaw:
+        failures.append(f"its answers are no probabilities: {flaw}")
+    if candidate.tolerance is not None and candidate.largest_difference > candidate.tolerance:
+        failures.append(
+            f"a probability differs by {candidate.largest_difference:.2g}, a float file may differ by {candidate.tolerance:g}"
+        )
+    if candidate.drop > report.max_drop:
+        failures.append(f"it lost {candidate.drop:.2f} points of accuracy, at most {report.max_drop:g} are allowed")
+    if failures:
+        return "fail", tuple(failures)
+    at = f"at {100 * report.confidence:g} %"
+    if _guesses(report.reference):
+        return "undecided", (
+            f"the reference itself has {100 * report.reference.accuracy:.1f} % right, no better than guessing: "
+            "check the order of the labels and the data",
+        )
+    if candidate.drop_bound > report.max_drop:
+        return "undecided", (
+            f"{report.count} pictures cannot exclude a drop above {report.max_drop:g} points; "
+            f"the bound is {candidate.drop_bound:.2f} {at}",
+        )
+    return "pass", (f"the drop is at most {candidate.drop_bound:.2f} points {at}, {report.max_drop:g} are allowed",)
+
+
+def _guesses(reference: ModelFigures) -> bool:
+    """Tell whether the reference is no better than always naming the most frequent class: then it has nothing to lose."""
+    counts = [sum(row) for row in reference.confusion]
+    return reference.interval[0] <= max(counts) / sum(counts)
+
+
+def _figures_from_json(data: dict[str, Any]) -> ModelFigures:
+    low, high = data["interval"]
+    return ModelFigures(**(data | {"interval": (low, high), "confusion": tuple(tuple(row) for row in data["confusion"])}))
+
+
+def _flip_from_json(data: dict[str, Any]) -> Flip:
+    vectors = ("reference_probabilities", "candidate_probabilities")
+    return Flip(**(data | {key: tuple(data[key]) for key in vectors}))
