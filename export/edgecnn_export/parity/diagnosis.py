@@ -1,0 +1,232 @@
+"""After a failed parity: which classes and layers lost it, what the pattern of errors looks like, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import ConversionError
+from edgecnn.runtimes.runtime import Runtime
+from edgecnn_export.parity.compare import CandidateReport, ParityReport
+
+if TYPE_CHECKING:
+    import keras
+
+    from edgecnn_export.conversion.graph import Graph, Step
+
+_GAINS, _OFFSETS = (0.5, 2.0), (-128, -64, -32, 32, 64, 128)
+_PROBE_PICTURES = 64
+_CLIPPED_SHARE, _USED_SHARE = 0.01, 0.3
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """What int8 rounding of one layer alone does to the model's answers.
+
+    `difference` is the mean absolute change of a probability, `flips` how many answers change. For activations `clipped` is
+    the share of values outside the calibrated range, and `used` the share of that range which the pictures reach.
+    """
+
+    layer: str
+    part: Literal["activations", "weights"]
+    difference: float
+    flips: int
+    clipped: float = 0.0
+    used: float = 1.0
+
+
+@dataclass(frozen=True)
+class InputShift:
+    """The change of pixels, gain * pixel + offset, under which a candidate answers like the reference."""
+
+    gain: float
+    offset: int
+    agreement_before: float
+    agreement_after: float
+
+
+def rank_layers(model: keras.Model, ranges: Mapping[str, tuple[float, float]], images: NDArray[np.uint8]) -> list[LayerLoss]:
+    """Round one layer at a time to int8 and rank by how much the answers to `images` `(n, h, w, c)` change, worst first.
+
+    Activations are rounded within `ranges` (layer name -> smallest and largest value), weights per output channel, as the
+    8-bit scheme of TensorFlow Lite does (Jacob et al., CVPR 2018). `model` is the folded float model; a few dozen pictures do.
+    """
+    from edgecnn_export.conversion.graph import has_graph, read_graph
+
+    if not has_graph(model):
+        raise ConversionError(f"model {model.name!r} is subclassed: its layers cannot be seen one by one")
+    simulation = _Simulation(read_graph(model), images)
+    losses = []
+    for position, step in enumerate(simulation.graph.steps):
+        if step.name in ranges:
+            losses.append(simulation.round_activations(position, ranges[step.name]))
+        if getattr(step.operation, "kernel", None) is not None:
+            losses.append(simulation.round_weights(position))
+    return sorted(losses, key=lambda loss: loss.difference, reverse=True)
+
+
+def probe_input(reference: Runtime, candidate: Runtime, images: NDArray[np.uint8]) -> InputShift | None:
+    """Look for a change of brightness or scale under which the candidate agrees with the reference again.
+
+    Finds a wrong input scale or a shifted zero point. None when nothing helps or nothing is wrong.
+    """
+    images = images[:_PROBE_PICTURES]
+    expected = reference.run(images).argmax(axis=1)
+
+    def agreement(gain: float, offset: int) -> float:
+        changed = np.clip(np.rint(gain * images.astype(np.float32) + offset), 0, 255).astype(np.uint8)
+        return float((candidate.run(changed).argmax(axis=1) == expected).mean())
+
+    before = agreement(1.0, 0)
+    tries = [(gain, 0) for gain in _GAINS] + [(1.0, offset) for offset in _OFFSETS]
+    after, gain, offset = max((agreement(*change), *change) for change in tries)
+    helps = after >= 0.7 and after - before >= 0.2
+    return InputShift(gain, offset, before, after) if helps else None
+
+
+def advice(
+    report: ParityReport, name: str, losses: list[LayerLoss] | None = None, shift: InputShift | None = None
+) -> list[str]:
+    """Say in sentences what candidate `name` lost, where, and what to try; the most telling first."""
+    candidate, lines = report[name], []
+    if collapsed := collapsed_class(candidate):
+        lines.append(
+            f"nearly all pictures are called {collapsed}: the weights or the input range are broken, "
+            "check the scaling of the input before anything else"
+        )
+    if swaps := permuted_labels(candidate):
+        pairs = ", ".join(f"{true} is called {called}" for true, called in swaps.items())
+        lines.append(f"the labels are in another order ({pairs}): export with --labels in the order of training")
+    if shift:
+        change = f"{shift.gain:g} times brighter" if shift.offset == 0 else f"brighter by {shift.offset:+d}"
+        lines.append(
+            f"fed with pictures {change} it agrees on {shift.agreement_after:.0%} instead of {shift.agreement_before:.0%}: "
+            "its input scale or zero point is wrong"
+        )
+    lines += _class_lines(candidate) + _layer_lines(losses or [])
+    if not lines and candidate.verdict != "pass":
+        lines.append("the loss is spread over all classes: calibrate on more training pictures, as many of each class")
+    return lines
+
+
+def collapsed_class(candidate: CandidateReport) -> str | None:
+    """Return the label that gets at least 90 % of all answers although it has at most 60 % of the pictures."""
+    confusion = np.array(candidate.figures.confusion)
+    answers, truths = confusion.sum(axis=0), confusion.sum(axis=1)
+    winner = int(answers.argmax())
+    if answers[winner] >= 0.9 * confusion.sum() and truths[winner] <= 0.6 * confusion.sum():
+        return candidate.classes[winner].label
+    return None
+
+
+def permuted_labels(candidate: CandidateReport) -> dict[str, str]:
+    """Return which label is called which when the confusion matrix is a permutation of the classes, else nothing.
+
+    Each class must have an answer of its own that gets most of its pictures, and they must not be the classes themselves.
+    """
+    confusion = np.array(candidate.figures.confusion)
+    present = np.flatnonzero(confusion.sum(axis=1))
+    called = confusion[present].argmax(axis=1)
+    explained = confusion[present, called].sum() / max(confusion.sum(), 1)
+    if len(set(called.tolist())) < len(present) or explained < 0.7 or (called == present).all():
+        return {}
+    labels = [row.label for row in candidate.classes]
+    return {labels[true]: labels[name] for true, name in zip(present, called, strict=True) if true != name}
+
+
+class _Simulation:
+    """A model's graph with what each step took and gave on some pictures, so that a change is run from its step on only."""
+
+    def __init__(self, graph: Graph, images: NDArray[np.uint8]) -> None:
+        import keras
+
+        self.graph = graph
+        self._images = keras.ops.convert_to_tensor(images.astype(np.float32))
+        self._positions = {id(step): i for i, step in enumerate(graph.steps)}
+        self._taken: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._given: list[Any] = []
+        self._answers = _as_numpy(graph.run(self._images, self._record))
+
+    def round_activations(self, position: int, limits: tuple[float, float]) -> LayerLoss:
+        """Round what one step gives to 8 bits within `limits`."""
+        values = _as_numpy(self._given[position])
+        low, high = min(float(limits[0]), 0.0), max(float(limits[1]), 0.0)
+        difference, flips = self._loss(position, _rounded(values, low, high))
+        clipped = float(((values < low) | (values > high)).mean())
+        used = min(float(np.ptp(values)) / max(high - low, 1e-12), 1.0)
+        return LayerLoss(self.graph.steps[position].name, "activations", difference, flips, clipped, used)
+
+    def round_weights(self, position: int) -> LayerLoss:
+        """Round the kernel of one step's layer to 8 bits per output channel."""
+        layer, (arguments, keywords) = self.graph.steps[position].operation, self._taken[position]
+        kernel = np.asarray(layer.kernel.numpy(), np.float32)
+        per_channel = (0, 1) if type(layer).__name__ == "DepthwiseConv2D" else tuple(range(kernel.ndim - 1))
+        scale = np.maximum(np.abs(kernel).max(axis=per_channel, keepdims=True), 1e-12) / 127
+        layer.kernel.assign(np.rint(kernel / scale) * scale)
+        try:
+            difference, flips = self._loss(position, _as_numpy(layer(*arguments, **keywords)))
+        finally:
+            layer.kernel.assign(kernel)
+        return LayerLoss(layer.name, "weights", difference, flips)
+
+    def _record(self, step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        result = step.operation(*arguments, **keywords)
+        self._taken.append((arguments, keywords))
+        self._given.append(result)
+        return result
+
+    def _loss(self, position: int, changed: NDArray[np.float32]) -> tuple[float, int]:
+        """Return the mean change of a probability and the flips when the step at `position` gives `changed`."""
+        import keras
+
+        def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            at = self._positions[id(step)]
+            if at < position:
+                return self._given[at]
+            return keras.ops.convert_to_tensor(changed) if at == position else step.operation(*arguments, **keywords)
+
+        answers = _as_numpy(self.graph.run(self._images, call))
+        flips = int((answers.argmax(axis=1) != self._answers.argmax(axis=1)).sum())
+        return float(np.abs(answers - self._answers).mean()), flips
+
+
+def _as_numpy(tensor: Any) -> NDArray[np.float32]:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float32)
+
+
+def _rounded(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Quantize to int8 between `low` and `high` (which hold 0) and back."""
+    scale = max(high - low, 1e-12) / 255
+    zero_point = np.rint(-128 - low / scale)
+    quantized = np.clip(np.rint(values / scale) + zero_point, -128, 127)
+    return np.asarray((quantized - zero_point) * scale, np.float32)
+
+
+def _class_lines(candidate: CandidateReport) -> list[str]:
+    """Name the classes that hold at least half of what was lost, when not all do."""
+    losers = sorted((row for row in candidate.classes if row.drop > 0), key=lambda row: row.drop, reverse=True)
+    if not losers or len(losers) > max(1, len(candidate.classes) // 2):
+        return []
+    named = ", ".join(f"{row.label} ({row.reference_right} of {row.count} before, {row.candidate_right} now)" for row in losers)
+    return [f"lost by {named}: check that the calibration pictures hold as many of each class"]
+
+
+def _layer_lines(losses: list[LayerLoss]) -> list[str]:
+    """Name the worst layers, and what their ranges say."""
+    worst = [loss for loss in losses if loss.difference > 0][:3]
+    if not worst:
+        return []
+    named = ", ".join(f"{loss.part} of {loss.layer} ({loss.difference:.2g}, {loss.flips} flips)" for loss in worst)
+    lines = [f"rounding one layer alone changes the probabilities most at: {named}"]
+    for loss in worst:
+        if loss.part == "activations" and loss.clipped > _CLIPPED_SHARE:
+            lines.append(f"{loss.layer}: {loss.clipped:.0%} of its values lie outside the calibrated range; use more pictures")
+        elif loss.part == "activations" and loss.used < _USED_SHARE:
+            lines.append(f"{loss.layer}: only {loss.used:.0%} of its calibrated range is used; look for odd pictures in it")
+    return lines
