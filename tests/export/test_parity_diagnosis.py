@@ -124,7 +124,7 @@ def noise(count: int) -> NDArray[np.uint8]:
 
 def measured_ranges(model: keras.Model, images: NDArray[np.uint8]) -> dict[str, tuple[float, float]]:
     names = ("first", "depthwise", "joined", "pooled")
-    outputs = keras.Model(model.inputs, [model.get_layer(name).output for name in names])(images.astype(np.float32))
+    outputs = keras.Model(model.input, [model.get_layer(name).output for name in names])(images.astype(np.float32))
     return {name: (0.0, float(np.max(output.numpy()))) for name, output in zip(names, outputs, strict=True)}
 
 
