@@ -30,8 +30,9 @@ _SEVERITY: tuple[Verdict, ...] = ("pass", "undecided", "fail")
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """What one model reached on the pictures: `interval` is the two-sided Wilson interval of `accuracy` (a share).
+    """What one model reached on the pictures.
 
+    `interval` is the two-sided Wilson interval of `accuracy` (a share) at the report's confidence.
     `confusion[true][predicted]` counts pictures, `ece` is the expected calibration error, `latency_ms` the mean time a
     picture took in this run on this machine, `size_bytes` the file's size where one was given.
     """
@@ -221,7 +222,7 @@ def compare(
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,
-        reference=_figures(answers, dataset, len(labels), sizes.get("reference")),
+        reference=_figures(answers, dataset, confidence, sizes.get("reference")),
     )
     judged = []
     for name, runtime in candidates.items():
@@ -308,14 +309,14 @@ def _flaw(probabilities: NDArray[np.float32]) -> str | None:
     return None
 
 
-def _figures(answers: _Answers, dataset: Dataset, classes: int, size_bytes: int | None) -> ModelFigures:
+def _figures(answers: _Answers, dataset: Dataset, confidence: float, size_bytes: int | None) -> ModelFigures:
     right = int((answers.class_ids == dataset.class_ids).sum())
-    confusion = confusion_matrix(answers.class_ids, dataset.class_ids, classes)
+    confusion = confusion_matrix(answers.class_ids, dataset.class_ids, answers.probabilities.shape[1])
     return ModelFigures(
         runtime=answers.runtime,
         right=right,
         accuracy=right / len(dataset),
-        interval=wilson_interval(right, len(dataset)),
+        interval=wilson_interval(right, len(dataset), confidence),
         ece=expected_calibration_error(np.clip(answers.probabilities, 0, 1), dataset.class_ids),
         latency_ms=answers.latency_ms,
         confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
@@ -345,7 +346,7 @@ def _judge(
     disagree = reference.class_ids != candidate.class_ids
     bound, method = _bound(reference_right, candidate_right, dataset, report.confidence, report.seed)
     difference = np.abs(candidate.probabilities - reference.probabilities)
-    figures = _figures(candidate, dataset, len(report.labels), size_bytes)
+    figures = _figures(candidate, dataset, report.confidence, size_bytes)
     measured = CandidateReport(
         name=name,
         verdict="undecided",

@@ -1,0 +1,86 @@
+"""A parity report as one self-contained HTML page: no script, nothing loaded from anywhere, every name escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.dataset import Dataset
+from edgecnn.errors import MissingDependencyError, OutputError
+from edgecnn.files import write_bytes
+from edgecnn_export.parity.compare import Flip, ParityReport
+from edgecnn_export.parity.report import describe_data, format_size
+
+FLIPS_SHOWN = 12
+_TEMPLATE = "page.html"
+VERDICTS = {
+    "pass": ("✓", "Nothing measurable was lost"),
+    "undecided": ("?", "Too few pictures to decide"),
+    "fail": ("✗", "Accuracy was lost"),
+}
+
+
+def write_page(
+    report: ParityReport, path: Path, *, dataset: Dataset | None = None, advice: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Write the page, whole or not at all."""
+    write_bytes(path, render_page(report, dataset=dataset, advice=advice).encode())
+
+
+def render_page(
+    report: ParityReport, *, dataset: Dataset | None = None, advice: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return the page as HTML.
+
+    `dataset`, the one that was compared on, adds the flipped pictures themselves; `advice` maps a candidate's name to
+    sentences about what to try. Raises MissingDependencyError without Jinja2.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError("Jinja2 is not installed. Install it with: pip install 'edgecnn[export]'") from error
+    environment = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        report=report,
+        verdicts=VERDICTS,
+        measured_on=describe_data(report),
+        pictures=_pictures(report, dataset),
+        shown=FLIPS_SHOWN,
+        advice=advice or {},
+        size=format_size,
+        stems=stems,
+    )
+
+
+def stems(probabilities: Sequence[float], width: int = 150) -> list[dict[str, Any]]:
+    """Return the places of a stem plot's stems in a drawing `width` wide and 100 high: x, y and the probability of each."""
+    step = width / len(probabilities)
+    return [{"x": round(step * (i + 0.5), 1), "y": round(100 - 92 * p, 1), "p": p} for i, p in enumerate(probabilities)]
+
+
+def _pictures(report: ParityReport, dataset: Dataset | None) -> dict[int, str]:
+    """Return the pictures of all flips that are shown as data URLs, by their index in the data set."""
+    if dataset is None:
+        return {}
+    shown: list[Flip] = [flip for candidate in report.candidates for flip in candidate.flips[:FLIPS_SHOWN]]
+    return {flip.index: _data_url(dataset.images[flip.index]) for flip in shown}
+
+
+def _data_url(image: NDArray[np.uint8]) -> str:
+    """Encode a model input `(h, w, 1)` gray or `(h, w, 3)` RGB uint8 as a PNG data URL."""
+    encoded, data = cv2.imencode(".png", image[:, :, ::-1] if image.shape[2] == 3 else image)
+    if not encoded:
+        raise OutputError(f"a picture {image.shape} cannot be encoded as PNG for the page")
+    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()

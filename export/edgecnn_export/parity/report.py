@@ -1,0 +1,100 @@
+"""A parity report as a file for machines and as plain text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgecnn.files import write_json as write_json_file
+from edgecnn_export.parity.compare import CandidateReport, ModelFigures, ParityReport
+
+_FLIPS_SHOWN = 10
+_HEAD = ("model", "right", "interval", "drop", "bound", "lost", "gained", "other", "p", "max diff", "ECE", "ms", "size")
+
+
+def write_json(report: ParityReport, path: Path) -> None:
+    """Write the report as JSON, whole or not at all; `ParityReport.from_json` reads it back."""
+    write_json_file(path, report.to_json())
+
+
+def format_report(report: ParityReport) -> str:
+    """Return the report as lines for a terminal: verdicts first, then what was measured on, figures and flips."""
+    rows = [_HEAD, _reference_row(report.reference), *(_row(candidate) for candidate in report.candidates)]
+    lines = [printable(candidate.sentence) for candidate in report.candidates]
+    lines += ["", printable(describe_data(report)), f"drop and bound in points at {100 * report.confidence:g} %", ""]
+    lines += _aligned(rows)
+    for candidate in report.candidates:
+        lines += _flip_lines(report, candidate)
+    return "\n".join(lines) + "\n"
+
+
+def describe_data(report: ParityReport) -> str:
+    """Say in a sentence which pictures were compared, and loudly when they are synthetic."""
+    grouped = f" in {report.groups} groups of related pictures" if report.groups is not None else ""
+    sentence = f"measured on {report.data.source}, {report.data.split}: {report.count} pictures{grouped}"
+    return f"SYNTHETIC PICTURES, not the real task: {sentence}" if report.data.synthetic else sentence
+
+
+def format_size(size_bytes: int | None) -> str:
+    """Return a file size as `87.3 kB` (1 kB is 1,000 bytes), a dash when it is unknown."""
+    if size_bytes is None:
+        return "-"
+    return f"{size_bytes / 1e3:.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would act upon: names of files are other people's text."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _reference_row(figures: ModelFigures) -> tuple[str, ...]:
+    return ("reference", *_own_cells(figures), "", "", "", "", "", "", "", *_last_cells(figures))
+
+
+def _row(candidate: CandidateReport) -> tuple[str, ...]:
+    return (
+        printable(candidate.name),
+        *_own_cells(candidate.figures),
+        f"{candidate.drop:+.2f}",
+        f"{candidate.drop_bound:.2f}",
+        str(candidate.lost),
+        str(candidate.gained),
+        str(candidate.other),
+        f"{candidate.mcnemar_p:.3g}",
+        f"{candidate.largest_difference:.2g}",
+        *_last_cells(candidate.figures),
+    )
+
+
+def _own_cells(figures: ModelFigures) -> tuple[str, str]:
+    low, high = figures.interval
+    return f"{100 * figures.accuracy:.2f} %", f"{100 * low:.2f}..{100 * high:.2f}"
+
+
+def _last_cells(figures: ModelFigures) -> tuple[str, str, str]:
+    return f"{figures.ece:.4f}", f"{figures.latency_ms:.3f}", format_size(figures.size_bytes)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(_cell(i, cell, width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+
+
+def _cell(column: int, cell: str, width: int) -> str:
+    return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+def _flip_lines(report: ParityReport, candidate: CandidateReport) -> list[str]:
+    """List the first disagreements of a candidate: name, truth, and both answers with their probabilities."""
+    total = candidate.lost + candidate.gained + candidate.other
+    if not total:
+        return []
+    lines = ["", f"{printable(candidate.name)} answers otherwise on {total} of {report.count} pictures:"]
+    for flip in candidate.flips[:_FLIPS_SHOWN]:
+        before = f"{report.labels[flip.reference_id]} {flip.reference_probabilities[flip.reference_id]:.2f}"
+        after = f"{report.labels[flip.candidate_id]} {flip.candidate_probabilities[flip.candidate_id]:.2f}"
+        text = f"  {flip.kind:<6} {flip.name}: true {report.labels[flip.class_id]}, reference {before}, candidate {after}"
+        lines.append(printable(text))
+    if total > _FLIPS_SHOWN:
+        lines.append(f"  and {total - min(_FLIPS_SHOWN, len(candidate.flips))} more")
+    return lines
