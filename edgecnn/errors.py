@@ -12,6 +12,7 @@
     ├── InferenceError (RuntimeError)         an inference runtime refused a model or failed while running it
     ├── MissingDependencyError (ImportError)  a package of an extra is not installed
     ├── ConversionError (RuntimeError)        a model cannot be converted as asked
+    ├── CameraError (OSError)                 a camera cannot be opened, or has stopped delivering pictures
     └── OutputError (OSError)                 a result cannot be written
 
 The command line shows any of them as one line and exits with 2; anything else is a bug of ours and keeps its traceback.
@@ -64,6 +65,10 @@ class MissingDependencyError(EdgecnnError, ImportError):
 
 class ConversionError(EdgecnnError, RuntimeError):
     """A model cannot be converted as asked."""
+
+
+class CameraError(EdgecnnError, OSError):
+    """A camera cannot be opened, or has stopped delivering pictures."""
 
 
 class OutputError(EdgecnnError, OSError):

@@ -1,0 +1,191 @@
+"""Puts source, model, finder and sinks together and runs the loop until it ends or is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+
+from edgecnn_device.finders import Find, choose_finder
+from edgecnn_device.gates import Gate, Interval, Motion, always, both
+from edgecnn_device.health import Health, Limits
+from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
+from edgecnn_device.model import ModelOptions, ModelSlot
+from edgecnn_device.notify import Notifier
+from edgecnn_device.sinks.samples import SampleOptions
+from edgecnn_device.sources import Source, SourceOptions, open_source
+from edgecnn_device.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class LookOptions:
+    """Where and how often to look, and over how many frames to smooth; see the command's help."""
+
+    find: Find = "auto"
+    tiles: str | None = None
+    overlap: float = 0.0
+    smooth: int = 5
+    interval_s: float | None = None
+    on_motion: bool = False
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """Where predictions go; files of lines are set aside at `rotate_bytes`, and `rotate_keep` old ones are kept."""
+
+    terminal: bool = True
+    window: bool = False
+    jsonl: Path | None = None
+    csv: Path | None = None
+    video: Path | None = None
+    samples: SampleOptions | None = None
+    rotate_bytes: int = 50_000_000
+    rotate_keep: int = 5
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """All that a camera needs to run; `frames` ends it after so many."""
+
+    model: ModelOptions
+    source: SourceOptions
+    look: LookOptions = LookOptions()
+    limits: Limits = field(default_factory=Limits)
+    sinks: SinkOptions = SinkOptions()
+    frames: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What a camera did: its counters, the frames that its source skipped, how often the source and the model changed."""
+
+    statistics: Statistics
+    skipped: int
+    losses: int
+    swaps: int
+
+
+class Switch:
+    """What signals ask for: SIGTERM and SIGINT end the loop, SIGHUP exchanges the model. A second SIGINT interrupts."""
+
+    def __init__(self) -> None:
+        """Begin with nothing asked."""
+        self.ended = False
+
+    @contextlib.contextmanager
+    def listening(self, reload: Callable[[], None]) -> Iterator[None]:
+        """Take the signals over for the time of the block; only the main thread can."""
+
+        def end(number: int, frame: FrameType | None) -> None:
+            if self.ended and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.ended = True
+
+        def exchange(number: int, frame: FrameType | None) -> None:
+            reload()
+
+        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: exchange}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summary:
+    """Run a camera until its source ends, `frames` are done, or a signal ends it; every sink is flushed then.
+
+    Must be called from the main thread. `notice` hears in one line of all that is worth a line in a journal. Raises
+    EdgecnnError for what is wrong at the start.
+    """
+    switch, notifier, statistics = Switch(), Notifier(), Statistics()
+    slot = ModelSlot(options.model, notice=notice)
+    preprocessing = slot.current.classifier.preprocessing
+    find = choose_finder(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
+    source = open_source(replace(options.source, digits=preprocessing.fit == "digit"))
+    tracker = Tracker(options.look.smooth)
+    watcher = Watcher(
+        lambda: slot.current.classifier,
+        find,
+        Health(replace(options.limits, live=source.live)),
+        tracker,
+        choose_gate(options.look),
+    )
+
+    def between() -> bool:
+        notifier.alive()
+        if slot.refresh():
+            tracker.reset()
+        return not switch.ended and (options.frames is None or statistics.frames < options.frames)
+
+    with switch.listening(slot.ask), contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(_Closing(sink, notice)) for sink in open_sinks(options.sinks, source)]
+        stack.enter_context(source)
+        notifier.ready(f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}")
+        run_loop(source, watcher, sinks, between=between, complain=notice, statistics=statistics)
+        notifier.stopping()
+    return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def choose_gate(options: LookOptions) -> Gate:
+    """Return the gate of --interval and --on-motion."""
+    gates: list[Gate] = []
+    if options.on_motion:
+        gates.append(Motion())  # asked first: it must see every frame
+    if options.interval_s is not None:
+        gates.append(Interval(options.interval_s))
+    if not gates:
+        return always
+    return gates[0] if len(gates) == 1 else both(gates[0], gates[1])
+
+
+def open_sinks(options: SinkOptions, source: Source) -> list[Sink]:
+    """Open what was asked for, each from its own module."""
+    sinks: list[Sink] = []
+    if options.jsonl is not None:
+        from edgecnn_device.sinks.jsonl import JsonLinesSink
+
+        sinks.append(JsonLinesSink(options.jsonl, max_bytes=options.rotate_bytes, keep=options.rotate_keep))
+    if options.csv is not None:
+        from edgecnn_device.sinks.csv_file import CsvSink
+
+        sinks.append(CsvSink(options.csv, max_bytes=options.rotate_bytes, keep=options.rotate_keep))
+    if options.video is not None:
+        from edgecnn_device.sinks.video_file import VideoSink
+
+        sinks.append(VideoSink(options.video, source.fps))
+    if options.samples is not None:
+        from edgecnn_device.sinks.samples import SampleSink
+
+        sinks.append(SampleSink(options.samples))
+    if options.window:
+        from edgecnn_device.sinks.window import WindowSink
+
+        sinks.append(WindowSink())
+    if options.terminal:
+        from edgecnn_device.sinks.terminal import TerminalSink
+
+        sinks.append(TerminalSink(sys.stdout))
+    return sinks
+
+
+class _Closing(contextlib.AbstractContextManager[Sink]):
+    """Closes a sink at the end; one that fails at that is a line in the journal and does not keep others from closing."""
+
+    def __init__(self, sink: Sink, notice: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._notice = notice
+
+    def __enter__(self) -> Sink:
+        return self._sink.__enter__()
+
+    def __exit__(self, *failure: object) -> None:
+        try:
+            self._sink.__exit__(None, None, None)
+        except OSError as error:
+            self._notice(f"{self._sink.name} could not be closed: {error}")

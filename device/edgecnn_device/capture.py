@@ -1,0 +1,157 @@
+"""A capture thread that keeps only the newest frame, and goes on trying when the camera is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Protocol
+
+from edgecnn.errors import CameraError
+from edgecnn_device.frames import Frame, Image, Missing
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
+_PATIENCE_S = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and its name if it has one."""
+
+    image_bgr: Image
+    monotonic_s: float
+    name: str = ""
+
+
+class Camera(Protocol):
+    """Something live that delivers pictures until it fails."""
+
+    @property
+    def name(self) -> str:
+        """Name the camera without any password."""
+
+    def pictures(self) -> Iterator[Picture]:
+        """Connect and yield pictures. CameraError when it fails; a clean end says that nothing more will ever come."""
+
+    def interrupt(self) -> None:
+        """End `pictures()` at once, from any thread, for good."""
+
+
+class NewestFrame:
+    """A mailbox with one place: a frame that is put in replaces one that nobody took."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.skipped = 0
+        self._frame: Frame | None = None
+        self._changed = threading.Condition()
+
+    def put(self, frame: Frame) -> None:
+        """Leave a frame; one that still lies there is counted as skipped."""
+        with self._changed:
+            self.skipped += self._frame is not None
+            self._frame = frame
+            self._changed.notify()
+
+    def take(self, patience_s: float) -> Frame | None:
+        """Take the newest frame, waiting at most `patience_s` for one."""
+        with self._changed:
+            if self._frame is None:
+                self._changed.wait(patience_s)
+            frame, self._frame = self._frame, None
+            return frame
+
+
+class LiveCapture:
+    """Iterates over a camera's newest frames, and over a `Missing` about four times a second while none comes.
+
+    A context manager: the thread starts on entry and is joined on exit. `losses` counts the failures of the camera, each of
+    which is followed by another try after 0.5 s, then 1 s, and so on up to 30 s; a picture that comes sets the delay back.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        camera: Camera,
+        *,
+        fps: float = 30.0,
+        transform: Callable[[Image], Image] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read `camera`, asked for `fps`; `transform` is applied to the frames that are taken, not to the skipped."""
+        self.fps = fps
+        self.losses = 0
+        self.captured = 0
+        self._camera = camera
+        self._transform = transform
+        self._clock = clock
+        self._newest = NewestFrame()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._reason = "connecting"
+        self._bug: BaseException | None = None
+        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
+
+    @property
+    def skipped(self) -> int:
+        """Frames that were replaced by a newer one before anybody took them."""
+        return self._newest.skipped
+
+    def __enter__(self) -> LiveCapture:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopping.set()
+        self._camera.interrupt()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Frame | Missing]:
+        """Yield until the camera ends for good; forever with a camera that only fails."""
+        last_s = self._clock()
+        while True:
+            ended = self._ended.is_set()
+            frame = self._newest.take(0.0 if ended else _PATIENCE_S)
+            if frame is not None:
+                last_s = frame.monotonic_s
+                yield frame if self._transform is None else replace(frame, image_bgr=self._transform(frame.image_bgr))
+            elif ended:
+                if self._bug is not None:
+                    raise self._bug
+                return
+            else:
+                yield Missing(self._camera.name, self._reason, last_s)
+
+    def _capture(self) -> None:
+        try:
+            self._keep_reading()
+        except BaseException as error:  # a bug must not leave the loop waiting for a thread that is gone
+            self._bug = error
+        finally:
+            self._ended.set()
+
+    def _keep_reading(self) -> None:
+        delay_s = FIRST_DELAY_S
+        while not self._stopping.is_set():
+            try:
+                for picture in self._camera.pictures():
+                    delay_s = FIRST_DELAY_S
+                    self._reason = "waiting for the next frame"
+                    self._put(picture)
+                return
+            except CameraError as error:
+                self.losses += 1
+                self._reason = str(error)
+            self._stopping.wait(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+    def _put(self, picture: Picture) -> None:
+        self.captured += 1
+        age_s = self._clock() - picture.monotonic_s
+        captured_at = datetime.now(UTC) - timedelta(seconds=age_s)
+        name = picture.name or self._camera.name
+        self._newest.put(Frame(picture.image_bgr, self.captured, name, captured_at, picture.monotonic_s))

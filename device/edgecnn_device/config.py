@@ -1,0 +1,50 @@
+"""`camera.toml`: every option of the command in a file, under its own name without the leading dashes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgecnn.errors import InputError
+from edgecnn.files import read_bytes
+
+_MAX_BYTES = 2**20
+
+
+def read_config(path: Path, known: Iterable[str]) -> dict[str, Any]:
+    """Read the options of a file; InputError when it is no TOML or has a key that is not `known`, with the nearest one."""
+    names = sorted(known)
+    try:
+        values = tomllib.loads(read_bytes(path, at_most=_MAX_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    for name, value in values.items():
+        if name not in names:
+            raise InputError(f"{path}: unknown option {name!r}{_hint(name, names)}")
+        if isinstance(value, dict | list):
+            raise InputError(f"{path}: option {name!r} is {value!r}, expected a single value")
+    return values
+
+
+def write_config(values: Mapping[str, Any]) -> str:
+    """Return the text of a file that holds `values`; an option that is not set stands there as a comment."""
+    lines = [f"# {name} =" if value is None else f"{name} = {_literal(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _hint(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known options: {', '.join(names)}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,123 @@
+"""What flows through the camera loop: frames, regions to look at, predictions, and the state of the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.classifying import Prediction
+
+Image = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+STAGES = ("capture", "find", "preprocess", "invoke", "publish")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One captured picture, `image_bgr` `(h, w, 3)` uint8, which nobody writes into.
+
+    `number` counts what the source delivered, the skipped ones too. `captured_at` is the wall clock's time in UTC,
+    `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
+    """
+
+    image_bgr: Image
+    number: int
+    source: str
+    captured_at: datetime
+    monotonic_s: float
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A frame was due and there is none, for `reason`.
+
+    `since_s` is the monotonic time of the last frame (or of the start); None says that none will come for this `source`.
+    """
+
+    source: str
+    reason: str
+    since_s: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where in a frame to look: `box` (x, y, width, height) in frame pixels, and `view`, the picture to classify."""
+
+    box: Box
+    view: Image
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether the source can be believed: `ok`, `stale` (lost, late or frozen) or `blind` (nothing to see), and why."""
+
+    name: Literal["ok", "stale", "blind"]
+    reason: str = ""
+
+
+OK = State("ok")
+
+
+@dataclass(frozen=True, eq=False)
+class RegionPrediction:
+    """What was seen in a region: `raw` in this frame, `smoothed` over its last ones; `input` is what the network saw.
+
+    `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8.
+    """
+
+    region_id: int
+    region: Region
+    input: Image
+    raw: Prediction
+    smoothed: Prediction
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the region as it stands in JSON Lines, MQTT and the web page."""
+        return {
+            "id": self.region_id,
+            "box": list(self.region.box),
+            **_answer(self.raw),
+            "smoothed": _answer(self.smoothed),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """All that the loop says about one frame, or about a frame that did not come (`frame` None).
+
+    `predictions` is empty unless the state is `ok`. `age_ms` is the frame's age when the loop took it; for a missing frame
+    it is the time since the last one. `latency_ms` maps each of STAGES to milliseconds; `publish` is that of the
+    observation before, since this one is being published.
+    """
+
+    source: str
+    state: State
+    frame: Frame | None = None
+    predictions: tuple[RegionPrediction, ...] = ()
+    age_ms: float | None = None
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the observation as one JSON object; `reason` stands in it only when the state is not `ok`."""
+        line: dict[str, Any] = {
+            "frame": None if self.frame is None else self.frame.number,
+            "source": self.source,
+            "captured_at": None if self.frame is None else self.frame.captured_at.isoformat(timespec="milliseconds"),
+            "age_ms": None if self.age_ms is None else round(self.age_ms, 1),
+            "state": self.state.name,
+            "latency_ms": {stage: round(ms, 3) for stage, ms in self.latency_ms.items()},
+            "regions": [prediction.to_json() for prediction in self.predictions],
+        }
+        return line if self.state.name == "ok" else line | {"reason": self.state.reason}
+
+
+def _answer(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "label": prediction.label,
+        "class_id": prediction.class_id,
+        "probability": round(prediction.probability, 6),
+    }

@@ -1,0 +1,60 @@
+"""Which frames are worth the work: one every so often, or only those in which something moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from edgecnn_device.frames import Frame, Image
+
+Gate = Callable[[Frame], bool]
+# A pixel of the small picture has changed when it differs by more than sensor noise leaves after shrinking.
+_SMALL_WH = (64, 48)
+_MIN_CHANGE = 12
+
+
+def always(frame: Frame) -> bool:
+    """Let every frame pass."""
+    return True
+
+
+class Interval:
+    """Lets one frame pass every `seconds` of capture time."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin with the first frame."""
+        self._seconds = seconds
+        self._next_s = -np.inf
+
+    def __call__(self, frame: Frame) -> bool:
+        """Say whether the frame is due."""
+        if frame.monotonic_s < self._next_s:
+            return False
+        self._next_s = frame.monotonic_s + self._seconds
+        return True
+
+
+class Motion:
+    """Lets frames pass in which more than `part` of the picture has changed, and those of `linger_s` seconds after."""
+
+    def __init__(self, part: float = 0.005, linger_s: float = 1.0) -> None:
+        """Begin with the first frame, which passes."""
+        self._part, self._linger_s = part, linger_s
+        self._background: Image | None = None
+        self._until_s = -np.inf
+
+    def __call__(self, frame: Frame) -> bool:
+        """Say whether something moved lately."""
+        small = np.asarray(cv2.cvtColor(cv2.resize(frame.image_bgr, _SMALL_WH), cv2.COLOR_BGR2GRAY), np.uint8)
+        before, self._background = self._background, small
+        changed = 1.0 if before is None else float(np.count_nonzero(cv2.absdiff(small, before) > _MIN_CHANGE)) / small.size
+        if changed > self._part:
+            self._until_s = frame.monotonic_s + self._linger_s
+        return frame.monotonic_s <= self._until_s
+
+
+def both(one: Gate, other: Gate) -> Gate:
+    """Let frames pass that pass both; the second is asked only when the first agrees."""
+    return lambda frame: one(frame) and other(frame)

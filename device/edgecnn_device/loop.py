@@ -1,0 +1,210 @@
+"""The camera loop: frames in, observations out, to any number of sinks. A list of frames is a valid camera."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from edgecnn.classifying import Classifier
+from edgecnn.errors import EdgecnnError
+from edgecnn_device.finders import Finder
+from edgecnn_device.frames import STAGES, Frame, Image, Missing, Observation, RegionPrediction
+from edgecnn_device.gates import Gate, always
+from edgecnn_device.health import Health
+from edgecnn_device.tracking import Tracker
+
+_REMEMBERED = 512
+_REPEAT_S = 1.0
+
+
+class Sink(Protocol):
+    """Where observations go. OSError, cv2.error and EdgecnnError of `write` are counted and do not end the loop."""
+
+    @property
+    def name(self) -> str:
+        """Name the sink in counters and messages."""
+
+    def write(self, observation: Observation) -> None:
+        """Take one observation."""
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+@dataclass(eq=False)
+class Statistics:
+    """Counters since the start, and the latencies of the last frames in milliseconds by stage."""
+
+    frames: int = 0
+    gated: int = 0
+    regions: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    sink_errors: Counter[str] = field(default_factory=Counter)
+    latency_ms: dict[str, deque[float]] = field(
+        default_factory=lambda: {stage: deque(maxlen=_REMEMBERED) for stage in (*STAGES, "age")}
+    )
+
+    def percentile_ms(self, stage: str, percent: float) -> float | None:
+        """Return a percentile of a stage's (or the `age`'s) last latencies, None before the first."""
+        values = self.latency_ms[stage]
+        return float(np.percentile(values, percent)) if values else None
+
+    def count(self, observation: Observation) -> None:
+        """Count one observation."""
+        self.states[observation.state.name] += 1
+        self.regions += len(observation.predictions)
+        for prediction in observation.predictions:
+            self.labels[prediction.raw.label or "unknown"] += 1
+        if observation.frame is not None:
+            for stage, ms in observation.latency_ms.items():
+                if stage != "publish":  # counted when it is over
+                    self.latency_ms[stage].append(ms)
+            if observation.age_ms is not None:
+                self.latency_ms["age"].append(observation.age_ms)
+
+
+@dataclass(eq=False)
+class Watcher:
+    """All that stands between a frame and what is said about it. `model()` gives the classifier of this very frame."""
+
+    model: Callable[[], Classifier]
+    find: Finder
+    health: Health
+    tracker: Tracker
+    gate: Gate = always
+    clock: Callable[[], float] = time.monotonic
+
+
+def run_loop(
+    frames: Iterable[Frame | Missing],
+    watcher: Watcher,
+    sinks: Sequence[Sink],
+    *,
+    between: Callable[[], bool] = lambda: True,
+    complain: Callable[[str], None] = lambda line: None,
+    statistics: Statistics | None = None,
+) -> Statistics:
+    """Observe every frame and publish to all `sinks`, which are open; return the counters.
+
+    `between` is called before each frame and ends the loop by returning False. `complain` hears in one line of a sink that
+    begins to fail.
+    """
+    statistics = Statistics() if statistics is None else statistics
+    publish = Publisher(sinks, statistics, complain)
+    for observation in observe(_while(between, frames), watcher, statistics):
+        started_s = watcher.clock()
+        publish(observation)
+        statistics.latency_ms["publish"].append(1000 * (watcher.clock() - started_s))
+    return statistics
+
+
+def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Statistics) -> Iterator[Observation]:
+    """Yield what is to be said: about each frame that passes the gate, each change of state, and every second of silence."""
+    last_state, said_s = "ok", -np.inf
+    asked_s = watcher.clock()
+    for frame in frames:
+        now_s = watcher.clock()
+        observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), last_state != "ok")
+        if observation is not None:
+            troubled = observation.state.name != "ok"
+            # A camera at 30 frames a second that is frozen needs no 30 lines a second; a picture of a folder has but one.
+            repeats = troubled and watcher.health.limits.live and observation.state.name == last_state
+            if not (repeats and now_s < said_s + _REPEAT_S):
+                said_s = now_s
+                yield observation
+            last_state = observation.state.name
+        asked_s = watcher.clock()
+
+
+def _observe_one(
+    frame: Frame | Missing, watcher: Watcher, statistics: Statistics, now_s: float, capture_ms: float, troubled: bool
+) -> Observation | None:
+    """Return the observation of one frame, None when there is nothing to say; after a trouble the gate is not asked."""
+    if isinstance(frame, Missing):
+        state = watcher.health.judge_missing(frame, now_s)
+        if state.name == "ok":
+            return None
+        watcher.tracker.reset()
+        age_ms = None if frame.since_s is None else 1000 * (now_s - frame.since_s)
+        return Observation(frame.source, state, age_ms=age_ms)
+    statistics.frames += 1
+    age_ms = 1000 * (now_s - frame.monotonic_s)
+    state = watcher.health.judge(frame, now_s)
+    if state.name != "ok":
+        watcher.tracker.reset()
+        return Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})
+    if not watcher.gate(frame) and not troubled:
+        statistics.gated += 1
+        return None
+    latency_ms = {"capture": capture_ms}
+    predictions = _look(frame, watcher, latency_ms)
+    latency_ms["publish"] = statistics.latency_ms["publish"][-1] if statistics.latency_ms["publish"] else 0.0
+    # The work itself may have taken so long that its answer is about the past.
+    state = watcher.health.judge_age(frame, watcher.clock())
+    return Observation(frame.source, state, frame, predictions if state.name == "ok" else (), age_ms, latency_ms)
+
+
+def _look(frame: Frame, watcher: Watcher, latency_ms: dict[str, float]) -> tuple[RegionPrediction, ...]:
+    clock, classifier = watcher.clock, watcher.model()
+    started_s = clock()
+    regions = watcher.find(frame.image_bgr)
+    found_s = clock()
+    inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier.preprocessing.shape)
+    prepared_s = clock()
+    probabilities = classifier.runtime.run(inputs)
+    predictions = watcher.tracker.update(frame.source, regions, inputs, probabilities, classifier)
+    latency_ms["find"] = 1000 * (found_s - started_s)
+    latency_ms["preprocess"] = 1000 * (prepared_s - found_s)
+    latency_ms["invoke"] = 1000 * (clock() - prepared_s)
+    return predictions
+
+
+def _batch(images: list[Image], shape: tuple[int, int, int]) -> Image:
+    if len(images) == 1:
+        return images[0][None]
+    return np.stack(images) if images else np.empty((0, *shape), np.uint8)
+
+
+class Publisher:
+    """Writes observations to sinks and counts what fails; a sink is complained about when it begins to fail."""
+
+    def __init__(self, sinks: Sequence[Sink], statistics: Statistics, complain: Callable[[str], None]) -> None:
+        """Publish to `sinks`."""
+        self._sinks = sinks
+        self._statistics = statistics
+        self._complain = complain
+        self._failing: set[str] = set()
+
+    def __call__(self, observation: Observation) -> None:
+        """Write to every sink, whatever happens to the others."""
+        self._statistics.count(observation)
+        for sink in self._sinks:
+            try:
+                sink.write(observation)
+            except (OSError, cv2.error, EdgecnnError) as error:
+                self._statistics.sink_errors[sink.name] += 1
+                if sink.name not in self._failing:
+                    self._failing.add(sink.name)
+                    self._complain(f"{sink.name} fails: {error}; the camera goes on")
+            else:
+                self._failing.discard(sink.name)
+
+
+def _while(between: Callable[[], bool], frames: Iterable[Frame | Missing]) -> Iterator[Frame | Missing]:
+    """Pass frames on for as long as `between()` says so, asking before each is taken."""
+    iterator = iter(frames)
+    while between():
+        try:
+            frame = next(iterator)
+        except StopIteration:
+            return
+        yield frame

@@ -1,0 +1,50 @@
+"""CSV: one row a region, or one row without a region for a frame that has none."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgecnn_device.frames import Observation
+from edgecnn_device.sinks.appending import LineFile
+
+_FRAME = ("captured_at", "frame", "source", "state", "reason", "age_ms")
+_REGION = ("id", "x", "y", "w", "h", "label", "class_id", "probability", "smoothed_label", "smoothed_probability")
+
+
+class CsvSink:
+    """Appends rows; all rows of a frame are written at once."""
+
+    name = "csv"
+
+    def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
+        """Open the file; OutputError when that is not possible."""
+        self._file = LineFile(path, max_bytes=max_bytes, keep=keep, header=_rows([[*_FRAME, *_REGION]]))
+
+    def __enter__(self) -> CsvSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, observation: Observation) -> None:
+        """Append the rows of one observation; a rejected label is an empty cell."""
+        body = observation.to_json()
+        frame = [body.get(key) for key in _FRAME]
+        rows = [[*frame, *_cells(region)] for region in body["regions"]]
+        self._file.append(_rows(rows or [[*frame, *[None] * len(_REGION)]]))
+
+
+def _cells(region: dict[str, Any]) -> list[Any]:
+    smoothed = region["smoothed"]
+    answer = [region["label"], region["class_id"], region["probability"], smoothed["label"], smoothed["probability"]]
+    return [region["id"], *region["box"], *answer]
+
+
+def _rows(rows: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "replace")

@@ -1,0 +1,124 @@
+"""A ring of pictures worth labelling: those the model was unsure of, and one every so often."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+
+from edgecnn.errors import InputError, OutputError
+from edgecnn.files import make_folder
+from edgecnn_device.frames import Observation, RegionPrediction
+
+_UNCERTAIN_EVERY_S = 1.0
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Where samples go, which are kept, and how many: answers below `below`, one frame every `every_s` seconds."""
+
+    folder: Path
+    below: float | None = None
+    every_s: float | None = None
+    max_bytes: int = 200_000_000
+    max_age_s: float = 30 * _DAY_S
+
+
+class SampleSink:
+    """Keeps `<time>-<frame>-<region>.png` with a `.json` of the prediction beside it, the oldest of which go first.
+
+    To label them, move each PNG into a folder of its class beside them: `edgecnn train FOLDER` reads those. What was moved is
+    no longer counted nor removed.
+    """
+
+    name = "samples"
+
+    def __init__(self, options: SampleOptions, *, clock: Callable[[], float] = time.time) -> None:
+        """Take stock of the folder, which is created; OutputError when that is not possible."""
+        if options.below is None and options.every_s is None:
+            raise InputError("--keep needs --keep-below PROBABILITY or --keep-every SECONDS")
+        self._options = options
+        self._clock = clock
+        self._folder = make_folder(options.folder)
+        pictures = sorted(self._folder.glob("*.png"))
+        self._ring = deque((picture, _pair_bytes(picture), picture.stat().st_mtime) for picture in pictures)
+        self._bytes = sum(size for _, size, _ in self._ring)
+        self._uncertain_due_s = self._wanted_due_s = 0.0
+
+    def __enter__(self) -> SampleSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Nothing is held open."""
+
+    def write(self, observation: Observation) -> None:
+        """Keep the regions of one observation that are wanted."""
+        now_s = self._clock()
+        for prediction in self._wanted(observation, now_s):
+            self._keep(observation, prediction, now_s)
+        self._forget(now_s)
+
+    def _wanted(self, observation: Observation, now_s: float) -> list[RegionPrediction]:
+        options, predictions = self._options, observation.predictions
+        if not predictions:
+            return []
+        if options.every_s is not None and now_s >= self._wanted_due_s:
+            self._wanted_due_s = now_s + options.every_s
+            return list(predictions)
+        below = options.below
+        if below is None or now_s < self._uncertain_due_s:
+            return []
+        unsure = [prediction for prediction in predictions if prediction.raw.probability < below]
+        if unsure:  # a second between them: thirty pictures of the same doubt teach nothing
+            self._uncertain_due_s = now_s + _UNCERTAIN_EVERY_S
+        return unsure
+
+    def _keep(self, observation: Observation, prediction: RegionPrediction, now_s: float) -> None:
+        frame = observation.frame
+        assert frame is not None
+        stem = f"{frame.captured_at:%Y%m%dT%H%M%S.%f}Z-{frame.number}-{prediction.region_id}"
+        picture = self._folder / f"{stem}.png"
+        done, encoded = cv2.imencode(".png", prediction.region.view)
+        if not done:
+            raise OutputError(f"cannot encode {picture} as PNG")
+        body = {**observation.to_json(), "regions": [prediction.to_json()]}
+        try:
+            _write_whole(
+                picture.with_suffix(".json"), (json.dumps(body, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
+            )
+            _write_whole(picture, encoded.tobytes())
+        except OSError:
+            picture.with_suffix(".json").unlink(missing_ok=True)
+            raise
+        size = _pair_bytes(picture)
+        self._ring.append((picture, size, now_s))
+        self._bytes += size
+
+    def _forget(self, now_s: float) -> None:
+        options = self._options
+        while self._ring and (self._bytes > options.max_bytes or now_s - self._ring[0][2] > options.max_age_s):
+            picture, size, _ = self._ring.popleft()
+            self._bytes -= size
+            picture.unlink(missing_ok=True)
+            picture.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write beside and rename. Not flushed to the disk: a sample lost with the power is no harm, a loop that waits is."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _pair_bytes(picture: Path) -> int:
+    return sum(path.stat().st_size for path in (picture, picture.with_suffix(".json")) if path.exists())

@@ -1,0 +1,173 @@
+"""Choosing the source that an address, a device, a path or a word stands for."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from edgecnn.errors import InputError, MissingDependencyError
+from edgecnn_device.capture import Camera, LiveCapture
+from edgecnn_device.frames import Frame, Image, Missing
+from edgecnn_device.sources.transform import Transform
+
+USUAL_FPS = 30.0
+Frames = Iterable[Frame | Missing]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What to read and how.
+
+    `source` is a device (`0`, `/dev/video0`), `csi`, an address, a video file, a picture, a folder of pictures, or
+    `synthetic`. `fps` and `size_wh` are asked of a camera; pictures of another size are resized. `realtime` makes files
+    behave like a camera; None means that only `synthetic` does. `digits` chooses what `synthetic` shows.
+    """
+
+    source: str
+    size_wh: tuple[int, int] | None = None
+    fps: float | None = None
+    transform: Transform = field(default_factory=Transform)
+    loop: bool = False
+    realtime: bool | None = None
+    open_timeout_s: float = 5.0
+    read_timeout_s: float = 3.0
+    digits: bool = False
+    seed: int = 0
+
+
+class Source(Protocol):
+    """Frames, as a context manager; `live` ones are skipped and late when the consumer is slow, the others never."""
+
+    live: bool
+    fps: float
+    losses: int
+
+    @property
+    def skipped(self) -> int:
+        """Frames that nobody took in time."""
+
+    def __enter__(self) -> Source: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def __iter__(self) -> Iterator[Frame | Missing]: ...
+
+
+class Recording(AbstractContextManager["Recording"]):
+    """A file, a folder or generated frames, read one by one without loss."""
+
+    live = False
+    losses = 0
+    skipped = 0
+
+    def __init__(self, frames: Frames, fps: float, transform: Callable[[Image], Image] | None) -> None:
+        """Read `frames`, which are taken at `fps` when they are shown."""
+        self.fps = fps
+        self._frames = frames
+        self._transform = transform
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file."""
+        close = getattr(self._frames, "close", None)
+        if close is not None:
+            close()
+
+    def __iter__(self) -> Iterator[Frame | Missing]:
+        """Yield each frame, transformed."""
+        for frame in self._frames:
+            if self._transform is None or isinstance(frame, Missing):
+                yield frame
+            else:
+                yield replace(frame, image_bgr=self._transform(frame.image_bgr))
+
+
+def open_source(options: SourceOptions) -> Source:
+    """Return the source, not yet started; InputError when there can be none of this name."""
+    from edgecnn_device.sources.stream import is_address
+    from edgecnn_device.sources.v4l2 import device_path
+
+    if options.source == "synthetic":
+        return _open_synthetic(options)
+    if options.source == "csi" or is_address(options.source) or device_path(options.source) is not None:
+        return _open_camera(options)
+    return _open_path(options, Path(options.source))
+
+
+def _open_synthetic(options: SourceOptions) -> Source:
+    from edgecnn_device.sources import synthetic
+
+    fps = options.fps or USUAL_FPS
+    size_wh = options.size_wh or synthetic.USUAL_SIZE_WH
+    realtime = options.realtime is not False
+
+    def play() -> Iterator[Frame]:
+        if options.digits:
+            return synthetic.play_sheet(size_wh, seed=options.seed, fps=fps)
+        return synthetic.play_strip(size_wh, seed=options.seed)
+
+    name = synthetic.NAMES["sheet" if options.digits else "strip"]
+    return _paced(name, play, fps, options) if realtime else Recording(play(), fps, _transform(options))
+
+
+def _open_path(options: SourceOptions, path: Path) -> Source:
+    from edgecnn.pictures import SUFFIXES
+
+    if not path.exists():
+        raise InputError(
+            f"no such source: {options.source!r}; give a device (0, /dev/video0), csi, an address (rtsp://, http://), "
+            "a video file, a picture, a folder of pictures, or synthetic"
+        )
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        from edgecnn_device.sources.folder import read_folder
+
+        return _recorded(str(path), lambda: read_folder(path, loop=options.loop), options.fps or 1.0, options)
+    from edgecnn_device.sources.video import read_video, video_fps
+
+    fps = options.fps or video_fps(path)
+    return _recorded(str(path), lambda: read_video(path, loop=options.loop), fps, options)
+
+
+def _recorded(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
+    return _paced(name, play, fps, options) if options.realtime else Recording(play(), fps, _transform(options))
+
+
+def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
+    from edgecnn_device.sources.paced import PacedCamera
+
+    return _live(PacedCamera(name, play, fps), fps, options)
+
+
+def _open_camera(options: SourceOptions) -> Source:
+    from edgecnn_device.sources.process import ProcessCamera, Request
+    from edgecnn_device.sources.stream import is_address, without_password
+    from edgecnn_device.sources.v4l2 import device_path
+
+    if options.loop or options.realtime is not None:
+        raise InputError(f"--loop and --realtime are for files, not for the camera {without_password(options.source)}")
+    limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s)
+    if options.source == "csi":
+        if importlib.util.find_spec("picamera2") is None:
+            from edgecnn_device.sources.csi import INSTALL
+
+            raise MissingDependencyError(INSTALL)
+        request = Request("csi", "csi", *limits)
+    elif is_address(options.source):
+        request = Request("stream", options.source, *limits)
+    else:
+        request = Request("v4l2", device_path(options.source) or "", *limits)
+    name = without_password(request.target)
+    return _live(ProcessCamera(name, request), options.fps or USUAL_FPS, options)
+
+
+def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
+    return LiveCapture(camera, fps=fps, transform=_transform(options))
+
+
+def _transform(options: SourceOptions) -> Callable[[Image], Image] | None:
+    transform = replace(options.transform, size_wh=options.size_wh)
+    return None if transform == Transform() else transform

@@ -1,0 +1,147 @@
+"""A camera that is read in a process of its own, so that nothing it does can hold up the loop or the exit.
+
+OpenCV's native reads cannot be interrupted: they block for as long as a server or driver is silent, then may return an old
+frame as if it were new, and a thread inside one crashes the interpreter at its end. A process can be ended at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import CameraError
+from edgecnn_device.capture import Picture
+
+# Message from the reader: kind, length of what follows in bytes, height, width, monotonic time.
+HEADER = struct.Struct("<cQIId")
+READY, OPENED, PICTURE, FAILED = b"R", b"O", b"P", b"E"
+_START_S = 60.0  # importing OpenCV from a slow card
+_PIPE_BYTES = 2**20
+_F_SETPIPE_SZ = 1031
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the reader is to open: a device, the CSI camera or a stream, and how long it may be silent, in seconds."""
+
+    kind: Literal["v4l2", "csi", "stream"]
+    target: str
+    size_wh: tuple[int, int] | None = None
+    fps: float | None = None
+    open_timeout_s: float = 5.0
+    read_timeout_s: float = 3.0
+
+
+class ProcessCamera:
+    """Starts the reader, receives its pictures, and ends it when it is silent for too long."""
+
+    def __init__(self, name: str, request: Request) -> None:
+        """Prepare; nothing is opened before `pictures()`."""
+        self.name = name
+        self._request = request
+        self._process: subprocess.Popen[bytes] | None = None
+        self._interrupted = False
+        self._lock = threading.Lock()
+
+    def pictures(self) -> Iterator[Picture]:
+        """Start a reader and yield what it reads. CameraError when it fails, ends or is silent."""
+        process = self._start()
+        try:
+            yield from self._received(process)
+        finally:
+            _end(process)
+
+    def interrupt(self) -> None:
+        """End the reader at once; `pictures()` then fails."""
+        with self._lock:
+            self._interrupted = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._interrupted:
+                raise CameraError("interrupted")
+            # -P: the folder we stand in is no place to import from.
+            command = [sys.executable, "-P", "-m", "edgecnn_device.sources.reader"]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._process = process
+        assert process.stdin is not None
+        try:
+            # By stdin, since everybody can read a command line and the address may hold a password.
+            process.stdin.write(json.dumps(asdict(self._request)).encode())
+            process.stdin.close()
+        except OSError as error:
+            _end(process)
+            raise CameraError(f"the reader process did not start: {error}") from error
+        return process
+
+    def _received(self, process: subprocess.Popen[bytes]) -> Iterator[Picture]:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        _enlarge(pipe)
+        request = self._request
+        waiting_s, doing = _START_S, "start"
+        while True:
+            kind, data, shape_hw, at_s = _receive(pipe, waiting_s, doing)
+            match kind:
+                case b"R":
+                    waiting_s, doing = request.open_timeout_s, "open"
+                case b"O":
+                    waiting_s, doing = request.read_timeout_s, "read"
+                case b"P":
+                    yield Picture(data.reshape(*shape_hw, 3), at_s)
+                case _:
+                    raise CameraError(data.tobytes().decode("utf-8", "replace"))
+
+
+def _receive(pipe: int, timeout_s: float, doing: str) -> tuple[bytes, NDArray[np.uint8], tuple[int, int], float]:
+    deadline_s = time.monotonic() + timeout_s
+    complaint = f"nothing to {doing} for {timeout_s:g} s"
+    header = np.empty(HEADER.size, np.uint8)
+    _fill(pipe, header.data, deadline_s, complaint)
+    kind, length, height, width, at_s = HEADER.unpack(header.data)
+    data = np.empty(length, np.uint8)
+    _fill(pipe, data.data, deadline_s, complaint)
+    return kind, data, (height, width), at_s
+
+
+def _fill(pipe: int, view: memoryview, deadline_s: float, complaint: str) -> None:
+    at = 0
+    while at < len(view):
+        readable, _, _ = select.select([pipe], [], [], max(0.0, deadline_s - time.monotonic()))
+        if not readable:
+            raise CameraError(complaint)
+        count = os.readv(pipe, [view[at:]])
+        if count == 0:
+            raise CameraError("the reader process ended")
+        at += count
+
+
+def _enlarge(pipe: int) -> None:
+    import fcntl
+
+    # Beyond a limit of this system it stays at 64 KiB, which only costs more calls.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None and not pipe.closed:
+            pipe.close()

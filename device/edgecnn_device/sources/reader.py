@@ -1,0 +1,85 @@
+"""The reader process: opens one camera and writes its pictures to stdout, until it fails or is ended.
+
+Run as `python -m edgecnn_device.sources.reader` with a request as JSON on stdin; `sources.process` is its other half.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from edgecnn.errors import CameraError, EdgecnnError
+from edgecnn_device.frames import Image
+from edgecnn_device.sources.backlog import Backlog
+from edgecnn_device.sources.process import FAILED, HEADER, OPENED, PICTURE, READY, Request
+
+
+def main() -> None:
+    """Serve the request on stdin."""
+    # Ctrl-C reaches the whole group; the parent ends us when it is ready.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries that print must not print into the pictures
+    body = json.load(sys.stdin)
+    size_wh = body["size_wh"] and (int(body["size_wh"][0]), int(body["size_wh"][1]))
+    request = Request(**(body | {"size_wh": size_wh}))
+    try:
+        deliver(pipe, request)
+    except (EdgecnnError, OSError) as error:
+        if not isinstance(error, BrokenPipeError):
+            send(pipe, FAILED, str(error).encode())
+
+
+def deliver(pipe: int, request: Request, clock: Callable[[], float] = time.monotonic) -> None:
+    """Read pictures and write them to `pipe` until the camera fails, which is a CameraError."""
+    open_camera = find_opener(request.kind)
+    send(pipe, READY)
+    read = open_camera(request)
+    send(pipe, OPENED)
+    backlog = Backlog()
+    asked_s = clock()
+    while True:
+        image = read()
+        read_s = clock()
+        if not backlog.is_old(read_s - asked_s):
+            send(pipe, PICTURE, image.data.cast("B"), image.shape[0], image.shape[1], read_s)
+        asked_s = clock()
+
+
+def find_opener(kind: str) -> Callable[[Request], Callable[[], Image]]:
+    """Import the module of a kind of camera; its opener returns a function that reads the next picture."""
+    # OpenCV's own warnings would fill the journal for as long as a camera is away; the reason is reported anyway.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    match kind:
+        case "v4l2":
+            from edgecnn_device.sources.v4l2 import open_v4l2
+
+            return open_v4l2
+        case "csi":
+            from edgecnn_device.sources.csi import open_csi
+
+            return open_csi
+        case "stream":
+            from edgecnn_device.sources.stream import open_stream
+
+            return open_stream
+    raise CameraError(f"unknown kind of camera {kind!r}")
+
+
+def send(pipe: int, kind: bytes, data: Any = b"", height: int = 0, width: int = 0, at_s: float = 0.0) -> None:
+    """Write one message to the parent."""
+    header = HEADER.pack(kind, len(data), height, width, at_s)
+    view = memoryview(data)
+    at = os.writev(pipe, [header, view]) - len(header)
+    while at < len(view):
+        at += os.write(pipe, view[at:])
+
+
+if __name__ == "__main__":
+    main()

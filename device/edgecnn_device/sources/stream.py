@@ -1,0 +1,51 @@
+"""Network cameras: RTSP, HTTP and MJPEG by their address, through OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import cv2
+import numpy as np
+
+from edgecnn.errors import CameraError
+from edgecnn_device.frames import Image
+from edgecnn_device.sources.process import Request
+
+SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp", "rtp")
+
+
+def is_address(text: str) -> bool:
+    """Say whether a source is the address of a stream."""
+    scheme, colon, _ = text.partition("://")
+    return bool(colon) and scheme.lower() in SCHEMES
+
+
+def without_password(address: str) -> str:
+    """Return the address as it may be shown: user and password replaced by `***`."""
+    parts = urlsplit(address)
+    if "@" not in parts.netloc:
+        return address
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def open_stream(request: Request) -> Callable[[], Image]:
+    """Connect and return the function that reads the next picture; CameraError when that fails."""
+    # The parent ends this process at the same times. FFmpeg's own limits are longer and end a process without a parent.
+    limits = [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        int(2000 * request.open_timeout_s),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        int(2000 * request.read_timeout_s),
+    ]
+    capture = cv2.VideoCapture(request.target, cv2.CAP_FFMPEG, limits)
+    if not capture.isOpened():
+        raise CameraError(f"cannot open {without_password(request.target)}: refused, unknown or no stream")
+
+    def read() -> Image:
+        there, image_bgr = capture.read()
+        if not there:
+            raise CameraError("the stream ended or broke")
+        return np.asarray(image_bgr, np.uint8)
+
+    return read

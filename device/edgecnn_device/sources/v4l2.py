@@ -1,0 +1,55 @@
+"""USB cameras and everything else that Linux shows as /dev/video*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgecnn.errors import CameraError
+from edgecnn_device.frames import Image
+from edgecnn_device.sources.process import Request
+
+# Beyond this a USB 2 camera has no bandwidth left for raw pictures at full rate.
+_MAX_RAW_PIXELS = 640 * 480
+
+
+def device_path(text: str) -> str | None:
+    """Return the device of `0` or `/dev/video0`, None when the text names no device."""
+    if text.isdecimal():
+        return f"/dev/video{int(text)}"
+    return text if text.startswith("/dev/") else None
+
+
+def open_v4l2(request: Request) -> Callable[[], Image]:
+    """Open a device and return the function that reads the next picture; CameraError when that fails."""
+    if not Path(request.target).exists():
+        raise CameraError(f"no device {request.target}: is the camera plugged in? `edgecnn doctor` lists what is there")
+    capture = cv2.VideoCapture(request.target, cv2.CAP_V4L2)
+    if not capture.isOpened():
+        raise CameraError(f"cannot open {request.target}: in use, not a camera, or this user is not in the group video")
+    for setting, value in settings(request):
+        capture.set(setting, value)
+
+    def read() -> Image:
+        there, image_bgr = capture.read()
+        if not there:
+            raise CameraError(f"{request.target} stopped delivering pictures")
+        return np.asarray(image_bgr, np.uint8)
+
+    return read
+
+
+def settings(request: Request) -> list[tuple[int, float]]:
+    """Return what is asked of the driver, which takes the nearest that the camera can do."""
+    asked: list[tuple[int, float]] = []
+    if request.size_wh is not None:
+        width, height = request.size_wh
+        if width * height > _MAX_RAW_PIXELS:
+            asked.append((cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")))
+        asked += [(cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height)]
+    if request.fps is not None:
+        asked.append((cv2.CAP_PROP_FPS, request.fps))
+    return asked

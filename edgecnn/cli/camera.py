@@ -1,0 +1,234 @@
+"""`edgecnn camera`: frames in, predictions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.cli.options import runtime_options
+
+if TYPE_CHECKING:
+    from edgecnn_device.camera import CameraOptions, Summary
+    from edgecnn_device.sinks.samples import SampleOptions
+    from edgecnn_device.sources import SourceOptions
+
+_ALONE = {"config", "print-config", "help"}
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
+_FILE = click.Path(path_type=Path)
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    """Make the options of a file the defaults of the command, so that the command line wins."""
+    if path is None:
+        return
+    from edgecnn_device.config import read_config
+
+    parameters = {_key(p): p.name for p in context.command.params if _key(p) not in _ALONE}
+    values = read_config(path, parameters)
+    context.default_map = {parameters[key]: value for key, value in values.items()}
+
+
+def _key(parameter: click.Parameter) -> str:
+    """Return the name of an option in a file: its long name without the dashes."""
+    longest = max((name for name in parameter.opts), key=len)
+    return longest.lstrip("-").replace("_", "-")
+
+
+@click.command(short_help="Classify what a camera sees, for months.")
+@click.argument("model", metavar="FILE|TASK", required=False)
+@click.option(
+    "--config",
+    type=_FILE,
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="Read options from a TOML file; the command line wins.",
+)
+@click.option("--print-config", is_flag=True, help="Print all options as a TOML file and exit.")
+@click.option(
+    "--source",
+    default="synthetic",
+    show_default=True,
+    help="0, /dev/video0, csi, rtsp://..., http://..., a video file, a picture, a folder of pictures, or synthetic.",
+)
+@click.option("--size", metavar="WxH", help="Ask the camera for this size; other pictures are resized to it.")
+@click.option("--fps", type=_ABOVE_0, help="Ask the camera for this rate; pace of --realtime.")
+@click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", show_default=True, help="Turn clockwise.")
+@click.option(
+    "--flip", type=click.Choice(["none", "horizontal", "vertical", "both"]), default="none", show_default=True, help="Mirror."
+)
+@click.option(
+    "--roi", metavar="X,Y,W,H", help="Crop, in pixels or as fractions (0.1,0.2,0.5,0.5), after turning and mirroring."
+)
+@click.option("--loop/--no-loop", default=False, help="Begin a file anew at its end.")
+@click.option(
+    "--realtime/--no-realtime",
+    default=None,
+    help="Play a file like a camera; --no-realtime gives every synthetic frame as fast as it can.",
+)
+@click.option("--open-timeout", type=_ABOVE_0, default=5.0, show_default=True, help="Seconds that a camera may take to answer.")
+@click.option(
+    "--read-timeout", type=_ABOVE_0, default=3.0, show_default=True, help="Seconds between two frames before it is opened anew."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the synthetic source.")
+@click.option("--frames", type=click.IntRange(min=1), help="End after this many frames.")
+@click.option(
+    "--max-age-ms",
+    type=_ABOVE_0,
+    default=1500.0,
+    show_default=True,
+    help="No class of a frame older than this; without a frame for as long the camera is lost.",
+)
+@click.option(
+    "--frozen-after",
+    type=_ABOVE_0,
+    default=1.5,
+    show_default=True,
+    help="Seconds of the same picture before the camera counts as frozen.",
+)
+@click.option(
+    "--find",
+    type=click.Choice(["auto", "whole", "digits"]),
+    default="auto",
+    show_default=True,
+    help="Where to look; auto: digits for a model of digits, else the whole frame.",
+)
+@click.option("--tiles", metavar="CxR", help="Look at a grid of tiles, such as 6x1.")
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 0.9),
+    default=0.0,
+    show_default=True,
+    help="Part of a tile that it shares with the next.",
+)
+@click.option(
+    "--smooth",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Average a region's answers over this many frames.",
+)
+@click.option(
+    "--reject",
+    type=click.FloatRange(0, 1),
+    help="Answer `unknown` below this probability instead of the model's own threshold.",
+)
+@click.option("--interval", type=_ABOVE_0, help="Seconds between two looks.")
+@click.option("--on-motion/--no-on-motion", default=False, help="Look only while something moves.")
+@click.option("--terminal/--no-terminal", default=True, show_default=True, help="Show answers on the terminal.")
+@click.option("--window/--no-window", default=False, help="Show the picture in a window.")
+@click.option("--video", type=_FILE, help="Write an annotated video (.avi, .mkv, .mp4).")
+@click.option("--jsonl", type=_FILE, help="Append one JSON object a frame.")
+@click.option("--csv", type=_FILE, help="Append one row a region.")
+@click.option(
+    "--rotate-mb", type=_ABOVE_0, default=50.0, show_default=True, help="Set --jsonl and --csv files aside at this size."
+)
+@click.option("--rotate-keep", type=click.IntRange(1, 1000), default=5, show_default=True, help="Old files to keep.")
+@click.option("--keep", type=_FILE, help="Folder for pictures worth labelling.")
+@click.option(
+    "--keep-below",
+    type=click.FloatRange(0, 1),
+    help="Keep pictures whose probability is below this, at most one frame a second.",
+)
+@click.option("--keep-every", type=_ABOVE_0, help="Keep a picture every so many seconds.")
+@click.option(
+    "--keep-mb", type=_ABOVE_0, default=200.0, show_default=True, help="Megabytes of kept pictures; the oldest go first."
+)
+@click.option("--keep-days", type=_ABOVE_0, default=30.0, show_default=True, help="Days that they are kept.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before it runs.")
+@runtime_options
+@click.pass_context
+def camera(context: click.Context, /, print_config: bool, **values: Any) -> None:
+    """Classify what a camera sees with an exported model, or with the shipped int8 model of a task.
+
+    Runs until the source ends or a signal comes: SIGTERM and Ctrl-C end it with everything written, SIGHUP exchanges the
+    model for the file's new content, as does a change of the file.
+    """
+    from edgecnn_device.camera import run_camera
+
+    if print_config:
+        _print_config(context)
+        return
+    summary = run_camera(_options(values), notice=lambda line: click.echo(f"edgecnn: {line}", err=True))
+    click.echo(_sentence(summary), err=True)
+
+
+def _print_config(context: click.Context) -> None:
+    from edgecnn_device.config import write_config
+
+    parameters = [p for p in context.command.params if _key(p) not in _ALONE]
+    click.echo(write_config({_key(p): context.params[p.name or ""] for p in parameters}), nl=False)
+
+
+def _options(values: dict[str, Any]) -> CameraOptions:
+    """Group what the command line and the file said."""
+    from edgecnn.errors import InputError
+    from edgecnn_device.camera import CameraOptions, LookOptions, SinkOptions
+    from edgecnn_device.health import Limits
+    from edgecnn_device.model import ModelOptions
+
+    if values["model"] is None:
+        raise InputError("no model: give the name of a task (neu, mnist) or an exported file")
+    return CameraOptions(
+        model=ModelOptions(values["model"], values["runtime"], values["threads"], values["reject"], values["verify"]),
+        source=_source(values),
+        look=LookOptions(
+            values["find"], values["tiles"], values["overlap"], values["smooth"], values["interval"], values["on_motion"]
+        ),
+        limits=Limits(values["max_age_ms"] / 1000, values["frozen_after"]),
+        sinks=SinkOptions(
+            terminal=values["terminal"],
+            window=values["window"],
+            jsonl=values["jsonl"],
+            csv=values["csv"],
+            video=values["video"],
+            samples=_samples(values),
+            rotate_bytes=round(values["rotate_mb"] * 1e6),
+            rotate_keep=values["rotate_keep"],
+        ),
+        frames=values["frames"],
+    )
+
+
+def _source(values: dict[str, Any]) -> SourceOptions:
+    from edgecnn_device.sources import SourceOptions
+    from edgecnn_device.sources.transform import Roi, Transform, parse_size
+
+    roi = None if values["roi"] is None else Roi.parse(values["roi"])
+    return SourceOptions(
+        values["source"],
+        size_wh=None if values["size"] is None else parse_size(values["size"]),
+        fps=values["fps"],
+        transform=Transform(rotation=int(values["rotate"]), flip=values["flip"], roi=roi),
+        loop=values["loop"],
+        realtime=values["realtime"],
+        open_timeout_s=values["open_timeout"],
+        read_timeout_s=values["read_timeout"],
+        seed=values["seed"],
+    )
+
+
+def _samples(values: dict[str, Any]) -> SampleOptions | None:
+    from edgecnn.errors import InputError
+    from edgecnn_device.sinks.samples import SampleOptions
+
+    below, every_s = values["keep_below"], values["keep_every"]
+    if values["keep"] is None:
+        if below is not None or every_s is not None:
+            raise InputError("--keep-below and --keep-every need --keep FOLDER")
+        return None
+    return SampleOptions(values["keep"], below, every_s, round(values["keep_mb"] * 1e6), values["keep_days"] * 86400)
+
+
+def _sentence(summary: Summary) -> str:
+    counters = summary.statistics
+    parts = [f"{counters.frames} frames, {counters.regions} answers"]
+    parts += [f"{count} {state}" for state, count in counters.states.items() if state != "ok"]
+    parts += [f"{summary.skipped} skipped"] if summary.skipped else []
+    parts += [f"{summary.losses} losses of the camera"] if summary.losses else []
+    parts += [f"{count} errors of {name}" for name, count in counters.sink_errors.items()]
+    latency = [(stage, counters.percentile_ms(stage, 50)) for stage in ("capture", "find", "preprocess", "invoke", "publish")]
+    parts.append("median ms: " + " ".join(f"{stage} {ms:.2f}" for stage, ms in latency if ms is not None))
+    return "; ".join(parts)
