@@ -19,6 +19,7 @@ COMMANDS = {
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),
     "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),
+    "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
     "verify": ("edgecnn.cli.verify", "Replay an exported file's golden vectors on this machine."),
     "filters": ("edgecnn.cli.filters", "Show fixed and learned filters on a picture."),

@@ -1,0 +1,212 @@
+"""What a board has and what it lacks: one check a thing, each with a way out."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from edgecnn.artifacts import Artifact
+from edgecnn.errors import EdgecnnError
+
+_MIN_FREE_BYTES = 200_000_000
+_HOT_CELSIUS = 80.0
+# Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "os.adoc"): now, and since boot 16 bits higher.
+_THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: `warn` still runs, `fail` does not."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+
+
+def examine(models: list[str], root: Path = Path("/")) -> Iterator[Check]:
+    """Yield the findings about this machine and about `models` (paths or task names); `root` is where /sys and /dev lie."""
+    yield check_python()
+    for package in ("numpy", "opencv-python-headless", "click"):
+        yield check_package(package)
+    yield check_runtime()
+    yield from check_cameras(root)
+    yield check_temperature(root)
+    yield check_throttling()
+    yield check_disk(Path.cwd())
+    yield check_clock()
+    for model in models:
+        yield check_model(model)
+
+
+def check_python() -> Check:
+    """Report Python and the processor."""
+    where = "in a virtual environment" if sys.prefix != sys.base_prefix else "outside of any virtual environment"
+    return Check("python", "ok", f"{platform.python_version()} on {platform.machine()}, {where}")
+
+
+def check_package(name: str) -> Check:
+    """Report the version of an installed package; another build of OpenCV will do."""
+    candidates = ("opencv-python-headless", "opencv-python", "opencv-contrib-python") if name.startswith("opencv") else (name,)
+    for candidate in candidates:
+        try:
+            return Check(name, "ok", f"{candidate} {importlib.metadata.version(candidate)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if name.startswith("opencv") and importlib.util.find_spec("cv2") is not None:
+        import cv2
+
+        return Check(name, "ok", f"OpenCV {cv2.__version__} of the system")
+    return Check(name, "fail", f"not installed; pip install {name}")
+
+
+def check_runtime() -> Check:
+    """Report the first runtime whose interpreter can be imported."""
+    from edgecnn.runtimes.opening import TFLITE_RUNTIMES
+
+    for module, _ in TFLITE_RUNTIMES.values():
+        if module.endswith(".tensorflow"):
+            continue  # never on a board
+        try:
+            found = importlib.import_module(module)
+        except (ImportError, SystemError):
+            continue
+        return Check("runtime", "ok", f"{found.NAME} on {os.cpu_count()} processors")
+    return Check("runtime", "fail", "no TFLite runtime; pip install ai-edge-litert")
+
+
+def check_cameras(root: Path = Path("/")) -> Iterator[Check]:
+    """Report the V4L2 devices with their formats, and the CSI camera's library."""
+    devices = sorted(str(path) for path in (root / "dev").glob("video*"))
+    if not devices:
+        yield Check("cameras", "warn", "no /dev/video*: no USB camera is plugged in")
+    for device in devices:
+        name_file = root / "sys/class/video4linux" / Path(device).name / "name"
+        name = name_file.read_text().strip() if name_file.exists() else "unnamed"
+        if not os.access(device, os.R_OK | os.W_OK):
+            yield Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in anew")
+            continue
+        yield Check(device, "ok", f"{name}: {formats(device)}")
+    if importlib.util.find_spec("picamera2") is not None:
+        yield Check("csi", "ok", "picamera2 is there")
+    elif is_raspberry_pi(root):
+        from edgecnn_device.sources.csi import INSTALL
+
+        yield Check("csi", "warn", INSTALL)
+
+
+def formats(device: str, ask: Callable[[str], str] | None = None) -> str:
+    """Return the picture formats of a device in words; `ask` gives the text of `v4l2-ctl --list-formats-ext`."""
+    text = (ask or _ask_v4l2)(device)
+    found: list[str] = []
+    for line in text.splitlines():
+        words = line.split()
+        if line.strip().startswith("[") and "'" in line:
+            found.append(line.split("'")[1])
+        elif words[:2] == ["Size:", "Discrete"] and found:
+            found[-1] += f" {words[2]}"
+    return "; ".join(found) if found else "formats unknown (sudo apt install v4l-utils shows them)"
+
+
+def _ask_v4l2(device: str) -> str:
+    return _output(["v4l2-ctl", "--device", device, "--list-formats-ext"])
+
+
+def check_temperature(root: Path = Path("/")) -> Check:
+    """Report the temperature of the processor."""
+    try:
+        celsius = int((root / "sys/class/thermal/thermal_zone0/temp").read_text()) / 1000
+    except (OSError, ValueError):
+        return Check("temperature", "ok", "this machine does not tell")
+    if celsius >= _HOT_CELSIUS:
+        return Check("temperature", "warn", f"{celsius:.0f} C; a Pi slows down from 80 C on: give it a heat sink or air")
+    return Check("temperature", "ok", f"{celsius:.0f} C")
+
+
+def check_throttling(ask: Callable[[], str] | None = None) -> Check:
+    """Report the throttle flags of a Raspberry Pi; `ask` gives the text of `vcgencmd get_throttled`."""
+    text = ask() if ask else _output(["vcgencmd", "get_throttled"])
+    try:
+        flags = int(text.strip().partition("=")[2], 16)
+    except ValueError:
+        return Check("throttling", "ok", "not a Raspberry Pi, or no vcgencmd")
+    now = [word for bit, word in _THROTTLED.items() if flags >> bit & 1]
+    before = [word for bit, word in _THROTTLED.items() if flags >> (bit + 16) & 1]
+    if now:
+        return Check("throttling", "warn", f"{', '.join(now)} right now; check power supply, cable and cooling")
+    if before:
+        return Check("throttling", "warn", f"{', '.join(before)} since boot; check power supply, cable and cooling")
+    return Check("throttling", "ok", "never since boot")
+
+
+def check_disk(folder: Path) -> Check:
+    """Report the free space of the file system that `folder` lies on."""
+    free = shutil.disk_usage(folder).free
+    status: Literal["ok", "warn"] = "ok" if free >= _MIN_FREE_BYTES else "warn"
+    advice = "" if status == "ok" else "; lower --rotate-mb and --keep-mb"
+    return Check("disk", status, f"{free / 1e6:.0f} MB free at {folder}{advice}")
+
+
+def check_clock(now: Callable[[], float] = time.time) -> Check:
+    """Report the time; a Pi without network begins in the past, and captured_at would be wrong."""
+    stamp = datetime.fromtimestamp(now()).astimezone().isoformat(timespec="seconds")
+    built_s = Path(__file__).stat().st_mtime
+    if now() < built_s - 86400:
+        return Check("clock", "warn", f"{stamp} lies before this software was installed; wait for NTP (timedatectl)")
+    return Check("clock", "ok", stamp)
+
+
+def check_model(model: str) -> Check:
+    """Open a model and replay its golden vectors."""
+    from edgecnn_device.model import ModelOptions, open_model
+
+    try:
+        opened = open_model(ModelOptions(model))
+    except EdgecnnError as error:
+        return Check(f"model {model}", "fail", str(error))
+    contract = opened.artifact.contract
+    return Check(
+        f"model {model}",
+        "ok",
+        f"{opened.artifact.path.name} verified on {opened.classifier.runtime.name} ({delegate(opened.artifact)}), "
+        f"parity {contract.parity.verdict}",
+    )
+
+
+def delegate(artifact: Artifact) -> str:
+    """Say whether a delegate (XNNPACK) runs a `.tflite`, or the slow built-in kernels; nothing is known of others."""
+    if artifact.format != "tflite":
+        return "its own kernels"
+    try:
+        from edgecnn.runtimes.litert import open_interpreter
+    except ImportError:
+        return "delegate unknown"
+    interpreter = open_interpreter(artifact.model, 1)
+    interpreter.allocate_tensors()
+    # The only way to ask: a delegate stands in the plan as an operator of this name.
+    operators = {details["op_name"] for details in interpreter._get_ops_details()}
+    return "XNNPACK delegate" if "DELEGATE" in operators else "no delegate: built-in kernels"
+
+
+def is_raspberry_pi(root: Path = Path("/")) -> bool:
+    """Say whether the device tree names a Raspberry Pi."""
+    model = root / "proc/device-tree/model"
+    return model.exists() and "Raspberry Pi" in model.read_text(errors="replace")
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
