@@ -217,7 +217,7 @@ def compare(
     _check_reference(answers, dataset, labels)
     report = ParityReport(
         labels=labels,
-        data=data or DataInfo("unnamed pictures", "all", len(dataset), dataset.digest()),
+        data=data or DataInfo("unnamed pictures", "whole", len(dataset), dataset.digest()),
         groups=None if dataset.groups is None else len(np.unique(dataset.groups)),
         max_drop=max_drop,
         confidence=confidence,

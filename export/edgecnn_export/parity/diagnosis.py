@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError
 from edgecnn.runtimes.runtime import Runtime
 from edgecnn_export.parity.compare import CandidateReport, ParityReport
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     import keras
 
     from edgecnn_export.conversion.graph import Graph, Step
+    from edgecnn_export.reference import Reference
 
 _GAINS, _OFFSETS = (0.5, 2.0), (-128, -64, -32, 32, 64, 128)
-_PROBE_PICTURES = 64
+_PROBE_PICTURES, _RANKED_PICTURES = 64, 32
 _CLIPPED_SHARE, _USED_SHARE = 0.01, 0.3
 
 
@@ -72,9 +74,8 @@ def rank_layers(model: keras.Model, ranges: Mapping[str, tuple[float, float]], i
 def probe_input(reference: Runtime, candidate: Runtime, images: NDArray[np.uint8]) -> InputShift | None:
     """Look for a change of brightness or scale under which the candidate agrees with the reference again.
 
-    Finds a wrong input scale or a shifted zero point. None when nothing helps or nothing is wrong.
+    Finds a wrong input scale or a shifted zero point; a few dozen images `(n, h, w, c)` do. None when nothing helps.
     """
-    images = images[:_PROBE_PICTURES]
     expected = reference.run(images).argmax(axis=1)
 
     def agreement(gain: float, offset: int) -> float:
@@ -86,6 +87,23 @@ def probe_input(reference: Runtime, candidate: Runtime, images: NDArray[np.uint8
     after, gain, offset = max((agreement(*change), *change) for change in tries)
     helps = after >= 0.7 and after - before >= 0.2
     return InputShift(gain, offset, before, after) if helps else None
+
+
+def explain(
+    report: ParityReport,
+    name: str,
+    reference: Runtime,
+    candidate: Runtime,
+    dataset: Dataset,
+    source: Reference | None = None,
+) -> list[str]:
+    """Look into why candidate `name` failed on `dataset` and return `advice` about it.
+
+    With `source`, the Keras model that carries its calibration, layers are ranked too.
+    """
+    images = dataset.images[np.linspace(0, len(dataset) - 1, min(len(dataset), _PROBE_PICTURES)).astype(np.int64)]
+    losses = _rank_layers_of(source, images[:: max(1, len(images) // _RANKED_PICTURES)]) if source else []
+    return advice(report, name, losses, probe_input(reference, candidate, images))
 
 
 def advice(
@@ -136,6 +154,19 @@ def permuted_labels(candidate: CandidateReport) -> dict[str, str]:
         return {}
     labels = [row.label for row in candidate.classes]
     return {labels[true]: labels[name] for true, name in zip(present, called, strict=True) if true != name}
+
+
+def _rank_layers_of(source: Reference, images: NDArray[np.uint8]) -> list[LayerLoss]:
+    """Rank the layers of a reference by its recorded calibration; nothing without one or for a subclassed model."""
+    if source.calibration is None:
+        return []
+    from edgecnn_export.conversion.calibration import Calibration
+    from edgecnn_export.conversion.fold import fold
+    from edgecnn_export.conversion.graph import has_graph
+
+    if not has_graph(source.model):
+        return []
+    return rank_layers(fold(source.model), Calibration.from_json(source.calibration).ranges, images)
 
 
 class _Simulation:

@@ -19,11 +19,7 @@ from edgecnn_export.parity.report import describe_data, format_size
 
 FLIPS_SHOWN = 12
 _TEMPLATE = "page.html"
-VERDICTS = {
-    "pass": ("✓", "Nothing measurable was lost"),
-    "undecided": ("?", "Too few pictures to decide"),
-    "fail": ("✗", "Accuracy was lost"),
-}
+_SIGNS = {"pass": "✓", "undecided": "?", "fail": "✗"}
 
 
 def write_page(
@@ -54,7 +50,8 @@ def render_page(
     )
     return environment.get_template(_TEMPLATE).render(
         report=report,
-        verdicts=VERDICTS,
+        signs=_SIGNS,
+        headline=_headline(report),
         measured_on=describe_data(report),
         pictures=_pictures(report, dataset),
         shown=FLIPS_SHOWN,
@@ -68,6 +65,16 @@ def stems(probabilities: Sequence[float], width: int = 150) -> list[dict[str, An
     """Return the places of a stem plot's stems in a drawing `width` wide and 100 high: x, y and the probability of each."""
     step = width / len(probabilities)
     return [{"x": round(step * (i + 0.5), 1), "y": round(100 - 92 * p, 1), "p": p} for i, p in enumerate(probabilities)]
+
+
+def _headline(report: ParityReport) -> str:
+    alike = [candidate for candidate in report.candidates if candidate.verdict == report.verdict]
+    counted = f"{len(alike)} of {len(report.candidates)}"
+    if report.verdict == "fail":
+        return f"{counted} files cannot stand in for the reference"
+    if report.verdict == "undecided":
+        return f"{report.count} pictures are too few to decide about {counted} files"
+    return f"no file loses more than {report.max_drop:g} points of accuracy"
 
 
 def _pictures(report: ParityReport, dataset: Dataset | None) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgecnn.files import write_json as write_json_file
@@ -17,10 +17,13 @@ def write_json(report: ParityReport, path: Path) -> None:
     write_json_file(path, report.to_json())
 
 
-def format_report(report: ParityReport) -> str:
-    """Return the report as lines for a terminal: verdicts first, then what was measured on, figures and flips."""
+def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return the report as lines for a terminal: verdicts first, with advice where given, then data, figures and flips."""
     rows = [_HEAD, _reference_row(report.reference), *(_row(candidate) for candidate in report.candidates)]
-    lines = [printable(candidate.sentence) for candidate in report.candidates]
+    lines = []
+    for candidate in report.candidates:
+        lines.append(printable(candidate.sentence))
+        lines += [printable(f"  - {line}") for line in (advice or {}).get(candidate.name, ())]
     lines += ["", printable(describe_data(report)), f"drop and bound in points at {100 * report.confidence:g} %", ""]
     lines += _aligned(rows)
     for candidate in report.candidates:
@@ -31,8 +34,8 @@ def format_report(report: ParityReport) -> str:
 def describe_data(report: ParityReport) -> str:
     """Say in a sentence which pictures were compared, and loudly when they are synthetic."""
     grouped = f" in {report.groups} groups of related pictures" if report.groups is not None else ""
-    sentence = f"measured on {report.data.source}, {report.data.split}: {report.count} pictures{grouped}"
-    return f"SYNTHETIC PICTURES, not the real task: {sentence}" if report.data.synthetic else sentence
+    where = f"{report.data.source}, {report.data.split} split: {report.count} pictures{grouped}"
+    return f"measured on SYNTHETIC pictures of {where}" if report.data.synthetic else f"measured on {where}"
 
 
 def format_size(size_bytes: int | None) -> str:

@@ -1,0 +1,90 @@
+"""`edgecnn parity`: is an exported file as good as its reference, and if not, why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli.options import data_option, json_option, read_labels, seed_option
+
+if TYPE_CHECKING:
+    from edgecnn_export.parity.measuring import Measured
+
+
+@click.command(short_help="Compare exported models with their reference on the same pictures.")
+@click.argument("reference", metavar="REFERENCE")
+@click.argument("candidates", metavar="CANDIDATE...", nargs=-1, required=True)
+@data_option
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="validation", show_default=True)
+@click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
+@click.option(
+    "--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="Of the drop's bound."
+)
+@click.option("--labels", help="Classes of a reference that another tool saved: a,b,c or a file with one a line.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
+@click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
+@seed_option
+@json_option
+@click.pass_context
+def parity(
+    context: click.Context,
+    reference: str,
+    candidates: tuple[str, ...],
+    data: Path | None,
+    split: str,
+    max_drop: float | None,
+    confidence: float,
+    labels: str | None,
+    html: Path | None,
+    strict: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Compare exported files with REFERENCE: a .keras file, the folder of a run, a task's name or another exported file.
+
+    Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
+    """
+    from edgecnn.datasets.loading import load_splits
+    from edgecnn_export.parity.measuring import ReferenceModel, measure
+
+    opened = ReferenceModel.open(reference, read_labels(labels) if labels else None)
+    measured = measure(
+        opened,
+        candidates,
+        load_splits(opened.task, data, seed),
+        split,
+        max_drop=max_drop,
+        confidence=confidence,
+        seed=seed,
+        progress=_progress if sys.stderr.isatty() else None,
+    )
+    _show(measured, html, as_json)
+    if measured.report.verdict == "fail":
+        context.exit(1)
+    if strict and measured.report.verdict == "undecided":
+        context.exit(3)
+
+
+def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
+    from edgecnn_export.parity.report import format_report, printable
+
+    for note in measured.notes:
+        click.echo(printable(note), err=True)
+    if html:
+        from edgecnn_export.parity.page import write_page
+
+        write_page(measured.report, html, dataset=measured.dataset, advice=measured.advice)
+        click.echo(f"wrote {html}", err=True)
+    if as_json:
+        report = measured.report.to_json() | {"advice": measured.advice}
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo(format_report(measured.report, measured.advice), nl=False)
+
+
+def _progress(name: str, done: int, total: int) -> None:
+    click.echo(f"\r{name}: {done} of {total} pictures", nl=done == total, err=True)
