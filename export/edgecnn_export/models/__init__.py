@@ -1,1 +1,31 @@
 """The networks: the course's two, exactly, and the compact ones of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgecnn.errors import InputError
+from edgecnn.tasks import Task
+from edgecnn_export.frameworks import require_keras
+
+if TYPE_CHECKING:
+    import keras
+
+MODELS = ("compact", "course")
+
+
+def build(name: str, task: Task) -> keras.Model:
+    """Build an untrained network for a task: raw 0..255 pixels `(n, h, w, c)` in, probabilities `(n, classes)` out.
+
+    `compact` is ours, `course` the course's. The weights come from Keras' global seed. Raises InputError for another name
+    and for pictures too small for the network.
+    """
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; known models: {', '.join(MODELS)}")
+    require_keras()
+    from edgecnn_export.models.compact import build_compact
+    from edgecnn_export.models.course import build_course
+
+    builders: dict[str, Callable[[Task], keras.Model]] = {"compact": build_compact, "course": build_course}
+    return builders[name](task)

@@ -1,1 +1,11 @@
 """Training on a workstation, interruptible and resumable, with a camera-like view of the pictures."""
+
+from __future__ import annotations
+
+from edgecnn_export.frameworks import require_keras
+
+require_keras()
+
+from edgecnn_export.training.fitting import TrainingRun, train  # noqa: E402  # Keras must start quietly first
+
+__all__ = ["TrainingRun", "train"]

@@ -1,0 +1,88 @@
+"""`edgecnn train`: from a data set to a reference model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli.options import data_option, seed_option
+
+if TYPE_CHECKING:
+    from edgecnn.tasks import Task
+
+
+@click.command()
+@click.argument("task")
+@click.option("--model", type=click.Choice(("compact", "course")), default="compact", show_default=True, help="Network.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures. Default: the recipe's.")
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures a step. Default: the recipe's.")
+@seed_option
+@data_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-MODEL.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder of the run.")
+@click.option(
+    "--devices", type=click.IntRange(1), default=1, show_default=True, help="GPUs, or without one CPUs, that share each batch."
+)
+def train(
+    task: str,
+    model: str,
+    epochs: int | None,
+    batch_size: int | None,
+    seed: int,
+    data: Path | None,
+    out: Path | None,
+    resume: bool,
+    devices: int,
+) -> int:
+    """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
+
+    Writes model.keras, training.json and curves.png. Ctrl-C ends after the current batch and keeps the best weights; the
+    training can then go on with --resume.
+    """
+    from edgecnn.datasets.loading import load_splits
+    from edgecnn.tasks import shipped_tasks
+
+    shipped = shipped_tasks().get(task)
+    chosen, folder = (shipped, data) if shipped is not None else _folder_task(task, data)
+    splits = load_splits(chosen, folder, seed)
+    click.echo(f"{splits.info.describe('train')}: {len(splits.train)} pictures; validation: {len(splits.validation)}", err=True)
+    from edgecnn_export.training import train as run_training
+
+    run = run_training(
+        chosen,
+        splits,
+        out=out or Path("runs") / f"{chosen.name}-{model}",
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        resume=resume,
+        devices=devices,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    low, high = run.validation_interval
+    click.echo(f"model: {run.folder / 'model.keras'} (beside it training.json and curves.png)")
+    click.echo(
+        f"{splits.info.describe('validation')}: {run.validation_accuracy:.4f} ({run.correct} of {run.count}; "
+        f"95 % interval {low:.4f} to {high:.4f})"
+    )
+    if run.interrupted:
+        advice = "; go on with --resume" if run.resumable else ""
+        click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
+        return 130
+    return 0
+
+
+def _folder_task(folder: str, data: Path | None) -> tuple[Task, Path]:
+    from edgecnn.datasets.folder import task_from_folder
+    from edgecnn.errors import InputError
+    from edgecnn.tasks import find_task
+
+    path = Path(folder)
+    if not path.is_dir():
+        find_task(folder)  # raises, naming the known tasks
+    if data is not None:
+        raise InputError(f"--data belongs to a named task; {folder} is the data already")
+    return task_from_folder(path), path

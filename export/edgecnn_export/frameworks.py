@@ -1,0 +1,47 @@
+"""Importing Keras and its backend on purpose: with one line when it is missing, and without their start-up chatter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from edgecnn.errors import MissingDependencyError
+
+
+def require_keras() -> None:
+    """Import Keras and its backend quietly; call it before any module that says `import keras`.
+
+    TensorFlow reads TF_CPP_MIN_LOG_LEVEL when it is first imported, so it is set here and only if the user has not.
+    Raises MissingDependencyError when Keras or its backend is not installed.
+    """
+    if "keras" in sys.modules:
+        return
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with quiet_stderr():
+            import keras  # noqa: F401  # the import is the purpose
+    except ImportError as error:
+        missing = "Keras" if error.name == "keras" else "TensorFlow"
+        raise MissingDependencyError(f"{missing} is not installed. Install it with: pip install 'edgecnn[train]'") from error
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hold back what native code writes to file descriptor 2; it is shown after all when the block fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        terminal = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,263 @@
+"""The reference model: the trained Keras network with its task, kept in one `.keras` file, behind the Runtime protocol."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import EdgecnnError, InputError, UnknownTaskError
+from edgecnn.files import replacing
+from edgecnn.preprocessing import Preprocessing
+from edgecnn.runtimes.runtime import check_images
+from edgecnn.tasks import Task, shipped_tasks
+from edgecnn_export.frameworks import require_keras
+
+if TYPE_CHECKING:
+    import keras
+
+ENTRY = "edgecnn.json"  # Keras reads its own entries by name and ignores this one
+MODEL_FILE = "model.keras"
+SAVED_MODEL_FILE = "saved_model.pb"
+_MAX_ENTRY_BYTES = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A trained model and what it is about.
+
+    `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
+    the activation ranges measured on the training pictures; both are None where unknown.
+    """
+
+    model: keras.Model
+    task: Task
+    name: str
+    training: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+
+    def runtime(self) -> KerasRuntime:
+        """Return the model behind the protocol that the artifacts are run by."""
+        return KerasRuntime(self.model, self.task.preprocessing.shape)
+
+
+class KerasRuntime:
+    """A Keras model as a Runtime: the reference that artifacts are compared with."""
+
+    def __init__(self, model: keras.Model, shape: tuple[int, int, int]) -> None:
+        """Take a model that maps raw 0..255 pixels `(n, *shape)` to probabilities `(n, classes)`."""
+        self.name = f"keras {version('keras')}"
+        self._model = model
+        self._shape = shape
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
+        check_images(images, self._shape)
+        if len(images) == 0:
+            return np.empty((0, self._model.output_shape[-1]), np.float32)
+        # About 4 MB of pixels at a time: enough to keep every core busy, little beside the activations.
+        batch_size = max(1, min(len(images), 2**22 // images[0].size))
+        return np.asarray(self._model.predict(images, batch_size=batch_size, verbose=0), np.float32)
+
+
+def save_reference(reference: Reference, path: Path) -> None:
+    """Write model and task as one `.keras` file, whole or not at all; Keras itself can open it too."""
+    about = {
+        "task": reference.task.to_json(),
+        "name": reference.name,
+        "training": reference.training,
+        "calibration": reference.calibration,
+    }
+    entry = json.dumps(about, ensure_ascii=False, allow_nan=False)
+    if path.suffix != ".keras":
+        raise InputError(f"a reference model is saved as .keras, not {path.name}")
+    with replacing(path) as beside:
+        reference.model.save(beside)
+        with zipfile.ZipFile(beside, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(ENTRY, entry)
+
+
+def open_reference(source: Path | str, *, labels: tuple[str, ...] | None = None, unit_range: bool = False) -> Reference:
+    """Open a reference model: a shipped task's name, a `.keras` file, the folder of a training run, or a SavedModel folder.
+
+    `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `unit_range` says
+    that such a model eats 0..1 instead of 0..255: the division is then put in front of it. Files of our own know both, and
+    `labels` may only repeat what they say.
+    Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
+    """
+    path = find_reference(source)
+    require_keras()
+    if path.is_dir():
+        return _foreign(_open_saved_model(path), path, labels, unit_range)
+    about = _read_entry(path)
+    model = _load_keras(path)
+    if about is None:
+        return _foreign(model, path, labels, unit_range)
+    try:
+        reference = Reference(model, Task.from_json(about["task"]), str(about["name"]), about["training"], about["calibration"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
+    if unit_range or (labels is not None and labels != reference.task.labels):
+        raise InputError(f"{path} states its own labels and pixel range: {', '.join(reference.task.labels)}; leave ours out")
+    _check_model(model, reference.task, path)
+    return reference
+
+
+def find_reference(source: Path | str) -> Path:
+    """Return the `.keras` file or SavedModel folder that `source` names, without opening it.
+
+    Raises UnknownTaskError when it is neither a path nor a shipped task, InputError for a folder without a model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if (path / MODEL_FILE).is_file():
+            return path / MODEL_FILE
+        if (path / SAVED_MODEL_FILE).is_file():
+            return path
+        raise InputError(f"the folder {path} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
+    if path.is_file():
+        return path
+    if str(source) not in shipped_tasks():
+        known = ", ".join(shipped_tasks())
+        raise UnknownTaskError(
+            f"no such model: {source}; give a .keras file, the folder of a run, a SavedModel, or one of {known}"
+        )
+    shipped = shipped_model(str(source))
+    if not shipped.is_file():
+        raise InputError(f"this installation ships no model for {source!r}; train one with: edgecnn train {source}")
+    return shipped
+
+
+def shipped_model(task_name: str) -> Path:
+    """Return where the package keeps the reference model of a shipped task."""
+    import edgecnn
+
+    return Path(edgecnn.__file__).parent / "shipped" / f"{task_name}-compact.keras"
+
+
+def _read_entry(path: Path) -> dict[str, Any] | None:
+    """Return what our entry in a `.keras` file says, None when another tool saved it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "config.json" not in names:
+                raise InputError(f"{path} is a ZIP file but not a Keras model: it has no config.json")
+            if ENTRY not in names:
+                return None
+            if archive.getinfo(ENTRY).file_size > _MAX_ENTRY_BYTES:
+                raise InputError(f"{path}: its {ENTRY} is larger than {_MAX_ENTRY_BYTES} bytes")
+            about = json.loads(archive.read(ENTRY))
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a .keras file, or it is cut short") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, EdgecnnError):
+            raise
+        raise InputError(f"cannot read {path}: {error}") from error
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: its {ENTRY} is not a JSON object; save the model again")
+    return about
+
+
+def _load_keras(path: Path) -> keras.Model:
+    import keras
+
+    try:
+        # compile=False: an optimizer is of no use here, and custom losses would be looked for.
+        return keras.saving.load_model(_with_suffix(path), compile=False, safe_mode=True)
+    except Exception as error:  # whatever the file's bytes make Keras stumble over: its errors share no base class
+        raise InputError(
+            f"cannot load {path}, saved by Keras {_saved_by(path)} (this is Keras {keras.__version__}): {_first_line(error)}"
+        ) from error
+
+
+def _with_suffix(path: Path) -> Path:
+    if path.suffix != ".keras":
+        raise InputError(f"Keras opens models by the suffix .keras; rename {path}")
+    return path
+
+
+def _saved_by(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return "of unknown version"
+
+
+def _open_saved_model(path: Path) -> keras.Model:
+    """Wrap the serving signature of a SavedModel, one input and one output, as a Keras model."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"a SavedModel opens under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
+    try:
+        import tensorflow as tf
+
+        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+        inputs = signature.structured_input_signature[1]
+        layer = keras.layers.TFSMLayer(str(path), call_endpoint="serving_default", name="saved_model")
+    except Exception as error:  # TensorFlow's loader raises a dozen unrelated types
+        raise InputError(f"{path} is not a SavedModel with a signature 'serving_default': {_first_line(error)}") from error
+    if len(inputs) != 1 or len(signature.structured_outputs) != 1:
+        raise InputError(
+            f"{path} has {len(inputs)} inputs and {len(signature.structured_outputs)} outputs; expected one of each"
+        )
+    ((_, spec),) = inputs.items()
+    ((output, _),) = signature.structured_outputs.items()
+    if spec.shape.rank != 4:
+        raise InputError(f"expected a SavedModel of pictures (n, height, width, channels), {path} takes {spec.shape}")
+    image = keras.Input(tuple(spec.shape[1:]), name="image", dtype=spec.dtype.name)
+    return keras.Model(image, layer(image)[output], name="saved_model")
+
+
+def _foreign(model: keras.Model, path: Path, labels: tuple[str, ...] | None, unit_range: bool) -> Reference:
+    """Give another tool's model a task of its own, named after its file."""
+    import keras
+
+    if labels is None:
+        raise InputError(f"{path} was not saved by edgecnn and does not know its classes; name them in order with --labels")
+    task = Task(path.stem, path.stem, labels, _preprocessing(model, path))
+    _check_classes(model, task, path)
+    if unit_range:
+        image = keras.Input(task.preprocessing.shape, name="image")
+        model = keras.Model(image, model(keras.layers.Rescaling(1 / 255, name="rescaling")(image)), name=model.name)
+    _check_model(model, task, path)
+    return Reference(model, task, model.name)
+
+
+def _preprocessing(model: keras.Model, path: Path) -> Preprocessing:
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or shape[3] not in (1, 3):
+        raise InputError(f"expected a model of pictures (n, height, width, 1 or 3) of fixed size, {path} takes {shape}")
+    return Preprocessing(shape[1], shape[2], "gray" if shape[3] == 1 else "rgb")
+
+
+def _check_classes(model: keras.Model, task: Task, path: Path) -> None:
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise InputError(f"expected a model with one output (n, classes), {path} gives {shape}")
+    if shape[1] != len(task.labels):
+        raise InputError(f"{path} has {shape[1]} classes, but {len(task.labels)} labels: {', '.join(task.labels)}")
+
+
+def _check_model(model: keras.Model, task: Task, path: Path) -> None:
+    """Raise InputError unless the model maps the task's pictures to probabilities."""
+    shape = task.preprocessing.shape
+    if tuple(getattr(model, "input_shape", ())[1:]) != shape:
+        raise InputError(f"{path} takes {getattr(model, 'input_shape', None)}, its task prepares {shape}")
+    _check_classes(model, task, path)
+    levels = np.linspace(0, 255, 3).astype(np.uint8)
+    probabilities = KerasRuntime(model, shape).run(np.broadcast_to(levels[:, None, None, None], (3, *shape)).copy())
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < -1e-6:
+        raise InputError(f"{path} does not give probabilities (its outputs do not add up to 1); end the model in a softmax")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,200 @@
+"""What a camera does to a picture, drawn anew for each training picture: geometry, optics, light, sensor, JPEG.
+
+NumPy and OpenCV only, so that it is the same on every Keras backend and never part of a saved model. The order is the
+physical one: the object moves, the lens blurs, the light and its unevenness scale, the sensor adds noise and clips, the
+encoder packs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import InputError
+from edgecnn.tasks import Task
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training pictures stray from the original; each value is the far end of what is drawn, and 0 is off.
+
+    Lengths are shares of the picture's shorter side, so that one setting fits every size.
+    """
+
+    rotation_deg: float = 0.0
+    scale_octaves: float = 0.0  # zoom 2^u
+    slant: float = 0.0  # horizontal shear, pixels a row
+    shift: float = 0.0
+    flips: bool = False  # mirrored and, in square pictures, turned by quarter turns
+    stroke: float = 0.0  # 1: as much as a 3 x 3 dilation or erosion
+    defocus: float = 0.0  # sigma of a Gaussian
+    motion: float = 0.0  # length of the smear
+    exposure_stops: float = 0.0  # gain 2^u
+    contrast_stops: float = 0.0  # contrast about the picture's mean, factor 2^u
+    gradient: float = 0.0  # relative change of the light from the centre to the border
+    read_noise: float = 0.0  # standard deviation in gray levels
+    shot_noise: float = 0.0  # standard deviation in gray levels at level 255; it falls with the square root of the level
+    jpeg: float = 0.0  # 0: none; 1: down to quality 5
+    share: float = 0.5  # of the pictures that each effect touches
+    black_border: bool = False  # what lies beyond the border: black (digits), else the mirrored picture
+
+    def scaled(self, severity: float) -> Augmentation:
+        """Return the same effects at `severity` times their strength: 0 leaves every picture as it is."""
+        if severity < 0:
+            raise InputError(f"severity must not be negative, got {severity}")
+        strengths = {name: getattr(self, name) * severity for name in _STRENGTHS}
+        return replace(self, **strengths, flips=self.flips and severity > 0)
+
+
+_CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
+_STRENGTHS = (
+    "rotation_deg", "scale_octaves", "slant", "shift", "stroke", "defocus", "motion", "exposure_stops", "contrast_stops",
+    "gradient", "read_noise", "shot_noise", "jpeg",
+)  # fmt: skip
+
+# Surfaces under an industrial camera: strong, since blur and noise are what broke a net trained without them.
+SURFACE = Augmentation(
+    rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.035, exposure_stops=1.0, contrast_stops=1.0,
+    gradient=0.5, read_noise=22, shot_noise=14, jpeg=0.9, share=0.4,
+)  # fmt: skip
+# Digits that were already found and centred: mild, a 4 must not become a 9.
+DIGIT = Augmentation(
+    rotation_deg=12, scale_octaves=0.2, slant=0.2, shift=0.08, stroke=0.7, defocus=0.03, motion=0.08, exposure_stops=0.7,
+    contrast_stops=0.7, gradient=0.4, read_noise=20, shot_noise=12, jpeg=0.8, share=0.25, black_border=True,
+)  # fmt: skip
+
+
+def default_augmentation(task: Task) -> Augmentation:
+    """Return the setting for a task: digits have a black border and keep their orientation, surfaces flip if the task says."""
+    if task.preprocessing.fit == "digit":
+        return DIGIT
+    return replace(SURFACE, flips=task.flips)
+
+
+def augment(images: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the pictures `(n, h, w, c)` uint8 as a camera might have seen them; the same generator state, the same result."""
+    if augmentation.scaled(0) == augmentation or len(images) == 0:
+        return images.copy()
+    seen = np.stack([_move(image, augmentation, random) for image in images])
+    at_once = max(1, _CACHED_PIXELS // images[0].size)
+    for start in range(0, len(seen), at_once):
+        seen[start : start + at_once] = _expose(seen[start : start + at_once], augmentation, random)
+    if augmentation.jpeg > 0:
+        for i in np.flatnonzero(random.random(len(seen)) < augmentation.share):
+            seen[i] = _jpeg(seen[i], augmentation.jpeg, random)
+    return seen
+
+
+def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Flip, warp, thicken or thin, and blur one picture `(h, w, c)`."""
+    shape = image.shape
+    if strengths.flips:
+        image = _flip(image, random)
+    # Half of the pictures keep their pixel grid, since resampling itself blurs.
+    if random.random() < max(strengths.share, 0.5):
+        image = _warp(image, strengths, random)
+    if strengths.stroke > 0 and random.random() < strengths.share:
+        image = _stroke(image, strengths.stroke, random)
+    if strengths.defocus > 0 and random.random() < strengths.share:
+        sigma = random.uniform(0, strengths.defocus) * min(shape[:2])
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), max(sigma, 1e-3)), np.uint8)
+    if strengths.motion > 0 and random.random() < strengths.share / 2:
+        length = random.uniform(0, strengths.motion) * min(shape[:2])
+        image = np.asarray(cv2.filter2D(image, -1, _smear(length, random.uniform(0, math.pi))), np.uint8)
+    return image.reshape(shape)
+
+
+def _flip(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    mirrored, turns = random.integers(2), int(random.integers(4))
+    if mirrored:
+        image = image[:, ::-1]
+    quarter_turns = turns if image.shape[0] == image.shape[1] else 2 * (turns // 2)
+    return np.ascontiguousarray(np.rot90(image, quarter_turns))
+
+
+def _warp(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    angle = math.radians(_signed(strengths.rotation_deg, random))
+    zoom = 2.0 ** _signed(strengths.scale_octaves, random)
+    slant = _signed(strengths.slant, random)
+    reach = strengths.shift * min(height, width)
+    cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
+    linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, slant], [0, 1]])
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    offset = centre - linear @ centre + np.array([_signed(reach, random), _signed(reach, random)])
+    border = cv2.BORDER_CONSTANT if strengths.black_border else cv2.BORDER_REFLECT_101
+    matrix = np.column_stack([linear, offset])
+    warped = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+    return np.asarray(warped, np.uint8).reshape(image.shape)
+
+
+def _stroke(image: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Blend a picture with its dilation (thicker light strokes) or its erosion (thinner)."""
+    change = _signed(min(strength, 1.0), random)
+    kernel = np.ones((3, 3), np.uint8)
+    other = cv2.dilate(image, kernel) if change > 0 else cv2.erode(image, kernel)
+    return np.asarray(cv2.addWeighted(image, 1 - abs(change), other.reshape(image.shape), abs(change), 0), np.uint8)
+
+
+def _smear(length: float, angle: float) -> NDArray[np.float32]:
+    """Return the normalised kernel of a straight motion of `length` pixels at `angle` radians."""
+    side = 2 * math.ceil(length / 2) + 1
+    centre = side // 2
+    kernel = np.zeros((side, side), np.float32)
+    for step in np.linspace(-length / 2, length / 2, 4 * side):
+        kernel[round(centre + step * math.sin(angle)), round(centre + step * math.cos(angle))] += 1
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
+def _expose(images: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Apply contrast, light and sensor noise to pictures `(n, h, w, c)` at once, and clip to 0..255."""
+    count, height, width = images.shape[:3]
+    gain = 2.0 ** _some(strengths.exposure_stops, count, strengths.share, random)
+    contrast = 2.0 ** _some(strengths.contrast_stops, count, strengths.share, random)
+    mean = images.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float32)
+    # (mean + (level - mean) * contrast) * gain, in two passes over the pixels
+    levels = np.asarray(images * (contrast * gain), np.float32)
+    levels += mean * (1 - contrast) * gain
+    if strengths.gradient > 0:
+        levels *= _light(count, height, width, strengths, random)
+    read = _some(strengths.read_noise, count, strengths.share, random)
+    shot = _some(strengths.shot_noise, count, strengths.share, random)
+    for i in np.flatnonzero((read != 0) | (shot != 0)):
+        # Read noise does not know the light, the variance of shot noise grows with it: their variances add.
+        deviation = np.maximum(levels[i], 0)
+        deviation *= shot[i] ** 2 / 255
+        deviation += read[i] ** 2
+        np.sqrt(deviation, out=deviation)
+        deviation *= random.standard_normal(deviation.shape, np.float32)
+        levels[i] += deviation
+    np.rint(levels, out=levels)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)
+
+
+def _light(count: int, height: int, width: int, strengths: Augmentation, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return planes of light `(n, h, w, 1)` with mean 1, rising in a random direction."""
+    slope = _some(strengths.gradient, count, strengths.share, random)
+    angle = random.uniform(0, 2 * math.pi, (count, 1, 1, 1)).astype(np.float32)
+    rows = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None, None]
+    columns = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :, None]
+    return np.asarray(1 + slope * (np.sin(angle) * rows + np.cos(angle) * columns), np.float32)
+
+
+def _jpeg(image: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:
+    quality = max(5, round(100 - 95 * random.uniform(0, min(strength, 1.0))))
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), np.uint8).reshape(image.shape)
+
+
+def _signed(reach: float, random: np.random.Generator) -> float:
+    return float(random.uniform(-reach, reach))
+
+
+def _some(reach: float, count: int, share: float, random: np.random.Generator) -> NDArray[np.float32]:
+    """Draw `(n, 1, 1, 1)` values within ± `reach`; 0 for all but `share` of them."""
+    drawn = random.uniform(-reach, reach, count) * (random.random(count) < share)
+    return drawn.astype(np.float32)[:, None, None, None]

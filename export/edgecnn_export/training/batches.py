@@ -1,0 +1,55 @@
+"""Training pictures in batches, shuffled and augmented anew each epoch, the same ones for the same seed."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.dataset import Dataset
+from edgecnn_export.training.augmentation import Augmentation, augment
+
+
+class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
+    """The batches of one epoch. Each batch depends on the seed, the epoch and its own index only.
+
+    So a resumed training sees what an uninterrupted one would have seen, and several workers may make batches at once. What
+    is left over at the end of the shuffled order is dropped: batch normalisation over two or three pictures does harm.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation | None,
+        *,
+        classes: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        workers: int = 2,
+    ) -> None:
+        """Shuffle for `epoch`, counted from 0; None for `augmentation` leaves the pictures as they are."""
+        super().__init__(workers=workers, max_queue_size=8)
+        self._dataset = dataset
+        self._augmentation = augmentation
+        self._classes = classes
+        self._seed = (seed, epoch)
+        self._batch_size = min(batch_size, len(dataset))
+        self._order = np.random.default_rng(self._seed).permutation(len(dataset))
+
+    def __len__(self) -> int:
+        """Return how many whole batches the pictures fill."""
+        return len(self._dataset) // self._batch_size
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return batch `index`: pixels `(batch, h, w, c)` of 0..255 and targets `(batch, classes)`."""
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        images = self._dataset.images[chosen]
+        if self._augmentation is not None:
+            images = augment(images, self._augmentation, np.random.default_rng((*self._seed, index + 1)))
+        return images.astype(np.float32), one_hot(self._dataset.class_ids[chosen], self._classes)
+
+
+def one_hot(class_ids: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return targets `(n, classes)`: Keras smooths labels only in this form."""
+    return np.eye(classes, dtype=np.float32)[class_ids]

@@ -1,0 +1,76 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped, in one file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import InputError
+from edgecnn.files import replacing
+
+FILE_NAME = "checkpoint.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training after some whole epochs.
+
+    `settings` says which training it is, `history` has one entry an epoch, `weights`, `best_weights` and `optimizer` are the
+    variables of the model, of the best epoch and of the optimizer, in Keras' order.
+    """
+
+    settings: dict[str, Any]
+    history: list[dict[str, float]]
+    weights: list[NDArray[Any]]
+    best_weights: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all."""
+        about = json.dumps({"settings": self.settings, "history": self.history})
+        parts = {"weights": self.weights, "best_weights": self.best_weights, "optimizer": self.optimizer}
+        arrays: dict[str, Any] = {f"{name}_{i:04d}": array for name, part in parts.items() for i, array in enumerate(part)}
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint; InputError when there is none or it is damaged."""
+        if not path.is_file():
+            raise InputError(f"no checkpoint in {path.parent}; leave --resume out to start there")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                about = json.loads(file["about"].tobytes())
+                parts = {
+                    part: [file[name] for name in sorted(file.files) if name.rpartition("_")[0] == part]
+                    for part in ("weights", "best_weights", "optimizer")
+                }
+            return cls(about["settings"], about["history"], **parts)
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"the checkpoint {path} is damaged ({error}); delete it to start anew") from error
+
+    def check(self, settings: dict[str, Any], path: Path) -> None:
+        """Raise InputError naming the first setting in which this checkpoint is another training's."""
+        for name, wanted in settings.items():
+            if (found := self.settings.get(name)) != wanted:
+                label = name.replace("_", " ")
+                raise InputError(f"cannot resume {path}: its {label} is {found!r}, this training's is {wanted!r}")
+
+    def restore(self, model: keras.Model) -> None:
+        """Put weights and optimizer variables into a compiled model of the same structure."""
+        model.set_weights(self.weights)
+        model.optimizer.build(model.trainable_variables)
+        for variable, value in zip(model.optimizer.variables, self.optimizer, strict=True):
+            variable.assign(value)
+
+
+def optimizer_state(model: keras.Model) -> list[NDArray[Any]]:
+    """Return the optimizer's variables as arrays, in Keras' order."""
+    return [variable.numpy() for variable in model.optimizer.variables]

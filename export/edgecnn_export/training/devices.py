@@ -1,0 +1,82 @@
+"""Which devices a training runs on, in which precision, and how it is spread: all that is TensorFlow's own."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from edgecnn.errors import InputError
+from edgecnn_export.frameworks import quiet_stderr
+
+_BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
+
+
+@dataclass(frozen=True, eq=False)
+class Devices:
+    """What a training runs on: in words, how many, the Keras dtype policy, and TensorFlow's strategy when it is spread."""
+
+    description: str
+    count: int
+    policy: str
+    strategy: Any | None = None
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which the model and its optimizer must be made."""
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def prepare(self, model: keras.Model) -> None:
+        """Let batch normalisation see the whole batch, not each device's share of it; then one device or many learn alike."""
+        if self.strategy is not None:
+            for layer in model.layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
+
+
+def open_devices(count: int = 1) -> Devices:
+    """Choose `count` devices of the best kind: GPUs when there are any, in mixed precision, else the CPU in float32.
+
+    Several devices share each batch (`tf.distribute.MirroredStrategy`). Raises InputError when there are fewer.
+    """
+    if count < 1:
+        raise InputError(f"--devices must be at least 1, got {count}")
+    if keras.backend.backend() != "tensorflow":
+        return _open_elsewhere(count)
+    import tensorflow as tf
+
+    with quiet_stderr():  # the first look for a GPU reports each missing driver as an error
+        gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
+    available = gpus or cpus
+    if count > len(available):
+        raise InputError(f"{count} devices were asked for, TensorFlow has {_listed(available)}; lower --devices")
+    kind = _gpu_name(tf) if gpus else "CPU"
+    strategy = tf.distribute.MirroredStrategy([device.name for device in available[:count]]) if count > 1 else None
+    return Devices(kind if count == 1 else f"{count} x {kind}", count, _policy(tf) if gpus else "float32", strategy)
+
+
+def _open_elsewhere(count: int) -> Devices:
+    backend = keras.backend.backend()
+    if count > 1:
+        raise InputError(f"several devices need Keras' TensorFlow backend, this is {backend}; leave --devices out")
+    first = str(keras.distribution.list_devices()[0])
+    return Devices(f"{first} ({backend})", 1, "float32" if first.startswith("cpu") else "mixed_bfloat16")
+
+
+def _gpu_details(tf: Any) -> dict[str, Any]:
+    return dict(tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0]))
+
+
+def _gpu_name(tf: Any) -> str:
+    return str(_gpu_details(tf).get("device_name", "GPU"))
+
+
+def _policy(tf: Any) -> str:
+    newer = _gpu_details(tf).get("compute_capability", (0, 0)) >= _BFLOAT16_SINCE
+    return "mixed_bfloat16" if newer else "mixed_float16"
+
+
+def _listed(devices: list[Any]) -> str:
+    kinds = sorted({device.device_type for device in devices})
+    return f"{len(devices)} ({', '.join(kinds)})"

@@ -1,0 +1,41 @@
+"""How each model is trained by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecnn.errors import InputError
+from edgecnn.tasks import Task
+from edgecnn_export.training.augmentation import Augmentation, default_augmentation
+
+_LARGE_FROM_PIXELS = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Epochs, batch size, Adam's learning rate (falling to 0 along a cosine or constant), and what the pictures go through.
+
+    `patience` is how many epochs without a better validation loss end the training.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    cosine: bool
+    weight_decay: float
+    label_smoothing: float
+    augmentation: Augmentation | None
+    patience: int
+
+
+def find_recipe(model: str, task: Task) -> Recipe:
+    """Return the recipe of a model for a task: ours, or the course's (Adam, batch 50, 3 or 10 epochs, pictures as they are)."""
+    large = min(task.preprocessing.shape[:2]) >= _LARGE_FROM_PIXELS
+    if model == "course":
+        return Recipe(10 if large else 3, 50, 1e-3, False, 0.0, 0.0, None, patience=10)
+    if model == "compact":
+        augmentation = default_augmentation(task)
+        if large:
+            return Recipe(60, 32, 4e-3, True, 0.01, 0.05, augmentation, patience=30)
+        return Recipe(30, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10)
+    raise InputError(f"no recipe for the model {model!r}; known: compact, course")
