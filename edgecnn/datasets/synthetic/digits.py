@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.synthetic.balanced import draw_balanced
-from edgecnn.digits import mnist_form
+from edgecnn.digits import Form, ink_form
 from edgecnn.errors import InputError
 
 Points = tuple[tuple[float, float], ...]
@@ -27,8 +27,8 @@ GLYPHS: tuple[tuple[Glyph, ...], ...] = (
     (
         (((0.5, 0.0), (0.5, 0.5), (0.5, 1.0)),),
         (((0.53, 0.0), (0.5, 0.35), (0.49, 0.7), (0.5, 1.0)),),
-        (((0.32, 0.24), (0.45, 0.12), (0.56, 0.0)), ((0.56, 0.0), (0.55, 0.5), (0.55, 1.0))),
-        (((0.32, 0.22), (0.53, 0.0)), ((0.53, 0.0), (0.52, 0.5), (0.52, 1.0)), ((0.25, 1.0), (0.52, 0.99), (0.8, 1.0))),
+        (((0.38, 0.16), (0.48, 0.08), (0.56, 0.0)), ((0.56, 0.0), (0.55, 0.5), (0.55, 1.0))),
+        (((0.36, 0.17), (0.53, 0.0)), ((0.53, 0.0), (0.52, 0.5), (0.52, 1.0)), ((0.28, 1.0), (0.52, 0.99), (0.78, 1.0))),
     ),
     (
         (
@@ -168,12 +168,16 @@ GLYPHS: tuple[tuple[Glyph, ...], ...] = (
         ),
     ),
 )
+# MNIST itself keeps each writer's pen and slant.
+_AS_WRITTEN = Form(stroke_weight=False, deskew=False)
 
 
 def generate_digits(count_per_class: int, seed: int) -> Dataset:
     """Draw `count_per_class` synthetic digits of each class, `(n, 28, 28, 1)` uint8 in MNIST's form: light ink on black."""
     labels = tuple(str(class_id) for class_id in range(len(GLYPHS)))
-    return draw_balanced(labels, lambda class_id, rng: mnist_form(draw_digit(class_id, rng, 112)), count_per_class, seed)
+    return draw_balanced(
+        labels, lambda class_id, rng: ink_form(draw_digit(class_id, rng, 112), _AS_WRITTEN), count_per_class, seed
+    )
 
 
 def draw_digit(class_id: int, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
@@ -191,7 +195,7 @@ def draw_digit(class_id: int, rng: np.random.Generator, size: int) -> NDArray[np
 def _jittered(glyph: Glyph, rng: np.random.Generator) -> list[NDArray[np.float64]]:
     """Move the control points and return each stroke as a dense curve `(k, 2)`; strokes that met still meet, mostly."""
     moved: dict[tuple[float, float], NDArray[np.float64]] = {}
-    wobble = rng.uniform(0.01, 0.045)
+    wobble = rng.uniform(0.015, 0.06)
     for point in (point for stroke in glyph for point in stroke):
         moved.setdefault(point, np.array(point) + rng.normal(0, wobble, 2))
     return [_spline(np.array([moved[point] for point in stroke]) + rng.normal(0, 0.01, 2)) for stroke in glyph]
@@ -209,7 +213,7 @@ def _spline(points: NDArray[np.float64], steps: int = 8) -> NDArray[np.float64]:
 
 def _deformed(strokes: list[NDArray[np.float64]], rng: np.random.Generator) -> list[NDArray[np.float64]]:
     """Bend the curves by a smooth random field, then slant, turn and stretch them."""
-    turn, slant, stretch = rng.normal(0, 0.09), rng.normal(0.12, 0.18), rng.uniform(0.72, 1.12)
+    turn, slant, stretch = rng.normal(0, 0.09), rng.normal(0.14, 0.22), rng.uniform(0.7, 1.15)
     affine = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.array([[stretch, -slant], [0, 1]])
     phases, amplitudes = rng.uniform(0, 2 * np.pi, (2, 2)), rng.normal(0, 0.02, (2, 2))
 
@@ -231,7 +235,7 @@ def _placed(strokes: list[NDArray[np.float64]], size: int) -> list[NDArray[np.fl
 def _inked(strokes: list[NDArray[np.float64]], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw the curves, in pixels, with a round pen whose width follows a slow random pressure."""
     mask = np.zeros((size, size), np.uint8)
-    pen, swing = size * rng.uniform(0.055, 0.14), rng.uniform(0, 0.25)
+    pen, swing = size * rng.uniform(0.055, 0.12), rng.uniform(0, 0.25)
     for stroke in strokes:
         phase, pace = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
         widths = pen * (1 + swing * np.sin(phase + pace * np.arange(len(stroke))))

@@ -97,18 +97,18 @@ def _pitted_surface(size_hw: Size, rng: np.random.Generator) -> Plane:
     """A dense rash of small dark pits under strong uneven light that often saturates the sensor."""
     light = rng.uniform(115, 255) + _slope(size_hw, rng, 45.0) + rng.uniform(4, 16) * _noise(size_hw, 50.0, 25.0, rng)
     light += rng.uniform(0, 4) * _noise(size_hw, 90.0, 6.0, rng)
-    size = rng.uniform(1.0, 1.45)
+    size = rng.uniform(0.95, 1.3)
     field = _noise(size_hw, 1.15 * size, size, rng)
     # Less its own mean over a few pits the field is even: pits keep a distance from each other.
     field = 1.3 * (field - np.asarray(cv2.GaussianBlur(field, (0, 0), 2.5 * size), np.float32))
     patchy = np.clip(0.75 + 0.3 * _noise(size_hw, 40.0, 30.0, rng), 0.15, 1.3)
-    depth = rng.uniform(12, 62) * patchy * np.clip(light / 190, 0.25, 1.2)
-    plane = light - depth * _smoothstep(field, -0.6, 2.6) + _grain(size_hw, (2.4, 1.4, 0.9, 0.7, 0.8, 1.5), rng)
+    depth = rng.uniform(14, 66) * patchy * np.clip(light / 190, 0.2, 1.2)
+    plane = light - depth * _smoothstep(field, -0.7, 2.6) + _grain(size_hw, (2.4, 1.4, 0.9, 0.7, 0.8, 1.5), rng)
     if rng.random() < 0.45:
         size = rng.uniform(2.2, 4.0)
         crowd = 0.8 * _noise(size_hw, 30.0, 18.0, rng)
-        holes = _smoothstep(_noise(size_hw, size * 1.2, size, rng) + 0.3 * _noise(size_hw, 1.0, 1.0, rng) + crowd, 1.9, 3.3)
-        plane -= rng.uniform(30, 80) * holes
+        holes = _smoothstep(_noise(size_hw, size * 1.2, size, rng) + 0.15 * _noise(size_hw, 1.2, 1.2, rng) + crowd, 1.8, 3.6)
+        plane -= rng.uniform(30, 80) * holes * np.clip(light / 190, 0.4, 1.2)
     if rng.random() < 0.3:
         plane -= rng.uniform(8, 25) * _smoothstep(_noise(size_hw, 40.0, 6.0, rng), 0.8, 2.6)
     return np.asarray(plane, np.float32)
@@ -140,7 +140,7 @@ def _inclusion(size_hw: Size, rng: np.random.Generator) -> Plane:
     plane = base + _shade(size_hw, 6.5, 3.5, rng) + _slope(size_hw, rng, 13.0)
     plane += 0.7 * _noise(size_hw, 20.0, 1.0, rng) + rng.uniform(0.2, 0.9) * _noise(size_hw, 0.7, 8.0, rng)
     plane += rng.uniform(0.7, 1.4) * _grain(size_hw, (1.2, 0.7, 0.9, 1.0, 1.4, 1.4), rng) + 0.9 * _noise(size_hw, 6.0, 2.5, rng)
-    depth = 0.12 * base
+    depth = 0.12 * min(base, 130.0)
     for _ in range(rng.integers(0, 3)):
         plane -= _streak(size_hw, rng, rng.uniform(0.8, 1.8) * depth, rng.uniform(4, 14), rng.uniform(100, 300), 0.0)
     return plane - _streaks(size_hw, rng, int(rng.integers(5, 22)), depth=(0.8 * depth, 2.8 * depth), width=(1.6, 6.5))
