@@ -34,7 +34,7 @@ class Form:
     deskew: bool = True
 
 
-def mnist_form(image_gray: NDArray[np.uint8], form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008  # frozen
+def mnist_form(image_gray: NDArray[np.uint8], form: Form = Form()) -> NDArray[np.uint8]:  # frozen
     """Map a gray picture `(h, w)` uint8 of one digit, dark on light or light on dark, to `(28, 28)`: light on black.
 
     Ink and paper are told apart by Otsu's threshold, and the border tells which of the two is paper. A picture of one
@@ -43,7 +43,7 @@ def mnist_form(image_gray: NDArray[np.uint8], form: Form = Form()) -> NDArray[np
     return ink_form(_ink(image_gray), form)
 
 
-def ink_form(ink: NDArray[np.uint8], form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008  # frozen
+def ink_form(ink: NDArray[np.uint8], form: Form = Form()) -> NDArray[np.uint8]:  # frozen
     """Map ink `(h, w)` uint8 (0 paper, 255 ink, 128 the stroke's edge) of one digit to its MNIST form `(28, 28)` uint8.
 
     As the MNIST authors did (LeCun et al., 1998): the ink's box is scaled into 20 x 20 keeping its aspect, and its centre
@@ -58,10 +58,10 @@ def ink_form(ink: NDArray[np.uint8], form: Form = Form()) -> NDArray[np.uint8]: 
     wanted = BOX * _ZOOM
     scale = wanted / max(size)
     strokes = _cut(_drawn(ink, upright * scale, corner))
-    if form.stroke_weight:
+    target, width = STROKE_WIDTH * _ZOOM, stroke_width(strokes)
+    if form.stroke_weight and width < wanted / 3:  # a blot stays one
         # The pen's width does not grow with the line it draws: what is scaled into the box is the line's extent.
-        target, width = STROKE_WIDTH * _ZOOM, stroke_width(strokes)
-        line = max(wanted - width, wanted / 4)
+        line = wanted - width
         scale *= (wanted - target) / line
         strokes = _cut(_drawn(ink, upright * scale, corner))
         strokes = _reweighted(strokes, target - width * (wanted - target) / line)

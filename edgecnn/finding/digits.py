@@ -1,0 +1,129 @@
+"""From a photograph to the places where a digit may stand, each with its MNIST form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.digits import ink_form
+from edgecnn.errors import ShapeError
+from edgecnn.finding.components import (
+    WIDEST,
+    Component,
+    find_components,
+    is_cut_off,
+    is_digit_shaped,
+    joined,
+    may_belong_together,
+)
+from edgecnn.finding.lines import without_lines
+from edgecnn.finding.paper import cut_ink, ink_contrast
+from edgecnn.finding.steps import ALL_STEPS, Steps
+from edgecnn.preprocessing import resize
+
+# Larger photographs are worked at this longer side: a digit a hundredth of it high is still 16 pixels.
+WORKING_SIDE = 1600
+
+
+@dataclass(frozen=True, eq=False)
+class DigitRegion:
+    """A place where a digit may stand.
+
+    `box` is `(x, y, width, height)` in pixels of the frame, `form` `(28, 28)` uint8 what the model will see, `stroke` the pen's
+    width in pixels of the frame.
+    """
+
+    box: tuple[int, int, int, int]
+    form: NDArray[np.uint8]
+    stroke: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A photograph taken apart: its components and the ink level `(h, w)` uint8 they were cut from.
+
+    `candidates` may be digits as they stand, `fragments` only parts of one. `scale` is frame pixels per working pixel.
+    """
+
+    candidates: list[Component]
+    fragments: list[Component]
+    level: NDArray[np.uint8]
+    scale: float
+    frame_hw: tuple[int, int]
+    steps: Steps
+
+    def region(self, component: Component) -> DigitRegion:
+        """Return a component as a region of the frame."""
+        return DigitRegion(self._frame_box(component), self._form(component), component.stroke * self.scale)
+
+    def _form(self, component: Component) -> NDArray[np.uint8]:
+        x, y, width, height = component.box
+        # One pixel more all round: the strokes' flanks place their edges between pixels.
+        own = cv2.dilate(
+            cv2.copyMakeBorder(component.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), np.ones((3, 3), np.uint8)
+        )
+        padded = cv2.copyMakeBorder(self.level[max(y - 1, 0) : y + height + 1, max(x - 1, 0) : x + width + 1], 0, 0, 0, 0, 0)
+        left, top = int(x == 0), int(y == 0)
+        canvas = np.zeros((height + 2, width + 2), np.uint8)
+        canvas[top : top + padded.shape[0], left : left + padded.shape[1]] = padded
+        ink = cv2.max(
+            cv2.min(canvas, own), cv2.copyMakeBorder(component.mask // 2 + 1, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        )
+        return ink_form(np.where(own > 0, ink, 0).astype(np.uint8), self.steps.form)
+
+    def _frame_box(self, component: Component) -> tuple[int, int, int, int]:
+        x, y, width, height = component.box
+        left, top = int(x * self.scale), int(y * self.scale)
+        right = min(round((x + width) * self.scale), self.frame_hw[1])
+        bottom = min(round((y + height) * self.scale), self.frame_hw[0])
+        return left, top, max(right - left, 1), max(bottom - top, 1)
+
+
+def find_digits(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> list[DigitRegion]:
+    """Return where digits may stand in a picture `(h, w, 3)` uint8 BGR, from top to bottom.
+
+    By shape alone: what only a classifier can tell (a letter from a digit, two digits that touch, a stroke that belongs to
+    its neighbour) is left to `edgecnn.finding.reading.read_digits`. Raises ShapeError for another array.
+    """
+    sheet = take_apart(image_bgr, steps)
+    regions = [sheet.region(candidate) for candidate in sheet.candidates if candidate.aspect <= WIDEST]
+    return sorted(regions, key=lambda region: (region.box[1], region.box[0]))
+
+
+def take_apart(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> Sheet:
+    """Take a picture `(h, w, 3)` uint8 BGR apart into the components that may be digits or parts of digits."""
+    if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8 or image_bgr.size == 0:
+        raise ShapeError(f"expected a picture (h, w, 3) uint8 BGR, got {image_bgr.shape} {image_bgr.dtype}")
+    height, width = image_bgr.shape[:2]
+    scale = max(1.0, max(height, width) / WORKING_SIDE)
+    if scale > 1:
+        image_bgr = resize(image_bgr, (max(1, round(height / scale)), max(1, round(width / scale))))
+    ink = cut_ink(ink_contrast(image_bgr, flatten=steps.illumination))
+    mask = without_lines(ink.mask, ink.stains) if steps.lines else ink.mask
+    level = np.where(mask < ink.mask, 0, ink.level).astype(np.uint8)
+    whole = [part for part in find_components(mask) if not is_cut_off(part, mask.shape)]
+    candidates = [part for part in whole if is_digit_shaped(part)]
+    fragments = [part for part in whole if not is_digit_shaped(part)]
+    return Sheet(candidates, fragments, level, scale, (height, width), steps)
+
+
+def joinable(sheet: Sheet) -> list[tuple[list[Component], Component]]:
+    """Return what may be one digit in several pieces: the pieces, and all of them as one component."""
+    pieces = sheet.candidates + sheet.fragments
+    boxes = np.array([piece.box for piece in pieces], np.float64).reshape(-1, 4)
+    unions = []
+    for index, main in enumerate(sheet.candidates):
+        x, y, width, height = main.box
+        reach = 0.2 * height + 2 * main.stroke + 2
+        near = (boxes[:, 0] <= x + width + reach) & (boxes[:, 0] + boxes[:, 2] >= x - reach)
+        near &= (boxes[:, 1] <= y + height + reach) & (boxes[:, 1] + boxes[:, 3] >= y - reach)
+        others = [pieces[i] for i in np.flatnonzero(near) if i != index]
+        others = [part for part in others if part.area <= main.area and may_belong_together(main, part)]
+        groups = [[main, part] for part in others[:6]]
+        if 1 < len(others) <= 4:
+            groups.append([main, *others])
+        unions += [(group, joined(group)) for group in groups]
+    return [(group, union) for group, union in unions if is_digit_shaped(union)]

@@ -1,0 +1,186 @@
+"""What a camera makes of a digit: training pictures as the finder will hand them to the model.
+
+A model trained on MNIST alone has seen one scanner and one kind of pen. Here MNIST's digits are written again with
+another pen, on paper in uneven light, photographed from small to large, and brought back by the very function that the
+camera uses (`edgecnn.digits.ink_form`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.digits import SIDE, Form, mnist_form, stroke_width
+
+Rng = np.random.Generator
+_CANVAS = 160
+_ZOOM = 4
+# Letters that nobody can tell from a digit without the word they stand in are no counter-examples.
+_LETTERS = "AEFGHKMNPQRTUVWXYadefhkmnprtuwxy#%&$?!*+=<>@~"
+_FONTS = (
+    cv2.FONT_HERSHEY_SIMPLEX,
+    cv2.FONT_HERSHEY_DUPLEX,
+    cv2.FONT_HERSHEY_COMPLEX,
+    cv2.FONT_HERSHEY_TRIPLEX,
+    cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
+)
+
+
+def simulate_camera_digit(image: NDArray[np.uint8], rng: Rng, form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008
+    """Return the digit `image` `(s, s)` uint8, light on black, as the camera would see it: `(28, 28)` uint8.
+
+    Turned up to 12 degrees, slanted, stretched, with a pen half as wide to 1.6 times as wide as MNIST's, 14 to 90 pixels
+    high on the sensor, in uneven light, blurred, noisy, perhaps JPEG-compressed. `image` is a digit of MNIST, or a larger
+    drawing such as `edgecnn.datasets.synthetic.digits.draw_digit` makes: that knows the crossed 7 and the 1 with flag and
+    foot, which MNIST's American writers hardly used.
+    """
+    seen = mnist_form(_photographed(_scratched(_redrawn(image, rng), rng), rng), form)
+    return seen if seen.any() else mnist_form(image, form)
+
+
+def simulate_non_digit(images: NDArray[np.uint8], rng: Rng, form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008
+    """Return the form `(28, 28)` of something that is no digit: letters, parts and pairs of digits, rules, smudges.
+
+    `images` `(n, s, s)` uint8 are the digits to take parts and pairs from. A model that is trained to give all classes
+    the same probability here ("outlier exposure", Hendrycks, Mazeika and Dietterich, 2019) can be asked to reject.
+    """
+    kinds: tuple[Callable[[NDArray[np.uint8], Rng], NDArray[np.uint8]], ...]
+    kinds = (_letter, _letter, _letter, _part, _pair, _pair, _pair, _rules, _scribble, _smudge)
+    canvas = kinds[int(rng.integers(len(kinds)))](images, rng)
+    return mnist_form(_photographed(canvas, rng), form)
+
+
+def _redrawn(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Draw a digit four times larger than MNIST's, slightly turned, slanted and stretched, with another pen."""
+    angle, slant = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.15)
+    stretch = math.exp(rng.uniform(-0.15, 0.3))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    size = image.shape[0]
+    linear = _ZOOM * SIDE / size * turn @ np.array([[1 / stretch, slant], [0.0, stretch]])
+    matrix = np.column_stack([linear, _CANVAS / 2 - linear @ np.array([size / 2, size / 2])])
+    large = cv2.GaussianBlur(cv2.warpAffine(image, matrix, (_CANVAS, _CANVAS)), (0, 0), 1.5)
+    return _with_other_pen(np.where(large > 100, 255, 0).astype(np.uint8), rng)
+
+
+def _scratched(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Take a rule out of some digits, as the finder does: a thin gap straight across."""
+    if rng.random() < 0.85:
+        return strokes
+    at, width = int(rng.integers(_CANVAS // 4, 3 * _CANVAS // 4)), int(rng.integers(2, 6))
+    scratched = strokes.copy()
+    if rng.random() < 0.5:
+        scratched[at : at + width] = 0
+    else:
+        scratched[:, at : at + width] = 0
+    return scratched
+
+
+def _with_other_pen(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    # Between 1.2 and 4.5 pixels at MNIST's scale, however wide the stroke was before.
+    radius = round((_ZOOM * rng.uniform(1.2, 4.5) - stroke_width(strokes)) / 2)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(radius) + 1, 2 * abs(radius) + 1))
+    if radius > 0:
+        return np.asarray(cv2.dilate(strokes, kernel), np.uint8)
+    thin = np.asarray(cv2.erode(strokes, kernel), np.uint8)
+    # A pen that would leave gaps is no pen: most of the digit must remain.
+    return thin if cv2.countNonZero(thin) > 0.35 * cv2.countNonZero(strokes) else strokes
+
+
+def _photographed(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Photograph a drawing `(h, w)`, ink 255: gray `(h', w')`, its ink 14 to 90 pixels high."""
+    left, top, width, height = cv2.boundingRect(strokes)
+    scale = math.exp(rng.uniform(math.log(14), math.log(90))) / max(height, 1)
+    side = math.ceil(1.3 * scale * max(width, height)) + 6
+    sigma = 0.5 * math.sqrt(max(1 / scale**2 - 1, 0.04))
+    middle = np.array([left + (width - 1) / 2, top + (height - 1) / 2])
+    shift = (side - 1) / 2 - scale * middle + rng.uniform(-0.5, 0.5, 2)
+    matrix = np.column_stack([np.eye(2) * scale, shift])
+    ink = cv2.warpAffine(cv2.GaussianBlur(strokes, (0, 0), sigma), matrix, (side, side)).astype(np.float64) / 255
+    rows_01, columns_01 = np.mgrid[:side, :side] / side - 0.5
+    light = 1 + rng.uniform(-0.05, 0.05) * rows_01 + rng.uniform(-0.05, 0.05) * columns_01
+    paper = rng.uniform(100, 245) * light
+    uneven = cv2.GaussianBlur(rng.normal(0, 1, (side, side)), (0, 0), max(1.0, side / 30))
+    strength = rng.uniform(0.4, 0.9)
+    drawn = strength * np.clip(1 + rng.uniform(0, 2) * uneven, 0.6, 1.2) * ink
+    gray = cv2.GaussianBlur(paper * (1 - drawn), (0, 0), rng.uniform(0.3, 1.0))
+    # More noise than a twelfth of the contrast, and the finder sees no ink at all.
+    noise = rng.uniform(0, min(7.0, strength * float(paper.mean()) / 12))
+    gray = np.clip(gray + rng.normal(0, noise, gray.shape), 0, 255).astype(np.uint8)
+    return _compressed(gray, rng)
+
+
+def _compressed(gray: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    if rng.random() < 0.5:
+        return gray
+    _, data = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _letter(_: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    canvas = np.zeros((_CANVAS, _CANVAS), np.uint8)
+    text = "".join(rng.choice(list(_LETTERS), 1 if rng.random() < 0.7 else 2))
+    font, thickness = _FONTS[int(rng.integers(len(_FONTS)))], int(rng.integers(3, 14))
+    scale = 3.0 if len(text) == 1 else 1.8
+    (width, height), _baseline = cv2.getTextSize(text, font, scale, thickness)
+    cv2.putText(canvas, text, ((_CANVAS - width) // 2, (_CANVAS + height) // 2), font, scale, 255, thickness)
+    return canvas
+
+
+def _part(images: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Return the left or right part of a digit, unless that is as narrow as a 1."""
+    strokes = _redrawn(images[int(rng.integers(len(images)))], rng)
+    columns = np.flatnonzero(strokes.any(axis=0))
+    cut = int(columns[0] + rng.uniform(0.35, 0.65) * np.ptp(columns))
+    part = strokes.copy()
+    part[:, slice(None, cut) if rng.random() < 0.5 else slice(cut, None)] = 0
+    width, height = (np.ptp(np.flatnonzero(part.any(axis=axis))) for axis in (0, 1))
+    return part if width > 0.35 * height else _pair(images, rng)
+
+
+def _pair(images: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Return two touching digits, or one with a slice of its neighbour."""
+    left, right = (_redrawn(images[int(i)], rng) for i in rng.integers(len(images), size=2))
+    columns = np.flatnonzero(left.any(axis=0))
+    first = np.flatnonzero(right.any(axis=0))
+    shift = int(columns[-1] - first[0]) - int(rng.integers(0, 8))
+    canvas = np.zeros((2 * _CANVAS, 2 * _CANVAS), np.uint8)
+    half = _CANVAS // 2
+    canvas[half : half + _CANVAS, :_CANVAS] = left
+    target = canvas[half : half + _CANVAS, shift : shift + _CANVAS]
+    np.maximum(target, right[:, : target.shape[1]], out=target)
+    if rng.random() < 0.5:
+        start = int(columns[0] + rng.uniform(0.35, 0.7) * np.ptp(columns))
+        canvas[:, :start] = 0
+    return canvas
+
+
+def _rules(_: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Return crossing rules: corners, tees, crosses and frames of a grid."""
+    canvas = np.zeros((_CANVAS, _CANVAS), np.uint8)
+    low, high = 35, _CANVAS - 35
+    for _line in range(int(rng.integers(2, 5))):
+        at, thickness = int(rng.choice([low, (low + high) // 2, high])), int(rng.integers(2, 10))
+        ends = ((low, at), (high, at)) if rng.random() < 0.5 else ((at, low), (at, high))
+        cv2.line(canvas, *ends, 255, thickness)
+    if np.ptp(np.flatnonzero(canvas.any(axis=0))) < 20:
+        cv2.line(canvas, (low, high), (high, high), 255, 5)
+    return canvas
+
+
+def _scribble(_: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    canvas = np.zeros((_CANVAS, _CANVAS), np.uint8)
+    points = rng.uniform(30, _CANVAS - 30, (int(rng.integers(5, 12)), 2)).astype(np.int32)
+    cv2.polylines(canvas, [points], bool(rng.random() < 0.3), 255, int(rng.integers(3, 14)))
+    return canvas
+
+
+def _smudge(_: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    field = cv2.GaussianBlur(rng.normal(0, 1, (_CANVAS, _CANVAS)), (0, 0), rng.uniform(5, 18))
+    rows, columns = np.mgrid[:_CANVAS, :_CANVAS] - _CANVAS / 2
+    reach = np.exp(-(rows**2 + columns**2) / (2 * rng.uniform(18, 32) ** 2))
+    blot = reach + rng.uniform(0.1, 0.5) * field / max(float(np.abs(field).max()), 1e-9)
+    return np.where(blot > 0.5, 255, 0).astype(np.uint8)
