@@ -74,7 +74,7 @@ def _scratches(size_hw: Size, rng: np.random.Generator) -> Plane:
     plane += rng.uniform(10, 60) * _streaks(size_hw, rng, int(rng.integers(1, 6)), depth=(0.1, 0.6), width=(1.0, 2.0))
     for draw in rng.choice(np.array([_line, _band, _bundle, _dashes], object), rng.integers(1, 4), p=[0.45, 0.2, 0.2, 0.15]):
         plane = np.maximum(plane, draw(size_hw, rng)) if draw is _band else plane + draw(size_hw, rng)
-    return np.ascontiguousarray(plane.T) if rng.random() < 0.12 and size_hw[0] == size_hw[1] else plane
+    return np.ascontiguousarray(plane.T) if rng.random() < 0.12 else plane
 
 
 def _rolled_in_scale(size_hw: Size, rng: np.random.Generator) -> Plane:
