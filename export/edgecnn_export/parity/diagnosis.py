@@ -55,13 +55,14 @@ def rank_layers(model: keras.Model, ranges: Mapping[str, tuple[float, float]], i
     """Round one layer at a time to int8 and rank by how much the answers to `images` `(n, h, w, c)` change, worst first.
 
     Activations are rounded within `ranges` (layer name -> smallest and largest value), weights per output channel, as the
-    8-bit scheme of TensorFlow Lite does (Jacob et al., CVPR 2018). `model` is the folded float model; a few dozen pictures do.
+    8-bit scheme of TensorFlow Lite does (Jacob et al., CVPR 2018). `model` is the folded float model. All activations of all
+    pictures are held at a time, so 32 pictures, spread evenly over `images`, are looked at.
     """
     from edgecnn_export.conversion.graph import has_graph, read_graph
 
     if not has_graph(model):
         raise ConversionError(f"model {model.name!r} is subclassed: its layers cannot be seen one by one")
-    simulation = _Simulation(read_graph(model), images)
+    simulation = _Simulation(read_graph(model), _spread(images, _RANKED_PICTURES))
     losses = []
     for position, step in enumerate(simulation.graph.steps):
         if step.name in ranges:
@@ -74,8 +75,10 @@ def rank_layers(model: keras.Model, ranges: Mapping[str, tuple[float, float]], i
 def probe_input(reference: Runtime, candidate: Runtime, images: NDArray[np.uint8]) -> InputShift | None:
     """Look for a change of brightness or scale under which the candidate agrees with the reference again.
 
-    Finds a wrong input scale or a shifted zero point; a few dozen images `(n, h, w, c)` do. None when nothing helps.
+    Finds a wrong input scale or a shifted zero point on 64 pictures, spread evenly over `images` `(n, h, w, c)`. None when
+    nothing helps.
     """
+    images = _spread(images, _PROBE_PICTURES)
     expected = reference.run(images).argmax(axis=1)
 
     def agreement(gain: float, offset: int) -> float:
@@ -101,9 +104,8 @@ def explain(
 
     With `source`, the Keras model that carries its calibration, layers are ranked too.
     """
-    images = dataset.images[np.linspace(0, len(dataset) - 1, min(len(dataset), _PROBE_PICTURES)).astype(np.int64)]
-    losses = _rank_layers_of(source, images[:: max(1, len(images) // _RANKED_PICTURES)]) if source else []
-    return advice(report, name, losses, probe_input(reference, candidate, images))
+    losses = _rank_layers_of(source, dataset.images) if source else []
+    return advice(report, name, losses, probe_input(reference, candidate, dataset.images))
 
 
 def advice(
@@ -223,6 +225,11 @@ class _Simulation:
         answers = _as_numpy(self.graph.run(self._images, call))
         flips = int((answers.argmax(axis=1) != self._answers.argmax(axis=1)).sum())
         return float(np.abs(answers - self._answers).mean()), flips
+
+
+def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """Take `count` images evenly, so that data sorted by class gives some of each."""
+    return images[np.linspace(0, len(images) - 1, min(len(images), count)).astype(np.int64)]
 
 
 def _as_numpy(tensor: Any) -> NDArray[np.float32]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import SUFFIXES
-from edgecnn.artifacts.contract import DataInfo
 from edgecnn.classifying import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
+from edgecnn.datasets.loading import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, task_of
@@ -97,7 +97,7 @@ def measure(
         labels=task.labels,
         max_drop=task.max_drop if max_drop is None else max_drop,
         confidence=confidence,
-        data=DataInfo(splits.info.source, split, len(dataset), dataset.digest(), splits.info.synthetic),
+        data=data_info(splits, split),
         seed=seed,
         float_candidates=_float_names(artifacts) if reference.keras else (),
         sizes=sizes if reference.size_bytes is None else sizes | {"reference": reference.size_bytes},
