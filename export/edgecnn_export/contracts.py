@@ -1,0 +1,121 @@
+"""Writing the contract of a converted model: what it was made of, its tensors, and its golden vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgecnn
+from edgecnn.artifacts import Artifact, Contract
+from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, TensorSpec
+from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
+from edgecnn.errors import InputError
+from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.opening import open_tflite
+from edgecnn_export.conversion.converting import Conversion
+from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.serving import INPUT_NAME, OUTPUT_NAME
+from edgecnn_export.reference import Reference
+
+# How far another machine may be off. Floats: sums in another order. TFLite int8: kernels are exact to the bit but for the
+# last level of the softmax, 1/256. ONNX int8: parts that a runtime does not fuse round once more, so hidden values move by a
+# level of their own (measured: up to 0.02 between ONNX Runtime with and without its fusions).
+TOLERANCES = {("tflite", "float32"): 1e-4, ("onnx", "float32"): 1e-4, ("tflite", "int8"): 1.5 / 256, ("onnx", "int8"): 0.03}
+_CONVERTERS = {"tflite": ("tensorflow", "tensorflow-cpu"), "onnx": ("tf2onnx",)}
+# Tried: TOOLCHAIN of the export tests. Opset 18 came with ONNX Runtime 1.14.
+_OLDEST_RUNTIMES = {"tflite": "tflite-runtime 2.14", "onnx": "onnxruntime 1.14"}
+
+
+class ContractWriter:
+    """What the contracts of one export have in common."""
+
+    def __init__(self, reference: Reference, parameters: int, calibration: CalibrationInfo | None, export_id: str) -> None:
+        """Run the reference model on the golden inputs, once for all files."""
+        self._reference, self._parameters = reference, parameters
+        self._calibration, self._export_id = calibration, export_id
+        shape, run = reference.task.preprocessing.shape, reference.runtime().run
+        self._seeds = choose_seeds(run, shape)
+        self._inputs = make_inputs(self._seeds, shape)
+        self._answers = run(self._inputs)
+
+    def write(self, conversion: Conversion, path: Path) -> Artifact:
+        """Give a converted model its contract, for a file at `path`; its parity is not measured yet."""
+        draft = self._contract(conversion, ())
+        with quiet():
+            answers = open_runtime(Artifact(path, conversion.model, draft)).run(self._inputs)
+        return Artifact(path, conversion.model, self._contract(conversion, _rows(answers)))
+
+    def _contract(self, conversion: Conversion, answers: tuple[tuple[float, ...], ...]) -> Contract:
+        task, quantized = self._reference.task, conversion.precision == "int8"
+        input_spec, output_spec = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
+        return Contract(
+            task=task.name,
+            title=task.title,
+            labels=task.labels,
+            preprocessing=task.preprocessing,
+            input=input_spec,
+            output=output_spec,
+            precision=conversion.precision,
+            model=self._reference.name,
+            parameters=self._parameters,
+            versions=versions(conversion.format),
+            training_data=training_data(self._reference),
+            calibration=self._calibration if quantized else None,
+            parity=ParityInfo("not measured"),
+            golden=GoldenVectors(
+                seeds=self._seeds,
+                inputs_sha256=inputs_digest(self._inputs),
+                reference=_rows(self._answers),
+                artifact=answers,
+                tolerance=TOLERANCES[conversion.format, conversion.precision],
+            ),
+            model_sha256=conversion.sha256,
+            export_id=self._export_id,
+        )
+
+
+def tensor_specs(conversion: Conversion, shape: tuple[int, int, int], classes: int) -> tuple[TensorSpec, TensorSpec]:
+    """Return the model's input and output as its runtime names them."""
+    if conversion.format == "onnx":
+        return TensorSpec(INPUT_NAME, "uint8", (None, *shape)), TensorSpec(OUTPUT_NAME, "float32", (None, classes))
+    with quiet():
+        runtime = open_tflite(conversion.model)
+    return runtime.input, runtime.output
+
+
+def versions(file_format: str) -> dict[str, str]:
+    """Return what made the file, and the oldest runtime that is known to run it."""
+    converter = next(name for name in _CONVERTERS[file_format] if _version(name))
+    return {
+        "edgecnn": edgecnn.__version__,
+        "keras": _version("keras"),
+        "converter": f"{converter} {_version(converter)}",
+        "minimum_runtime": _OLDEST_RUNTIMES[file_format],
+    }
+
+
+def training_data(reference: Reference) -> DataInfo | None:
+    """Return what the reference model was trained on, None where it does not say."""
+    described: Any = (reference.training or {}).get("data", {}).get("train")
+    if described is None:
+        return None
+    try:
+        return DataInfo(**described)
+    except TypeError as error:
+        raise InputError(f"model {reference.name!r} has a malformed training record: {error}; train it again") from error
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _rows(probabilities: NDArray[np.float32] | Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in probabilities)

@@ -1,0 +1,149 @@
+"""Calibration: the range of each activation on pictures of the training split, measured once and kept with the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts.contract import CalibrationInfo, DataInfo
+from edgecnn.datasets.dataset import Dataset
+from edgecnn.errors import ConversionError, InputError
+from edgecnn_export.conversion.graph import read_graph
+from edgecnn_export.conversion.placement import place
+
+COUNT = 300
+METHOD = "min-max"
+STOCK_METHOD = "TensorFlow Lite and ONNX Runtime calibrators"
+_DIGITS = 4
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Activation ranges by layer name of the folded model, and how they were found; kept in our `.keras` files."""
+
+    ranges: dict[str, tuple[float, float]]
+    data: DataInfo
+    seed: int
+    method: str = METHOD
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the ranges."""
+        return hashlib.sha256(json.dumps(self.ranges, sort_keys=True).encode()).hexdigest()
+
+    def info(self) -> CalibrationInfo:
+        """Return what a contract says about it."""
+        return CalibrationInfo(self.data, self.seed, self.method, self.digest())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return dataclasses.asdict(self) | {"ranges": {name: list(limits) for name, limits in self.ranges.items()}}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Calibration:
+        """Restore a record; InputError when it is malformed."""
+        try:
+            ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
+            return cls(ranges, DataInfo(**data["data"]), int(data["seed"]), str(data["method"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"malformed calibration record: {error}; export with --data to measure it anew") from error
+
+    def check(self, folded: keras.Model) -> None:
+        """Raise ConversionError unless the ranges are those of this folded model."""
+        placement = place(folded)
+        wanted = set() if placement is None else set(placement.measured)
+        if odd := sorted(wanted ^ self.ranges.keys()):
+            raise ConversionError(
+                f"the calibration record does not fit the model: layers {', '.join(odd)} differ; "
+                "give the training pictures with --data or --calibration"
+            )
+
+
+def choose_calibration(train: Dataset, count: int = COUNT, seed: int = 0) -> Dataset:
+    """Draw about `count` pictures of the training split, equally many of each class that has them.
+
+    Raises InputError when there are no pictures.
+    """
+    if len(train) == 0:
+        raise InputError("there are no training pictures to calibrate on; give a folder with --data or --calibration")
+    generator = np.random.default_rng(seed)
+    class_ids = np.unique(train.class_ids)
+    share = max(1, math.ceil(count / len(class_ids)))
+    drawn = [generator.permutation(np.flatnonzero(train.class_ids == class_id))[:share] for class_id in class_ids]
+    return train.take(np.sort(np.concatenate(drawn)).astype(np.int64))
+
+
+def calibrate(folded: keras.Model, pictures: Dataset, *, source: str, seed: int, synthetic: bool = False) -> Calibration:
+    """Measure a folded model on calibration pictures; the ranges are empty when the model cannot be quantized by ranges."""
+    data = DataInfo(source, "train", len(pictures), pictures.digest(), synthetic)
+    if place(folded) is None:
+        return Calibration({}, data, seed, STOCK_METHOD)
+    return Calibration(measure(folded, pictures.images), data, seed)
+
+
+def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) -> dict[str, tuple[float, float]]:
+    """Return the smallest and largest output of each layer that needs a range, over images `(n, h, w, c)`.
+
+    Zero always lies within, since padding needs it exactly. Limits are rounded outwards to four significant digits: another
+    processor, batch or thread count changes the last bits of a sum, and must not change the exported file.
+    Raises ConversionError for a layer whose output is not finite or always zero.
+    """
+    probe = _outputs(folded)
+    names = list(probe.output)
+    lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for at in range(0, len(images), batch):
+        for name, values in probe(images[at : at + batch].astype(np.float32), training=False).items():
+            array = np.asarray(values)
+            lows[name] = float(min(lows[name], array.min()))
+            highs[name] = float(max(highs[name], array.max()))
+    return {name: _rounded_outwards(name, lows[name], highs[name]) for name in names}
+
+
+def _outputs(folded: keras.Model) -> keras.Model:
+    """Make a model that gives the outputs of all layers that need a range, by name."""
+    placement = place(folded)
+    if placement is None:
+        raise ConversionError(f"model {folded.name!r} has layers whose ranges cannot be placed")
+    graph, outputs = read_graph(folded), dict[str, list[Any]]()
+    image = keras.Input(graph.input.shape[1:])
+
+    def call(step: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        result = step.operation(*arguments, **keywords)
+        if step.name in placement.measured:
+            outputs.setdefault(step.name, []).append(result)
+        return result
+
+    graph.run(image, call)
+    # A shared layer's calls get one range: flattened behind each other.
+    joined = {name: results[0] if len(results) == 1 else _joined(results) for name, results in outputs.items()}
+    return keras.Model(image, joined)
+
+
+def _joined(results: list[Any]) -> Any:
+    return keras.ops.concatenate([keras.ops.reshape(result, (-1,)) for result in results])
+
+
+def _rounded_outwards(name: str, low: float, high: float) -> tuple[float, float]:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConversionError(f"layer {name!r} gives {low} to {high} on the calibration pictures; its weights are damaged")
+    if low == high == 0.0:
+        raise ConversionError(f"layer {name!r} gives zero for each calibration picture; train the model, or check the pictures")
+    return 0.0 - _rounded_up(-low), _rounded_up(high)
+
+
+def _rounded_up(value: float) -> float:
+    """Round a number from 0 up to the next with four significant digits."""
+    if value <= 0:
+        return 0.0
+    digits = _DIGITS - 1 - math.floor(math.log10(value))
+    return round(math.ceil(value * 10.0**digits) / 10.0**digits, max(digits, 0))

@@ -1,0 +1,145 @@
+"""A Keras model as a plain list of steps, nested models unrolled: the form in which it is folded, measured and quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from edgecnn.errors import ConversionError
+
+
+class Value:
+    """One tensor of the graph, told apart by identity; `shape` has None for the batch."""
+
+    def __init__(self, shape: tuple[int | None, ...]) -> None:
+        """Take the shape that Keras inferred."""
+        self.shape = shape
+
+
+@dataclass(eq=False)
+class Step:
+    """One call of a layer or of a bare operation; Values stand for tensors in `arguments` and `keywords`."""
+
+    operation: Any
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    outputs: list[Value]
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The tensors that the call takes, in order."""
+        return [leaf for leaf in keras.tree.flatten((self.arguments, self.keywords)) if isinstance(leaf, Value)]
+
+    @property
+    def output(self) -> Value:
+        """The tensor that the call gives; models of several outputs a layer stand in no step that is looked into."""
+        return self.outputs[0]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return str(self.operation.name)
+
+
+@dataclass(eq=False)
+class Graph:
+    """Steps in an order in which they can be run, from one input to one output."""
+
+    input: Value
+    output: Value
+    steps: list[Step]
+
+    def consumers(self, value: Value) -> list[Step]:
+        """Return the steps that take `value`."""
+        return [step for step in self.steps if any(taken is value for taken in step.inputs)]
+
+    def producer(self, value: Value) -> Step | None:
+        """Return the step that gives `value`, None for the input."""
+        return next((step for step in self.steps if any(given is value for given in step.outputs)), None)
+
+    def only_consumer(self, value: Value) -> Step | None:
+        """Return the step that takes `value` when it is the only one and `value` is not the model's answer."""
+        taking = self.consumers(value)
+        return taking[0] if len(taking) == 1 and value is not self.output else None
+
+    def calls(self, operation: Any) -> int:
+        """Count the steps that call `operation`: more than one for a shared layer."""
+        return sum(step.operation is operation for step in self.steps)
+
+    def remove(self, step: Step) -> None:
+        """Take a step of one input out: what took its output takes its input instead."""
+        (before,) = step.inputs
+        self.steps.remove(step)
+        for other in self.steps:
+            other.arguments, other.keywords = _replaced((other.arguments, other.keywords), step.output, before)
+        if self.output is step.output:
+            self.output = before
+
+    def run(self, image: Any, call: Callable[[Step, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
+        """Run the steps with `call(step, arguments, keywords)` and return what it gave for the output."""
+        known: dict[int, Any] = {id(self.input): image}
+
+        def fill(leaf: Any) -> Any:
+            return known[id(leaf)] if isinstance(leaf, Value) else leaf
+
+        for step in self.steps:
+            arguments, keywords = keras.tree.map_structure(fill, (step.arguments, step.keywords))
+            results = keras.tree.flatten(call(step, arguments, keywords))
+            known.update({id(value): result for value, result in zip(step.outputs, results, strict=True)})
+        return known[id(self.output)]
+
+
+def has_graph(model: keras.Model) -> bool:
+    """True for Sequential and Functional models, False for subclassed ones, whose steps cannot be seen."""
+    return isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth")
+
+
+def read_graph(model: keras.Model) -> Graph:
+    """Unroll a built Sequential or Functional model.
+
+    Raises ConversionError when it has several inputs or outputs.
+    """
+    functional = _functional(model)
+    if len(functional.inputs) != 1 or len(functional.outputs) != 1:
+        raise ConversionError(
+            f"model {model.name!r} has {len(functional.inputs)} inputs and {len(functional.outputs)} outputs; "
+            "a classifier has one of each"
+        )
+    start = Value(tuple(functional.inputs[0].shape))
+    steps: list[Step] = []
+    (end,) = _unroll(functional, [start], steps)
+    return Graph(start, end, steps)
+
+
+def _unroll(model: Any, inputs: list[Value], steps: list[Step]) -> list[Value]:
+    """Append the steps of a functional model that is called on `inputs`; return its outputs."""
+    known = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            arguments, keywords = node.arguments.fill_in(known)
+            if isinstance(node.operation, keras.Model) and has_graph(node.operation):
+                inner = [leaf for leaf in keras.tree.flatten((arguments, keywords)) if isinstance(leaf, Value)]
+                values = _unroll(_functional(node.operation), inner, steps)
+            else:
+                values = [Value(tuple(tensor.shape)) for tensor in node.outputs]
+                steps.append(Step(node.operation, arguments, keywords, values))
+            known.update({id(tensor): value for tensor, value in zip(node.outputs, values, strict=True)})
+    return [known[id(tensor)] for tensor in model.outputs]
+
+
+def _functional(model: keras.Model) -> Any:
+    """Return the functional model behind a Sequential one, or the model itself."""
+    if not isinstance(model, keras.Sequential):
+        return model
+    if not model.built or not model.inputs:
+        raise ConversionError(f"model {model.name!r} has no input shape yet; build it or call it on a picture first")
+    return keras.Model(model.inputs, model.outputs)
+
+
+def _replaced(structure: Any, old: Value, new: Value) -> Any:
+    return keras.tree.map_structure(lambda leaf: new if leaf is old else leaf, structure)

@@ -1,0 +1,79 @@
+"""From a folded Keras model to ONNX, float32 and int8, with a dynamic batch and raw pixels in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edgecnn.errors import ConversionError
+from edgecnn_export.conversion.calibration import Ranges
+from edgecnn_export.conversion.onnx_edit import tidy
+from edgecnn_export.conversion.onnx_quantize import quantize_weights
+from edgecnn_export.conversion.placement import place
+from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.serving import INPUT_NAME, Serving, serve, serve_quantized
+
+OPSET = 18  # tf2onnx 1.17 refuses 19
+
+
+def to_onnx(folded: keras.Model) -> bytes:
+    """Convert to float32 ONNX: uint8 pixels `(batch, h, w, c)` in, one Cast, probabilities `(batch, classes)` out."""
+    return bytes(tidy(_convert(serve(folded), folded)).SerializeToString(deterministic=True))
+
+
+def to_int8_onnx(folded: keras.Model, ranges: Ranges) -> bytes:
+    """Convert to int8 ONNX in QDQ form by ranges (see `placement`); the last layer gives floats, softmax runs on floats."""
+    placement = place(folded)
+    if placement is None:
+        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
+    rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False), folded)
+    return bytes(quantize_weights(tidy(rounded)).SerializeToString(deterministic=True))
+
+
+def to_int8_onnx_by_pictures(float_onnx: bytes, images: NDArray[np.uint8]) -> bytes:
+    """Quantize a model that no ranges can be placed in: ONNX Runtime's own calibration on images `(n, h, w, c)`."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+        def __init__(self) -> None:
+            self.batches: Iterator[NDArray[np.uint8]] = iter(images[at : at + 1] for at in range(len(images)))
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT_NAME: batch}
+
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            onnx.load_from_string(float_onnx),
+            path,
+            Pictures(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return path.read_bytes()
+
+
+def _convert(serving: Serving, model: keras.Model) -> onnx.ModelProto:
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=INPUT_NAME)]
+    try:
+        with quiet():
+            import tf2onnx
+
+            proto: Any = tf2onnx.convert.from_function(serving.answer, signature, opset=OPSET)[0]
+    except Exception as error:  # tf2onnx raises what its rewriters happen to raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConversionError(f"tf2onnx cannot convert this model: {reason}") from error
+    if foreign := sorted({node.domain for node in proto.graph.node} - {""}):
+        raise ConversionError(f"the ONNX model needs operators of {', '.join(foreign)}, which plain runtimes lack")
+    return proto

@@ -1,0 +1,262 @@
+"""Small edits of ONNX graphs: constants, insertions, and the tidying that makes equal models equal files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+IR_VERSION = 8
+
+
+class Editor:
+    """An ONNX graph with look-ups by tensor name; nodes stay in an order in which they can be run."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Take a model; it is changed in place."""
+        self.model, self.graph = model, model.graph
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+    @property
+    def nodes(self) -> list[Any]:
+        """The nodes, in order."""
+        return list(self.graph.node)
+
+    def producer(self, name: str) -> Any:
+        """Return the node that gives a tensor, None for inputs and constants."""
+        return next((node for node in self.graph.node if name in node.output), None)
+
+    def consumers(self, name: str) -> list[Any]:
+        """Return the nodes that take a tensor."""
+        return [node for node in self.graph.node if name in node.input]
+
+    def only_consumer(self, name: str) -> Any:
+        """Return the node that takes a tensor when it is the only one and the tensor is no output of the graph."""
+        taking = self.consumers(name)
+        return taking[0] if len(taking) == 1 and name not in [output.name for output in self.graph.output] else None
+
+    def add_constant(self, name: str, value: NDArray[Any]) -> str:
+        """Add a constant and return its name, made unique."""
+        name = self._unique(name)
+        self.constants[name] = value
+        return name
+
+    def insert(self, before: Any, nodes: Iterable[Any]) -> None:
+        """Put nodes in front of `before`, in order."""
+        at = self.nodes.index(before)
+        for node in reversed(list(nodes)):
+            self.graph.node.insert(at, node)
+
+    def insert_behind(self, after: Any, nodes: Iterable[Any]) -> None:
+        """Put nodes behind `after`, in order."""
+        at = self.nodes.index(after) + 1
+        for node in reversed(list(nodes)):
+            self.graph.node.insert(at, node)
+
+    def remove(self, node: Any) -> None:
+        """Remove a node; what took its output takes its first input instead."""
+        self.redirect(node.output[0], node.input[0])
+        self.graph.node.remove(node)
+
+    def redirect(self, old: str, new: str) -> None:
+        """Let all consumers of tensor `old` take `new`."""
+        for node in self.graph.node:
+            for i, name in enumerate(node.input):
+                if name == old:
+                    node.input[i] = new
+
+    def finish(self) -> onnx.ModelProto:
+        """Write constants back, drop what nothing uses and give every node and tensor a name that tells its place.
+
+        The converter's names count all models of the process; ours make the file a function of the model alone.
+        """
+        self._drop_unused_nodes()
+        self._rename()
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.constants.items())
+        del self.graph.value_info[:]
+        self._describe()
+        onnx.checker.check_model(self.model, full_check=True)
+        return self.model
+
+    def _unique(self, name: str) -> str:
+        taken = self.constants.keys() | {output for node in self.graph.node for output in node.output}
+        count, unique = 1, name
+        while unique in taken:
+            count, unique = count + 1, f"{name}_{count}"
+        return unique
+
+    def _drop_unused_nodes(self) -> None:
+        outputs = {output.name for output in self.graph.output}
+        for node in reversed(self.nodes):
+            if not outputs & set(node.output) and not any(self.consumers(name) for name in node.output):
+                self.graph.node.remove(node)
+
+    def _rename(self) -> None:
+        fixed = [tensor.name for tensor in (*self.graph.input, *self.graph.output)]
+        names = dict(zip(fixed, fixed, strict=True))
+        counts: Counter[str] = Counter()
+        constants: dict[str, NDArray[Any]] = {}
+        for node in self.graph.node:
+            counts[node.op_type] += 1
+            node.name = f"{node.op_type}_{counts[node.op_type]}"
+            for i, name in enumerate(node.input):
+                if name in self.constants:
+                    names.setdefault(name, f"{node.name}/{_role(node, i)}")
+                    constants[names[name]] = self.constants[name]
+            for i, name in enumerate(node.output):
+                names.setdefault(name, f"{node.name}/output" + (f"_{i}" if i else ""))
+            node.input[:] = [names[name] if name else name for name in node.input]
+            node.output[:] = [names[name] for name in node.output]
+        self.constants = constants
+
+    def _describe(self) -> None:
+        """Name the batch axis and keep only the opset that is used."""
+        for tensor in (*self.graph.input, *self.graph.output):
+            tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+        used = {node.domain for node in self.graph.node}
+        opsets = [opset for opset in self.model.opset_import if opset.domain in used]
+        del self.model.opset_import[:]
+        self.model.opset_import.extend(opsets)
+        self.model.ir_version = IR_VERSION  # what opset 18 came with: an older ONNX Runtime reads it as well
+        self.model.doc_string, self.model.producer_name, self.graph.name = "", "edgecnn", "classifier"
+        self.model.producer_version, self.graph.doc_string = "", ""
+        for node in self.graph.node:
+            node.doc_string = ""
+
+
+def attribute(node: Any, name: str, default: Any = None) -> Any:
+    """Return an attribute of a node, `default` when it has none of that name."""
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
+
+
+def _role(node: Any, index: int) -> str:
+    roles = {
+        "Conv": ("input", "weights", "bias"),
+        "Gemm": ("input", "weights", "bias"),
+        "QuantizeLinear": ("input", "scale", "zero_point"),
+        "DequantizeLinear": ("input", "scale", "zero_point"),
+    }.get(node.op_type, ())
+    return roles[index] if index < len(roles) else f"input_{index}"
+
+
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove steps that the conversion from NHWC left behind, and finish."""
+    editor = Editor(model)
+    for node in editor.nodes:
+        if node.op_type == "Reshape":
+            _reshape_by_constant(editor, node)
+    for node in editor.nodes:
+        if node.op_type == "ReduceMean":
+            _average_without_transpose(editor, node)
+        elif node.op_type == "MatMul":
+            _as_gemm(editor, node)
+    for node in editor.nodes:
+        if node.op_type == "Gemm":
+            _flatten_without_transpose(editor, node)
+    return editor.finish()
+
+
+def _reshape_by_constant(editor: Editor, reshape: Any) -> None:
+    """Replace a shape that is computed from the batch's size by the constants it consists of; two axes make a Flatten."""
+    joined = _behind_casts(editor, reshape.input[1])
+    if joined is None or joined.op_type != "Concat":
+        return
+    batch = _behind_casts(editor, joined.input[0])
+    sides = [editor.constants.get(name) for name in joined.input[1:]]
+    if batch is None or batch.op_type != "Slice" or any(side is None for side in sides):
+        return
+    begin, end = (editor.constants.get(name) for name in batch.input[1:3])
+    if begin is None or end is None or (begin.tolist(), end.tolist()) != ([0], [1]):
+        return
+    shape = [0, *(int(side) for array in sides if array is not None for side in array)]  # 0 keeps the batch as it is
+    if len(shape) == 2:
+        flatten = helper.make_node("Flatten", [reshape.input[0]], [reshape.output[0]], axis=1)
+        editor.insert(reshape, [flatten])
+        editor.graph.node.remove(reshape)
+    else:
+        reshape.input[1] = editor.add_constant(f"{reshape.output[0]}/shape", np.array(shape, np.int64))
+
+
+def _behind_casts(editor: Editor, name: str) -> Any:
+    node = editor.producer(name)
+    while node is not None and node.op_type == "Cast":
+        node = editor.producer(node.input[0])
+    return node
+
+
+def _average_without_transpose(editor: Editor, mean: Any) -> None:
+    """Average over the axes of NCHW instead of transposing to NHWC first; global pooling, the form runtimes are fast at."""
+    transpose = editor.producer(mean.input[0])
+    axes = editor.constants.get(mean.input[1]) if len(mean.input) > 1 else None
+    if not _to_nhwc(transpose) or axes is None or sorted(axes.tolist()) != [1, 2]:
+        return
+    if attribute(mean, "keepdims", 1):
+        return
+    pooled = f"{mean.output[0]}/pooled"
+    editor.insert(
+        mean,
+        [
+            helper.make_node("GlobalAveragePool", [transpose.input[0]], [pooled]),
+            helper.make_node("Flatten", [pooled], [mean.output[0]], axis=1),
+        ],
+    )
+    editor.graph.node.remove(mean)
+
+
+def _as_gemm(editor: Editor, product: Any) -> None:
+    """Join a product of matrices with the addition of a bias: one operator, which takes integers as well."""
+    weights = editor.constants.get(product.input[1])
+    addition = editor.only_consumer(product.output[0])
+    if weights is None or weights.ndim != 2 or addition is None or addition.op_type != "Add":
+        return
+    bias = next((name for name in addition.input if name in editor.constants), None)
+    if bias is None or editor.constants[bias].shape != (weights.shape[1],) or not _is_matrix(editor, product.input[0]):
+        return
+    editor.insert(product, [helper.make_node("Gemm", [product.input[0], product.input[1], bias], [addition.output[0]])])
+    editor.graph.node.remove(product)
+    editor.graph.node.remove(addition)
+
+
+def _is_matrix(editor: Editor, name: str) -> bool:
+    """True when a tensor is known to have two axes: what gave it always gives two."""
+    node = editor.producer(name)
+    while node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Relu", "Clip"):
+        node = editor.producer(node.input[0])
+    return node is not None and node.op_type in ("Flatten", "Gemm")
+
+
+def _flatten_without_transpose(editor: Editor, gemm: Any) -> None:
+    """Let a dense layer read a flattened picture in NCHW order: its weight rows move instead of the pixels, once."""
+    flatten = editor.producer(gemm.input[0])
+    if flatten is None or flatten.op_type != "Flatten" or editor.only_consumer(flatten.output[0]) is not gemm:
+        return
+    transpose = editor.producer(flatten.input[0])
+    if not _to_nhwc(transpose) or editor.only_consumer(transpose.output[0]) is not flatten:
+        return
+    shape_hwc = _shape_hwc(editor, transpose)
+    weights = editor.constants[gemm.input[1]]
+    if shape_hwc is None or np.prod(shape_hwc) != len(weights) or len(editor.consumers(gemm.input[1])) != 1:
+        return
+    moved = weights.reshape(*shape_hwc, -1).transpose(2, 0, 1, 3).reshape(weights.shape)
+    editor.constants[gemm.input[1]] = np.ascontiguousarray(moved)
+    editor.remove(transpose)
+
+
+def _to_nhwc(node: Any) -> bool:
+    return node is not None and node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 2, 3, 1]
+
+
+def _shape_hwc(editor: Editor, transpose: Any) -> tuple[int, int, int] | None:
+    """Return the picture's shape behind a transpose as ONNX infers it."""
+    inferred = onnx.shape_inference.infer_shapes(editor.model)
+    for tensor in inferred.graph.value_info:
+        if tensor.name == transpose.output[0]:
+            sides = [side.dim_value for side in tensor.type.tensor_type.shape.dim]
+            return (sides[1], sides[2], sides[3]) if len(sides) == 4 and all(sides[1:]) else None
+    return None

@@ -1,0 +1,83 @@
+"""The function that is converted: the folded model at inference, for the int8 files with its quantization written into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from edgecnn_export.conversion.calibration import Ranges
+from edgecnn_export.conversion.graph import Step, read_graph
+from edgecnn_export.conversion.placement import PIXEL_RANGE, Placement
+
+INPUT_NAME = "image"
+OUTPUT_NAME = "probabilities"
+
+
+class Serving(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
+    """Owns the model's variables while its function is converted: without an owner TFLite files come out without weights."""
+
+    def __init__(self, model: keras.Model, answer: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        """Take the model and the function of an image batch that answers with it."""
+        super().__init__()
+        self.owned = [variable.value for variable in model.variables]
+        self.answer = tf.function(lambda image: {OUTPUT_NAME: answer(image)}, autograph=False)
+
+    def concrete(self, shape: tuple[int | None, ...], dtype: tf.DType) -> Any:
+        """Trace the function for an input of `shape` and `dtype`."""
+        return self.answer.get_concrete_function(tf.TensorSpec(shape, dtype, name=INPUT_NAME))
+
+
+def serve(model: keras.Model) -> Serving:
+    """Return the model's answers to raw pixels of any dtype, in float32."""
+    return Serving(model, lambda image: model(tf.cast(image, tf.float32), training=False))
+
+
+def serve_quantized(model: keras.Model, placement: Placement, ranges: Ranges, *, to_the_end: bool) -> Serving:
+    """Return the answers of a folded model whose tensors are rounded to eight bits, each to its range.
+
+    Both converters turn these roundings into quantization parameters and measure nothing themselves. With `to_the_end` the
+    probabilities are rounded as well, otherwise the last layer stays float behind its quantized inputs.
+    """
+    graph = read_graph(model)
+    last = _float_end(graph.steps) if not to_the_end else set()
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        result = step.operation(*arguments, **keywords)
+        if step.name not in placement or step.name in last:
+            return result
+        return fake_quantize(result, placement.fixed.get(step.name) or ranges[step.name])
+
+    def answer(image: tf.Tensor) -> tf.Tensor:
+        return graph.run(fake_quantize(tf.cast(image, tf.float32), PIXEL_RANGE), call)
+
+    return Serving(model, answer)
+
+
+def fake_quantize(values: tf.Tensor, limits: tuple[float, float]) -> tf.Tensor:
+    """Round to the 256 levels of `limits`, the zero point moved to a whole level."""
+    low, high = quantized_limits(limits)
+    return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=8)
+
+
+def quantized_limits(limits: tuple[float, float]) -> tuple[float, float]:
+    """Return the limits that int8 really reaches: scale = (max - min) / 255 and zero a whole level (Jacob et al., eq. 13)."""
+    scale = (limits[1] - limits[0]) / 255
+    levels_below = round(-limits[0] / scale)
+    return -levels_below * scale, (255 - levels_below) * scale
+
+
+def _float_end(steps: list[Step]) -> set[str]:
+    """Names of the last activation and the layer before it."""
+    names = {steps[-1].name}
+    if isinstance(steps[-1].operation, keras.layers.Activation | keras.layers.Softmax) and len(steps) > 1:
+        names.add(steps[-2].name)
+    return names
+
+
+def parameter_count(model: keras.Model) -> int:
+    """Count the numbers that a folded model's weights hold."""
+    return int(sum(np.prod(weight.shape) for weight in model.weights))

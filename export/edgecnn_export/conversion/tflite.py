@@ -1,0 +1,69 @@
+"""From a folded Keras model to TFLite flatbuffers, float32 and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edgecnn.errors import ConversionError
+from edgecnn_export.conversion.calibration import Ranges
+from edgecnn_export.conversion.placement import place
+from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
+
+
+def to_tflite(folded: keras.Model) -> bytes:
+    """Convert to a float32 flatbuffer with batch 1 that takes raw pixels."""
+    with quiet():
+        return _convert(_converter(serve(folded), folded, tf.float32))
+
+
+def to_int8_tflite(folded: keras.Model, ranges: Ranges) -> bytes:
+    """Convert to an integer-only flatbuffer by ranges (see `placement`), int8 = pixel - 128 in, int8 probabilities out."""
+    placement = place(folded)
+    if placement is None:
+        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
+    with quiet():
+        serving = serve_quantized(folded, placement, ranges, to_the_end=True)
+        # Asking for TFLITE_BUILTINS_INT8 here would demand pictures to measure on; `check_integer_only` is the proof instead.
+        return _convert(_to_int8(_converter(serving, folded, tf.float32)))
+
+
+def to_int8_tflite_by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
+    """Convert a model that no ranges can be placed in: TensorFlow Lite's own calibration on images `(n, h, w, c)`."""
+
+    def representative() -> Iterator[list[NDArray[np.float32]]]:
+        for image in images:
+            yield [image[None].astype(np.float32)]
+
+    with quiet():
+        converter = _to_int8(_converter(serve(folded), folded, tf.float32))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = representative
+        return _convert(converter)
+
+
+def _converter(serving: Serving, model: keras.Model, dtype: tf.DType) -> Any:
+    concrete = serving.concrete((1, *model.input_shape[1:]), dtype)
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], serving)
+
+
+def _to_int8(converter: Any) -> Any:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    # tflite-runtime 2.14 knows no FULLY_CONNECTED of version 12, which a scale for each row needs.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return converter
+
+
+def _convert(converter: Any) -> bytes:
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # the converter raises bare Exceptions of several kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConversionError(f"TensorFlow Lite cannot convert this model: {reason}") from error
