@@ -5,6 +5,7 @@
     │   ├── UnknownTaskError (LookupError)    no such task, model or shipped file
     │   ├── PictureError                      a file that should be a picture is none, or is cut short
     │   ├── DatasetError                      a data folder cannot be turned into a data set
+    │   │   └── NoDataError                   a task's data is nowhere on this machine
     │   └── ShapeError                        an array of the wrong shape or dtype
     ├── ArtifactError (ValueError)            an exported model file cannot be trusted
     │   ├── ContractError                     its contract is missing, malformed or at odds with its tensors
@@ -37,6 +38,10 @@ class PictureError(InputError):
 
 class DatasetError(InputError):
     """A folder or file cannot be turned into a data set."""
+
+
+class NoDataError(DatasetError):
+    """The data of a task is nowhere on this machine, and no folder was given."""
 
 
 class ShapeError(InputError):

@@ -1,13 +1,188 @@
-"""NEU surface defects: six kinds of damage on hot-rolled steel, 200 x 200."""
+"""NEU surface defects: six kinds of damage on hot-rolled steel, 200 x 200.
 
+K. Song and Y. Yan, Applied Surface Science 285 (2013) 858-864. The pictures are overlapping crops of larger ones, therefore the
+default division is the table `neu_split.csv` beside this module: class, number, group of overlapping pictures and split of each
+of the 1,800 (measured on the pixels; only names, no pictures). The labels stand in the order of the course's arrays.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.errors import DatasetError, NoDataError
+from edgecnn.pictures import SUFFIXES, natural_key, read_picture
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
+
+ARRAYS = "NEU_train_imgs.npy", "NEU_train_labels.npy", "NEU_test_imgs.npy", "NEU_test_labels.npy"
+SOURCE = "NEU surface defects"
+_LABELS = ("scratches", "rolled-in_scale", "pitted_surface", "patches", "inclusion", "crazing")
+# NEU-CLS names its files Sc_1.bmp and so on, NEU-DET scratches_1.jpg.
+_SHORT = {
+    "sc": "scratches",
+    "rs": "rolled-in_scale",
+    "ps": "pitted_surface",
+    "pa": "patches",
+    "in": "inclusion",
+    "cr": "crazing",
+}
+_LONG = {re.sub("[^a-z]", "", label): label for label in _LABELS}
+_NAME = re.compile(r"(.*?)[ _-]*\(?([0-9]{1,4})\)?")
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture of the split table: its class, number, group of overlapping pictures and split."""
+
+    label: str
+    number: int
+    group: int
+    split: str
+
+
+def read_split_table() -> dict[tuple[str, int], Row]:
+    """Return the division of all 1,800 pictures, by label and number."""
+    with Path(__file__).with_name("neu_split.csv").open(newline="", encoding="utf-8") as file:
+        rows = [
+            Row(line["class"], int(Path(line["file"]).stem.rsplit("_", 1)[1]), int(line["group"]), _SPLITS[line["split"]])
+            for line in csv.DictReader(file)
+        ]
+    return {(row.label, row.number): row for row in rows}
+
+
+def load_neu(folder: Path | None, seed: int = 0) -> Splits:
+    """Load NEU from any form it is passed around in.
+
+    `<class>/<class>_<n>.jpg`, the flat NEU-CLS form (`Cr_1.bmp`), the NEU-DET form (`IMAGES/`, `train/images/<class>/`,
+    `validation/images/<class>/`): divided by the table, whatever the folders are called. The course's four `.npy` arrays keep
+    the course's own test pictures. Raises DatasetError for a missing folder or a picture that is not of NEU.
+    """
+    if folder is None:
+        raise NoDataError(
+            "NEU cannot be downloaded from here; its authors give it away for research: pass its folder with --data"
+        )
+    if not folder.is_dir():
+        raise DatasetError(f"no such folder: {folder}; expected the unpacked NEU database")
+    if any((folder / name).exists() for name in ARRAYS):
+        return _load_arrays(folder, seed)
+    return _load_pictures(folder)
+
+
+def find_pictures(folder: Path) -> dict[tuple[str, int], Path]:
+    """Return NEU's pictures below `folder` by label and number, in the order of the split table.
+
+    A picture may be there twice (NEU-DET is also passed around with `IMAGES/` beside its two parts) as long as both hold the
+    same bytes.
+    """
+    known = read_split_table()
+    found: dict[tuple[str, int], Path] = {}
+    for path in sorted(folder.rglob("*"), key=lambda p: (p.parent, natural_key(p))):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        key = _identify(path)
+        if key not in known:
+            raise DatasetError(
+                f"{path} is not named like a picture of NEU (crazing_1.jpg to scratches_300.jpg, or Cr_1.bmp); for pictures "
+                "of your own give the folder as the task: edgecnn train FOLDER"
+            )
+        if key in found and found[key].read_bytes() != path.read_bytes():
+            raise DatasetError(f"{found[key]} and {path} are named alike but differ; remove the one that is not of NEU")
+        found.setdefault(key, path)
+    return {key: found[key] for key in known if key in found}
+
+
+def _identify(path: Path) -> tuple[str, int] | None:
+    """Read label and number off a file name; None when it is no name of NEU or stands in another class's folder."""
+    match = _NAME.fullmatch(path.stem)
+    label = match and _label(match[1])
+    if not match or not label or _label(path.parent.name) not in (None, label):
+        return None
+    return label, int(match[2])
+
+
+def _label(name: str) -> str | None:
+    letters = re.sub("[^a-z]", "", name.lower())
+    return _LONG.get(letters) or _SHORT.get(letters)
+
+
+def _load_pictures(folder: Path) -> Splits:
+    found = find_pictures(folder)
+    if not found:
+        raise DatasetError(
+            f"{folder} holds no pictures of NEU; expected crazing/crazing_1.jpg, Cr_1.bmp, IMAGES/crazing_1.jpg or "
+            + ", ".join(ARRAYS)
+        )
+    table = read_split_table()
+    parts, complete = {}, {}
+    for split in _SPLITS.values():
+        rows = [row for row in table.values() if row.split == split]
+        present = [row for row in rows if (row.label, row.number) in found]
+        complete[split] = len(present) == len(rows)
+        parts[split] = _read_rows(folder, present, found)
+    info = SplitInfo(SOURCE, rule="neu_split.csv: no overlapping pictures across splits", complete=complete)
+    return Splits(parts["train"], parts["validation"], parts["test"], info)
+
+
+def _read_rows(folder: Path, rows: list[Row], found: dict[tuple[str, int], Path]) -> Dataset:
+    paths = [found[row.label, row.number] for row in rows]
+    images = [TASK.preprocessing(read_picture(path)) for path in paths]
+    return Dataset(
+        np.stack(images) if images else np.zeros((0, *TASK.preprocessing.shape), np.uint8),
+        np.array([_LABELS.index(row.label) for row in rows], np.int64),
+        tuple(str(path.relative_to(folder)) for path in paths),
+        np.array([row.group for row in rows], np.int64),
+    )
+
+
+def _load_arrays(folder: Path, seed: int) -> Splits:
+    """Load the course's arrays: its test stays, validation is taken from its train by our overlap check."""
+    from edgecnn.datasets.overlap import find_overlaps
+    from edgecnn.datasets.splitting import split_groups
+
+    train_images, train_ids = _read_pair(folder, *ARRAYS[:2])
+    test_images, test_ids = _read_pair(folder, *ARRAYS[2:])
+    groups = find_overlaps(list(train_images[..., 0]), train_ids, seed=seed).groups
+    kept, held_out = split_groups(train_ids, groups, _LABELS, seed=seed, shares=(0.85, 0.15))
+    course = Dataset(train_images, train_ids, tuple(f"train[{i}]" for i in range(len(train_ids))), groups)
+    test = Dataset(test_images, test_ids, tuple(f"test[{i}]" for i in range(len(test_ids))))
+    rule = (
+        "the course's own test pictures, which overlap its training pictures; validation: 15 % of train, overlaps kept together"
+    )
+    complete = {"train": len(train_ids) == 1500, "validation": len(train_ids) == 1500, "test": len(test_ids) == 300}
+    return Splits(
+        course.take(kept), course.take(held_out), test, SplitInfo(f"{SOURCE} (the course's arrays)", rule, seed, complete)
+    )
+
+
+def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    from edgecnn.datasets.arrays import read_images, read_labels
+
+    images = read_images(folder / images_name)
+    labels = read_labels(folder / labels_name, count=len(images), classes=len(_LABELS))
+    return np.stack([TASK.preprocessing(image) for image in images]), labels
+
+
+def _synthesize(count: int, seed: int) -> Dataset:
+    from edgecnn.datasets.synthetic.steel import generate_steel
+
+    return generate_steel(count, seed)
+
 
 TASK: Task = Task(
     name="neu",
     title="steel surface defects",
-    labels=("scratches", "rolled-in_scale", "pitted_surface", "patches", "inclusion", "crazing"),
+    labels=_LABELS,
     preprocessing=Preprocessing(200, 200, "gray", "squash"),
     max_drop=1.0,
     flips=True,
+    load=load_neu,
+    synthesize=_synthesize,
 )

@@ -1,0 +1,69 @@
+"""From a task to its splits: from a folder, from the data that stands ready on this machine, or generated."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+import edgecnn
+from edgecnn.artifacts.contract import DataInfo
+from edgecnn.datasets.dataset import SplitInfo, Splits
+from edgecnn.datasets.folder import load_folder
+from edgecnn.errors import DatasetError, NoDataError
+from edgecnn.tasks import Task
+
+SYNTHETIC_COUNTS = {"train": 100, "validation": 50, "test": 50}  # pictures a class
+
+
+def load_splits(task: Task, folder: Path | None, seed: int) -> Splits:
+    """Load the pictures of `task` from `folder`; without one from where `find_data` looks or its loader, else generate them.
+
+    `seed` divides (where no fixed division is known) and generates. `info.synthetic` tells generated pictures, and
+    `info.source` names the data. Raises DatasetError when a folder cannot be used, or nothing is there and nothing can be made.
+    """
+    if folder is None:
+        folder = find_data(task.name)
+    if folder is not None:
+        return task.load(folder, seed) if task.load else load_folder(task, folder, seed)
+    if task.load is not None:
+        # The loader may know a place of its own: a folder task its folder, MNIST the cache of Keras.
+        with contextlib.suppress(NoDataError):
+            return task.load(None, seed)
+    return synthesize_splits(task, seed)
+
+
+def find_data(name: str) -> Path | None:
+    """Return the folder of a task's data: in `EDGECNN_DATA`, else in `../shared/data` beside a checkout; None when absent.
+
+    Raises DatasetError when EDGECNN_DATA names no folder.
+    """
+    stated = os.environ.get("EDGECNN_DATA")
+    if stated and not Path(stated).is_dir():
+        raise DatasetError(f"EDGECNN_DATA is {stated!r}, which is no folder; it should hold mnist/ and neu/")
+    folder = (Path(stated) if stated else _checkout().parent / "shared" / "data") / name
+    return folder if folder.is_dir() else None
+
+
+def synthesize_splits(task: Task, seed: int) -> Splits:
+    """Generate all three splits of `task`, each from its own seed derived from `seed`; DatasetError without a generator."""
+    if task.synthesize is None:
+        raise DatasetError(f"no pictures for {task.name!r}: give their folder with --data (FOLDER/<class>/<pictures>)")
+    seeds = np.random.SeedSequence(seed).generate_state(len(SYNTHETIC_COUNTS))
+    parts = [task.synthesize(count, int(part)) for count, part in zip(SYNTHETIC_COUNTS.values(), seeds, strict=True)]
+    info = SplitInfo(
+        task.title, "each split generated from a seed of its own", seed, dict.fromkeys(SYNTHETIC_COUNTS, True), True
+    )
+    return Splits(*parts, info=info)
+
+
+def data_info(splits: Splits, split: str) -> DataInfo:
+    """Describe one split (`train`, `validation` or `test`) for contracts and reports."""
+    dataset = splits[split]
+    return DataInfo(splits.info.source, split, len(dataset), dataset.digest(), splits.info.synthetic)
+
+
+def _checkout() -> Path:
+    return Path(edgecnn.__file__).resolve().parents[1]

@@ -1,0 +1,103 @@
+"""Dividing pictures into train, validation and test so that no group stands on two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import DatasetError
+
+SHARES = (0.70, 0.15, 0.15)
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+def split_groups(
+    class_ids: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    labels: Sequence[str],
+    *,
+    seed: int,
+    shares: tuple[float, ...] = SHARES,
+) -> tuple[NDArray[np.int64], ...]:
+    """Divide pictures with `class_ids` `(n,)` and `groups` `(n,)`; return one array of indices a part, sorted.
+
+    `shares` are the wanted parts of each class, train first, then validation, then (if any) test. Groups stay whole: they are
+    dealt out from the largest on, each to the part whose class counts then come closest to the wanted ones (least increase of
+    chi-square), equal ones in seeded order. Each class gets a picture in train and in validation, and one in test if it has a
+    third group. Raises DatasetError for a class whose pictures all hang together, which cannot stand on both sides.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    numbers = numbers.reshape(-1)
+    counts = np.zeros((int(numbers.max(initial=-1)) + 1, len(labels)))
+    np.add.at(counts, (numbers, class_ids), 1)
+    _refuse_indivisible(counts, labels)
+    part_of_group = _deal(counts, np.array(shares), np.random.default_rng(seed))
+    _fill_gaps(part_of_group, counts, labels, len(shares))
+    return tuple(np.flatnonzero(part_of_group[numbers] == part).astype(np.int64) for part in range(len(shares)))
+
+
+def _refuse_indivisible(counts: NDArray[np.float64], labels: Sequence[str]) -> None:
+    for class_id, label in enumerate(labels):
+        pictures, groups = int(counts[:, class_id].sum()), int((counts[:, class_id] > 0).sum())
+        if groups < 2:
+            what = f"has {pictures} picture(s)" if pictures < 2 else f"has {pictures} pictures that all overlap each other"
+            raise DatasetError(
+                f"class {label!r} {what}; train and validation each need one that shows something else: add pictures"
+            )
+
+
+def _deal(counts: NDArray[np.float64], shares: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Assign each group (counts `(groups, classes)`) to a part."""
+    wanted = shares[:, None] * counts.sum(axis=0)[None]
+    have = np.zeros_like(wanted)
+    part_of_group = np.zeros(len(counts), np.int64)
+    order = random.permutation(len(counts))
+    for group in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
+        increase = (counts[group] * (2 * (have - wanted) + counts[group]) / np.maximum(wanted, 1e-9)).sum(axis=1)
+        part = int(increase.argmin())
+        part_of_group[group] = part
+        have[part] += counts[group]
+    return part_of_group
+
+
+def _fill_gaps(part_of_group: NDArray[np.int64], counts: NDArray[np.float64], labels: Sequence[str], parts: int) -> None:
+    """Move the smallest possible group wherever a class lacks a picture that it could have; changes `part_of_group`."""
+    for part in range(parts):
+        for class_id, label in enumerate(labels):
+            shows = counts[:, class_id] > 0
+            if part == TEST and shows.sum() < parts:
+                continue
+            if not (shows & (part_of_group == part)).any() and not _move_one(part_of_group, counts, class_id, part):
+                raise DatasetError(
+                    f"class {label!r} hangs together with other classes (pictures that overlap under several labels), so that it "
+                    "cannot stand in train and validation: see `edgecnn data check`"
+                )
+
+
+def _move_one(part_of_group: NDArray[np.int64], counts: NDArray[np.float64], class_id: int, part: int) -> bool:
+    """Move the smallest group with this class to `part`, from a part that keeps every class it has; False if none can."""
+    sizes = counts.sum(axis=1)
+    candidates = np.flatnonzero((counts[:, class_id] > 0) & (part_of_group != part))
+    for group in candidates[np.argsort(sizes[candidates], kind="stable")]:
+        staying = part_of_group == part_of_group[group]
+        staying[group] = False
+        if ((counts[staying] > 0).any(axis=0) | (counts[group] == 0)).all():
+            part_of_group[group] = part
+            return True
+    return False
+
+
+def random_split(
+    class_ids: NDArray[np.int64], *, seed: int, shares: tuple[float, ...] = SHARES
+) -> tuple[NDArray[np.int64], ...]:
+    """Divide pictures by class alone, as is commonly done: the split whose leakage `edgecnn data check` reports."""
+    random = np.random.default_rng(seed)
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in shares]
+    for class_id in np.unique(class_ids):
+        members = random.permutation(np.flatnonzero(class_ids == class_id))
+        edges = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(int)
+        for part, chosen in zip(parts, np.split(members, edges), strict=True):
+            part.append(chosen)
+    return tuple(np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
