@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from edgecnn_device.finders import Find, choose_finder
+from edgecnn_device.finders import Find, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
@@ -106,12 +106,12 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     switch, notifier, statistics = Switch(), Notifier(), Statistics()
     slot = ModelSlot(options.model, notice=notice)
     preprocessing = slot.current.classifier.preprocessing
-    find = choose_finder(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
+    look = choose_look(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
     source = open_source(replace(options.source, digits=preprocessing.fit == "digit"))
     tracker = Tracker(options.look.smooth)
     watcher = Watcher(
         lambda: slot.current.classifier,
-        find,
+        look,
         Health(replace(options.limits, live=source.live)),
         tracker,
         choose_gate(options.look),

@@ -1,4 +1,4 @@
-"""Where in a frame to look: the whole of it, tiles over a strip, or the handwritten digits in it."""
+"""Where in a frame to look - the whole of it, tiles over a strip, the handwritten digits in it - and what is seen there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,62 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.classifying import Classifier
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.runtimes import Runtime
 from edgecnn_device.frames import Image, Region
 
 Finder = Callable[[Image], list[Region]]
+Clock = Callable[[], float]
 Find = Literal["auto", "whole", "digits"]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the network was shown in a frame and what it answered.
+
+    `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
+    which regions the finder itself holds that they are nothing. `latency_ms` is by stage.
+    """
+
+    regions: list[Region]
+    inputs: Image
+    probabilities: NDArray[np.float32]
+    rejected: NDArray[np.bool_]
+    latency_ms: dict[str, float]
+
+
+Look = Callable[[Image, Classifier, Clock], Seen]
+
+
+def look_at(find: Finder) -> Look:
+    """Return a look that classifies all regions of a finder as one batch."""
+
+    def look(image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
+        started_s = clock()
+        regions = find(image_bgr)
+        found_s = clock()
+        inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier.preprocessing.shape)
+        prepared_s = clock()
+        probabilities = classifier.runtime.run(inputs)
+        latency_ms = {
+            "find": 1000 * (found_s - started_s),
+            "preprocess": 1000 * (prepared_s - found_s),
+            "invoke": 1000 * (clock() - prepared_s),
+        }
+        return Seen(regions, inputs, probabilities, np.zeros(len(regions), bool), latency_ms)
+
+    return look
+
+
+def _batch(images: list[Image], shape: tuple[int, int, int]) -> Image:
+    if len(images) == 1:
+        return images[0][None]
+    return np.stack(images) if images else np.empty((0, *shape), np.uint8)
 
 
 def find_whole(image_bgr: Image) -> list[Region]:
@@ -61,24 +111,51 @@ def spans(length: int, count: int, overlap: float) -> list[tuple[int, int]]:
     return [(round(i * (length - whole) / (count - 1)) if count > 1 else 0, whole) for i in range(count)]
 
 
-def find_handwriting(image_bgr: Image) -> list[Region]:
-    """Find handwritten digits; each region's view is the digit in its 28 x 28 form."""
-    from edgecnn.finding import find_digits
+def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
+    """Find handwritten digits, and let the network decide what belongs together; the views are their 28 x 28 forms.
 
-    return [Region(digit.box, digit.form) for digit in find_digits(image_bgr)]
+    Preparing the forms is part of finding them here: `preprocess` is 0.
+    """
+    from edgecnn.finding import read_digits
+
+    started_s = clock()
+    runtime = _TimedRuntime(classifier.runtime, clock)
+    readings = read_digits(image_bgr, runtime, classifier.reject_threshold or 0.0)
+    invoke_ms = 1000 * runtime.spent_s
+    latency_ms = {"find": 1000 * (clock() - started_s) - invoke_ms, "preprocess": 0.0, "invoke": invoke_ms}
+    shape = classifier.preprocessing.shape
+    regions = [Region(reading.box, reading.region.form) for reading in readings]
+    inputs = _batch([region.view.reshape(shape) for region in regions], shape)
+    probabilities = np.array([reading.probabilities for reading in readings], np.float32).reshape(-1, len(classifier.labels))
+    rejected = np.array([reading.class_id is None for reading in readings], bool)
+    return Seen(regions, inputs, probabilities, rejected, latency_ms)
 
 
-def choose_finder(
-    preprocessing: Preprocessing, *, find: Find = "auto", tiles: str | None = None, overlap: float = 0.0
-) -> Finder:
-    """Choose the finder that was asked for; `auto` looks for digits where the model wants them, else at the whole frame."""
+class _TimedRuntime:
+    """A runtime that knows how long it ran."""
+
+    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+        self.name = runtime.name
+        self.spent_s = 0.0
+        self._runtime = runtime
+        self._clock = clock
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        started_s = self._clock()
+        probabilities = self._runtime.run(images)
+        self.spent_s += self._clock() - started_s
+        return probabilities
+
+
+def choose_look(preprocessing: Preprocessing, *, find: Find = "auto", tiles: str | None = None, overlap: float = 0.0) -> Look:
+    """Choose the look that was asked for; `auto` looks for digits where the model wants them, else at the whole frame."""
     if find not in get_args(Find):
         raise InputError(f"unknown finder {find!r}; known: {', '.join(get_args(Find))}")
     if tiles is not None:
         if find == "digits":
             raise InputError("--tiles and --find digits exclude each other")
-        return Tiles.parse(tiles, overlap)
+        return look_at(Tiles.parse(tiles, overlap))
     wants_digits = preprocessing.fit == "digit"
     if find == "digits" and not wants_digits:
         raise InputError("--find digits needs a model of handwritten digits (28 x 28, fit 'digit')")
-    return find_handwriting if find == "digits" or (find == "auto" and wants_digits) else find_whole
+    return read_handwriting if find == "digits" or (find == "auto" and wants_digits) else look_at(find_whole)

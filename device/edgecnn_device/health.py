@@ -39,13 +39,13 @@ class Health:
     def judge(self, frame: Frame, now_s: float) -> State:
         """Return the state of the source as this frame shows it; `now_s` is on the frame's monotonic clock."""
         sample = _sample(frame.image_bgr)
-        frozen_s = self._unchanged_s(frame, sample)
         if reason := blindness(frame.image_bgr, sample):
             return State("blind", reason)
         if not self.limits.live:
             return OK
-        if frozen_s > self.limits.frozen_after_s:
-            return State("stale", f"frozen: the same picture for {frozen_s:.1f} s")
+        same_s = self._unchanged_s(frame, sample)
+        if same_s > self.limits.frozen_after_s:
+            return State("stale", f"frozen: the same picture for {same_s:.1f} s")
         return self.judge_age(frame, now_s)
 
     def judge_age(self, frame: Frame, now_s: float) -> State:

@@ -14,8 +14,8 @@ import numpy as np
 
 from edgecnn.classifying import Classifier
 from edgecnn.errors import EdgecnnError
-from edgecnn_device.finders import Finder
-from edgecnn_device.frames import STAGES, Frame, Image, Missing, Observation, RegionPrediction
+from edgecnn_device.finders import Look
+from edgecnn_device.frames import STAGES, Frame, Missing, Observation
 from edgecnn_device.gates import Gate, always
 from edgecnn_device.health import Health
 from edgecnn_device.tracking import Tracker
@@ -77,7 +77,7 @@ class Watcher:
     """All that stands between a frame and what is said about it. `model()` gives the classifier of this very frame."""
 
     model: Callable[[], Classifier]
-    find: Finder
+    look: Look
     health: Health
     tracker: Tracker
     gate: Gate = always
@@ -146,32 +146,14 @@ def _observe_one(
         statistics.gated += 1
         return None
     latency_ms = {"capture": capture_ms}
-    predictions = _look(frame, watcher, latency_ms)
+    classifier = watcher.model()
+    seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
+    predictions = watcher.tracker.update(frame.source, seen, classifier)
+    latency_ms |= seen.latency_ms
     latency_ms["publish"] = statistics.latency_ms["publish"][-1] if statistics.latency_ms["publish"] else 0.0
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
     return Observation(frame.source, state, frame, predictions if state.name == "ok" else (), age_ms, latency_ms)
-
-
-def _look(frame: Frame, watcher: Watcher, latency_ms: dict[str, float]) -> tuple[RegionPrediction, ...]:
-    clock, classifier = watcher.clock, watcher.model()
-    started_s = clock()
-    regions = watcher.find(frame.image_bgr)
-    found_s = clock()
-    inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier.preprocessing.shape)
-    prepared_s = clock()
-    probabilities = classifier.runtime.run(inputs)
-    predictions = watcher.tracker.update(frame.source, regions, inputs, probabilities, classifier)
-    latency_ms["find"] = 1000 * (found_s - started_s)
-    latency_ms["preprocess"] = 1000 * (prepared_s - found_s)
-    latency_ms["invoke"] = 1000 * (clock() - prepared_s)
-    return predictions
-
-
-def _batch(images: list[Image], shape: tuple[int, int, int]) -> Image:
-    if len(images) == 1:
-        return images[0][None]
-    return np.stack(images) if images else np.empty((0, *shape), np.uint8)
 
 
 class Publisher:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.classifying import Classifier
-from edgecnn_device.frames import Box, Image, Region, RegionPrediction
+from edgecnn.classifying import Classifier, Prediction
+from edgecnn_device.finders import Seen
+from edgecnn_device.frames import Box, RegionPrediction
 
 # A region that was not seen for this many frames is forgotten.
 PATIENCE = 5
@@ -23,6 +23,7 @@ class _Track:
     region_id: int
     box: Box
     history: deque[NDArray[np.float32]]
+    rejections: deque[bool]
     unseen: int = field(default=0)
 
 
@@ -36,38 +37,30 @@ class Tracker:
         self._source: str | None = None
         self._next_id = 1
 
-    def update(
-        self,
-        source: str,
-        regions: Sequence[Region],
-        inputs: NDArray[np.uint8],
-        probabilities: NDArray[np.float32],
-        classifier: Classifier,
-    ) -> tuple[RegionPrediction, ...]:
-        """Return the predictions of a frame's regions, `inputs` `(n, h, w, c)` and `probabilities` `(n, classes)`.
+    def update(self, source: str, seen: Seen, classifier: Classifier) -> tuple[RegionPrediction, ...]:
+        """Return the predictions of what was seen in a frame.
 
         A frame from another source (the next picture of a folder) has nothing to do with those before it.
         """
         if source != self._source:
             self._source = source
             self.reset()
-        tracks = self._match([region.box for region in regions])
-        return tuple(
-            self._predict(track, region, image, row, classifier)
-            for track, region, image, row in zip(tracks, regions, inputs, probabilities, strict=True)
-        )
+        tracks = self._match([region.box for region in seen.regions])
+        return tuple(self._predict(track, seen, index, classifier) for index, track in enumerate(tracks))
 
     def reset(self) -> None:
         """Forget all regions; identities are never given twice."""
         self._tracks.clear()
 
-    def _predict(
-        self, track: _Track, region: Region, image: Image, row: NDArray[np.float32], classifier: Classifier
-    ) -> RegionPrediction:
+    def _predict(self, track: _Track, seen: Seen, index: int, classifier: Classifier) -> RegionPrediction:
+        row = seen.probabilities[index]
         track.history.append(row)
-        raw = classifier.interpret(row)
-        smoothed = raw if len(track.history) == 1 else classifier.interpret(np.mean(track.history, axis=0, dtype=np.float32))
-        return RegionPrediction(track.region_id, region, image, raw, smoothed)
+        track.rejections.append(bool(seen.rejected[index]))
+        smoothed = raw = _interpret(classifier, row, track.rejections[-1])
+        if len(track.history) > 1:
+            mean = np.asarray(np.mean(track.history, axis=0), np.float32)
+            smoothed = _interpret(classifier, mean, 2 * sum(track.rejections) > len(track.rejections))
+        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed)
 
     def _match(self, boxes: list[Box]) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""
@@ -88,7 +81,7 @@ class Tracker:
         return tracks
 
     def _begin(self) -> _Track:
-        track = _Track(self._next_id, (0, 0, 0, 0), deque(maxlen=self._smooth))
+        track = _Track(self._next_id, (0, 0, 0, 0), deque(maxlen=self._smooth), deque(maxlen=self._smooth))
         self._next_id += 1
         self._tracks.append(track)
         return track
@@ -97,6 +90,11 @@ class Tracker:
         for track in self._tracks:
             track.unseen += track.region_id not in seen
         self._tracks = [track for track in self._tracks if track.unseen <= PATIENCE]
+
+
+def _interpret(classifier: Classifier, probabilities: NDArray[np.float32], rejected: bool) -> Prediction:
+    prediction = classifier.interpret(probabilities)
+    return replace(prediction, label=None) if rejected else prediction
 
 
 def _likeness(one: Box, other: Box) -> float:

@@ -30,6 +30,8 @@ HEADER = struct.Struct("<cQIId")
 READY, OPENED, PICTURE, FAILED = b"R", b"O", b"P", b"E"
 _START_S = 60.0  # importing OpenCV from a slow card
 _PIPE_BYTES = 2**20
+# OpenCV's own warnings would fill the journal for as long as a camera is away; the reason is reported anyway.
+_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 _F_SETPIPE_SZ = 1031
 
 
@@ -77,7 +79,7 @@ class ProcessCamera:
                 raise CameraError("interrupted")
             # -P: the folder we stand in is no place to import from.
             command = [sys.executable, "-P", "-m", "edgecnn_device.sources.reader"]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
             self._process = process
         assert process.stdin is not None
         try:

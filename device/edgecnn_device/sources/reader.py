@@ -53,9 +53,6 @@ def deliver(pipe: int, request: Request, clock: Callable[[], float] = time.monot
 
 def find_opener(kind: str) -> Callable[[Request], Callable[[], Image]]:
     """Import the module of a kind of camera; its opener returns a function that reads the next picture."""
-    # OpenCV's own warnings would fill the journal for as long as a camera is away; the reason is reported anyway.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     match kind:
         case "v4l2":
             from edgecnn_device.sources.v4l2 import open_v4l2
