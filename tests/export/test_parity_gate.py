@@ -23,7 +23,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.loading import load_splits
-from edgecnn.errors import ArtifactError, ContractError
+from edgecnn.errors import ArtifactError, ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, shipped_tasks
@@ -33,11 +33,12 @@ require_keras()
 import keras  # noqa: E402  # only after its start-up messages are held back
 
 from edgecnn_export.contracts import ContractWriter  # noqa: E402
-from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration  # noqa: E402
+from edgecnn_export.conversion.calibration import Calibration  # noqa: E402
 from edgecnn_export.conversion.converting import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
+from edgecnn_export.exporting import record_calibration  # noqa: E402
 from edgecnn_export.parity.compare import ParityReport, compare  # noqa: E402
 from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure  # noqa: E402
 from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402
@@ -115,21 +116,21 @@ def tiny_reference() -> tuple[Reference, Splits]:
     return Reference(train_tiny(splits.train), TINY, "tiny"), splits
 
 
+def make_subject(reference: Reference, splits: Splits) -> Subject:
+    if reference.calibration is None:
+        reference = record_calibration(reference, splits, seed=0)
+    assert reference.calibration is not None
+    folded, calibration = fold(reference.model), Calibration.from_json(reference.calibration)
+    writer = ContractWriter(reference, parameter_count(folded), calibration.info(), "0" * 16)
+    return Subject(reference, splits, folded, calibration, writer)
+
+
 @pytest.fixture(scope="module", params=SUBJECTS)
 def subject(request: pytest.FixtureRequest) -> Subject:
     if request.param == TINY.name:
-        reference, splits = tiny_reference()
-    else:
-        reference = open_reference(shipped_model(request.param))
-        splits = load_splits(reference.task, None, 0)
-    folded = fold(reference.model)
-    if reference.calibration is None:
-        calibration = calibrate(folded, choose_calibration(splits.train, 200), source=splits.info.source, seed=0)
-    else:
-        calibration = Calibration.from_json(reference.calibration)
-    reference = dataclasses.replace(reference, calibration=calibration.to_json())
-    writer = ContractWriter(reference, parameter_count(folded), calibration.info(), "0" * 16)
-    return Subject(reference, splits, folded, calibration, writer)
+        return make_subject(*tiny_reference())
+    reference = open_reference(shipped_model(request.param))
+    return make_subject(reference, load_splits(reference.task, None, 0))
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +160,13 @@ def first_and_last(weights: dict[str, list[NDArray[Any]]]) -> tuple[list[NDArray
     return weights[names[0]], weights[names[-1]]
 
 
+def swap_first_two(weights: dict[str, list[NDArray[Any]]]) -> None:
+    """Let the last layer answer the first two classes in the other order."""
+    _, last = first_and_last(weights)
+    order = [1, 0, *range(2, last[1].size)]
+    last[:] = [last[0][..., order], last[1][order]]
+
+
 def first_report(subject: Subject, runtime: Runtime) -> ParityReport:
     dataset = subject.splits.validation
     return compare(subject.reference.runtime(), {"int8": runtime}, dataset, max_drop=subject.reference.task.max_drop)
@@ -181,12 +189,7 @@ def test_a_sabotaged_calibration_is_caught(subject: Subject, tmp_path: Path, fac
 
 
 def test_swapped_labels_inside_the_model_are_caught(subject: Subject, tmp_path: Path) -> None:
-    def swap(weights: dict[str, list[NDArray[Any]]]) -> None:
-        _, last = first_and_last(weights)
-        order = [1, 0, *range(2, last[1].size)]
-        last[:] = [last[0][..., order], last[1][order]]
-
-    measured = subject.measure(subject.save(tmp_path / "int8.tflite", subject.altered(swap)))
+    measured = subject.measure(subject.save(tmp_path / "int8.tflite", subject.altered(swap_first_two)))
 
     first, second = subject.reference.task.labels[:2]
     assert measured.report.verdict == "fail"
@@ -203,6 +206,17 @@ def test_swapped_labels_in_the_contract_are_caught(subject: Subject, healthy: Pa
 
     assert measured.report.verdict == "fail"
     assert "another order" in measured.notes[0]
+
+
+def test_a_file_in_another_order_that_names_its_classes_rightly_does_not_fail(subject: Subject, tmp_path: Path) -> None:
+    artifact = Artifact.open(subject.save(tmp_path / "int8.tflite", subject.altered(swap_first_two)))
+    first, second, *others = artifact.contract.labels
+    honest = dataclasses.replace(artifact.contract, labels=(second, first, *others))
+    dataclasses.replace(artifact, contract=honest).save(artifact.path)
+
+    measured = subject.measure(artifact.path)
+
+    assert measured.report.verdict in ("pass", "undecided")
 
 
 @pytest.mark.parametrize("factor", [1 / 16, 16.0])
@@ -301,17 +315,13 @@ def test_the_sabotaged_layer_is_named(subject: Subject, tmp_path: Path) -> None:
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The tiny net as a user has it: a .keras file, good and sabotaged int8 files and a folder of pictures."""
     folder = tmp_path_factory.mktemp("parts")
-    reference, splits = tiny_reference()
-    folded = fold(reference.model)
-    calibration = calibrate(folded, splits.train, source="drawn parts", seed=0, synthetic=True)
-    reference = dataclasses.replace(reference, calibration=calibration.to_json())
-    save_reference(reference, folder / "parts.keras")
-    writer = ContractWriter(reference, parameter_count(folded), calibration.info(), "0" * 16)
-    subject = Subject(reference, splits, folded, calibration, writer)
-    broken = {name: (low / 50, high / 50) for name, (low, high) in calibration.ranges.items()}
+    subject = make_subject(*tiny_reference())
+    save_reference(subject.reference, folder / "parts.keras")
+    broken = {name: (low / 50, high / 50) for name, (low, high) in subject.calibration.ranges.items()}
+    validation = subject.splits.validation
     for label in TINY.labels:
         (folder / "pictures" / label).mkdir(parents=True)
-    for i, (image, class_id) in enumerate(zip(splits.validation.images, splits.validation.class_ids, strict=True)):
+    for i, (image, class_id) in enumerate(zip(validation.images, validation.class_ids, strict=True)):
         cv2.imwrite(str(folder / "pictures" / TINY.labels[class_id] / f"{i}.png"), image)
     good, bad = subject.save(folder / "good.tflite"), subject.save(folder / "bad.tflite", ranges=broken)
     return {"keras": folder / "parts.keras", "good": good, "bad": bad, "pictures": folder / "pictures", "folder": folder}
@@ -365,3 +375,8 @@ def test_an_exported_file_can_be_the_reference(on_disk: dict[str, Path]) -> None
     result = CliRunner().invoke(cli, ["parity", str(on_disk["good"]), str(on_disk["bad"]), *data], catch_exceptions=False)
 
     assert result.exit_code == 1
+
+
+def test_a_missing_candidate_is_one_line(on_disk: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*gone\.tflite: no such file"):
+        run_parity(on_disk, str(on_disk["folder"] / "gone.tflite"))
