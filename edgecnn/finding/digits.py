@@ -102,7 +102,7 @@ def take_apart(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> Sheet:
     if scale > 1:
         image_bgr = resize(image_bgr, (max(1, round(height / scale)), max(1, round(width / scale))))
     ink = cut_ink(ink_contrast(image_bgr, flatten=steps.illumination))
-    mask = without_lines(ink.mask, ink.stains) if steps.lines else ink.mask
+    mask = without_lines(ink) if steps.lines else ink.mask
     level = np.where(mask < ink.mask, 0, ink.level).astype(np.uint8)
     whole = [part for part in find_components(mask) if not is_cut_off(part, mask.shape)]
     candidates = [part for part in whole if is_digit_shaped(part)]

@@ -25,6 +25,8 @@ _LEAST_COMMON_HEIGHT, _MOST_COMMON_WIDTH = 0.4, 0.5
 _LOWEST_TO_SPLIT = 0.5
 # A word is a line of four or more of which less than half reads as digits.
 _SHORTEST_WORD = 4
+# Letters of a word stand nearer to each other than this share of their height.
+_WORD_GAP = 0.4
 # Any stroke looks like a 1: it must have something of the pen and the size of the digits nearest to it.
 _ONE, _NEIGHBOURS, _THINNEST_ONE, _LOWEST_ONE = 1, 5, 0.45, 0.4
 
@@ -195,7 +197,7 @@ def _lines(boxes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     gap = np.maximum(left[:, None], left) - np.minimum((left + width)[:, None], left + width)
     common = np.minimum((top + height)[:, None], top + height) - np.maximum(top[:, None], top)
     low, high = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
-    beside = (gap < 0.6 * low) & (common > 0.4 * low) & (high < 2.5 * low)
+    beside = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < 2.5 * low)
     waiting, groups = set(range(len(boxes))), []
     while waiting:
         members, front = set(), {waiting.pop()}
