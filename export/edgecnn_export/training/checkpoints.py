@@ -46,7 +46,7 @@ class Checkpoint:
         if not path.is_file():
             raise InputError(f"no checkpoint in {path.parent}; leave --resume out to start there")
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 about = json.loads(file["about"].tobytes())
                 parts = {
                     part: [file[name] for name in sorted(file.files) if name.rpartition("_")[0] == part]

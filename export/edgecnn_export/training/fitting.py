@@ -87,11 +87,12 @@ def train(
 ) -> TrainingRun:
     """Train a model and write `model.keras`, `training.json` and `curves.png` to the folder `out`.
 
-    Epochs and batch size are the recipe's where None, or the checkpoint's when resuming. After each epoch a checkpoint is written, from which `resume` goes on
-    to the same result as an uninterrupted training; it is removed when the training is complete. The weights of the epoch
-    with the lowest validation loss are kept. The first SIGINT ends the training after the current batch, with all files
-    written; a second one ends the program. Raises InputError for impossible settings or another training's checkpoint,
-    DatasetError for empty or misshapen splits, OutputError when `out` cannot be written.
+    Epochs and batch size are the recipe's where None, or the checkpoint's when resuming. After each epoch a checkpoint is
+    written, from which `resume` goes on to the same result as an uninterrupted training; it is removed when the training is
+    complete. The weights of the epoch with the lowest validation loss are kept. The first SIGINT ends the training after
+    the current batch, with all files written; a second one ends the program. Raises InputError for impossible settings or
+    another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another shape than the task's,
+    OutputError when `out` cannot be written.
     """
     _check_data(task, splits)
     _check_folder(out, resume)

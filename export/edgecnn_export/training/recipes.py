@@ -36,6 +36,6 @@ def find_recipe(model: str, task: Task) -> Recipe:
     if model == "compact":
         augmentation = default_augmentation(task)
         if large:
-            return Recipe(60, 32, 4e-3, True, 0.01, 0.05, augmentation, patience=30)
+            return Recipe(80, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30)
         return Recipe(30, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10)
     raise InputError(f"no recipe for the model {model!r}; known: compact, course")

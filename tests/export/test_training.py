@@ -1,0 +1,245 @@
+"""Training: determinism, resuming, interruption, several devices, and the files that remain."""
+
+import ast
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgecnn_export.training
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.preprocessing import Preprocessing
+from edgecnn.tasks import Task
+from edgecnn_export.reference import open_reference
+from edgecnn_export.training import TrainingRun, train
+
+TASK = Task("stripes", "stripes", ("flat", "upright", "sloping"), Preprocessing(16, 16), flips=False)
+# The same data in a program of its own, for what must not happen inside the tests' process.
+PROGRAM = """
+import sys
+sys.path.insert(0, {folder!r})
+from test_training import TASK, stripes
+from edgecnn_export.training import train
+"""
+
+
+def stripes(count: int = 96, seed: int = 0) -> Splits:
+    """Make pictures with horizontal, vertical and diagonal stripes in noise: learnt in a few steps."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:16, :16]
+    class_ids = np.arange(count) % 3
+    phase = random.uniform(0, 6, count)[:, None, None]
+    waves = np.stack([rows, columns, rows + columns])[class_ids] * 1.2 + phase
+    images = np.clip(128 + 90 * np.sin(waves) + random.normal(0, 10, waves.shape), 0, 255).astype(np.uint8)[..., None]
+    whole = Dataset(images, class_ids.astype(np.int64), tuple(f"stripes[{i}]" for i in range(count)))
+    part = count * 2 // 3
+    train_ids, validation_ids = np.arange(part), np.arange(part, count)
+    info = SplitInfo("stripes", "two thirds, one third", 0, {}, synthetic=True)
+    return Splits(whole.take(train_ids), whole.take(validation_ids), whole.take(np.arange(0)), info)
+
+
+def run(out: Path, **options: object) -> TrainingRun:
+    return train(TASK, stripes(), out=out, **({"epochs": 3, "batch_size": 16} | options))  # type: ignore[arg-type]
+
+
+def losses(training: TrainingRun) -> list[dict[str, float]]:
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in training.record["history"]]
+
+
+class PowerCutError(Exception):
+    """Ends a training between two epochs, as a power cut would."""
+
+
+def break_after(epoch: int) -> object:
+    def progress(line: str) -> None:
+        if line.startswith(f"epoch {epoch}/"):
+            raise PowerCutError
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
+    return run(tmp_path_factory.mktemp("uninterrupted"))
+
+
+@pytest.fixture(scope="module")
+def first_epoch_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("broken-off")
+    with pytest.raises(PowerCutError):
+        run(folder, progress=break_after(1))
+    return folder
+
+
+@pytest.fixture
+def broken_off(first_epoch_only: Path, tmp_path: Path) -> Path:
+    """The folder of a training that was ended after the first of its three epochs."""
+    return shutil.copytree(first_epoch_only, tmp_path / "run")
+
+
+def test_the_same_seed_gives_the_same_training(uninterrupted: TrainingRun, tmp_path: Path) -> None:
+    again = run(tmp_path)
+
+    for ours, theirs in zip(losses(again), losses(uninterrupted), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_resumed_training_ends_like_an_uninterrupted_one(uninterrupted: TrainingRun, broken_off: Path) -> None:
+    resumed = run(broken_off, resume=True)
+
+    assert len(losses(resumed)) == 3
+    for ours, theirs in zip(losses(resumed), losses(uninterrupted), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    for ours, theirs in zip(resumed.reference.model.get_weights(), uninterrupted.reference.model.get_weights(), strict=True):
+        assert np.allclose(ours, theirs, atol=1e-4)
+
+
+def test_resuming_takes_epochs_and_batch_size_from_the_checkpoint(broken_off: Path) -> None:
+    resumed = run(broken_off, epochs=None, batch_size=None, resume=True)
+
+    assert (resumed.record["epochs"], resumed.record["batch_size"]) == (3, 16)
+
+
+def test_a_complete_training_leaves_model_record_and_curves_only(uninterrupted: TrainingRun) -> None:
+    names = sorted(path.name for path in uninterrupted.folder.iterdir())
+
+    assert names == ["curves.png", "model.keras", "training.json"]
+
+
+def test_the_record_says_what_it_was_trained_on(uninterrupted: TrainingRun) -> None:
+    record = json.loads((uninterrupted.folder / "training.json").read_text())
+
+    assert record["data"]["train"]["digest"] == stripes().train.digest()
+    assert record["data"]["train"]["synthetic"] is True
+    assert record["device"] and record["versions"]["keras"] and record["seconds_per_epoch"] > 0
+
+
+def test_the_record_holds_the_interval_of_the_accuracy(uninterrupted: TrainingRun) -> None:
+    low, high = uninterrupted.validation_interval
+
+    assert low <= uninterrupted.validation_accuracy <= high
+    assert uninterrupted.record["validation"]["interval"] == [low, high]
+
+
+def test_the_saved_model_is_the_one_that_was_measured(uninterrupted: TrainingRun) -> None:
+    opened = open_reference(uninterrupted.folder)
+
+    images = stripes().validation.images
+    assert opened.task == TASK
+    assert np.array_equal(opened.runtime().run(images), uninterrupted.reference.runtime().run(images))
+
+
+def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(uninterrupted: TrainingRun) -> None:
+    losses_of_views = [entry["validation_loss"] + entry["camera_loss"] for entry in uninterrupted.record["history"]]
+
+    assert uninterrupted.record["best_epoch"] == 1 + int(np.argmin(losses_of_views))
+
+
+def test_an_unfinished_training_is_not_overwritten_by_accident(broken_off: Path) -> None:
+    with pytest.raises(InputError, match="holds an unfinished training; go on with --resume"):
+        run(broken_off)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 8}, "its batch size is 16, this training's is 8"),
+        ({"model": "course"}, "its model is 'compact', this training's is 'course'"),
+        ({"seed": 7}, "its seed is 0, this training's is 7"),
+    ],
+)
+def test_another_trainings_checkpoint_is_refused(broken_off: Path, changed: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(broken_off, resume=True, **changed)
+
+
+def test_resuming_needs_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no checkpoint in .*; leave --resume out to start there"):
+        run(tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 cut short")
+
+    with pytest.raises(InputError, match=r"the checkpoint .* is damaged"):
+        run(tmp_path, resume=True)
+
+
+def test_more_devices_than_there_are_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="99 devices were asked for"):
+        run(tmp_path, devices=99)
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    whole = stripes()
+    splits = Splits(whole.train, whole.test, whole.test, whole.info)
+
+    with pytest.raises(DatasetError, match="the validation split of stripes is empty"):
+        train(TASK, splits, out=tmp_path)
+
+
+def test_sigint_ends_the_training_with_the_best_weights_written(tmp_path: Path) -> None:
+    program = PROGRAM.format(folder=str(Path(__file__).parent)) + (
+        "from pathlib import Path\n"
+        f"run = train(TASK, stripes(), out=Path({str(tmp_path)!r}), epochs=5000, batch_size=16,"
+        " progress=lambda line: print(line, flush=True))\n"
+        "print('interrupted', run.interrupted, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert "interrupted True" in rest
+    assert record["interrupted"] is True
+    assert (tmp_path / "checkpoint.npz").exists()
+    assert open_reference(tmp_path).task == TASK
+
+
+def test_two_devices_learn_along_the_same_curve_as_one(tmp_path: Path) -> None:
+    program = PROGRAM.format(folder=str(Path(__file__).parent)) + (
+        "import json, pathlib, tensorflow as tf\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
+        f"out = pathlib.Path({str(tmp_path)!r})\n"
+        "runs = [train(TASK, stripes(), out=out / str(n), epochs=2, batch_size=16, devices=n) for n in (1, 2)]\n"
+        "print(json.dumps([run.record for run in runs]))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
+
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    assert two["device"] == "2 x CPU"
+    assert [e["loss"] for e in two["history"]] == pytest.approx([e["loss"] for e in one["history"]], rel=0.02)
+
+
+def test_training_code_is_plain_keras_but_for_one_module() -> None:
+    folder = Path(edgecnn_export.training.__file__).parent
+    sources = [path for path in folder.glob("*.py") if path.name != "devices.py"]
+
+    imported = {
+        name.split(".")[0]
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+
+    assert "keras" in imported
+    assert imported.isdisjoint({"tensorflow", "jax", "torch"})
