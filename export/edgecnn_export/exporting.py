@@ -5,20 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import keras
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import InputError
-from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn_export.contracts import ContractWriter
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.converting import FORMATS, Conversion, Format, Precision, convert
@@ -26,14 +21,19 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.installing import REJECTED, install, staging
-from edgecnn_export.parity.compare import MIN_PICTURES, ParityReport, compare
-from edgecnn_export.parity.diagnosis import advice, probe_input, rank_layers
+from edgecnn_export.parity.compare import MIN_PICTURES, ParityReport
+from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure
 from edgecnn_export.parity.page import write_page
 from edgecnn_export.parity.report import write_json
 from edgecnn_export.reference import Reference
 
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from numpy.typing import NDArray
+
 PARITY_JSON, PARITY_PAGE = "parity.json", "parity.html"
-_DIAGNOSED_PICTURES = 64
+UNMEASURED = "give at least 10 labelled pictures with --data"
 
 Progress = Callable[[str], None]
 Verdict = Literal["pass", "fail", "undecided", "not measured"]
@@ -41,15 +41,22 @@ Verdict = Literal["pass", "fail", "undecided", "not measured"]
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One file of an export: `verdict` of its parity, and after a fail `advice`, what lost it and what to try."""
+    """One file of an export: its parity's `verdict` and `reason`, and after a fail `advice`, what lost it and what to try."""
 
     path: Path
     format: str
     precision: Precision
     size_bytes: int
     verdict: Verdict
-    sentence: str
+    reason: str
     advice: tuple[str, ...] = ()
+
+    @property
+    def arithmetic(self) -> str:
+        """What the file computes with; of an int8 TFLite file it was checked, operator by operator."""
+        if self.precision == "float32":
+            return "float32"
+        return "integers only" if self.format == "tflite" else "int8, floats at both ends"
 
     @property
     def rejected(self) -> bool:
@@ -77,7 +84,10 @@ class ExportResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result with plain values."""
-        files = [dataclasses.asdict(file) | {"path": str(file.path), "rejected": file.rejected} for file in self.files]
+        files = [
+            dataclasses.asdict(file) | {"path": str(file.path), "arithmetic": file.arithmetic, "rejected": file.rejected}
+            for file in self.files
+        ]
         info = None if self.calibration is None else dataclasses.asdict(self.calibration.info())
         return {
             "folder": str(self.folder),
@@ -86,14 +96,6 @@ class ExportResult:
             "calibration": info,
             "seconds": self.seconds,
         }
-
-
-@dataclass(frozen=True, eq=False)
-class _Evidence:
-    """The pictures on which parity is measured, and what reports call them."""
-
-    dataset: Dataset
-    data: DataInfo
 
 
 def export(
@@ -127,25 +129,21 @@ def export(
         for artifact in artifacts:
             artifact.save(artifact.path)
         seconds = time.monotonic() - started
-        evidence = _evidence(splits)
-        if evidence is None:
-            files = [
-                _file(artifact, out, "not measured", "parity was not measured: give the pictures with --data")
-                for artifact in artifacts
-            ]
-            install(staged, out, [file.path.name for file in files], obsolete=(PARITY_PAGE, PARITY_JSON))
-            return ExportResult(out, tuple(files), None, calibration, seconds)
-        report, runtimes = _measure(reference, artifacts, evidence, max_drop, seed, progress)
-        advices = {
-            name: tuple(_diagnose(report, name, folded, calibration, reference, runtimes[name], evidence))
-            for name in runtimes
-            if report[name].verdict == "fail"
-        }
-        files = [_judge(artifact, report, advices, out) for artifact in artifacts]
-        write_page(report, staged / PARITY_PAGE, dataset=evidence.dataset, advice=advices)
-        write_json(report, staged / PARITY_JSON)
-        install(staged, out, [*(file.path.name for file in files), PARITY_PAGE, PARITY_JSON])
-    return ExportResult(out, tuple(files), report, calibration, seconds)
+        measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress)
+        files = [_judge(artifact, measured, out) for artifact in artifacts]
+        names = [file.path.name for file in files]
+        if measured is None:
+            install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON))
+        else:
+            write_page(measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice)
+            write_json(measured.report, staged / PARITY_JSON)
+            install(staged, out, [*names, PARITY_PAGE, PARITY_JSON])
+    return ExportResult(out, tuple(files), None if measured is None else measured.report, calibration, seconds)
+
+
+def formats_named(name: str) -> tuple[Format, ...]:
+    """Return the formats that `tflite`, `onnx` or `all` names."""
+    return tuple(each for each in FORMATS if name in (each, "all"))
 
 
 def find_calibration(
@@ -166,85 +164,65 @@ def find_calibration(
         recorded.check(folded)
         return recorded, None
     chosen = choose_calibration(splits.train, seed=seed)
-    info = splits.info
-    return calibrate(folded, chosen, source=info.source, seed=seed, synthetic=info.synthetic), chosen.images
+    return _calibrate(folded, chosen, splits, seed), chosen.images
 
 
 def record_calibration(reference: Reference, splits: Splits, seed: int) -> Reference:
     """Return the reference with the ranges of its activations on training pictures, so that int8 needs no data later."""
     with quiet():
         folded = fold(reference.model)
-    chosen = choose_calibration(splits.train, seed=seed)
-    info = splits.info
-    record = calibrate(folded, chosen, source=info.source, seed=seed, synthetic=info.synthetic)
+    record = _calibrate(folded, choose_calibration(splits.train, seed=seed), splits, seed)
     return dataclasses.replace(reference, calibration=record.to_json() if record.ranges else None)
 
 
-def _evidence(splits: Splits | None) -> _Evidence | None:
-    if splits is None or len(splits.validation) < MIN_PICTURES:
-        return None
-    dataset, info = splits.validation, splits.info
-    return _Evidence(dataset, DataInfo(info.source, "validation", len(dataset), dataset.digest(), info.synthetic))
+def _calibrate(folded: keras.Model, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
+    data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
+    return calibrate(folded, chosen.images, data, seed)
 
 
 def _measure(
     reference: Reference,
+    calibration: Calibration | None,
     artifacts: Sequence[Artifact],
-    evidence: _Evidence,
+    splits: Splits | None,
     max_drop: float | None,
     seed: int,
     progress: Progress,
-) -> tuple[ParityReport, dict[str, Runtime]]:
-    """Compare the staged files, read back from the disk and run as a board would run them, with the reference."""
-    with quiet():
-        runtimes = {artifact.path.name: open_runtime(Artifact.open(artifact.path)) for artifact in artifacts}
-    progress(f"comparing {len(runtimes)} files with the reference on {evidence.data.count} pictures")
-    report = compare(
-        reference.runtime(),
-        runtimes,
-        evidence.dataset,
-        labels=reference.task.labels,
-        max_drop=reference.task.max_drop if max_drop is None else max_drop,
-        data=evidence.data,
-        seed=seed,
-        float_candidates=[artifact.path.name for artifact in artifacts if artifact.contract.precision == "float32"],
-        sizes={artifact.path.name: artifact.path.stat().st_size for artifact in artifacts},
-    )
-    return report, runtimes
+) -> Measured | None:
+    """Compare the staged files, read back from the disk and run as a board would run them, with the reference.
+
+    None when there are too few pictures to say anything.
+    """
+    if splits is None or len(splits.validation) < MIN_PICTURES:
+        return None
+    progress(f"comparing {len(artifacts)} files with the reference on {len(splits.validation)} pictures")
+    if calibration is not None:
+        reference = dataclasses.replace(reference, calibration=calibration.to_json())
+    model = ReferenceModel(reference.runtime(), reference.task, reference)
+    return measure(model, [artifact.path for artifact in artifacts], splits, "validation", max_drop=max_drop, seed=seed)
 
 
-def _diagnose(
-    report: ParityReport,
-    name: str,
-    folded: keras.Model,
-    calibration: Calibration | None,
-    reference: Reference,
-    runtime: Runtime,
-    evidence: _Evidence,
-) -> list[str]:
-    """Say which classes and layers of a failed file lost it."""
-    images = evidence.dataset.images[:: max(1, len(evidence.dataset) // _DIAGNOSED_PICTURES)]
-    quantized = "int8" in name and calibration is not None and calibration.ranges
-    losses = rank_layers(folded, calibration.ranges, images) if quantized and calibration else None
-    return advice(report, name, losses, probe_input(reference.runtime(), runtime, images))
-
-
-def _judge(artifact: Artifact, report: ParityReport, advices: Mapping[str, tuple[str, ...]], out: Path) -> ExportedFile:
+def _judge(artifact: Artifact, measured: Measured | None, out: Path) -> ExportedFile:
     """Write the verdict into a staged file's contract; a file that failed gets its other name."""
-    name = artifact.path.name
-    contract = dataclasses.replace(artifact.contract, parity=report.info(name))
-    judged = dataclasses.replace(artifact, contract=contract)
-    verdict = report[name].verdict
-    if verdict == "fail":
-        judged = dataclasses.replace(judged, path=artifact.path.with_name(name + REJECTED))
-    judged.save(judged.path)
-    return _file(judged, out, verdict, report[name].sentence, advices.get(name, ()))
-
-
-def _file(artifact: Artifact, out: Path, verdict: Verdict, sentence: str, advice: tuple[str, ...] = ()) -> ExportedFile:
-    size = artifact.path.stat().st_size
-    path = out / artifact.path.name
-    return ExportedFile(path, artifact.format, artifact.contract.precision, size, verdict, sentence, advice)
+    verdict: Verdict = "not measured"
+    reason, advice = UNMEASURED, tuple[str, ...]()
+    if measured is not None:
+        name, report = artifact.path.name, measured.report
+        verdict, reason = report[name].verdict, "; ".join(report[name].reasons)
+        advice = tuple(measured.advice.get(name, ()))
+        path = artifact.path.with_name(name + REJECTED) if verdict == "fail" else artifact.path
+        contract = dataclasses.replace(artifact.contract, parity=report.info(name))
+        artifact = dataclasses.replace(artifact, path=path, contract=contract)
+        artifact.save(path)
+    return ExportedFile(
+        path=out / artifact.path.name,
+        format=artifact.format,
+        precision=artifact.contract.precision,
+        size_bytes=artifact.path.stat().st_size,
+        verdict=verdict,
+        reason=reason,
+        advice=advice,
+    )
 
 
 def _export_id(conversions: Sequence[Conversion]) -> str:

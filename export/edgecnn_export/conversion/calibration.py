@@ -83,12 +83,11 @@ def choose_calibration(train: Dataset, count: int = COUNT, seed: int = 0) -> Dat
     return train.take(np.sort(np.concatenate(drawn)).astype(np.int64))
 
 
-def calibrate(folded: keras.Model, pictures: Dataset, *, source: str, seed: int, synthetic: bool = False) -> Calibration:
-    """Measure a folded model on calibration pictures; the ranges are empty when the model cannot be quantized by ranges."""
-    data = DataInfo(source, "train", len(pictures), pictures.digest(), synthetic)
+def calibrate(folded: keras.Model, images: NDArray[np.uint8], data: DataInfo, seed: int) -> Calibration:
+    """Measure a folded model on calibration images `(n, h, w, c)`; no ranges when it cannot be quantized by ranges."""
     if place(folded) is None:
         return Calibration({}, data, seed, STOCK_METHOD)
-    return Calibration(measure(folded, pictures.images), data, seed)
+    return Calibration(measure(folded, images), data, seed)
 
 
 def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) -> dict[str, tuple[float, float]]:

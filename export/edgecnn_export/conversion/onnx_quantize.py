@@ -39,6 +39,7 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     editor = Editor(model)
     _make_signed(editor)
+    float_start = _leave_start_float(editor)
     for node in editor.nodes:
         if node.op_type in ("Relu", "Clip"):
             _drop_activation(editor, node)
@@ -51,7 +52,7 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in editor.nodes:
         if node.op_type in ("Conv", "Gemm", "MatMul"):
             _quantize_constants(editor, node)
-    if floats := float_steps(editor):
+    if floats := [name for name in float_steps(editor) if name not in float_start]:
         raise ConversionError(f"these steps would stay float in the int8 ONNX file: {', '.join(floats)}")
     return editor.finish()
 
@@ -62,8 +63,26 @@ def float_steps(editor: Editor) -> list[str]:
     for node in editor.nodes:
         inputs = [name for name in node.input if name and name not in editor.constants]
         if node.op_type not in _FLOAT_REMAINDER and not all(_is_dequantized(editor, name) for name in inputs):
-            odd.append(f"{node.op_type} ({node.output[0]})")
+            odd.append(f"{node.op_type} {node.output[0]}")
     return odd
+
+
+def _leave_start_float(editor: Editor) -> list[str]:
+    """Let a convolution of the pixels themselves compute on floats; return the steps up to it.
+
+    ONNX Runtime's integer convolution gathers its input pixel by pixel when there are one or three channels: 3 x 3 over
+    200 x 200 x 1 took 178 us of 308 in all, as floats the whole takes 271 (x86, one thread). Pixels are whole
+    numbers, so that nothing but the weights' rounding differs.
+    """
+    steps = [editor.only_consumer(editor.graph.input[0].name)]
+    while steps[-1] is not None and steps[-1].op_type in ("Cast", "QuantizeLinear", "DequantizeLinear", "Reshape", "Transpose"):
+        steps.append(editor.only_consumer(steps[-1].output[0]))
+    if steps[-1] is None or steps[-1].op_type != "Conv" or editor.constants[steps[-1].input[1]].shape[1] > 3:
+        return []
+    for node in steps:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            editor.remove(node)
+    return [f"{node.op_type} {node.output[0]}" for node in steps]
 
 
 def _is_dequantized(editor: Editor, name: str) -> bool:

@@ -52,15 +52,15 @@ def serve_quantized(model: keras.Model, placement: Placement, ranges: Ranges, *,
         return fake_quantize(result, placement.fixed.get(step.name) or ranges[step.name])
 
     def answer(image: tf.Tensor) -> tf.Tensor:
-        return graph.run(fake_quantize(tf.cast(image, tf.float32), PIXEL_RANGE), call)
+        return graph.run(fake_quantize(tf.cast(image, tf.float32), PIXEL_RANGE, name="pixels"), call)
 
     return Serving(model, answer)
 
 
-def fake_quantize(values: tf.Tensor, limits: tuple[float, float]) -> tf.Tensor:
+def fake_quantize(values: tf.Tensor, limits: tuple[float, float], name: str | None = None) -> tf.Tensor:
     """Round to the 256 levels of `limits`, the zero point moved to a whole level."""
     low, high = quantized_limits(limits)
-    return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=8)
+    return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=8, name=name)
 
 
 def quantized_limits(limits: tuple[float, float]) -> tuple[float, float]:

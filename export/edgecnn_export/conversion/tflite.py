@@ -20,7 +20,9 @@ from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
 def to_tflite(folded: keras.Model) -> bytes:
     """Convert to a float32 flatbuffer with batch 1 that takes raw pixels."""
     with quiet():
-        return _convert(_converter(serve(folded), folded, tf.float32))
+        # Raw uint8 and one CAST: measured to cost what the cast in Python costs (0.25 ms both, 200 x 200, LiteRT and
+        # tflite-runtime, all else delegated to XNNPACK), and whoever has only the file cannot get the pixels' scale wrong.
+        return _convert(_converter(serve(folded), folded, tf.uint8))
 
 
 def to_int8_tflite(folded: keras.Model, ranges: Ranges) -> bytes:

@@ -1,0 +1,88 @@
+"""`edgecnn export`: from a trained model to proven TFLite and ONNX files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli.options import data_option, json_option, read_labels, seed_option
+
+if TYPE_CHECKING:
+    from edgecnn_export.exporting import ExportResult
+
+
+@click.command(short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.")
+@click.argument("model", metavar="TASK|FILE.keras|FOLDER")
+@click.option("--int8", is_flag=True, help="Also make the int8 files.")
+@click.option(
+    "--format", "file_format", type=click.Choice(["tflite", "onnx", "all"]), default="all", show_default=True, help="Formats."
+)
+@data_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the files. Default: exports/TASK.")
+@click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
+@seed_option
+@click.option("--labels", help="Classes of a model that another tool saved: a,b,c or a file with one a line.")
+@click.option("--unit-range", is_flag=True, help="The model of another tool takes pixels as 0..1 instead of 0..255.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures to calibrate int8 on.")
+@json_option
+@click.pass_context
+def export(
+    context: click.Context,
+    model: str,
+    int8: bool,
+    file_format: str,
+    data: Path | None,
+    out: Path | None,
+    max_drop: float | None,
+    seed: int,
+    labels: str | None,
+    unit_range: bool,
+    calibration: Path | None,
+    as_json: bool,
+) -> None:
+    """Export a shipped TASK's model, a FILE.keras, or the FOLDER of a training run or SavedModel.
+
+    Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
+    with the model before it is put in its place; one that fails is named *.rejected, and the exit code is 1.
+    """
+    from edgecnn_export.exporting import export as run_export
+    from edgecnn_export.exporting import formats_named
+    from edgecnn_export.pictures import find_splits
+    from edgecnn_export.reference import open_reference
+
+    reference = open_reference(model, labels=read_labels(labels) if labels else None, unit_range=unit_range)
+    result = run_export(
+        reference,
+        out=out or Path("exports") / reference.task.name,
+        formats=formats_named(file_format),
+        int8=int8,
+        splits=find_splits(reference, data, calibration, seed),
+        max_drop=max_drop,
+        seed=seed,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _show(result)
+    if result.rejected:
+        context.exit(1)
+
+
+def _show(result: ExportResult) -> None:
+    from edgecnn_export.parity.report import describe_data, format_size, printable
+
+    width = max(len(file.path.name) for file in result.files)
+    for file in result.files:
+        size = format_size(file.size_bytes)
+        click.echo(printable(f"{file.path.name:<{width}}  {size:>8}  {file.arithmetic:<25}  {file.verdict}: {file.reason}"))
+    for file in result.rejected:
+        for line in file.advice:
+            click.echo(printable(f"{file.path.name}: {line}"))
+    if result.parity is not None:
+        click.echo(printable(describe_data(result.parity)))
+    where = "" if result.parity is None else f", with parity.json and parity.html: verdict {result.parity.verdict.upper()}"
+    click.echo(printable(f"{len(result.files)} files in {result.folder}{where}"))
