@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; on a clean exit it is flushed and renamed to `path`, else removed.
 
     The path given keeps the suffix of `path`, since Keras and Matplotlib choose their format by it.
+    Raises OutputError when the folder is missing, not writable or full, or when `path` is a folder or a device.
     """
+    if path.exists() and not path.is_file():
+        # Renaming over /dev/null would replace the device for everybody.
+        raise OutputError(f"cannot write {path}: it exists and is no regular file; choose another name with --out")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
@@ -63,12 +68,21 @@ def make_folder(path: Path) -> Path:
 
 
 def read_bytes(path: Path, *, at_most: int | None = None) -> bytes:
-    """Read a whole file; InputError names the file when it is missing, a folder, unreadable or above `at_most` bytes."""
+    """Read a whole file; InputError names the file when it is missing, unreadable or above `at_most` bytes.
+
+    Folders, devices and pipes are refused: /dev/zero has no end, and a pipe may never begin.
+    """
     try:
-        size = path.stat().st_size
-        if at_most is not None and size > at_most:
-            raise InputError(f"{path} has {size} bytes; at most {at_most} are read")
-        return path.read_bytes()
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever; regular files ignore it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISDIR(status.st_mode):
+                raise InputError(f"cannot read {path}: is a directory")
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"cannot read {path}: it is a device or a pipe, not a file")
+            if at_most is not None and status.st_size > at_most:
+                raise InputError(f"{path} has {status.st_size} bytes; at most {at_most} are read")
+            return file.read()
     except OSError as error:
         raise InputError(f"cannot read {path}: {_reason(error)}") from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -34,7 +35,7 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
     if not data:
         raise PictureError(f"{name} is empty: not a picture")
     if _is_cut_short(data):
-        raise PictureError(f"{name} is cut short: its end is missing")
+        raise PictureError(f"{name} is cut short or damaged")
     if (pixels := _claimed_pixels(data)) > MAX_PIXELS:
         raise PictureError(f"{name} claims {pixels} pixels; at most {MAX_PIXELS} are decoded")
     try:
@@ -54,7 +55,7 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted((p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()), key=natural_key)
+            inside = _pictures_inside(path)
             if not inside:
                 raise InputError(f"the folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
             found.extend(inside)
@@ -63,6 +64,14 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
         else:
             raise InputError(f"no such picture: {path}")
     return found
+
+
+def _pictures_inside(folder: Path) -> list[Path]:
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    except OSError as error:
+        raise InputError(f"cannot look into the folder {folder}: {error.strerror}") from error
+    return sorted(inside, key=natural_key)  # the first sort settles a_1 against a_01
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
@@ -74,9 +83,10 @@ def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
 def _is_cut_short(data: bytes) -> bool:
     # OpenCV fills the missing rows of a truncated file with gray and reports success; a classifier must not see that.
     if data.startswith(_JPEG):
-        return b"\xff\xd9" not in data[-(2**16) :]
+        # Behind the first scan's start: the thumbnail in a camera's EXIF is a JPEG with an end of its own.
+        return data.find(b"\xff\xd9", _jpeg_scan(data)) < 0
     if data.startswith(_PNG):
-        return b"IEND" not in data[-(2**16) :]
+        return not _png_is_whole(data)
     if data.startswith(b"BM") and len(data) >= 6:
         return len(data) < int.from_bytes(data[2:6], "little")
     return False
@@ -95,10 +105,42 @@ def _claimed_pixels(data: bytes) -> int:
 
 
 def _jpeg_pixels(data: bytes) -> int:
+    for marker, at in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
+    return 0
+
+
+def _jpeg_scan(data: bytes) -> int:
+    """Return where the first scan (marker SOS) starts, or the last segment that can be told apart before it."""
+    return max((at for _, at in _jpeg_segments(data)), default=0)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, place of its 0xFF) of each header segment up to the first scan (ITU-T T.81, annex B)."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
+        if marker == 0xFF:  # any number of 0xFF may fill the space before a marker
+            at += 1
+            continue
+        yield marker, at
+        if marker == 0xDA:
+            return
         at += 2 + length
-    return 0
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Tell whether all chunks up to IEND are there with the checksums they state (PNG specification, 5.3).
+
+    libpng checks them too, but complains on stderr by itself.
+    """
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            return False
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at = end
+    return False

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import reprlib
 import types
 import typing
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +18,8 @@ from edgecnn.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 2**20
+MAX_GOLDEN = 64
+_DTYPES = ("float32", "int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,14 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     scale: float | None = None
     zero_point: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise ContractError(f"the tensor {self.name!r} is {self.dtype!r}; known: {', '.join(_DTYPES)}")
+        if (self.scale is None) != (self.zero_point is None):
+            raise ContractError(f"the tensor {self.name!r} has scale {self.scale} and zero point {self.zero_point}")
+        if self.scale is not None and self.scale <= 0:
+            raise ContractError(f"the tensor {self.name!r} has scale {self.scale}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,16 @@ class GoldenVectors:
     artifact: tuple[tuple[float, ...], ...]
     tolerance: float
 
+    def check(self, classes: int) -> None:
+        """Raise ContractError unless there is one answer of `classes` probabilities for each of a few usable seeds."""
+        if not len(self.seeds) == len(self.reference) == len(self.artifact):
+            counts = len(self.seeds), len(self.reference), len(self.artifact)
+            raise ContractError(f"golden vectors must be as many seeds as reference and artifact answers, got {counts}")
+        if not 0 < len(self.seeds) <= MAX_GOLDEN or not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise ContractError(f"expected 1..{MAX_GOLDEN} golden seeds of 0..2**32 - 1, got {reprlib.repr(self.seeds)}")
+        if any(len(row) != classes for row in self.reference + self.artifact):
+            raise ContractError(f"golden answers must have {classes} probabilities each, one a label")
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -108,8 +131,12 @@ class Contract:
             raise ContractError(f"the contract has {len(self.labels)} labels but its output tensor has {classes} classes")
         if tuple(self.input.shape[1:]) != self.preprocessing.shape:
             raise ContractError(f"the contract prepares {self.preprocessing.shape} but its input is {self.input.shape}")
-        if len(self.labels) != len(set(self.labels)):
-            raise ContractError(f"labels of the contract repeat: {list(self.labels)}")
+        if len(self.labels) < 2 or len(self.labels) != len(set(self.labels)):
+            raise ContractError(f"expected two or more different labels in the contract, got {list(self.labels)}")
+        for text in (self.task, self.title, self.model, *self.labels):
+            # A line break would tear labels.txt, an escape sequence would take over the terminal it is printed on.
+            if any(unicodedata.category(letter) == "Cc" for letter in text):
+                raise ContractError(f"the contract's text {reprlib.repr(text)} has control characters")
 
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
@@ -121,25 +148,42 @@ class Contract:
         """Read a contract; ContractError when it is malformed, altered, or of a format version this edgecnn can't read."""
         if len(data) > MAX_JSON_BYTES:
             raise ContractError(f"the contract has {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ContractError(f"the contract is not JSON: {error}") from error
-        if not isinstance(body, dict):
-            raise ContractError("the contract is not a JSON object")
+        body = _parse(data)
         version = body.get("format_version")
         if version != FORMAT_VERSION:
             raise ContractError(
                 f"contract format version {version!r} is unknown; this edgecnn reads version {FORMAT_VERSION}: "
                 "install the edgecnn that exported the file, or export it again"
             )
-        stated = body.pop("contract_sha256", None)
-        if stated != hashlib.sha256(_canonical(body)).hexdigest():
+        if body.pop("contract_sha256", None) != _digest(body):
             raise ContractError("the contract was altered after export: its own SHA-256 does not match")
         try:
-            return typing.cast(Contract, _build(cls, body, "contract"))
+            contract = typing.cast(Contract, _build(cls, body, "contract"))
         except InputError as error:
             raise ContractError(f"malformed contract: {error}") from error
+        contract.golden.check(len(contract.labels))
+        return contract
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"the contract is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ContractError("the contract is not a JSON object")
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _digest(body: dict[str, Any]) -> str:
+    try:
+        return hashlib.sha256(_canonical(body)).hexdigest()
+    except (UnicodeEncodeError, RecursionError) as error:  # half of a surrogate pair; deeper than any contract
+        raise ContractError(f"malformed contract: {type(error).__name__} in its text") from error
 
 
 def _canonical(body: dict[str, Any]) -> bytes:
@@ -157,24 +201,34 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return _build(next(a for a in arguments if a is not type(None)), value, where)
     if origin is Literal:
         if value not in arguments:
-            raise ContractError(f"malformed contract: {where} is {value!r}, expected one of {list(arguments)}")
+            raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected one of {list(arguments)}")
         return value
     if origin is tuple and isinstance(value, list):
         return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return _finite(value, where)
     if isinstance(kind, type) and type(value) is kind:
         return value
-    raise ContractError(f"malformed contract: {where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+    raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected {getattr(kind, '__name__', kind)}")
+
+
+def _finite(value: int | float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected a finite number")
+    return number
 
 
 def _build_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ContractError(f"malformed contract: {where} is {value!r}, expected an object")
+        raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected an object")
     hints = typing.get_type_hints(kind)
     required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
     if misfits := sorted((required - value.keys()) | (value.keys() - hints.keys())):
-        raise ContractError(f"malformed contract: {where} lacks or does not know {', '.join(misfits)}")
+        raise ContractError(f"malformed contract: {where} lacks or does not know {reprlib.repr(misfits)}")
     return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})

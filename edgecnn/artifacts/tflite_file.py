@@ -21,11 +21,12 @@ def split(data: bytes) -> tuple[bytes, bytes | None]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if CONTRACT_NAME not in archive.namelist():
+            contracts = [entry for entry in entries if entry.filename == CONTRACT_NAME]
+            if not contracts:
                 return data, None
-            if archive.getinfo(CONTRACT_NAME).file_size > MAX_JSON_BYTES:
-                raise ContractError(f"the contract is larger than {MAX_JSON_BYTES} bytes")
-            return data[: min(entry.header_offset for entry in entries)], archive.read(CONTRACT_NAME)
+            if len(contracts) > 1:
+                raise ContractError("the file carries two contracts")
+            return data[: min(entry.header_offset for entry in entries)], _read_bounded(archive, contracts[0])
     except zipfile.BadZipFile as error:
         if CONTRACT_NAME.encode() in data[-(2**16) :]:
             raise ContractError(f"the contract at the end of the file is damaged: {error}") from error
@@ -34,6 +35,18 @@ def split(data: bytes) -> tuple[bytes, bytes | None]:
         if isinstance(error, ContractError):
             raise
         raise ContractError(f"the contract at the end of the file is damaged: {error}") from error
+
+
+def _read_bounded(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Unpack an entry that may lie about its size: at most MAX_JSON_BYTES are ever held."""
+    # Python bounds what it unpacks at a time for these two methods only.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ContractError(f"the contract is packed by method {entry.compress_type}; only stored and deflated are read")
+    with archive.open(entry) as file:
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise ContractError(f"the contract is larger than {MAX_JSON_BYTES} bytes")
+    return content
 
 
 def join(model: bytes, contract_json: bytes, labels: tuple[str, ...]) -> bytes:
