@@ -1,0 +1,103 @@
+"""Golden inputs are the same bytes everywhere, and their replay notices what a board could get wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgecnn.artifacts import Artifact, golden
+from edgecnn.errors import ContractError
+from edgecnn.runtimes import open_runtime
+
+PINNED = {
+    (28, 28, 1): "5f9c97b30c8bc6445ce4534e4c20db7d4748231755cae60aa0411c99c61fdff2",
+    (200, 200, 1): "96ad978348af4f0c26e7b5b0ffba0a38ccc4976d9ee35c1b62e107053b347ef7",
+    (64, 48, 3): "fcde0957e3a3dca39ffbc6daa8800dfcedee6bc3f30a851bc132fdca58885e0b",
+    (1, 1, 1): "342ea3b11b0736af2711c2e33ee3a4a1847a39f0c132dece5a314e75ec81298c",
+}
+
+
+@pytest.mark.parametrize("shape", PINNED)
+def test_inputs_are_pinned_to_the_bit(shape: tuple[int, int, int]) -> None:
+    inputs = golden.make_inputs(range(16), shape)
+
+    assert hashlib.sha256(inputs.tobytes()).hexdigest() == PINNED[shape]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 3])),
+)
+def test_any_seed_makes_an_input_of_any_shape(seed: int, shape: tuple[int, int, int]) -> None:
+    image = golden.make_input(seed, shape)
+
+    assert (image.shape, image.dtype.name) == (shape, "uint8")
+    assert (image == image[:, :, :1]).all()
+
+
+def test_seeds_are_chosen_so_that_many_classes_answer() -> None:
+    def by_brightness(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        levels = images.reshape(len(images), -1).mean(axis=1) // 64
+        return np.asarray(np.eye(4)[levels.astype(int)] * 0.5 + 0.125, np.float32)
+
+    seeds = golden.choose_seeds(by_brightness, (8, 8, 1))
+
+    winners = by_brightness(golden.make_inputs(seeds, (8, 8, 1))).argmax(axis=1)
+    assert (len(seeds), len(set(seeds)), set(winners.tolist())) == (golden.COUNT, golden.COUNT, {0, 1, 2, 3})
+
+
+def _replay(artifact: Artifact, order: list[int], factor: float = 1.0) -> golden.GoldenReport:
+    runtime = open_runtime(artifact)
+    return golden.replay(
+        artifact.contract.golden,
+        lambda images: runtime.run(images)[:, order] * np.float32(factor),
+        artifact.contract.preprocessing.shape,
+    )
+
+
+def test_the_replay_passes_on_the_machine_that_recorded(tiny_artifact: Artifact) -> None:
+    report = _replay(tiny_artifact, [0, 1, 2])
+
+    assert report.passed
+    assert report.same_answer.all()
+
+
+def test_the_replay_notices_swapped_labels(tiny_artifact: Artifact) -> None:
+    report = _replay(tiny_artifact, [2, 0, 1])
+
+    assert not report.passed
+
+
+def test_the_replay_notices_a_wrong_scale(tiny_artifact: Artifact) -> None:
+    report = _replay(tiny_artifact, [0, 1, 2], factor=0.9)
+
+    assert not report.passed
+
+
+def test_the_replay_notices_answers_that_are_no_numbers(tiny_artifact: Artifact) -> None:
+    report = _replay(tiny_artifact, [0, 1, 2], factor=float("nan"))
+
+    assert not report.passed
+
+
+def test_the_replay_notices_an_altered_recorded_answer(tiny_artifact: Artifact) -> None:
+    recorded = tiny_artifact.contract.golden
+    altered = replace(recorded, artifact=(recorded.artifact[0][::-1], *recorded.artifact[1:]))
+
+    report = golden.replay(altered, open_runtime(tiny_artifact).run, tiny_artifact.contract.preprocessing.shape)
+
+    assert (report.difference > report.tolerance).tolist() == [True, False, False]
+
+
+def test_a_machine_that_makes_other_inputs_is_told_so(tiny_artifact: Artifact) -> None:
+    other = replace(tiny_artifact.contract.golden, inputs_sha256="0" * 64)
+
+    with pytest.raises(ContractError, match="golden inputs differ on this machine"):
+        golden.replay(other, open_runtime(tiny_artifact).run, tiny_artifact.contract.preprocessing.shape)
