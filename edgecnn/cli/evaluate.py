@@ -43,10 +43,10 @@ def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str 
 
 def _open(model: str, runtime: str | None, threads: int, data: Path | None) -> tuple[Runtime, Task]:
     if Path(model).suffix == ".keras":
-        from edgecnn_export.reference import KerasRuntime, open_reference
+        from edgecnn_export.reference import open_reference
 
         reference = open_reference(model)
-        return KerasRuntime(reference.model), reference.task
+        return reference.runtime(), reference.task
     from edgecnn.artifacts import Artifact
     from edgecnn.classifying import artifact_path
     from edgecnn.runtimes import open_runtime

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures a step. Default: the recipe's.")
 @seed_option
 @data_option
+@click.option(
+    "--split",
+    "rule",
+    type=click.Choice(["grouped", "random"]),
+    default="grouped",
+    show_default=True,
+    help="random: deal the same pictures out by class alone, as is commonly done; overlapping pictures then leak.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-MODEL.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder of the run.")
 @click.option(
@@ -32,6 +40,7 @@ def train(
     batch_size: int | None,
     seed: int,
     data: Path | None,
+    rule: str,
     out: Path | None,
     resume: bool,
     devices: int,
@@ -42,11 +51,14 @@ def train(
     training can then go on with --resume.
     """
     from edgecnn.datasets.loading import load_splits
+    from edgecnn.datasets.splitting import deal_at_random
     from edgecnn.tasks import shipped_tasks
 
     shipped = shipped_tasks().get(task)
     chosen, folder = (shipped, data) if shipped is not None else _folder_task(task, data)
     splits = load_splits(chosen, folder, seed)
+    if rule == "random":
+        splits = deal_at_random(splits, seed)
     click.echo(f"{splits.info.describe('train')}: {len(splits.train)} pictures; validation: {len(splits.validation)}", err=True)
     from edgecnn_export.training import train as run_training
 

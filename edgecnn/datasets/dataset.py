@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +48,17 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.class_ids, dtype="<i8").data)
         return digest.hexdigest()
+
+
+def concatenate(datasets: Sequence[Dataset]) -> Dataset:
+    """Join data sets of one shape in order; groups are kept when all have them."""
+    groups = [dataset.groups for dataset in datasets]
+    return Dataset(
+        np.concatenate([dataset.images for dataset in datasets]),
+        np.concatenate([dataset.class_ids for dataset in datasets]),
+        tuple(name for dataset in datasets for name in dataset.names),
+        None if any(group is None for group in groups) else np.concatenate([g for g in groups if g is not None]),
+    )
 
 
 @dataclass(frozen=True)

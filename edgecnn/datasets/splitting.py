@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.dataset import Splits, concatenate
 from edgecnn.errors import DatasetError
 
 SHARES = (0.70, 0.15, 0.15)
@@ -25,8 +27,8 @@ def split_groups(
 
     `shares` are the wanted parts of each class, train first, then validation, then (if any) test. Groups stay whole: they are
     dealt out from the largest on, each to the part whose class counts then come closest to the wanted ones (least increase of
-    chi-square), equal ones in seeded order. Each class gets a picture in train and in validation, and one in test if it has a
-    third group. Raises DatasetError for a class whose pictures all hang together, which cannot stand on both sides.
+    chi-square), equal ones in seeded order. Each class gets a picture in train and in validation, and in test if it has three
+    groups that can be parted. Raises DatasetError for a class whose pictures all hang together: it cannot stand on both sides.
     """
     _, numbers = np.unique(groups, return_inverse=True)
     numbers = numbers.reshape(-1)
@@ -67,11 +69,11 @@ def _fill_gaps(part_of_group: NDArray[np.int64], counts: NDArray[np.float64], la
     for part in range(parts):
         for class_id, label in enumerate(labels):
             shows = counts[:, class_id] > 0
-            if part == TEST and shows.sum() < parts:
+            if (shows & (part_of_group == part)).any() or (part == TEST and shows.sum() < parts):
                 continue
-            if not (shows & (part_of_group == part)).any() and not _move_one(part_of_group, counts, class_id, part):
+            if not _move_one(part_of_group, counts, class_id, part) and part != TEST:
                 raise DatasetError(
-                    f"class {label!r} hangs together with other classes (pictures that overlap under several labels), so that it "
+                    f"class {label!r} hangs together with other classes (pictures that overlap under several labels) and "
                     "cannot stand in train and validation: see `edgecnn data check`"
                 )
 
@@ -101,3 +103,16 @@ def random_split(
         for part, chosen in zip(parts, np.split(members, edges), strict=True):
             part.append(chosen)
     return tuple(np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
+
+
+def deal_at_random(splits: Splits, seed: int) -> Splits:
+    """Deal the same pictures out anew by class alone, in parts as large as before: a split that leaks what overlaps.
+
+    It serves to show by how much such a split flatters a model.
+    """
+    parts = [splits.train, splits.validation, splits.test]
+    whole = concatenate(parts)
+    shares = tuple(len(part) / len(whole) for part in parts)
+    train, validation, test = (whole.take(part) for part in random_split(whole.class_ids, seed=seed, shares=shares))
+    info = replace(splits.info, rule="dealt at random by class; overlapping pictures stand on both sides", seed=seed)
+    return Splits(train, validation, test, info)
