@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def _read(path: Path) -> NDArray[np.generic]:
     try:
         # Mapped, so that a header that claims terabytes fails instead of allocating them.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError) as error:
         raise DatasetError(f"{path} is not a readable .npy array: {' '.join(str(error).split())}") from error
     if not isinstance(array, np.ndarray):
         raise DatasetError(f"{path} is an .npz archive, not a .npy array")

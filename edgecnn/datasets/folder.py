@@ -74,7 +74,7 @@ def load_folder(task: Task, folder: Path, seed: int, progress: Progress | None =
     if set(classes) != set(task.labels):
         odd = sorted(set(classes) ^ set(task.labels))
         raise DatasetError(
-            f"the class folders of {folder} are not the labels of {task.name!r}: {', '.join(odd)} on one side only"
+            f"the class folders of {folder} are not the labels of {task.name!r}: {', '.join(odd)} in one of the two"
         )
     images, grays, ids = [], [], []
     for label, image in _read_all(classes):
@@ -88,7 +88,8 @@ def load_folder(task: Task, folder: Path, seed: int, progress: Progress | None =
     whole = Dataset(np.stack(images), class_ids, tuple(names), groups)
     rule = "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
     complete = {"train": True, "validation": True, "test": True}
-    return Splits(*(whole.take(part) for part in parts), info=SplitInfo(folder.resolve().name, rule, seed, complete))
+    train, validation, test = (whole.take(part) for part in parts)
+    return Splits(train, validation, test, SplitInfo(folder.resolve().name, rule, seed, complete))
 
 
 def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -52,11 +52,11 @@ def synthesize_splits(task: Task, seed: int) -> Splits:
     if task.synthesize is None:
         raise DatasetError(f"no pictures for {task.name!r}: give their folder with --data (FOLDER/<class>/<pictures>)")
     seeds = np.random.SeedSequence(seed).generate_state(len(SYNTHETIC_COUNTS))
-    parts = [task.synthesize(count, int(part)) for count, part in zip(SYNTHETIC_COUNTS.values(), seeds, strict=True)]
-    info = SplitInfo(
-        task.title, "each split generated from a seed of its own", seed, dict.fromkeys(SYNTHETIC_COUNTS, True), True
-    )
-    return Splits(*parts, info=info)
+    counts = SYNTHETIC_COUNTS.values()
+    train, validation, test = (task.synthesize(count, int(own)) for count, own in zip(counts, seeds, strict=True))
+    complete = dict.fromkeys(SYNTHETIC_COUNTS, True)
+    info = SplitInfo(task.title, "each split generated from a seed of its own", seed, complete, synthetic=True)
+    return Splits(train, validation, test, info)
 
 
 def data_info(splits: Splits, split: str) -> DataInfo:

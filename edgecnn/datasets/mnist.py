@@ -103,7 +103,7 @@ def _read_cache() -> Arrays:
             f"MNIST is not at {path}; run `edgecnn data download mnist`, or give a folder with its four IDX files"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = [np.asarray(file[name]) for name in _NPZ_NAMES]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} is damaged ({error}); delete it and run `edgecnn data download mnist`") from error

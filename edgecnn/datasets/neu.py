@@ -25,14 +25,7 @@ ARRAYS = "NEU_train_imgs.npy", "NEU_train_labels.npy", "NEU_test_imgs.npy", "NEU
 SOURCE = "NEU surface defects"
 _LABELS = ("scratches", "rolled-in_scale", "pitted_surface", "patches", "inclusion", "crazing")
 # NEU-CLS names its files Sc_1.bmp and so on, NEU-DET scratches_1.jpg.
-_SHORT = {
-    "sc": "scratches",
-    "rs": "rolled-in_scale",
-    "ps": "pitted_surface",
-    "pa": "patches",
-    "in": "inclusion",
-    "cr": "crazing",
-}
+_SHORT = dict(zip(("sc", "rs", "ps", "pa", "in", "cr"), _LABELS, strict=True))
 _LONG = {re.sub("[^a-z]", "", label): label for label in _LABELS}
 _NAME = re.compile(r"(.*?)[ _-]*\(?([0-9]{1,4})\)?")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -66,9 +59,7 @@ def load_neu(folder: Path | None, seed: int = 0) -> Splits:
     the course's own test pictures. Raises DatasetError for a missing folder or a picture that is not of NEU.
     """
     if folder is None:
-        raise NoDataError(
-            "NEU cannot be downloaded from here; its authors give it away for research: pass its folder with --data"
-        )
+        raise NoDataError("NEU is nowhere on this machine; its authors give it away for research: name its folder with --data")
     if not folder.is_dir():
         raise DatasetError(f"no such folder: {folder}; expected the unpacked NEU database")
     if any((folder / name).exists() for name in ARRAYS):
@@ -103,14 +94,17 @@ def _identify(path: Path) -> tuple[str, int] | None:
     """Read label and number off a file name; None when it is no name of NEU or stands in another class's folder."""
     match = _NAME.fullmatch(path.stem)
     label = match and _label(match[1])
-    if not match or not label or _label(path.parent.name) not in (None, label):
+    if not match or not label or _LONG.get(_letters(path.parent.name), label) != label:
         return None
     return label, int(match[2])
 
 
 def _label(name: str) -> str | None:
-    letters = re.sub("[^a-z]", "", name.lower())
-    return _LONG.get(letters) or _SHORT.get(letters)
+    return _LONG.get(_letters(name)) or _SHORT.get(_letters(name))
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())
 
 
 def _load_pictures(folder: Path) -> Splits:
@@ -127,7 +121,7 @@ def _load_pictures(folder: Path) -> Splits:
         present = [row for row in rows if (row.label, row.number) in found]
         complete[split] = len(present) == len(rows)
         parts[split] = _read_rows(folder, present, found)
-    info = SplitInfo(SOURCE, rule="neu_split.csv: no overlapping pictures across splits", complete=complete)
+    info = SplitInfo(SOURCE, rule="neu_split.csv: pictures recorded as overlapping stay together", complete=complete)
     return Splits(parts["train"], parts["validation"], parts["test"], info)
 
 
@@ -157,9 +151,8 @@ def _load_arrays(folder: Path, seed: int) -> Splits:
         "the course's own test pictures, which overlap its training pictures; validation: 15 % of train, overlaps kept together"
     )
     complete = {"train": len(train_ids) == 1500, "validation": len(train_ids) == 1500, "test": len(test_ids) == 300}
-    return Splits(
-        course.take(kept), course.take(held_out), test, SplitInfo(f"{SOURCE} (the course's arrays)", rule, seed, complete)
-    )
+    info = SplitInfo(f"{SOURCE} (the course's arrays)", rule, seed, complete)
+    return Splits(course.take(kept), course.take(held_out), test, info)
 
 
 def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

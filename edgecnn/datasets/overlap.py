@@ -39,11 +39,12 @@ TILE = 16  # pixels a side: enough for a correlation, small beside a scratch
 MIN_TILES = 4
 MIN_TILE_VARIANCE = 0.3  # gray levels squared; below it a tile holds rounding noise (saturated, empty)
 LET_THROUGH = 0.01  # share of unrelated pairs that become candidates
-NULL_PAIRS = 4000
+NULL_PAIRS = 4000  # pairs of different classes that tell what chance does, and
+NULL_SCORES = 300  # as many of them for the score
 MIN_SCORE = 0.5
 NULL_DEVIATIONS = 6.0
 DUPLICATE_RMS = 3.0  # gray levels of 255: what saving as JPEG again changes
-SCENERY_RATE = 0.1  # see `_without_scenery`
+SCENERY_RATE, SCENERY_PAIRS = 0.1, 20  # see `_without_scenery`
 _BLOCK = 128  # pairs a batch of FFTs: fits the cache of a small processor
 
 
@@ -178,12 +179,23 @@ def _search(
     pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], seed: int, report: Progress
 ) -> tuple[float, bool, list[Overlap]]:
     """Return the score threshold, whether scenery was recognised, and the overlapping pairs (indices into `pictures`)."""
+    if len(pictures) < 2:
+        return MIN_SCORE, False, []
+    unrelated = _unrelated_pairs(class_ids, seed)
     spectra = np.stack([_coarse_spectrum(picture) for picture in pictures])
-    candidates = _candidates(spectra, _candidate_peak(spectra, class_ids, seed), report)
-    scored = _scored(pictures, candidates, report)
-    threshold = _score_threshold(scored, class_ids)
-    found = [pair for pair in scored if pair.score >= threshold]
-    return threshold, *_without_scenery(found, class_ids)
+    candidates = _candidates(spectra, _candidate_peak(spectra, unrelated), report)
+    threshold = _score_threshold(_scored(pictures, sorted(unrelated[:NULL_SCORES]), "sampling", report))
+    scored = _scored(pictures, candidates, "checking", report)
+    found = [pair for pair in scored if pair.score >= threshold or pair.kind == "duplicate"]
+    return threshold, *_without_scenery(found, threshold, class_ids)
+
+
+def _unrelated_pairs(class_ids: NDArray[np.int64], seed: int) -> list[tuple[int, int]]:
+    """Draw up to NULL_PAIRS pairs of different classes, the lower index first."""
+    first, second = np.sort(np.random.default_rng(seed).integers(0, len(class_ids), (2, 8 * NULL_PAIRS)), axis=0)
+    differ = class_ids[first] != class_ids[second]
+    drawn = dict.fromkeys(zip(first[differ].tolist(), second[differ].tolist(), strict=True))
+    return list(itertools.islice(drawn, NULL_PAIRS))
 
 
 def _coarse_spectrum(picture: NDArray[np.uint8]) -> NDArray[np.complex64]:
@@ -210,18 +222,27 @@ def _whitened(image: NDArray[np.float32], band: float) -> NDArray[np.complex64]:
 def _peaks(left: NDArray[np.complex64], right: NDArray[np.complex64]) -> NDArray[np.float32]:
     """Return the highest correlation over all shifts for each pair of coarse spectra `(n, 64, 33)`."""
     surface = np.fft.irfft2(left * right.conj(), s=(COARSE, COARSE))
-    return surface.reshape(len(surface), -1).max(axis=1).astype(np.float32)
+    return np.asarray(surface.reshape(len(surface), -1).max(axis=1), np.float32)
 
 
-def _candidate_peak(spectra: NDArray[np.complex64], class_ids: NDArray[np.int64], seed: int) -> float:
-    """Measure the peak that LET_THROUGH of the pairs of different classes exceed, on NULL_PAIRS random ones."""
-    random = np.random.default_rng(seed)
-    first, second = random.integers(0, len(spectra), (2, 8 * NULL_PAIRS))
-    differ = np.flatnonzero(class_ids[first] != class_ids[second])[:NULL_PAIRS]
-    if differ.size == 0:
+def _candidate_peak(spectra: NDArray[np.complex64], unrelated: Sequence[tuple[int, int]]) -> float:
+    """Return the peak that LET_THROUGH of the unrelated pairs exceed.
+
+    The highest of many correlations follows a Gumbel distribution; it is fitted to the quartiles of the unrelated pairs, since
+    true overlaps under two labels would spoil the upper end of a small sample.
+    """
+    if not unrelated:
         return 0.0
-    peaks = [_peaks(spectra[first[part]], spectra[second[part]]) for part in _chunks(differ, _BLOCK)]
-    return float(np.quantile(np.concatenate(peaks), 1 - LET_THROUGH))
+    pairs = np.array(unrelated)
+    peaks = [_peaks(spectra[part[:, 0]], spectra[part[:, 1]]) for part in np.array_split(pairs, math.ceil(len(pairs) / _BLOCK))]
+    lower, median, upper = np.quantile(np.concatenate(peaks), (0.25, 0.5, 0.75))
+    scale = (upper - lower) / (_gumbel(0.75) - _gumbel(0.25))
+    return float(median + scale * (_gumbel(1 - LET_THROUGH) - _gumbel(0.5)))
+
+
+def _gumbel(probability: float) -> float:
+    """Return the quantile of the standard Gumbel distribution."""
+    return -math.log(-math.log(probability))
 
 
 def _candidates(spectra: NDArray[np.complex64], least_peak: float, report: Progress) -> list[tuple[int, int]]:
@@ -237,7 +258,9 @@ def _candidates(spectra: NDArray[np.complex64], least_peak: float, report: Progr
     return list(itertools.chain.from_iterable(_parallel(row, range(len(spectra)), "comparing", report)))
 
 
-def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[tuple[int, int]], report: Progress) -> list[Overlap]:
+def _scored(
+    pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[tuple[int, int]], stage: str, report: Progress
+) -> list[Overlap]:
     """Check candidates at full resolution, those of one first picture together."""
     by_first = [(first, [pair[1] for pair in pairs]) for first, pairs in itertools.groupby(candidates, key=lambda p: p[0])]
 
@@ -247,7 +270,7 @@ def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[tuple[in
         scored = [_check(pictures[first], spectrum, pictures[second]) for second in seconds]
         return [Overlap(first, second, *result) for second, result in zip(seconds, scored, strict=True) if result is not None]
 
-    return list(itertools.chain.from_iterable(_parallel(row, by_first, "checking", report)))
+    return list(itertools.chain.from_iterable(_parallel(row, by_first, stage, report)))
 
 
 _Checked = tuple[Literal["duplicate", "overlap"], tuple[int, int], float, float]
@@ -309,33 +332,34 @@ def _rms(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     return float(np.sqrt(np.mean((first.astype(np.float32) - second.astype(np.float32)) ** 2)))
 
 
-def _score_threshold(scored: Sequence[Overlap], class_ids: NDArray[np.int64]) -> float:
-    """Return MIN_SCORE, or more where the scores of candidates of different classes reach up to it.
+def _score_threshold(unrelated: Sequence[Overlap]) -> float:
+    """Return MIN_SCORE, or more where the scores of pictures of different classes reach up to it.
 
     Median and median absolute deviation: true overlaps under two labels among them must not lift the threshold.
     """
-    unrelated = np.array([pair.score for pair in scored if class_ids[pair.first] != class_ids[pair.second]])
-    if unrelated.size < 2:
+    if len(unrelated) < 2:
         return MIN_SCORE
-    centre = float(np.median(unrelated))
-    deviation = 1.4826 * float(np.median(np.abs(unrelated - centre)))
-    return max(MIN_SCORE, centre + NULL_DEVIATIONS * deviation)
+    scores = np.array([pair.score for pair in unrelated])
+    centre = float(np.median(scores))
+    return max(MIN_SCORE, centre + NULL_DEVIATIONS * 1.4826 * float(np.median(np.abs(scores - centre))))
 
 
-def _without_scenery(found: list[Overlap], class_ids: NDArray[np.int64]) -> tuple[bool, list[Overlap]]:
+def _without_scenery(found: list[Overlap], threshold: float, class_ids: NDArray[np.int64]) -> tuple[bool, list[Overlap]]:
     """Keep only duplicates when overlaps across classes are more than a tenth as frequent as overlaps within one.
 
     Crops of one picture mostly have one label. Where overlaps hardly care about the label, the pictures share a background
-    (a fixed camera above a belt), and joining all that share it would leave nothing to split.
+    (a fixed camera above a belt), and joining all that share it would leave nothing to split. The same holds where pictures of
+    different classes agree so much that no score can stand out from them.
     """
-    if len(found) < 10:
-        return False, found
+    duplicates = [pair for pair in found if pair.kind == "duplicate"]
+    if threshold > 1:
+        return True, duplicates
     across = [class_ids[pair.first] != class_ids[pair.second] for pair in found if pair.kind == "overlap"]
     same = float(((np.bincount(class_ids) / len(class_ids)) ** 2).sum())  # chance that two random pictures share a class
     rate_across, rate_within = sum(across) / max(1 - same, 1e-9), (len(across) - sum(across)) / same
-    if sum(across) < 10 or rate_across <= SCENERY_RATE * rate_within:
+    if sum(across) < SCENERY_PAIRS or rate_across <= SCENERY_RATE * rate_within:
         return False, found
-    return True, [pair for pair in found if pair.kind == "duplicate"]
+    return True, duplicates
 
 
 def _parallel(work: Callable[[Item], Result], items: Sequence[Item], stage: str, report: Progress) -> Iterator[Result]:
@@ -349,7 +373,3 @@ def _parallel(work: Callable[[Item], Result], items: Sequence[Item], stage: str,
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _chunks(values: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,175 @@
+"""`edgecnn data`: check, describe, generate and download data sets."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgecnn.datasets.checking import FolderCheck, Pair
+    from edgecnn.datasets.dataset import Splits
+    from edgecnn.tasks import Task
+
+_SHOWN = 10
+
+
+@click.group()
+def data() -> None:
+    """Check, describe and generate data sets."""
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulated splits.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything found as JSON.")
+def check(folder: Path, seed: int, as_json: bool) -> None:
+    """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
+
+    Tells how much of a random test split would have been seen in training. Findings are reported with exit code 0; a folder
+    that is no data set at all exits with 2.
+    """
+    from edgecnn.datasets.checking import check_folder
+
+    start = time.monotonic()
+    found = check_folder(folder, seed=seed, progress=_show_progress)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _show_check(found)
+        click.echo(f"checked in {time.monotonic() - start:.0f} s", err=True)
+
+
+@data.command()
+@click.argument("task_or_folder", metavar="TASK|DIR")
+@click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the division where none is fixed.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
+    """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
+    from edgecnn.datasets.loading import find_data, load_splits
+
+    task = _task(task_or_folder)
+    splits = load_splits(task, folder, seed)
+    found = folder or (Path(task_or_folder) if Path(task_or_folder).is_dir() else find_data(task.name))
+    described = _described(task, splits, found)
+    if as_json:
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        _show_info(described)
+
+
+@data.command()
+@click.argument("name", metavar="mnist|neu")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--count", default=50, show_default=True, type=click.IntRange(1, 100_000), help="Pictures a class.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Same seed, same pictures.")
+def generate(name: str, folder: Path, count: int, seed: int) -> None:
+    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They prove that things run, not how well."""
+    from edgecnn.datasets.writing import write_folder
+    from edgecnn.errors import InputError
+    from edgecnn.tasks import find_task
+
+    task = find_task(name)
+    if task.synthesize is None:
+        raise InputError(f"{task.name} has no generator")
+    written = write_folder(task.synthesize(count, seed), task.labels, folder)
+    click.echo(f"{written} synthetic pictures of {task.title} in {folder} (seed {seed})")
+
+
+@data.command()
+@click.argument("name", metavar="mnist", type=click.Choice(["mnist"]))
+def download(name: str) -> None:
+    """Let Keras download MNIST (11 MB) into its cache, where edgecnn finds it. NEU has to be fetched by hand."""
+    from edgecnn.datasets.mnist import download_mnist
+
+    click.echo(f"{name} is at {download_mnist()}")
+
+
+def _task(name: str) -> Task:
+    from edgecnn.datasets.folder import task_from_folder
+    from edgecnn.tasks import find_task, shipped_tasks
+
+    if name not in shipped_tasks() and (Path(name).exists() or "/" in name):
+        return task_from_folder(Path(name))
+    return find_task(name)
+
+
+def _described(task: Task, splits: Splits, folder: Path | None) -> dict[str, Any]:
+    from edgecnn.datasets.loading import data_info
+
+    return {
+        "task": task.name,
+        "source": splits.info.source,
+        "synthetic": splits.info.synthetic,
+        "folder": None if folder is None or splits.info.synthetic else str(folder.resolve()),
+        "rule": splits.info.rule,
+        "seed": splits.info.seed,
+        "input": list(task.preprocessing.shape),
+        "splits": {
+            split: {
+                "count": len(splits[split]),
+                "complete": splits.info.complete.get(split),
+                "classes": {label: int((splits[split].class_ids == i).sum()) for i, label in enumerate(task.labels)},
+                "digest": data_info(splits, split).digest,
+            }
+            for split in ("train", "validation", "test")
+        },
+    }
+
+
+def _show_info(described: dict[str, Any]) -> None:
+    kind = "synthetic pictures of " if described["synthetic"] else ""
+    click.echo(f"{described['task']}: {kind}{described['source']}")
+    click.echo(f"  found     {described['folder'] or ('generated' if described['synthetic'] else 'in the cache of Keras')}")
+    click.echo(f"  divided   {described['rule']}" + ("" if described["seed"] is None else f" (seed {described['seed']})"))
+    click.echo(f"  input     {' x '.join(map(str, described['input']))} uint8")
+    for split, part in described["splits"].items():
+        complete = "" if part["complete"] else ", not complete"
+        click.echo(f"  {split:<10}{part['count']:>6} pictures{complete}, sha256 {part['digest'][:16]}")
+        click.echo("            " + ", ".join(f"{label} {count}" for label, count in part["classes"].items()))
+
+
+def _show_check(found: FolderCheck) -> None:
+    total = sum(found.counts.values())
+    click.echo(f"{found.folder}: {total} pictures of {found.usual_size}, {len(found.counts)} classes")
+    click.echo("  " + ", ".join(f"{label} {count}" for label, count in found.counts.items()))
+    if found.scenery:
+        click.echo("  pictures of different classes share their background: only copies were counted as overlapping")
+    duplicates = found.duplicates()
+    _show_pairs("copies", duplicates)
+    overlapping = len(found.pairs) - len(duplicates)
+    click.echo(f"  overlapping pairs: {overlapping}")
+    click.echo(f"  groups: {found.groups} with {found.grouped} pictures, the largest with {found.largest_group}")
+    _show_pairs("conflicting labels", found.conflicts)
+    _show_files("unreadable", found.unreadable)
+    _show_files("odd sizes", found.odd_sizes)
+    click.echo(f"  a random test split would have leaked {100 * found.leaked:.1f} % of its pictures")
+
+
+def _show_pairs(title: str, pairs: tuple[Pair, ...]) -> None:
+    click.echo(f"  {title}: {len(pairs)}")
+    for pair in pairs[:_SHOWN]:
+        click.echo(f"    {pair.first} = {pair.second} ({100 * pair.share:.0f} % of the area, correlation {pair.score:.2f})")
+    _show_rest(len(pairs))
+
+
+def _show_files(title: str, files: dict[str, str]) -> None:
+    click.echo(f"  {title}: {len(files)}")
+    for name, reason in list(files.items())[:_SHOWN]:
+        click.echo(f"    {name}: {reason}")
+    _show_rest(len(files))
+
+
+def _show_rest(count: int) -> None:
+    if count > _SHOWN:
+        click.echo(f"    and {count - _SHOWN} more (--json lists all)")
+
+
+def _show_progress(stage: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{stage} {100 * done // total:3d} %" + ("\n" if done == total else ""), err=True, nl=False)
