@@ -22,7 +22,7 @@ class CsvSink:
 
     def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
         """Open the file; OutputError when that is not possible."""
-        self._file = LineFile(path, max_bytes=max_bytes, keep=keep, header=_rows([[*_FRAME, *_REGION]]))
+        self._file = LineFile(path, max_bytes=max_bytes, keep=keep, header=HEADER)
 
     def __enter__(self) -> CsvSink:
         return self
@@ -31,11 +31,16 @@ class CsvSink:
         self._file.close()
 
     def write(self, observation: Observation) -> None:
-        """Append the rows of one observation; a rejected label is an empty cell."""
-        body = observation.to_json()
-        frame = [body.get(key) for key in _FRAME]
-        rows = [[*frame, *_cells(region)] for region in body["regions"]]
-        self._file.append(_rows(rows or [[*frame, *[None] * len(_REGION)]]))
+        """Append the rows of one observation."""
+        self._file.append(csv_rows(observation))
+
+
+def csv_rows(observation: Observation) -> bytes:
+    """Return the rows of one observation under HEADER; a rejected label is an empty cell."""
+    body = observation.to_json()
+    frame = [body.get(key) for key in _FRAME]
+    rows = [[*frame, *_cells(region)] for region in body["regions"]]
+    return _rows(rows or [[*frame, *[None] * len(_REGION)]])
 
 
 def _cells(region: dict[str, Any]) -> list[Any]:
@@ -48,3 +53,6 @@ def _rows(rows: list[list[Any]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode("utf-8", "replace")
+
+
+HEADER = _rows([[*_FRAME, *_REGION]])
