@@ -14,7 +14,7 @@ from edgecnn.errors import CameraError
 from edgecnn_device.frames import Frame, Image, Missing
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
-_PATIENCE_S = 0.25
+_PATIENCE_S = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class NewestFrame:
 
 
 class LiveCapture:
-    """Iterates over a camera's newest frames, and over a `Missing` about four times a second while none comes.
+    """Iterates over a camera's newest frames, and over a `Missing` about ten times a second while none comes.
 
     A context manager: the thread starts on entry and is joined on exit. `losses` counts the failures of the camera, each of
     which is followed by another try after 0.5 s, then 1 s, and so on up to 30 s; a picture that comes sets the delay back.

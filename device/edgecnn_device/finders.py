@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -107,7 +108,7 @@ class Tiles:
 def spans(length: int, count: int, overlap: float) -> list[tuple[int, int]]:
     """Divide `length` pixels into `count` equal spans (start, size), neighbours sharing `overlap` of their size."""
     size = length / (count - (count - 1) * overlap)
-    whole = min(length, max(1, round(size)))
+    whole = min(length, math.ceil(size - 1e-9))
     return [(round(i * (length - whole) / (count - 1)) if count > 1 else 0, whole) for i in range(count)]
 
 

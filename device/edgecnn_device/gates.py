@@ -32,7 +32,9 @@ class Interval:
         """Say whether the frame is due."""
         if frame.monotonic_s < self._next_s:
             return False
-        self._next_s = frame.monotonic_s + self._seconds
+        # From when it was due, so that the pace holds; from now when much was missed.
+        on_time = frame.monotonic_s < self._next_s + self._seconds
+        self._next_s = (self._next_s if on_time else frame.monotonic_s) + self._seconds
         return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -38,7 +39,7 @@ class Roi:
                 f"--roi {text!r}: give x,y,width,height in pixels or as fractions such as 0.1,0.2,0.5,0.5"
             ) from None
         fractions = any("." in part for part in parts)
-        if not (x >= 0 and y >= 0 and width > 0 and height > 0):
+        if not (x >= 0 and y >= 0 and width > 0 and height > 0 and math.isfinite(x + y + width + height)):
             raise InputError(f"--roi {text}: x and y must not be negative, width and height must be above 0")
         if fractions and (x + width > 1 + 1e-9 or y + height > 1 + 1e-9):
             raise InputError(f"--roi {text}: as fractions x + width and y + height must not exceed 1")

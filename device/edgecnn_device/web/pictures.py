@@ -1,0 +1,62 @@
+"""Pictures for the page: the annotated frame, what the network saw, and the placard that stands for a lost camera."""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+
+import cv2
+import numpy as np
+
+from edgecnn.errors import OutputError
+from edgecnn_device.annotate import annotate
+from edgecnn_device.frames import Image, Observation, State
+
+# A larger picture costs a board's processor and a phone's connection more than it shows.
+MAX_SIDE = 1280
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 80)
+_SMALL_PIXELS = 64 * 64
+
+
+def encode_frame(observation: Observation) -> bytes | None:
+    """Return the annotated frame as JPEG, at most MAX_SIDE pixels wide and high; None without a frame."""
+    image = annotate(observation)
+    if image is None:
+        return None
+    scale = MAX_SIDE / max(image.shape[:2])
+    if scale < 1:
+        size_wh = round(image.shape[1] * scale), round(image.shape[0] * scale)
+        image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return encode(image, ".jpg")
+
+
+def encode_input(image: Image) -> str:
+    """Return a network's input `(h, w, 1)` gray or `(h, w, 3)` RGB as a `data:` address."""
+    image_bgr = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8) if image.shape[2] == 3 else image
+    # Small ones are shown magnified, where JPEG's blocks would show.
+    kind = "png" if image.shape[0] * image.shape[1] <= _SMALL_PIXELS else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encode(image_bgr, f'.{kind}')).decode()}"
+
+
+def encode_placard(state: State, size_wh: tuple[int, int]) -> bytes:
+    """Return a JPEG of this size that shows no picture, only the state and its reason."""
+    width, height = max(160, size_wh[0]), max(120, size_wh[1])
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[:: max(8, height // 24)] = 52
+    scale = width / 640
+    lines = [state.name.upper(), *textwrap.wrap(state.reason, 44)]
+    for i, line in enumerate(lines):
+        at = (round(24 * scale), round(height / 2 + (i - (len(lines) - 1) / 2) * 34 * scale))
+        text = line.encode("ascii", "replace").decode()  # OpenCV's font knows ASCII only
+        cv2.putText(
+            image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.75 * scale, (90, 200, 250), max(1, round(2 * scale)), cv2.LINE_AA
+        )
+    return encode(image, ".jpg")
+
+
+def encode(image: Image, suffix: str) -> bytes:
+    """Return the bytes of a picture file."""
+    done, data = cv2.imencode(suffix, image, _JPEG if suffix != ".png" else ())
+    if not done:
+        raise OutputError(f"cannot encode a picture of {image.shape} as {suffix}")
+    return data.tobytes()

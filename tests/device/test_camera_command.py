@@ -1,0 +1,159 @@
+"""The command as a process of its own, as systemd runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from click.testing import CliRunner
+from device_fakes import noisy
+from mjpeg_server import MjpegServer
+
+from edgecnn.cli.camera import camera
+from edgecnn.errors import InputError, UnknownTaskError
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    stream = MjpegServer()
+    yield stream
+    stream.die()
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edgecnn", "camera", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[float, str]:
+    """Send a signal; return how long the process then lived, and what it had said on stderr."""
+    started_s = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    return time.monotonic() - started_s, said
+
+
+def test_three_hundred_synthetic_frames_end_by_themselves(artifacts: Path, tmp_path: Path) -> None:
+    arguments = [str(artifacts / "neu.tflite"), "--source", "synthetic", "--no-realtime", "--frames", "300", "--no-terminal"]
+
+    result = CliRunner().invoke(camera, [*arguments, "--jsonl", str(tmp_path / "out.jsonl")], catch_exceptions=False)
+
+    assert result.exit_code == 0
+    assert [line["frame"] for line in lines(tmp_path / "out.jsonl")] == list(range(1, 301))
+
+
+def test_every_picture_of_a_folder_is_one_line_with_its_own_path(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "photos" / name), noisy(128))
+    (tmp_path / "photos" / "c.png").write_bytes(b"no picture")
+    out = tmp_path / "out.jsonl"
+
+    CliRunner().invoke(
+        camera,
+        [str(artifacts / "neu.tflite"), "--source", str(tmp_path / "photos"), "--jsonl", str(out)],
+        catch_exceptions=False,
+    )
+
+    assert [(Path(line["source"]).name, line["state"]) for line in lines(out)] == [
+        ("a.png", "ok"),
+        ("b.png", "ok"),
+        ("c.png", "blind"),
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_camera_within_a_second_with_everything_written(artifacts: Path, tmp_path: Path, number: int) -> None:
+    out, video = tmp_path / "out.jsonl", tmp_path / "v.avi"
+    process = start(str(artifacts / "neu.tflite"), "--jsonl", str(out), "--video", str(video), "--csv", str(tmp_path / "o.csv"))
+    wait_until(lambda: len(lines(out)) > 5)
+
+    lived_s, said = stop(process, number)
+
+    capture = cv2.VideoCapture(str(video))
+    assert (process.returncode, lived_s < 1.0) == (0, True), (lived_s, said)
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == len(lines(out))
+    assert out.read_bytes().endswith(b"\n")
+
+
+def test_a_signal_ends_a_camera_within_a_second_while_its_server_hangs(
+    artifacts: Path, tmp_path: Path, server: MjpegServer
+) -> None:
+    out = tmp_path / "out.jsonl"
+    process = start(str(artifacts / "neu.tflite"), "--source", server.address, "--read-timeout", "30", "--jsonl", str(out))
+    wait_until(lambda: len(lines(out)) > 5)
+    server.mood = "hang"
+    wait_until(lambda: lines(out)[-1]["state"] == "stale")
+
+    lived_s, _ = stop(process)
+
+    assert lived_s < 1.0
+
+
+def test_a_lost_camera_gives_no_class_until_it_is_back(artifacts: Path, tmp_path: Path, server: MjpegServer) -> None:
+    out = tmp_path / "out.jsonl"
+    process = start(str(artifacts / "neu.tflite"), "--source", server.address, "--jsonl", str(out))
+    wait_until(lambda: len(lines(out)) > 5)
+    server.die()
+    died_s = time.monotonic()
+    wait_until(lambda: lines(out)[-1]["state"] == "stale")
+    reported_s = time.monotonic() - died_s
+    server.start()
+    wait_until(lambda: lines(out)[-1]["state"] == "ok")
+    stop(process)
+
+    assert reported_s < 2.0
+    assert all(not line["regions"] and "lost" in line["reason"] for line in lines(out) if line["state"] != "ok")
+
+
+def test_sighup_exchanges_the_model_and_a_bad_file_does_not(artifacts: Path, tmp_path: Path) -> None:
+    model, out = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite")), tmp_path / "out.jsonl"
+    process = start(str(model), "--jsonl", str(out))
+    wait_until(lambda: len(lines(out)) > 5)
+    for content in (b"rubbish", (artifacts / "neu-other.tflite").read_bytes()):
+        (tmp_path / "new").write_bytes(content)
+        (tmp_path / "new").replace(model)
+        process.send_signal(signal.SIGHUP)
+        seen = len(lines(out))
+        wait_until(lambda seen=seen: len(lines(out)) > seen + 10)  # type: ignore[misc]
+
+    _, said = stop(process)
+
+    assert said.count("the new model was refused, the old one goes on") == 1
+    assert said.count("now running") == 1
+
+
+def test_a_camera_without_a_model_says_what_to_give() -> None:
+    with pytest.raises(InputError, match="no model"):
+        CliRunner().invoke(camera, ["--source", "synthetic"], catch_exceptions=False)
+
+
+def test_a_task_that_nobody_shipped_is_one_clear_error() -> None:
+    with pytest.raises(UnknownTaskError, match="no such file and no shipped model"):
+        CliRunner().invoke(camera, ["cifar"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("arguments", [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"]])
+def test_options_that_make_no_sense_are_refused(artifacts: Path, arguments: list[str]) -> None:
+    with pytest.raises(InputError, match=arguments[0]):
+        CliRunner().invoke(camera, [str(artifacts / "neu.tflite"), "--no-realtime", *arguments], catch_exceptions=False)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from device_fakes import BrightnessRuntime, FakeClock, classifier, noisy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecnn.errors import InputError
+from edgecnn.preprocessing import Preprocessing
+from edgecnn_device.finders import Tiles, choose_look, look_at, read_handwriting, spans
+
+
+@given(length=st.integers(1, 4000), count=st.integers(1, 64), overlap=st.floats(0, 0.9))
+def test_spans_begin_at_the_beginning_end_at_the_end_and_leave_no_gap(length: int, count: int, overlap: float) -> None:
+    count = min(count, length)
+
+    found = spans(length, count, overlap)
+
+    assert len({size for _, size in found}) == 1
+    assert found[0][0] == 0
+    assert found[-1][0] + found[-1][1] == length
+    assert all(b <= a + size for (a, size), (b, _) in pairwise(found))
+
+
+def test_six_tiles_of_a_strip_are_six_squares_side_by_side() -> None:
+    regions = Tiles(6, 1)(np.zeros((200, 1200, 3), np.uint8))
+
+    assert [region.box for region in regions] == [(200 * i, 0, 200, 200) for i in range(6)]
+
+
+def test_overlapping_tiles_share_that_part_of_their_side() -> None:
+    regions = Tiles(3, 1, 0.5)(np.zeros((100, 400, 3), np.uint8))
+
+    assert [region.box for region in regions] == [(0, 0, 200, 100), (100, 0, 200, 100), (200, 0, 200, 100)]
+
+
+def test_tiles_are_classified_as_one_batch() -> None:
+    runtime = BrightnessRuntime()
+    image = np.concatenate([noisy(20), noisy(128), noisy(230)], axis=1)
+
+    seen = look_at(Tiles(3, 1))(image, classifier(runtime=runtime), FakeClock())
+
+    assert runtime.batches == [3]
+    assert seen.probabilities.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["6", "x1", "0x1", "6x1x1", "65x1", "-1x2", "axb"])
+def test_tiles_that_make_no_grid_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InputError, match="such as 6x1"):
+        Tiles.parse(text, 0.0)
+
+
+def test_digits_are_looked_for_only_by_a_model_of_digits() -> None:
+    with pytest.raises(InputError, match="needs a model of handwritten digits"):
+        choose_look(Preprocessing(200, 200), find="digits")
+
+
+def test_a_model_of_digits_looks_for_digits_by_itself() -> None:
+    assert choose_look(Preprocessing(28, 28, "gray", "digit")) is read_handwriting

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from device_fakes import BrightnessRuntime, FakeClock, ListSink, frame, noisy, watcher
+
+from edgecnn_device.frames import STAGES, Frame, Missing, Observation
+from edgecnn_device.gates import Interval
+from edgecnn_device.loop import run_loop
+
+
+def paced(clock: FakeClock, items: list[Frame | Missing], step_s: float = 0.1) -> Iterator[Frame | Missing]:
+    """Yield items while the clock goes on, frames as they are captured."""
+    for item in items:
+        clock.now_s += step_s
+        yield item if isinstance(item, Missing) else frame(item.image_bgr, item.number, item.source, clock.now_s)
+
+
+def run(items: list[Frame | Missing], step_s: float = 0.1) -> list[Observation]:
+    clock, sink = FakeClock(), ListSink()
+    run_loop(paced(clock, items, step_s), watcher(clock), [sink])
+    return sink.observations
+
+
+def test_a_list_of_frames_is_a_camera() -> None:
+    frames = [frame(noisy(level), number) for number, level in enumerate((40, 128, 230), 1)]
+
+    observations = run([*frames])
+
+    assert [o.predictions[0].raw.label for o in observations] == ["dark", "gray", "light"]
+
+
+def test_json_has_exactly_the_promised_keys() -> None:
+    (observation,) = run([frame(noisy(230), 7)])
+
+    body = json.loads(json.dumps(observation.to_json()))
+
+    assert list(body) == ["frame", "source", "captured_at", "age_ms", "state", "latency_ms", "regions"]
+    assert set(body["latency_ms"]) == set(STAGES)
+    region = body["regions"][0]
+    assert list(region) == ["id", "box", "label", "class_id", "probability", "smoothed"]
+    assert (body["frame"], body["state"], region["box"], region["label"]) == (7, "ok", [0, 0, 64, 48], "light")
+
+
+def test_the_age_is_that_of_the_frame_when_it_was_taken() -> None:
+    clock, sink = FakeClock(100.25), ListSink()
+
+    run_loop([frame(at_s=100.0)], watcher(clock), [sink])
+
+    assert sink.observations[0].age_ms == pytest.approx(250)
+
+
+def test_no_class_is_published_of_a_black_picture() -> None:
+    runtime, sink = BrightnessRuntime(), ListSink()
+
+    run_loop([frame(noisy(5))], watcher(FakeClock(), runtime=runtime), [sink])
+
+    assert (sink.observations[0].state.name, sink.observations[0].predictions) == ("blind", ())
+    assert runtime.batches == []
+
+
+def test_a_frozen_camera_is_reported_within_two_seconds_without_any_class() -> None:
+    image = noisy(128)
+
+    observations = run([frame(image.copy(), number) for number in range(1, 60)])
+
+    frozen = [o for o in observations if o.state.name == "stale"]
+    assert frozen[0].frame is not None
+    assert frozen[0].frame.number <= 20
+    assert all(not o.predictions for o in frozen)
+    assert [o.state.name for o in observations[observations.index(frozen[0]) :]] == ["stale"] * len(frozen)
+
+
+def test_a_lost_camera_is_reported_within_two_seconds_and_then_every_second() -> None:
+    silence: list[Frame | Missing] = [Missing("cam", "gone", since_s=100.0)] * 20
+
+    observations = run(silence, step_s=0.25)
+
+    assert [o.state.name for o in observations] == ["stale"] * 4
+    assert observations[0].age_ms == pytest.approx(1750)
+
+
+def test_a_frame_whose_answer_took_too_long_gives_no_class() -> None:
+    clock, sink = FakeClock(), ListSink()
+
+    class SlowRuntime(BrightnessRuntime):
+        def run(self, images):  # type: ignore[no-untyped-def]
+            clock.now_s += 5
+            return super().run(images)
+
+    run_loop([frame()], watcher(clock, runtime=SlowRuntime()), [sink])
+
+    assert (sink.observations[0].state.name, sink.observations[0].predictions) == ("stale", ())
+
+
+def test_a_damaged_picture_of_a_folder_is_said_and_passed_over() -> None:
+    observations = run([Missing("a.png", "a.png is cut short"), frame(number=2)])
+
+    assert [(o.state.name, o.state.reason) for o in observations] == [("blind", "a.png is cut short"), ("ok", "")]
+
+
+def test_frames_that_the_gate_holds_back_are_not_published() -> None:
+    clock, sink = FakeClock(), ListSink()
+    gated = watcher(clock)
+    gated.gate = Interval(1.0)
+
+    statistics = run_loop(paced(clock, [frame(number=n) for n in range(1, 10)], 0.125), gated, [sink])
+
+    assert [o.frame.number for o in sink.observations if o.frame] == [1, 9]
+    assert statistics.gated == 7
+
+
+def test_recovery_is_published_although_the_gate_would_hold_it_back() -> None:
+    clock, sink = FakeClock(), ListSink()
+    gated = watcher(clock)
+    gated.gate = Interval(60.0)
+
+    run_loop(paced(clock, [frame(number=1), frame(noisy(0), 2), frame(number=3)]), gated, [sink])
+
+    assert [o.state.name for o in sink.observations] == ["ok", "blind", "ok"]
+
+
+def test_a_sink_that_fails_is_counted_said_once_and_keeps_nobody_from_writing() -> None:
+    clock, broken, well = FakeClock(), ListSink(), ListSink()
+    said: list[str] = []
+    broken.name, broken.error = "broken", OSError(28, "No space left on device")
+
+    statistics = run_loop(
+        paced(clock, [frame(number=n) for n in range(1, 5)]), watcher(clock), [broken, well], complain=said.append
+    )
+
+    assert (statistics.sink_errors["broken"], len(well.observations), len(said)) == (4, 4, 1)
+
+
+def test_the_loop_ends_between_two_frames_when_told_to() -> None:
+    answers, sink = iter([True, True, False]), ListSink()
+
+    run_loop([frame(number=n) for n in range(1, 9)], watcher(FakeClock()), [sink], between=lambda: next(answers))
+
+    assert len(sink.observations) == 2
+
+
+def test_latencies_of_every_stage_are_counted() -> None:
+    statistics = run_loop([frame(number=n) for n in range(1, 4)], watcher(FakeClock()), [ListSink()])
+
+    assert {stage: len(values) for stage, values in statistics.latency_ms.items()} == dict.fromkeys((*STAGES, "age"), 3)

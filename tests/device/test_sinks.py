@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+
+from edgecnn.errors import InputError, MissingDependencyError, OutputError
+from edgecnn_device.annotate import annotate
+from edgecnn_device.frames import Frame, Observation, State
+from edgecnn_device.loop import run_loop
+from edgecnn_device.sinks.csv_file import CsvSink
+from edgecnn_device.sinks.jsonl import JsonLinesSink
+from edgecnn_device.sinks.samples import SampleOptions, SampleSink
+from edgecnn_device.sinks.terminal import TerminalSink, describe
+from edgecnn_device.sinks.video_file import VideoSink
+from edgecnn_device.sinks.window import WindowSink
+
+
+def observe(item: Frame | None = None) -> Observation:
+    sink = ListSink()
+    run_loop([item or frame(noisy(230))], watcher(FakeClock()), [sink])
+    return sink.observations[0]
+
+
+LOST = Observation("cam", State("stale", "lost: no frame for 2.0 s (refused)"), age_ms=2000.0)
+
+
+def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
+    with JsonLinesSink(tmp_path / "a.jsonl", max_bytes=10**6, keep=1) as sink:
+        sink.write(observe())
+        sink.write(LOST)
+
+    first, second = (json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    assert (first["regions"][0]["label"], "reason" in first) == ("light", False)
+    assert (second["frame"], second["state"], second["regions"], second["reason"]) == (
+        None, "stale", [], "lost: no frame for 2.0 s (refused)",
+    )  # fmt: skip
+
+
+def test_a_path_that_is_no_text_is_written_nevertheless(tmp_path: Path) -> None:
+    with JsonLinesSink(tmp_path / "a.jsonl", max_bytes=10**6, keep=1) as sink:
+        sink.write(replace(LOST, source="\udcff.png"))
+
+    assert json.loads((tmp_path / "a.jsonl").read_bytes())["source"] == "?.png"
+
+
+def test_csv_has_a_row_for_each_region_and_one_for_a_frame_without_any(tmp_path: Path) -> None:
+    with CsvSink(tmp_path / "a.csv", max_bytes=10**6, keep=1) as sink:
+        sink.write(observe())
+        sink.write(LOST)
+
+    first, second = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
+    assert (first["label"], first["w"], first["state"]) == ("light", "64", "ok")
+    assert (second["label"], second["frame"], second["state"]) == ("", "", "stale")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_one_line_that_is_rewritten() -> None:
+    stream, clock = Terminal(), FakeClock()
+    with TerminalSink(stream, clock=clock) as sink:
+        sink.write(observe())
+        clock.now_s += 1
+        sink.write(LOST)
+
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().endswith("cam: stale: lost: no frame for 2.0 s (refused)\n")
+
+
+def test_a_journal_gets_a_line_for_news_and_one_every_ten_seconds() -> None:
+    stream, clock = io.StringIO(), FakeClock()
+    with TerminalSink(stream, clock=clock) as sink:
+        for _ in range(25):
+            sink.write(observe())
+            clock.now_s += 1
+        sink.write(LOST)
+
+    assert stream.getvalue().splitlines() == ["1 fake: light 0.90"] * 3 + ["- cam: stale: lost: no frame for 2.0 s (refused)"]
+
+
+def test_words_for_nothing_found() -> None:
+    assert describe(Observation("cam", State("ok"))) == "nothing found"
+
+
+def test_an_annotated_frame_is_a_copy() -> None:
+    observation = observe()
+    assert observation.frame is not None
+    before = observation.frame.image_bgr.copy()
+
+    image = annotate(observation)
+
+    assert np.array_equal(observation.frame.image_bgr, before)
+    assert image is not None
+    assert not np.array_equal(image, before)
+
+
+def test_every_observed_frame_stands_in_the_video_whatever_its_size(tmp_path: Path) -> None:
+    with VideoSink(tmp_path / "v.avi", fps=10) as sink:
+        sink.write(observe(frame(noisy(128, size_hw=(120, 161)))))
+        sink.write(observe(frame(noisy(128, size_hw=(50, 200)))))
+        sink.write(LOST)
+
+    capture = cv2.VideoCapture(str(tmp_path / "v.avi"))
+    images = [image for there, image in (capture.read() for _ in range(3)) if there]
+    assert [image.shape for image in images] == [(120, 160, 3)] * 2
+
+
+def test_a_video_of_an_unknown_form_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.avi"):
+        VideoSink(tmp_path / "v.gif", fps=10)
+
+
+def test_a_video_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no such folder"):
+        VideoSink(tmp_path / "missing" / "v.avi", fps=10)
+
+
+def test_an_opencv_without_windows_says_so_in_one_line() -> None:
+    with pytest.raises(MissingDependencyError, match="no windows"):
+        WindowSink()
+
+
+def test_an_unsure_answer_is_kept_with_its_prediction_at_most_once_a_second(tmp_path: Path) -> None:
+    clock = FakeClock()
+    sink = SampleSink(SampleOptions(tmp_path / "keep", below=0.95), clock=clock)
+    for number in range(4):
+        clock.now_s += 0.6
+        sink.write(observe(frame(noisy(230), number)))
+
+    pictures = sorted((tmp_path / "keep").glob("*.png"))
+    assert len(pictures) == 2
+    assert json.loads(pictures[0].with_suffix(".json").read_text())["regions"][0]["label"] == "light"
+    assert np.array_equal(np.asarray(cv2.imread(str(pictures[0]))), noisy(230))
+
+
+def test_a_sure_answer_is_kept_every_so_many_seconds_only(tmp_path: Path) -> None:
+    clock = FakeClock()
+    sink = SampleSink(SampleOptions(tmp_path, below=0.5, every_s=10), clock=clock)
+    for number in range(25):
+        clock.now_s += 1
+        sink.write(observe(frame(noisy(230), number)))
+
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_the_oldest_samples_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
+    clock = FakeClock()
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=50_000), clock=clock)
+    for number in range(30):
+        clock.now_s += 1
+        sink.write(observe(frame(noisy(230, number), number, at_s=float(number))))
+
+    numbers = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("*.png"))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 50_000
+    assert numbers == list(range(30 - len(numbers), 30))
+    assert len(list(tmp_path.glob("*.json"))) == len(numbers)
+
+
+def test_samples_that_are_too_old_go_at_the_next_start(tmp_path: Path) -> None:
+    clock = FakeClock()
+    SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
+    clock.now_s = next(tmp_path.glob("*.png")).stat().st_mtime + 101
+
+    SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock).write(LOST)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labelled_samples_are_left_alone(tmp_path: Path) -> None:
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=1), clock=FakeClock())
+    (tmp_path / "light").mkdir()
+    (tmp_path / "light" / "mine.png").write_bytes(b"x" * 100)
+
+    sink.write(observe())
+
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["mine.png"]

@@ -1,0 +1,150 @@
+"""Against a real MJPEG camera on loopback, read by OpenCV in its own process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mjpeg_server import MjpegServer, read_time
+
+from edgecnn_device import capture
+from edgecnn_device.frames import Frame, Missing
+from edgecnn_device.health import Health, Limits
+from edgecnn_device.sources import Source, SourceOptions, open_source
+
+TIMEOUT_S = 0.5
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    camera = MjpegServer()
+    yield camera
+    camera.die()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "FIRST_DELAY_S", 0.05)
+
+
+def connect(server: MjpegServer) -> Source:
+    return open_source(SourceOptions(server.address, open_timeout_s=2 * TIMEOUT_S, read_timeout_s=TIMEOUT_S))
+
+
+def wait_for(frames: Iterator[Frame | Missing], wanted: Callable[[Frame | Missing], bool], limit_s: float = 10.0) -> float:
+    """Take frames until one is as `wanted`; return how long that took."""
+    started_s = time.monotonic()
+    for item in frames:
+        if wanted(item):
+            break
+        assert time.monotonic() - started_s < limit_s
+    return time.monotonic() - started_s
+
+
+def is_fresh(item: Frame | Missing) -> bool:
+    return isinstance(item, Frame) and time.monotonic() - read_time(item.image_bgr) < 0.15
+
+
+def test_pictures_are_fresh_even_for_a_slow_consumer(server: MjpegServer) -> None:
+    with connect(server) as source:
+        frames = iter(source)
+        wait_for(frames, is_fresh)
+        ages_s: list[float] = []
+        while len(ages_s) < 12:
+            time.sleep(0.2)
+            item = next(frames)
+            if isinstance(item, Frame):
+                ages_s.append(time.monotonic() - read_time(item.image_bgr))
+
+    assert sorted(ages_s)[len(ages_s) // 2] < 2 / 30 + 0.03
+    assert source.skipped > 20
+
+
+def test_a_server_that_dies_and_comes_back_is_found_again(server: MjpegServer, quick_retries: None) -> None:
+    with connect(server) as source:
+        frames = iter(source)
+        for _ in range(3):
+            wait_for(frames, is_fresh)
+            server.die()
+            wait_for(frames, lambda item: isinstance(item, Missing))
+            server.start()
+
+        wait_for(frames, is_fresh)
+
+    assert source.losses >= 3
+
+
+def test_a_server_that_hangs_blocks_nothing_and_is_found_again(server: MjpegServer, quick_retries: None) -> None:
+    with connect(server) as source:
+        frames = iter(source)
+        wait_for(frames, is_fresh)
+        server.mood = "hang"
+        silent_s = wait_for(frames, lambda item: isinstance(item, Missing))
+        reported_s = wait_for(frames, lambda item: isinstance(item, Missing) and "nothing to" in item.reason)
+        server.mood = "well"
+
+        wait_for(frames, is_fresh)
+
+    assert silent_s < 0.5
+    assert reported_s < 2 * TIMEOUT_S + 0.5
+
+
+def test_leaving_does_not_wait_for_a_server_that_hangs(server: MjpegServer) -> None:
+    source = open_source(SourceOptions(server.address, open_timeout_s=30, read_timeout_s=30))
+    with source:
+        wait_for(iter(source), is_fresh)
+        server.mood = "hang"
+        time.sleep(0.2)
+        started_s = time.monotonic()
+
+    assert time.monotonic() - started_s < 0.3
+    assert not [thread for thread in threading.enumerate() if thread.name == "capture"]
+
+
+def test_leaving_does_not_wait_for_a_server_that_never_answers(server: MjpegServer) -> None:
+    server.mood = "hang"
+    source = open_source(SourceOptions(server.address, open_timeout_s=30, read_timeout_s=30))
+    with source:
+        time.sleep(0.6)
+        started_s = time.monotonic()
+
+    assert time.monotonic() - started_s < 0.3
+
+
+@pytest.mark.parametrize(("mood", "state", "reason"), [("freeze", "stale", "frozen"), ("black", "blind", "black")])
+def test_a_picture_that_says_nothing_is_reported_within_two_seconds(
+    server: MjpegServer, mood: str, state: str, reason: str
+) -> None:
+    health = Health(Limits())
+
+    def troubled(item: Frame | Missing) -> bool:
+        found = health.judge(item, time.monotonic()) if isinstance(item, Frame) else None
+        return found is not None and found.name == state and found.reason.startswith(reason)
+
+    with connect(server) as source:
+        frames = iter(source)
+        wait_for(frames, is_fresh)
+        server.mood = "black" if mood == "black" else "freeze"
+
+        assert wait_for(frames, troubled) < 2.0
+
+
+def test_the_password_stands_in_no_frame_and_in_no_process_list(server: MjpegServer) -> None:
+    address = server.address.replace("http://", "http://me:secret@")
+    commands = []
+
+    with open_source(SourceOptions(address)) as source:
+        frames = iter(source)
+        wait_for(frames, is_fresh)
+        item = next(item for item in frames if isinstance(item, Frame))
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                commands.append(process.read_bytes())
+            except OSError:
+                continue
+
+    assert item.source == server.address.replace("http://", "http://***@")
+    assert not [command for command in commands if b"sources.reader" in command and b"secret" in command]
