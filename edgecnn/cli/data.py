@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -26,21 +27,28 @@ def data() -> None:
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulated splits.")
+@click.option(
+    "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups of a CSV table (file, group, split)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything found as JSON.")
-def check(folder: Path, seed: int, as_json: bool) -> None:
+def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
     Tells how much of a random test split would have been seen in training. Findings are reported with exit code 0; a folder
     that is no data set at all exits with 2.
     """
-    from edgecnn.datasets.checking import check_folder
+    from edgecnn.datasets.checking import check_folder, compare_with_table
 
     start = time.monotonic()
     found = check_folder(folder, seed=seed, progress=_show_progress)
+    compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        body = found.to_json() | ({} if compared is None else {"against": compared})
+        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
     else:
         _show_check(found)
+        if compared is not None:
+            _show_comparison(compared)
         click.echo(f"checked in {time.monotonic() - start:.0f} s", err=True)
 
 
@@ -149,6 +157,16 @@ def _show_check(found: FolderCheck) -> None:
     _show_files("unreadable", found.unreadable)
     _show_files("odd sizes", found.odd_sizes)
     click.echo(f"  a random test split would have leaked {100 * found.leaked:.1f} % of its pictures")
+
+
+def _show_comparison(compared: dict[str, int]) -> None:
+    click.echo("  against the table:")
+    click.echo(f"    {compared['joined']} of {compared['recorded']} pictures with a recorded companion joined with one")
+    click.echo(f"    {compared['whole']} of {compared['groups']} recorded groups found whole, {compared['exact']} exactly")
+    click.echo(
+        f"    {compared['beyond']} of {compared['pairs']} pairs lie across recorded groups, "
+        f"{compared['straddling']} across recorded splits"
+    )
 
 
 def _show_pairs(title: str, pairs: tuple[Pair, ...]) -> None:

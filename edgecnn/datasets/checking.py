@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
 from edgecnn.datasets.folder import find_classes, to_gray
-from edgecnn.datasets.overlap import Overlap, Overlaps, Progress, find_overlaps
+from edgecnn.datasets.overlap import Overlap, Overlaps, Progress, connected, find_overlaps
 from edgecnn.datasets.splitting import SHARES, random_split
 from edgecnn.errors import DatasetError, EdgecnnError
+from edgecnn.files import read_bytes
 from edgecnn.pictures import read_picture
 
 LEAK_SEEDS = 20
+MAX_TABLE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,15 @@ class Pair:
 class FolderCheck:
     """What `check_folder` found.
 
-    `counts` are the readable pictures a class, `pairs` all that share pixels, `conflicts` those of them with two labels,
-    `groups` the number of groups of two or more connected pictures, `grouped` the pictures in them, `largest_group` the size of
-    the largest. `unreadable` maps files to reasons, `odd_sizes` files to `height x width` where that is not `usual_size`.
-    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
-    mean over LEAK_SEEDS seeds. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
+    `files` are the readable pictures, `counts` their number a class, `pairs` all that share pixels, `conflicts` those of them
+    with two labels, `groups` the number of groups of two or more connected pictures, `grouped` the pictures in them,
+    `largest_group` the size of the largest. `unreadable` maps files to reasons, `odd_sizes` files to `height x width` where
+    that is not `usual_size`. `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels
+    with a training picture, mean over LEAK_SEEDS seeds. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
     """
 
     folder: str
+    files: tuple[str, ...]
     counts: dict[str, int]
     usual_size: str
     pairs: tuple[Pair, ...]
@@ -95,6 +99,66 @@ def check_folder(folder: Path, *, seed: int = 0, progress: Progress | None = Non
     return _summarised(folder, readable, grays, class_ids, overlaps, unreadable, seed)
 
 
+@dataclass(frozen=True)
+class TableComparison:
+    """How overlaps that were found agree with groups that a table records; only pictures that are there count.
+
+    `recorded` pictures share a recorded group with another one, `joined` of them were found connected with such a companion.
+    Of `groups` recorded groups of two or more, `whole` were found connected completely, and `exact` with nothing added. Of the
+    `pairs` found, `beyond` lie across recorded groups, `straddling` of them even across the recorded splits.
+    """
+
+    recorded: int
+    joined: int
+    groups: int
+    whole: int
+    exact: int
+    pairs: int
+    beyond: int
+    straddling: int
+
+
+def compare_with_table(found: FolderCheck, table: Path) -> TableComparison:
+    """Compare what was found with a CSV table of `file`, `group` and `split`, such as NEU's; files are matched by name.
+
+    Raises DatasetError when the table has no such columns or names none of the pictures.
+    """
+    rows = _read_table(table)
+    present = {name: rows[name] for name in (Path(file).name for file in found.files) if name in rows}
+    if not present:
+        raise DatasetError(f"{table} names none of the pictures in {found.folder}")
+    order = {name: i for i, name in enumerate(present)}
+    ends = [(Path(pair.first).name, Path(pair.second).name) for pair in found.pairs]
+    ends = [(first, second) for first, second in ends if first in order and second in order]
+    ours = connected(len(order), [(order[first], order[second]) for first, second in ends])
+    recorded = np.unique([group for group, _ in present.values()], return_inverse=True)[1].reshape(-1)
+    joint = np.unique(np.stack([recorded, ours]), axis=1, return_inverse=True)[1].reshape(-1)
+    size_recorded, size_ours, size_joint = (np.bincount(ids)[ids] for ids in (recorded, ours, joint))
+    _, heads = np.unique(recorded, return_index=True)
+    heads = heads[size_recorded[heads] > 1]
+    whole = heads[size_joint[heads] == size_recorded[heads]]
+    beyond = [(a, b) for a, b in ends if present[a][0] != present[b][0]]
+    return TableComparison(
+        recorded=int((size_recorded > 1).sum()),
+        joined=int((size_joint > 1).sum()),
+        groups=len(heads),
+        whole=len(whole),
+        exact=int((size_ours[whole] == size_recorded[whole]).sum()),
+        pairs=len(ends),
+        beyond=len(beyond),
+        straddling=sum(present[a][1] != present[b][1] for a, b in beyond),
+    )
+
+
+def _read_table(table: Path) -> dict[str, tuple[str, str]]:
+    """Return group and split of each file of a table."""
+    try:
+        lines = csv.DictReader(read_bytes(table, at_most=MAX_TABLE_BYTES).decode().splitlines())
+        return {line["file"]: (line["group"], line["split"]) for line in lines}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{table} is no table with the columns file, group and split") from error
+
+
 def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS) -> float:
     """Return the share of the test pictures of random splits that share pixels with a training picture, mean over `repeats`."""
     ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
@@ -137,6 +201,7 @@ def _summarised(
     group_sizes = np.bincount(overlaps.groups)
     return FolderCheck(
         folder=str(folder),
+        files=tuple(name for _, name in readable),
         counts=dict(Counter(label for label, _ in readable)),
         usual_size=usual,
         pairs=pairs,

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.cli.main import main
-from edgecnn.datasets.checking import check_folder, leaked_share
+from edgecnn.datasets.checking import TableComparison, check_folder, compare_with_table, leaked_share
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.overlap import Overlap
 from edgecnn.datasets.writing import write_folder
-from edgecnn.errors import OutputError
+from edgecnn.errors import DatasetError, OutputError
 
 
 def surface(seed: int, side: int = 300) -> NDArray[np.uint8]:
@@ -105,6 +105,23 @@ def test_a_folder_without_any_readable_picture_exits_with_two(tmp_path: Path, ca
     code, _, err = run(capsys, "data", "check", str(tmp_path))
 
     assert (code, "none of the 2 pictures" in err) == (2, True)
+
+
+def test_a_table_that_records_what_was_found_agrees(spoilt: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("file,group,split\n1.png,0,train\nshifted.png,0,train\n3.png,1,train\ncopy.png,2,val\n0.png,3,val\n")
+
+    compared = compare_with_table(check_folder(spoilt), table)
+
+    assert compared == TableComparison(recorded=2, joined=2, groups=1, whole=1, exact=1, pairs=2, beyond=1, straddling=1)
+
+
+@pytest.mark.parametrize("text", ["file;group\n", "file,group\n1.png,0\n", "file,group,split\nother.png,0,train\n"])
+def test_a_table_of_something_else_is_refused(spoilt: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+
+    with pytest.raises(DatasetError, match=r"table\.csv"):
+        compare_with_table(check_folder(spoilt), tmp_path / "table.csv")
 
 
 def test_no_pairs_leak_nothing() -> None:
