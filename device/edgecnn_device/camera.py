@@ -16,6 +16,7 @@ from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.notify import Notifier
+from edgecnn_device.sinks.mqtt_broker import MqttOptions
 from edgecnn_device.sinks.samples import SampleOptions
 from edgecnn_device.sources import Source, SourceOptions, open_source
 from edgecnn_device.tracking import Tracker
@@ -43,6 +44,7 @@ class SinkOptions:
     csv: Path | None = None
     video: Path | None = None
     samples: SampleOptions | None = None
+    mqtt: MqttOptions | None = None
     rotate_bytes: int = 50_000_000
     rotate_keep: int = 5
 
@@ -163,6 +165,10 @@ def open_sinks(options: SinkOptions, source: Source) -> list[Sink]:
         from edgecnn_device.sinks.samples import SampleSink
 
         sinks.append(SampleSink(options.samples))
+    if options.mqtt is not None:
+        from edgecnn_device.sinks.mqtt import MqttSink
+
+        sinks.append(MqttSink(options.mqtt))
     if options.window:
         from edgecnn_device.sinks.window import WindowSink
 

@@ -11,6 +11,7 @@ from edgecnn.cli.options import runtime_options
 
 if TYPE_CHECKING:
     from edgecnn_device.camera import CameraOptions, Summary
+    from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sources import SourceOptions
 
@@ -28,6 +29,15 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     parameters = {_key(p): p.name for p in context.command.params if _key(p) not in _ALONE}
     values = read_config(path, parameters)
     context.default_map = {parameters[key]: value for key, value in values.items()}
+
+
+def _check_address(context: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
+    """Refuse a bad address before anything can print it: it may hold a password."""
+    if address is not None:
+        from edgecnn_device.sinks.mqtt_broker import parse_address
+
+        parse_address(address)
+    return address
 
 
 def _key(parameter: click.Parameter) -> str:
@@ -137,6 +147,10 @@ def _key(parameter: click.Parameter) -> str:
     "--keep-mb", type=_ABOVE_0, default=200.0, show_default=True, help="Megabytes of kept pictures; the oldest go first."
 )
 @click.option("--keep-days", type=_ABOVE_0, default=30.0, show_default=True, help="Days that they are kept.")
+@click.option("--mqtt", metavar="URL", callback=_check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX.")
+@click.option("--mqtt-password-file", type=_FILE, help="File of one line: user:password, or the password of the URL's user.")
+@click.option("--mqtt-ca", type=_FILE, help="Trust the certificates of this PEM file instead of the system's.")
+@click.option("--mqtt-discovery/--no-mqtt-discovery", default=False, help="Tell Home Assistant about the camera's sensors.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before it runs.")
 @runtime_options
 @click.pass_context
@@ -185,6 +199,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             csv=values["csv"],
             video=values["video"],
             samples=_samples(values),
+            mqtt=_mqtt(values),
             rotate_bytes=round(values["rotate_mb"] * 1e6),
             rotate_keep=values["rotate_keep"],
         ),
@@ -220,6 +235,18 @@ def _samples(values: dict[str, Any]) -> SampleOptions | None:
             raise InputError("--keep-below and --keep-every need --keep FOLDER")
         return None
     return SampleOptions(values["keep"], below, every_s, round(values["keep_mb"] * 1e6), values["keep_days"] * 86400)
+
+
+def _mqtt(values: dict[str, Any]) -> MqttOptions | None:
+    from edgecnn.errors import InputError
+    from edgecnn_device.sinks.mqtt_broker import MqttOptions
+
+    address, others = values["mqtt"], (values["mqtt_password_file"], values["mqtt_ca"], values["mqtt_discovery"])
+    if address is None:
+        if any(others):
+            raise InputError("--mqtt-password-file, --mqtt-ca and --mqtt-discovery need --mqtt URL")
+        return None
+    return MqttOptions(address, *others)
 
 
 def _sentence(summary: Summary) -> str:

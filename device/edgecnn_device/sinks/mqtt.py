@@ -1,0 +1,265 @@
+"""MQTT: predictions and the camera's state for whoever subscribes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from edgecnn.errors import MissingDependencyError, OutputError
+from edgecnn_device.frames import Observation, State
+from edgecnn_device.sinks.mqtt_broker import MqttOptions, find_broker
+from edgecnn_device.sinks.mqtt_discovery import describe_sensors
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+
+_QUEUE_MESSAGES = 1000
+_UNCONFIRMED = 20  # as many as paho itself sends ahead of the broker's answers
+_KEEPALIVE_S, _FIRST_DELAY_S, _LONGEST_DELAY_S = 15, 1, 30
+_FLUSH_S, _FAREWELL_S = 0.25, 0.25
+_STARTING = State("stale", "starting: no frame yet")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is said on a topic; the broker keeps a `retained` one for those who subscribe later."""
+
+    topic: str
+    payload: str
+    retained: bool = False
+
+
+class Outbox:
+    """The messages that wait for the broker, in the order in which they were said; when it is full the oldest is lost.
+
+    Predictions and states share one queue: a subscriber that hears them late still hears no class between `stale` and `ok`.
+    All of it is called with the sink's lock held.
+    """
+
+    def __init__(self, size: int, first_state: Message) -> None:
+        """Hold at most `size` messages; `first_state` is said before there is another."""
+        self.dropped = 0
+        self.size = size
+        self._urgent: deque[Message] = deque()
+        self._waiting: deque[Message] = deque()
+        self._state = first_state
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._waiting)
+
+    def put(self, message: Message) -> int:
+        """Add a message; return how many were lost for it."""
+        lost = 0
+        if len(self._waiting) >= self.size:
+            self._remember(self._waiting.popleft())
+            lost = 1
+        self._waiting.append(message)
+        self.dropped += lost
+        return lost
+
+    def greet(self, greeting: list[Message]) -> None:
+        """Say `greeting` next, then the state as it was before all that waits: a broker may have forgotten it."""
+        self._urgent = deque([*greeting, self._state])
+
+    def take(self) -> Message:
+        """Take the next message."""
+        if self._urgent:
+            return self._urgent.popleft()
+        message = self._waiting.popleft()
+        self._remember(message)
+        return message
+
+    def _remember(self, message: Message) -> None:
+        if message.topic == self._state.topic:
+            self._state = message
+
+
+class MqttSink:
+    """Publishes on three topics under the broker's prefix, with QoS 1.
+
+    - `prediction`: the observation's JSON, only while the state is `ok`;
+    - `state`, retained: `{"state": "ok" | "stale" | "blind", "reason": ...}` whenever it changes;
+    - `status`, retained: `online`, and `offline` at the end, as the last will too.
+
+    `write` only puts into a bounded queue. A thread of ours empties it into paho, whose own thread connects, and connects
+    again after 1 s, 2 s, up to 30 s. At the end half a second is given to what still waits.
+    """
+
+    name = "mqtt"
+
+    def __init__(self, options: MqttOptions, *, queue_messages: int = _QUEUE_MESSAGES) -> None:
+        """Prepare; nothing is connected before the sink is entered. InputError for an address, password or CA of no use."""
+        self._broker = find_broker(options)
+        self._discovery = options.discovery
+        self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+        self._said = _kind(_STARTING)
+        self._outbox = Outbox(queue_messages, self._state_message(_STARTING))
+        self._changed = threading.Condition()
+        self._connected = False
+        self._unconfirmed = 0
+        self._deadline_s: float | None = None
+        self._trouble = _Trouble()
+        self._client = self._make_client()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were lost because the queue was full."""
+        return self._outbox.dropped
+
+    @property
+    def waiting(self) -> int:
+        """Messages that the broker has not confirmed."""
+        return len(self._outbox) + self._unconfirmed
+
+    def __enter__(self) -> MqttSink:
+        self._client.connect_async(self._broker.host, self._broker.port, _KEEPALIVE_S)
+        self._client.loop_start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Send what waits, say `offline` and leave, within half a second. OutputError when messages did not get through."""
+        with self._changed:
+            self._deadline_s = time.monotonic() + _FLUSH_S
+            self._changed.notify_all()
+        # Both threads are daemons: paho's may be in the middle of a connection that takes seconds to fail.
+        self._thread.join(_FLUSH_S + 2 * _FAREWELL_S)
+        if self.waiting:
+            raise OutputError(f"{self.waiting} messages did not reach the broker {self._broker}")
+
+    def write(self, observation: Observation) -> None:
+        """Queue one observation. OutputError when a message was lost for it, and once for each new trouble with the broker."""
+        messages = []
+        if _kind(observation.state) != self._said:
+            self._said = _kind(observation.state)
+            messages.append(self._state_message(observation.state))
+        if observation.state.name == "ok":
+            messages.append(Message(self._topic("prediction"), self._encode(observation.to_json())))
+        with self._changed:
+            lost = sum(self._outbox.put(message) for message in messages)
+            self._changed.notify_all()
+        if trouble := self._trouble.take():
+            raise OutputError(f"{trouble}; up to {self._outbox.size} messages wait")
+        if lost:
+            raise OutputError(f"the queue for the broker {self._broker} is full: its oldest message is lost")
+
+    def _run(self) -> None:
+        while (message := self._next()) is not None:
+            self._publish(message)
+        self._leave()
+
+    def _next(self) -> Message | None:
+        """Wait for a message that can be sent; None when it is time to leave."""
+        with self._changed:
+            while True:
+                sendable = self._connected and len(self._outbox) > 0
+                left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
+                if left_s is not None and (left_s <= 0 or not sendable):
+                    return None
+                if sendable and self._unconfirmed < _UNCONFIRMED:
+                    self._unconfirmed += 1
+                    return self._outbox.take()
+                self._changed.wait(left_s)
+
+    def _publish(self, message: Message) -> None:
+        # Never with our lock held: paho calls us back with its own held.
+        self._client.publish(message.topic, message.payload.encode("utf-8", "replace"), qos=1, retain=message.retained)
+
+    def _leave(self) -> None:
+        if self._connected:
+            with self._changed:
+                self._unconfirmed += 1
+            self._publish(Message(self._topic("status"), "offline", retained=True))
+            with self._changed:
+                self._changed.wait_for(lambda: self._unconfirmed == 0 or not self._connected, _FAREWELL_S)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _make_client(self) -> Client:
+        try:
+            from paho.mqtt.client import Client
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ImportError as error:
+            raise MissingDependencyError("--mqtt needs paho-mqtt 2. Install it with: pip install 'edgecnn[mqtt]'") from error
+        client = Client(CallbackAPIVersion.VERSION2, client_id=self._broker.client_id)
+        context = self._broker.tls_context()
+        if context is not None:
+            client.tls_set_context(context)
+        if self._broker.user is not None:
+            client.username_pw_set(self._broker.user, self._broker.password)
+        client.will_set(self._topic("status"), "offline", qos=1, retain=True)
+        client.reconnect_delay_set(_FIRST_DELAY_S, _LONGEST_DELAY_S)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        return client
+
+    def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._trouble.note(f"the broker {self._broker} refuses us: {str(reason).lower()}")
+            return
+        self._trouble.end()
+        with self._changed:
+            self._outbox.greet(self._greeting())
+            self._connected = True
+            self._changed.notify_all()
+
+    def _on_connect_fail(self, client: Client, userdata: Any) -> None:
+        # paho tells no reason, but calls while it handles the exception.
+        error = sys.exc_info()[1]
+        self._trouble.note(f"cannot connect to the broker {self._broker}: {error}")
+
+    def _on_disconnect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        with self._changed:
+            lost, self._connected = self._connected, False
+            self._changed.notify_all()
+        if lost and self._deadline_s is None:
+            self._trouble.note(f"the connection to the broker {self._broker} is lost")
+
+    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        with self._changed:
+            self._unconfirmed -= 1
+            self._changed.notify_all()
+
+    def _greeting(self) -> list[Message]:
+        sensors = describe_sensors(self._broker) if self._discovery else {}
+        described = [Message(topic, self._encode(sensor), retained=True) for topic, sensor in sensors.items()]
+        return [*described, Message(self._topic("status"), "online", retained=True)]
+
+    def _state_message(self, state: State) -> Message:
+        return Message(self._topic("state"), self._encode({"state": state.name, "reason": state.reason}), retained=True)
+
+    def _topic(self, name: str) -> str:
+        return f"{self._broker.prefix}/{name}"
+
+
+class _Trouble:
+    """The latest trouble, told once however often it repeats, until it has ended. Written by one thread, taken by another."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._news: deque[str] = deque(maxlen=1)
+
+    def note(self, text: str) -> None:
+        if text != self._last:
+            self._last = text
+            self._news.append(text)
+
+    def end(self) -> None:
+        self._last = ""
+
+    def take(self) -> str:
+        return self._news.pop() if self._news else ""
+
+
+def _kind(state: State) -> tuple[str, str]:
+    """Return what makes a state another one: the seconds that its reason counts do not."""
+    return state.name, state.reason.partition(":")[0]

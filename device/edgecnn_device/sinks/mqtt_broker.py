@@ -1,0 +1,116 @@
+"""Where an MQTT broker is and who we are to it. No password ever stands in an address, an error or a `repr`."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from edgecnn.errors import InputError
+from edgecnn.files import read_bytes
+
+FORM = "mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX"
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_MAX_SECRET_BYTES = 4096
+_MAX_PREFIX_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class MqttOptions:
+    """The address of the command line, the file with the password, a CA of one's own, and whether to announce sensors."""
+
+    address: str
+    password_file: Path | None = None
+    ca: Path | None = None
+    discovery: bool = False
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker, and `prefix`, the topic under which we publish. TLS is verified whenever it is used."""
+
+    host: str
+    port: int
+    prefix: str
+    tls: bool = False
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+
+    @property
+    def client_id(self) -> str:
+        """Return the same identity at every start, so that a broker ends a dead connection of ours when we come back."""
+        return f"edgecnn-{hashlib.sha256(self.prefix.encode()).hexdigest()[:12]}"  # 3.1.1 promises room for 23 characters
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return what TLS needs, None without TLS; InputError when the CA file is no use."""
+        if not self.tls:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(f"--mqtt-ca {self.ca} is no file of PEM certificates: {error}") from error
+
+
+def find_broker(options: MqttOptions) -> Broker:
+    """Return the broker with the password of its file; InputError when the parts do not fit together."""
+    plain = parse_address(options.address)
+    if options.ca is not None and not plain.tls:
+        raise InputError(f"--mqtt-ca is for mqtts://, but --mqtt says mqtt://{plain}")
+    user, password = _read_secret(options.password_file, plain.user)
+    return Broker(plain.host, plain.port, plain.prefix, plain.tls, user, password, options.ca)
+
+
+def parse_address(address: str) -> Broker:
+    """Read `mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX`; InputError, never with what may be a password, when it is none."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+        host = (parts.hostname or "").encode("idna").decode()
+    except ValueError:  # its own text would quote the address
+        raise _refuse("it has no host and port that can be read", address) from None
+    if parts.scheme not in _PORTS:
+        raise _refuse("it does not begin with mqtt:// or mqtts://", address)
+    if parts.password is not None:
+        raise InputError("--mqtt holds a password, which others could read; put it into a file: --mqtt-password-file FILE")
+    if not host or port == 0:
+        raise _refuse("it has no host" if not host else "port 0 is none", address)
+    user = unquote(parts.username) if parts.username else None
+    return Broker(host, port or _PORTS[parts.scheme], _prefix(parts, address), parts.scheme == "mqtts", user)
+
+
+def _prefix(parts: SplitResult, address: str) -> str:
+    prefix = unquote(parts.path).strip("/")
+    if parts.query or parts.fragment or set(prefix) & set("+#\0"):
+        raise _refuse("a topic prefix is made without ?, # and +", address)
+    if not prefix or len(prefix.encode()) > _MAX_PREFIX_BYTES:
+        raise _refuse("it has no topic prefix" if not prefix else "its topic prefix is too long", address)
+    return prefix
+
+
+def _refuse(why: str, address: str) -> InputError:
+    shown = "" if "@" in address else f" {address!r}"
+    return InputError(f"--mqtt{shown}: {why}; expected {FORM}, such as mqtt://broker.local/edgecnn/line-1")
+
+
+def _read_secret(path: Path | None, user: str | None) -> tuple[str | None, str | None]:
+    """Return user and password. The file holds the password of the address' user, or `user:password`, in one line."""
+    if path is None:
+        return user, None
+    try:
+        secret = read_bytes(path, at_most=_MAX_SECRET_BYTES).decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InputError(f"--mqtt-password-file {path} is not UTF-8 text") from None
+    if not secret or "\n" in secret:
+        raise InputError(f"--mqtt-password-file {path} must hold one line")
+    if user is not None:
+        return user, secret
+    user, colon, password = secret.partition(":")
+    if not (user and colon):
+        raise InputError(f"--mqtt-password-file {path} names no user; write user:password, or give mqtt://user@HOST/...")
+    return user, password
