@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 # All of these are ratios, but for the smallest height: under 9 pixels a 3 x 3 pixel convolution sees no digit.
 SMALLEST_HEIGHT = 9
 WIDEST = 1.5  # width / height; a wide 2 or 4 has 1.1
-_THICKEST = 1 / 3  # stroke width / height: thicker is a dot or a blot
+_THICKEST = 0.42  # stroke width / height: that of a disc is 0.5
 _THINNEST = 1 / 60
 _FULLEST = 0.8  # ink / box, of what is no upright stroke
 _NARROW = 0.45  # width / height of an upright stroke
@@ -78,10 +78,10 @@ def may_belong_together(first: Component, second: Component) -> bool:
     if thick > 2.5 * thin:
         return False
     gap_x, gap_y = (_gap(first, second, axis) for axis in (0, 1))
-    tall = max(first.height, second.height)
+    tall = max(max(part.box[2:]) for part in (first, second))
     near = max(2 * thick, 0.2 * tall)
     _, _, width, height = joined_box([first, second])
-    return gap_x <= near and gap_y <= near and height <= 1.6 * tall and width <= 1.2 * height
+    return gap_x <= near and gap_y <= near and height <= 2 * tall and width <= 1.2 * height
 
 
 def joined(components: list[Component]) -> Component:

@@ -6,6 +6,8 @@ closed and whose tail is hooked, the 5 whose bar is put on last: taught in schoo
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +41,13 @@ def _one(rng: Rng) -> list[Stroke]:
 
 def _four(rng: Rng) -> list[Stroke]:
     low, right = rng.uniform(0.45, 0.75), rng.uniform(0.45, 0.8)
-    angle: Stroke = [(rng.uniform(0.05, 0.4), 0.0), (0.0, low), (right, low + rng.uniform(-0.15, 0.08))]
+    angle: Stroke = [(rng.uniform(0.05, 0.4), 0.0), (0.0, low), (right, low + rng.uniform(-0.2, 0.08))]
+    if rng.random() < 0.5:
+        angle = _rounded([angle[0], (rng.uniform(-0.08, 0.1), 0.6 * low), *angle[1:]])
     long = 1.0 if rng.random() < 0.7 else rng.uniform(1.1, 1.7)
-    stem_x = right * rng.uniform(0.55, 0.95)
+    stem_x = right * rng.uniform(0.4, 0.95)
     stem: Stroke = [
-        (stem_x + rng.uniform(-0.02, 0.15), rng.uniform(0.1, 0.5)),
+        (stem_x + rng.uniform(-0.02, 0.15), rng.uniform(0.0, 0.5)),
         (stem_x - 0.1 * (long - 1), long * rng.uniform(0.9, 1.05)),
     ]
     return [angle, stem]
@@ -78,7 +82,7 @@ def _seven(rng: Rng) -> list[Stroke]:
 def _nine(rng: Rng) -> list[Stroke]:
     wide, high = rng.uniform(0.22, 0.36), rng.uniform(0.2, 0.32)
     start = rng.uniform(-1.3, 0.1)  # where the pen is set down: to the right of the top
-    turn = rng.uniform(1.55, 2.05) * np.pi  # under a full circle the loop stays open
+    turn = rng.uniform(1.45, 2.05) * np.pi  # under a full circle the loop stays open
     angles = start - np.linspace(0, turn, 14)
     loop = [(wide * float(np.cos(a)), high * (1 + float(np.sin(a)))) for a in angles]
     long = 1.0 if rng.random() < 0.6 else rng.uniform(1.2, 2.5)
@@ -98,7 +102,7 @@ def _rounded(points: Stroke) -> Stroke:
     """Cut the corners of a line three times (Chaikin, 1974)."""
     for _ in range(3):
         cut: Stroke = [points[0]]
-        for (ax, ay), (bx, by) in zip(points[:-1], points[1:], strict=True):
+        for (ax, ay), (bx, by) in pairwise(points):
             cut += [(0.75 * ax + 0.25 * bx, 0.75 * ay + 0.25 * by), (0.25 * ax + 0.75 * bx, 0.25 * ay + 0.75 * by)]
         points = [*cut, points[-1]]
     return points

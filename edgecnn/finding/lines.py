@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -53,16 +54,48 @@ def _horizontal_lines(stains: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDA
     count, labels, stats, _ = cv2.connectedComponentsWithStats(coarse, connectivity=8)
     for index in range(1, count):
         left, top, width, height = (int(value) for value in stats[index, :4])
-        length = 2 * width - gap + 1
-        if length < _SHORTEST * max(mask.shape):
+        if 2 * width - gap + 1 < _SHORTEST * max(mask.shape):
             continue
         window = np.s_[2 * top : 2 * (top + height), 2 * left : 2 * (left + width)]
         own = (labels[top : top + height, left : left + width] == index).repeat(2, axis=0).repeat(2, axis=1)
         found = np.asarray(pieces[window], np.uint8)
-        line = np.where(own[: found.shape[0], : found.shape[1]], found, 0).astype(np.uint8)
-        thickness = cv2.countNonZero(line) / length
-        if length >= SLENDERNESS * thickness:
-            run = math.ceil(2 * thickness) + 1
-            strokes = cv2.morphologyEx(mask[window], cv2.MORPH_OPEN, np.ones((run, 1), np.uint8), borderValue=0)
-            lines[window] = cv2.max(lines[window], cv2.subtract(line, strokes))
+        line = _line(own[: found.shape[0], : found.shape[1]] & (found > 0), _SHORTEST * max(mask.shape))
+        if line is not None:
+            kept = _crossing(mask, window, math.ceil(2 * line.thickness) + 1)
+            lines[window] = cv2.max(lines[window], cv2.subtract(line.mask, kept))
     return lines
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    mask: NDArray[np.uint8]
+    thickness: float
+
+
+def _line(pieces: NDArray[np.bool_], shortest: float) -> _Line | None:
+    """Follow the line that near-horizontal pieces `(h, w)` make up; None when they are too short or too thick for one.
+
+    Strokes that lie on the line belong to the pieces too: where a column holds more than twice the usual, the line's height is
+    taken from its neighbours.
+    """
+    counts = np.count_nonzero(pieces, axis=0)
+    covered = np.flatnonzero(counts)
+    if covered.size < shortest / 2:
+        return None
+    thickness = float(np.median(counts[covered]))
+    if covered[-1] - covered[0] + 1 < max(shortest, SLENDERNESS * thickness):
+        return None
+    rows = np.arange(len(pieces))
+    thin = covered[counts[covered] <= 2 * thickness]
+    middles = (pieces[:, thin] * rows[:, None]).sum(axis=0) / counts[thin]
+    path = np.interp(np.arange(pieces.shape[1]), thin, middles)
+    near = np.abs(rows[:, None] - path) <= thickness / 2 + 1
+    return _Line(np.where(near & pieces, 255, 0).astype(np.uint8), thickness)
+
+
+def _crossing(mask: NDArray[np.uint8], window: tuple[slice, slice], run: int) -> NDArray[np.uint8]:
+    """Return the ink in a window of the mask that is part of an upright run of at least `run` pixels."""
+    rows, columns = window
+    top = max(rows.start - run, 0)
+    strokes = cv2.morphologyEx(mask[top : rows.stop + run, columns], cv2.MORPH_OPEN, np.ones((run, 1), np.uint8), borderValue=0)
+    return np.asarray(strokes[rows.start - top :][: min(rows.stop, len(mask)) - rows.start], np.uint8)

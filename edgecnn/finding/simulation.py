@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.digits import SIDE, Form, mnist_form, stroke_width
+from edgecnn.finding.handwriting import draw_handwritten
 
 Rng = np.random.Generator
 _CANVAS = 160
 _ZOOM = 4
 _MOST_INK = 0.45 * 255
+# How often each class is drawn: most those that schools teach differently.
+_DRAWN_CHANCES = (1, 4, 1, 1, 3, 2, 1, 4, 1, 3)
 # Letters that nobody can tell from a digit without the word they stand in are no counter-examples.
 _LETTERS = "AEFGHKMNPQRTUVWXYadefhkmnprtuwxy#%&$?!*+=<>@~"
 _FONTS = (
@@ -54,6 +57,28 @@ def simulate_non_digit(images: NDArray[np.uint8], rng: Rng, form: Form = Form())
     kinds = (_letter, _letter, _letter, _part, _pair, _pair, _pair, _rules, _scribble, _smudge)
     canvas = kinds[int(rng.integers(len(kinds)))](images, rng)
     return mnist_form(_photographed(canvas, rng), form)
+
+
+def simulate_training_set(
+    images: NDArray[np.uint8], class_ids: NDArray[np.int64], seed: int, *, drawn: float = 0.4, non_digits: float = 0.25
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return what to train a camera's digit model on besides MNIST itself: pictures and target probabilities.
+
+    Each of `images` `(n, 28, 28)` uint8 (of the training split) is seen once by the camera; to these come `drawn` x n digits
+    in other handwritings and `non_digits` x n of what is no digit, whose target is 0.1 for each class. The pictures are
+    `(m, 28, 28, 1)` uint8, the targets `(m, 10)` float32, both in shuffled order.
+    """
+    rng = np.random.default_rng(seed)
+    chances = np.array([_DRAWN_CHANCES[class_id] for class_id in range(10)], np.float64)
+    extra = rng.choice(10, round(drawn * len(images)), p=chances / chances.sum())
+    pictures = [simulate_camera_digit(image, rng) for image in images]
+    pictures += [simulate_camera_digit(draw_handwritten(int(class_id), rng), rng) for class_id in extra]
+    others = [simulate_non_digit(images, rng) for _ in range(round(non_digits * len(images)))]
+    one_hot = np.eye(10, dtype=np.float32)
+    uniform = np.full((len(others), 10), 0.1, np.float32)
+    targets = np.concatenate([one_hot[class_ids], one_hot[extra], uniform])
+    order = rng.permutation(len(targets))
+    return np.stack([*pictures, *others])[order, ..., None], targets[order]
 
 
 def _redrawn(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:

@@ -15,9 +15,13 @@ from edgecnn.preprocessing import resize
 _INK_COST = 12.0
 _ASIDE = 0.4
 _MOST_STROKES = 2.5
-_MOST_CUTS = 6
-# Cuts nearer to each other than this share of the height are the same cut.
+_MOST_CUTS = 8
+# A path is the cheapest within this share of the height to both sides.
 _SPACING = 0.12
+# Two cuts are the same if they differ by less ink than a dot of the pen, this many stroke widths square.
+_DOT = 2.0
+# A waist is at most this share as high as the lower belly beside it.
+_WAIST = 0.7
 # Paths are looked for in about so many rows, however large the digits are.
 _ROWS = 40
 
@@ -59,8 +63,21 @@ def _cuts(component: Component) -> list[NDArray[np.int64]]:
         for column in _valleys(through, max(2, round(_SPACING * rows))):
             if through[column] <= most and 0.1 * columns <= column <= 0.9 * columns:
                 found.append((float(through[column]), _path(down, up, row, column)))
-    paths = _distinct(found, max(2.0, _SPACING * rows))
+    for column in _waists(small > 127, max(2, round(_SPACING * rows))):
+        found.append((float(cost[:, column].sum()), np.full(rows, column, np.int64)))
+    paths = _distinct(found, small > 127, component.stroke / step)
     return [np.repeat(path * step, step)[:height] for path in paths]
+
+
+def _waists(ink: NDArray[np.bool_], reach: int) -> list[int]:
+    """Return the columns where the outline `(h, w)` is narrowest between two bellies: there two round digits touch.
+
+    Their strokes merge into a thick one, which no path of little ink crosses.
+    """
+    written = ink.any(axis=0)
+    height = np.where(written, len(ink) - ink[::-1].argmax(axis=0) - ink.argmax(axis=0), 0).astype(np.float64)
+    bellies = np.minimum(np.maximum.accumulate(height), np.maximum.accumulate(height[::-1])[::-1])
+    return [column for column in _valleys(height, reach) if 0 < height[column] <= _WAIST * bellies[column]]
 
 
 def _accumulated(cost: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,13 +117,16 @@ def _valleys(values: NDArray[np.float64], reach: int) -> list[int]:
     return [int(run[len(run) // 2]) for run in runs if run.size]
 
 
-def _distinct(found: list[tuple[float, NDArray[np.int64]]], spacing: float) -> list[NDArray[np.int64]]:
-    """Keep the cheapest of cuts that lie near each other, from left to right."""
-    kept: list[NDArray[np.int64]] = []
+def _distinct(found: list[tuple[float, NDArray[np.int64]]], ink: NDArray[np.bool_], stroke: float) -> list[NDArray[np.int64]]:
+    """Keep the cheapest of cuts that divide the ink `(h, w)` nearly alike, from left to right."""
+    columns = np.arange(ink.shape[1])
+    kept: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
     for _, path in sorted(found, key=lambda item: item[0]):
-        if len(kept) < _MOST_CUTS and all(float(np.mean(np.abs(path - other))) >= spacing for other in kept):
-            kept.append(path)
-    return sorted(kept, key=lambda path: float(path.mean()))
+        left = ink & (columns < path[:, None])
+        others = (int(np.count_nonzero(left ^ other)) for _, other in kept)
+        if len(kept) < _MOST_CUTS and all(differing > _DOT * stroke**2 for differing in others):
+            kept.append((path, left))
+    return [path for path, _ in sorted(kept, key=lambda item: float(item[0].mean()))]
 
 
 def _part(component: Component, mask: NDArray[np.uint8]) -> Component | None:

@@ -1,0 +1,250 @@
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgecnn.datasets.synthetic.digits import generate_digits
+from edgecnn.datasets.synthetic.sheet import draw_sheet
+from edgecnn.finding import Steps, read_digits
+from edgecnn.finding.components import Component, find_components
+from edgecnn.finding.splitting import slices
+
+Image = NDArray[np.uint8]
+
+
+@dataclass
+class NearestDigit:
+    """A runtime that knows digits by heart: the nearest of some synthetic ones decides, far from all of them it is unsure."""
+
+    name: str = "nearest digit"
+    images: NDArray[np.float32] = field(init=False)
+    class_ids: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = generate_digits(60, seed=99)
+        self.images = self._features(known.images)
+        self.class_ids = known.class_ids
+
+    @staticmethod
+    def _features(images: Image) -> NDArray[np.float32]:
+        soft = np.stack([cv2.GaussianBlur(image[..., 0].astype(np.float32), (0, 0), 1.2) for image in images])
+        flat = soft.reshape(len(images), -1)
+        return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6), np.float32)
+
+    def run(self, images: Image) -> NDArray[np.float32]:
+        alike = self._features(images) @ self.images.T
+        best = np.stack([alike[:, self.class_ids == c].max(axis=1) for c in range(10)], axis=1)
+        odds = np.exp(25 * (best - 0.85)) + 0.02
+        probabilities = odds / odds.sum(axis=1, keepdims=True) * np.minimum(1, best.max(axis=1, keepdims=True) / 0.9)
+        return np.asarray(probabilities, np.float32)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> NearestDigit:
+    return NearestDigit()
+
+
+def written(text: str, scale: float = 3.0, thickness: int = 6) -> Image:
+    """A white picture with black text."""
+    image = np.full((300, 900, 3), 230, np.uint8)
+    cv2.putText(image, text, (60, 190), cv2.FONT_HERSHEY_SIMPLEX, scale, (30, 30, 30), thickness)
+    return image
+
+
+def test_most_digits_of_a_sheet_are_read(runtime: NearestDigit) -> None:
+    sheet = draw_sheet(21)
+
+    readings = read_digits(sheet.image_bgr, runtime, 0.3)
+
+    right = 0
+    for (x, y, w, h), class_id in zip(sheet.boxes, sheet.class_ids, strict=True):
+        on_it = [r for r in readings if x <= r.box[0] + r.box[2] / 2 <= x + w and y <= r.box[1] + r.box[3] / 2 <= y + h]
+        right += any(r.class_id == class_id for r in on_it)
+    assert right / len(sheet.boxes) >= 0.8
+
+
+def test_an_empty_sheet_has_no_readings(runtime: NearestDigit) -> None:
+    image = np.full((480, 640, 3), 200, np.uint8)
+
+    assert read_digits(image, runtime, 0.3) == []
+
+
+def test_what_the_model_is_unsure_of_is_rejected(runtime: NearestDigit) -> None:
+    readings = read_digits(draw_sheet(21).image_bgr, runtime, 1.01)
+
+    assert readings
+    assert all(reading.class_id is None for reading in readings)
+
+
+def test_without_rejection_everything_gets_a_class(runtime: NearestDigit) -> None:
+    readings = read_digits(draw_sheet(21).image_bgr, runtime, 1.01, Steps(reject=False))
+
+    assert all(reading.class_id is not None for reading in readings)
+
+
+@dataclass
+class OneInFour:
+    """A runtime that takes every fourth picture for a 3 and is unsure of all others."""
+
+    name: str = "one in four"
+
+    def run(self, images: Image) -> NDArray[np.float32]:
+        probabilities = np.full((len(images), 10), 0.1, np.float32)
+        probabilities[::4, 3] = 0.99
+        return probabilities
+
+
+def test_a_word_is_rejected_as_a_whole() -> None:
+    image = written("MARGHERITA", scale=2.0, thickness=4)
+
+    readings = read_digits(image, OneInFour(), 0.6, Steps(splitting=False, joining=False))
+
+    assert len(readings) == 10
+    assert all(reading.class_id is None for reading in readings)
+
+
+def test_digits_far_apart_are_no_word() -> None:
+    image = written("M A R G H", scale=2.0, thickness=4)
+
+    readings = read_digits(image, OneInFour(), 0.6, Steps(splitting=False, joining=False))
+
+    assert [reading.class_id for reading in readings].count(3) == 2
+
+
+def test_a_thin_stroke_beside_thick_digits_is_no_one() -> None:
+    sheet = draw_sheet(23, digit_height=70, count=6)
+    x, y, _, _ = sheet.boxes[0]
+    image = sheet.image_bgr.copy()
+    cv2.line(image, (x - 14, y), (x - 14, y + 30), (60, 60, 60), 1)
+
+    readings = read_digits(image, Ones(), 0.5)
+
+    strokes = [reading for reading in readings if reading.box[2] <= 4]
+    assert [reading.class_id for reading in strokes] == [None]
+
+
+@dataclass
+class Ones:
+    """A runtime that takes what is narrow for a 1 and all else for an 8."""
+
+    name: str = "ones"
+
+    def run(self, images: Image) -> NDArray[np.float32]:
+        probabilities = np.zeros((len(images), 10), np.float32)
+        for row, image in zip(probabilities, images, strict=True):
+            row[1 if np.ptp(np.flatnonzero(image.any(axis=(0, 2)))) < 8 else 8] = 1.0
+        return probabilities
+
+
+@dataclass
+class Tall:
+    """A runtime that is sure of what is narrower than high: a digit, and unsure of what is wide: two of them."""
+
+    name: str = "tall"
+
+    def run(self, images: Image) -> NDArray[np.float32]:
+        probabilities = np.full((len(images), 10), 0.05, np.float32)
+        for row, image in zip(probabilities, images, strict=True):
+            _, _, width, height = cv2.boundingRect(image[..., 0])
+            row[3] = 0.55 if width < 0.85 * height else 0.1
+            row[3] = 0.96 if 0.45 * height < width < 0.75 * height else row[3]
+        return probabilities
+
+
+def test_two_digits_that_touch_are_read_apart() -> None:
+    image = np.full((240, 320, 3), 230, np.uint8)
+    for x in (100, 146):
+        cv2.ellipse(image, (x, 120), (22, 40), 0, 0, 360, (30, 30, 30), 5)
+
+    readings = read_digits(image, Tall(), 0.5)
+
+    assert len(readings) == 2
+
+
+def test_two_digits_that_touch_stay_one_without_splitting() -> None:
+    image = np.full((240, 320, 3), 230, np.uint8)
+    for x in (100, 146):
+        cv2.ellipse(image, (x, 120), (22, 40), 0, 0, 360, (30, 30, 30), 5)
+
+    readings = read_digits(image, Tall(), 0.5, Steps(splitting=False))
+
+    assert len(readings) == 1
+
+
+def five_with_loose_bar() -> Image:
+    image = np.full((240, 320, 3), 230, np.uint8)
+    cv2.ellipse(image, (140, 140), (26, 28), 0, -110, 150, (30, 30, 30), 5)
+    cv2.line(image, (130, 114), (130, 88), (30, 30, 30), 5)
+    cv2.line(image, (133, 78), (166, 76), (30, 30, 30), 5)
+    return image
+
+
+@dataclass
+class Full:
+    """A runtime that is surest of what fills its box from top to bottom with a bar on top."""
+
+    name: str = "full"
+
+    def run(self, images: Image) -> NDArray[np.float32]:
+        probabilities = np.full((len(images), 10), 0.02, np.float32)
+        for row, image in zip(probabilities, images, strict=True):
+            top = cv2.boundingRect(image[..., 0])[1]
+            bar = np.count_nonzero(image[top + 1, :, 0] > 100)
+            row[5] = 0.9 if bar >= 5 else 0.6
+        return probabilities
+
+
+def test_the_loose_bar_of_a_five_is_joined() -> None:
+    image = five_with_loose_bar()
+
+    readings = read_digits(image, Full(), 0.5)
+
+    assert [r.class_id for r in readings] == [5]
+    assert readings[0].box[1] <= 80
+
+
+def test_the_loose_bar_of_a_five_is_left_out_without_joining() -> None:
+    image = five_with_loose_bar()
+
+    readings = read_digits(image, Full(), 0.5, Steps(joining=False))
+
+    assert all(reading.box[1] + reading.box[3] > 100 and reading.box[3] < 95 for reading in readings)
+
+
+def test_readings_come_from_top_to_bottom(runtime: NearestDigit) -> None:
+    readings = read_digits(draw_sheet(22).image_bgr, runtime, 0.3)
+
+    tops = [reading.box[1] for reading in readings]
+    assert tops == sorted(tops)
+
+
+def test_the_probability_is_the_largest(runtime: NearestDigit) -> None:
+    reading = read_digits(draw_sheet(22).image_bgr, runtime, 0.3)[0]
+
+    assert reading.probability == pytest.approx(float(reading.probabilities.max()))
+
+
+def ring_pair() -> Component:
+    mask = np.zeros((100, 140), np.uint8)
+    for x in (40, 84):
+        cv2.ellipse(mask, (x, 50), (20, 36), 0, 0, 360, 255, 5)
+    return find_components(mask)[0]
+
+
+def test_slices_hold_all_the_ink_once() -> None:
+    pair = ring_pair()
+
+    parts = slices(pair)
+
+    assert sum(part.area for part in parts) == pair.area
+    assert len(parts) >= 2
+
+
+def test_a_straight_stroke_has_one_slice() -> None:
+    mask = np.zeros((60, 30), np.uint8)
+    mask[5:55, 13:17] = 255
+    stroke = find_components(mask)[0]
+
+    assert len(slices(stroke)) == 1
