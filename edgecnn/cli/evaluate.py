@@ -28,8 +28,10 @@ def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str 
     from edgecnn import evaluation
     from edgecnn.datasets.loading import load_splits
 
-    opened, task = _open(model, runtime, threads, data)
+    opened, task, trained_on = _open(model, runtime, threads)
     splits = load_splits(task, data, seed)
+    if trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
+        click.echo("note: this model was trained on other pictures than this train split (another --seed or --data)", err=True)
     result = evaluation.evaluate(opened, splits[split], task.labels)
     measured_on = splits.info.describe(split)
     if as_json:
@@ -41,19 +43,22 @@ def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str 
             click.echo(line)
 
 
-def _open(model: str, runtime: str | None, threads: int, data: Path | None) -> tuple[Runtime, Task]:
+def _open(model: str, runtime: str | None, threads: int) -> tuple[Runtime, Task, str | None]:
+    """Return a model's runtime and task, and the digest of the pictures that it was trained on where it is known."""
     if Path(model).suffix == ".keras":
         from edgecnn_export.reference import open_reference
 
         reference = open_reference(model)
-        return reference.runtime(), reference.task
+        return reference.runtime(), reference.task, None
     from edgecnn.artifacts import Artifact
     from edgecnn.classifying import artifact_path
     from edgecnn.runtimes import open_runtime
     from edgecnn.tasks import task_of
 
     artifact = Artifact.open(artifact_path(model))
-    return open_runtime(artifact, runtime=runtime, threads=threads), task_of(artifact.contract)
+    trained_on = artifact.contract.training_data
+    opened = open_runtime(artifact, runtime=runtime, threads=threads)
+    return opened, task_of(artifact.contract), None if trained_on is None else trained_on.digest
 
 
 def _lines(result: Evaluation) -> list[str]:

@@ -55,7 +55,7 @@ def parity(
     measured = measure(
         opened,
         candidates,
-        load_splits(opened.task, data, seed),
+        load_splits(opened.task, data, seed if opened.keras is None else opened.keras.split_seed(seed)),
         split,
         max_drop=max_drop,
         confidence=confidence,

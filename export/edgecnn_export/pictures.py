@@ -20,12 +20,13 @@ def find_splits(reference: Reference, data: Path | None, calibration: Path | Non
     """Return the pictures for an export: the data set in `data`, loose pictures in `calibration`, or what the task has.
 
     With both, `calibration` gives the pictures to calibrate on and `data` those to measure parity on. None when nothing is
-    given and the task has no data of its own: int8 then needs recorded ranges, and parity is not measured.
+    given and the task has no data of its own: int8 then needs recorded ranges, and parity is not measured. A model that was
+    trained here gets the division that it was trained with, whatever `seed` says.
     Raises InputError (DatasetError) when a folder cannot be used.
     """
     task = reference.task
     own = task.synthesize is not None or (task.load is not None and find_data(task.name) is not None)
-    splits = load_splits(task, data, seed) if data is not None or (own and calibration is None) else None
+    splits = load_splits(task, data, reference.split_seed(seed)) if data is not None or (own and calibration is None) else None
     if calibration is None:
         return splits
     loose = read_loose_pictures(calibration, reference)

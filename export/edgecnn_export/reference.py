@@ -42,6 +42,13 @@ class Reference:
     training: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
 
+    def split_seed(self, seed: int) -> int:
+        """Return the seed that its data set was divided by in training, `seed` where none is recorded.
+
+        Another would put training pictures into validation.
+        """
+        return int((self.training or {}).get("seed", seed))
+
     def runtime(self) -> KerasRuntime:
         """Return the model behind the protocol that the artifacts are run by."""
         return KerasRuntime(self.model, self.task.preprocessing.shape)

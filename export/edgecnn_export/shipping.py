@@ -1,0 +1,68 @@
+"""Puts a finished training run into the package: the model with its calibration record, its int8 artifact, and the proof.
+
+    python -m edgecnn_export.shipping runs/neu-compact
+
+Needs the real data, since ranges and parity that are shipped must be measured on it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from edgecnn import shipped
+from edgecnn.datasets.loading import load_splits
+from edgecnn.errors import DatasetError, EdgecnnError
+from edgecnn.files import make_folder, replacing
+from edgecnn_export.exporting import PARITY_JSON, export, record_calibration
+from edgecnn_export.reference import open_reference, save_reference
+
+PROOF_FILES = ("training.json", "curves.png")
+
+
+def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
+    """Record calibration in the run's model, export it, and put model, int8 artifact and proof in their places.
+
+    `package` receives `<task>-compact.keras` and `<task>-int8.tflite`, `proofs/<task>` the parity and training records.
+    Raises DatasetError without real data or when the int8 file fails its parity.
+    """
+    reference = open_reference(run)
+    task = reference.task
+    splits = load_splits(task, None, seed)
+    if splits.info.synthetic:
+        raise DatasetError(f"no real data for {task.name!r}: shipped ranges and parity are measured on real pictures only")
+    reference = record_calibration(reference, splits, seed)
+    with tempfile.TemporaryDirectory() as name:
+        staged = Path(name)
+        result = export(reference, out=staged, int8=True, splits=splits, seed=seed, progress=_say)
+        if result.rejected:
+            raise DatasetError(f"{result.rejected[0].path.name}: {result.rejected[0].reason}; nothing was shipped")
+        proof = make_folder(proofs / task.name)
+        save_reference(reference, package / f"{task.name}-compact.keras")
+        _copy(staged / f"{task.name}-int8.tflite", package)
+        _copy(staged / PARITY_JSON, proof)
+        for file in PROOF_FILES:
+            _copy(run / file, proof)
+    for file in result.files:
+        _say(f"{file.path.name}: {file.size_bytes} bytes, {file.verdict}: {file.reason}")
+
+
+def _copy(file: Path, folder: Path) -> None:
+    with replacing(folder / file.name) as beside:
+        shutil.copyfile(file, beside)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    try:
+        for argument in sys.argv[1:]:
+            ship(Path(argument), package=Path(shipped.__file__).parent, proofs=Path("docs") / "models")
+    except EdgecnnError as problem:
+        sys.exit(f"shipping: {problem}")
