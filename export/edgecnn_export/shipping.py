@@ -47,8 +47,8 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         _copy(staged / PARITY_JSON, proof)
         for file in PROOF_FILES:
             _copy(run / file, proof)
-    for file in result.files:
-        _say(f"{file.path.name}: {file.size_bytes} bytes, {file.verdict}: {file.reason}")
+    for exported in result.files:
+        _say(f"{exported.path.name}: {exported.size_bytes} bytes, {exported.verdict}: {exported.reason}")
 
 
 def _copy(file: Path, folder: Path) -> None:
