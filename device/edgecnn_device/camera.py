@@ -20,6 +20,7 @@ from edgecnn_device.sinks.mqtt_broker import MqttOptions
 from edgecnn_device.sinks.samples import SampleOptions
 from edgecnn_device.sources import Source, SourceOptions, open_source
 from edgecnn_device.tracking import Tracker
+from edgecnn_device.web.options import WebOptions
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class SinkOptions:
     csv: Path | None = None
     video: Path | None = None
     samples: SampleOptions | None = None
+    web: WebOptions | None = None
     mqtt: MqttOptions | None = None
     rotate_bytes: int = 50_000_000
     rotate_keep: int = 5
@@ -127,6 +129,9 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
 
     with switch.listening(slot.ask), contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(_Closing(sink, notice)) for sink in open_sinks(options.sinks, source)]
+        if options.sinks.web is not None:
+            page = open_page(options.sinks.web, statistics, source, slot, notice)
+            sinks.append(stack.enter_context(_Closing(page, notice)))
         stack.enter_context(source)
         notifier.ready(f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}")
         run_loop(source, watcher, sinks, between=between, complain=notice, statistics=statistics)
@@ -178,6 +183,19 @@ def open_sinks(options: SinkOptions, source: Source) -> list[Sink]:
 
         sinks.append(TerminalSink(sys.stdout))
     return sinks
+
+
+def open_page(
+    options: WebOptions, statistics: Statistics, source: Source, slot: ModelSlot, notice: Callable[[str], None]
+) -> Sink:
+    """Open the web page, which looks at the counters of everything."""
+    from edgecnn_device.web.sink import WebSink
+    from edgecnn_device.web.status import Watched
+
+    watched = Watched(statistics, source, lambda: slot.current, lambda: slot.swaps, lambda: slot.refusals)
+    sink = WebSink(options, watched)
+    notice(f"the page is at {sink.address}")
+    return sink
 
 
 class _Closing(contextlib.AbstractContextManager[Sink]):

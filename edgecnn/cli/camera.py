@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sources import SourceOptions
+    from edgecnn_device.web.options import WebOptions
 
 _ALONE = {"config", "print-config", "help"}
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
@@ -151,6 +152,8 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--mqtt-password-file", type=_FILE, help="File of one line: user:password, or the password of the URL's user.")
 @click.option("--mqtt-ca", type=_FILE, help="Trust the certificates of this PEM file instead of the system's.")
 @click.option("--mqtt-discovery/--no-mqtt-discovery", default=False, help="Tell Home Assistant about the camera's sensors.")
+@click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; 127.0.0.1 unless HOST says otherwise.")
+@click.option("--token-file", type=_FILE, help="Token that visitors of the page must show; needed beyond this machine.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before it runs.")
 @runtime_options
 @click.pass_context
@@ -199,6 +202,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             csv=values["csv"],
             video=values["video"],
             samples=_samples(values),
+            web=_web(values),
             mqtt=_mqtt(values),
             rotate_bytes=round(values["rotate_mb"] * 1e6),
             rotate_keep=values["rotate_keep"],
@@ -247,6 +251,17 @@ def _mqtt(values: dict[str, Any]) -> MqttOptions | None:
             raise InputError("--mqtt-password-file, --mqtt-ca and --mqtt-discovery need --mqtt URL")
         return None
     return MqttOptions(address, *others)
+
+
+def _web(values: dict[str, Any]) -> WebOptions | None:
+    from edgecnn.errors import InputError
+    from edgecnn_device.web.options import read_web_options
+
+    if values["web"] is None:
+        if values["token_file"] is not None:
+            raise InputError("--token-file needs --web [HOST:]PORT")
+        return None
+    return read_web_options(values["web"], values["token_file"])
 
 
 def _sentence(summary: Summary) -> str:

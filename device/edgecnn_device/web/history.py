@@ -21,9 +21,13 @@ _MOST_ANSWERS = 16
 
 @dataclass(frozen=True)
 class Entry:
-    """One observation: when (seconds since 1970), the state, (class_id, or -1 for unknown; probability) and its CSV rows."""
+    """One observation: when, the state, (class_id, or -1 for unknown; probability) of its regions, and its CSV rows.
+
+    `at_s` counts from 1970; `monotonic_s` is by the clock that cannot be set, which boards without a battery often do.
+    """
 
     at_s: float
+    monotonic_s: float
     state: str
     answers: tuple[tuple[int, float], ...]
     csv: bytes
@@ -56,17 +60,16 @@ class History:
             for answer in (prediction.smoothed for prediction in observation.predictions[:_MOST_ANSWERS])
         )
         at_s = self._wall_clock() if frame is None else frame.captured_at.timestamp()
-        entry = Entry(at_s, observation.state.name, answers, csv_rows(observation))
+        entry = Entry(at_s, now_s, observation.state.name, answers, csv_rows(observation))
         with self._lock:
             self._entries.append(entry)
 
-    def entries(self) -> list[Entry]:
+    def entries(self, now_s: float) -> list[Entry]:
         """Return what was remembered of the last minutes, the oldest first."""
-        oldest_s = self._wall_clock() - 60 * MINUTES
         with self._lock:
             entries = list(self._entries)
-        return [entry for entry in entries if entry.at_s >= oldest_s]
+        return [entry for entry in entries if entry.monotonic_s >= now_s - 60 * MINUTES]
 
-    def to_csv(self) -> bytes:
+    def to_csv(self, now_s: float) -> bytes:
         """Return the entries as a file of the same columns as that of `--csv`."""
-        return HEADER + b"".join(entry.csv for entry in self.entries())
+        return HEADER + b"".join(entry.csv for entry in self.entries(now_s))

@@ -15,7 +15,7 @@ BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 
 class StateClock:
-    """Knows the state at any time and how many seconds each state has lasted; a loop that stands still is `stale`.
+    """Knows how many seconds each state has lasted; a loop that stands still is `stale`.
 
     Every second since the start belongs to one state, and no second moves from one to another later. All methods can be
     called from any thread; `now_s` is monotonic.
@@ -24,7 +24,7 @@ class StateClock:
     def __init__(self, now_s: float) -> None:
         """Begin `stale`, since nothing has been seen yet."""
         self._lock = threading.Lock()
-        self._state = State("stale", "no frame yet")
+        self._state = "stale"
         self._at_s = self._alive_s = now_s
         self._frames = 0
         self._seconds = {"ok": 0.0, "stale": 0.0, "blind": 0.0}
@@ -33,7 +33,7 @@ class StateClock:
         """Hear of the state from the loop."""
         with self._lock:
             self._advance(now_s)
-            self._state, self._alive_s = state, now_s
+            self._state, self._alive_s = state.name, now_s
 
     def pulse(self, frames: int, now_s: float) -> None:
         """Hear how many `frames` the loop has taken: it may be alive and have nothing to say."""
@@ -42,13 +42,10 @@ class StateClock:
             if frames != self._frames:
                 self._frames, self._alive_s = frames, now_s
 
-    def current(self, now_s: float) -> State:
-        """Return the state as it is now."""
-        with self._lock:
-            silent_s = now_s - self._alive_s
-            if silent_s > PATIENCE_S:
-                return State("stale", f"the camera loop has stood still for {silent_s:.0f} s")
-            return self._state
+    def silence(self, now_s: float) -> State | None:
+        """Return the state that overrides what was last said when the loop stands still, None as long as it moves."""
+        silent_s = now_s - self._alive_s
+        return State("stale", f"the camera loop has stood still for {silent_s:.0f} s") if silent_s > PATIENCE_S else None
 
     def seconds(self, now_s: float) -> dict[str, float]:
         """Return the seconds in each state since the start."""
@@ -60,7 +57,7 @@ class StateClock:
         silent_from_s = max(self._at_s, self._alive_s + PATIENCE_S)
         if now_s > silent_from_s:
             self._seconds["stale"] += now_s - silent_from_s
-        self._seconds[self._state.name] += max(0.0, min(now_s, silent_from_s) - self._at_s)
+        self._seconds[self._state] += max(0.0, min(now_s, silent_from_s) - self._at_s)
         self._at_s = max(now_s, self._at_s)
 
 

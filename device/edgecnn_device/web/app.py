@@ -1,0 +1,140 @@
+"""The routes: the page with its files, the picture, the events, the figures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import resources
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from edgecnn_device.web.exposition import CONTENT_TYPE, write_metrics
+from edgecnn_device.web.history import History
+from edgecnn_device.web.hub import Hub
+from edgecnn_device.web.moment import BOUNDARY, STREAM_START, dump, server_event
+from edgecnn_device.web.status import Watched, read_model_card, read_stats
+
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+# A moving picture needs no more; every picture costs an encoding and, for each viewer, its bytes.
+_STREAM_HZ, _PAGE_HZ, _EVENTS_HZ = 15.0, 4.0, 60.0
+_PATIENCE_S = 5.0
+
+
+def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable[[Request], bool]) -> Starlette:
+    """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state."""
+
+    def healthz(request: Request) -> Response:
+        state = hub.look().state
+        body = {"state": state.name} | ({"reason": state.reason} if is_allowed(request) and state.reason else {})
+        return _json(body, 200 if state.name == "ok" else 503)
+
+    def stats(request: Request) -> Response:
+        return _json(read_stats(watched, hub))
+
+    def model(request: Request) -> Response:
+        return _json(read_model_card(watched.model()))
+
+    def recent(request: Request) -> Response:
+        return _json([entry.to_json() for entry in history.entries(hub.tally.clock())])
+
+    def recent_csv(request: Request) -> Response:
+        headers = {"Content-Disposition": 'attachment; filename="edgecnn-history.csv"'}
+        return Response(history.to_csv(hub.tally.clock()), headers=headers, media_type="text/csv")
+
+    def metrics(request: Request) -> Response:
+        return Response(write_metrics(watched, hub), headers={"Content-Type": CONTENT_TYPE})
+
+    def snapshot(request: Request) -> Response:
+        moment = hub.look()
+        frame = moment.observation.frame
+        if moment.picture is None or frame is None:
+            return PlainTextResponse(f"{moment.state.name}: {moment.state.reason}\n", 503, {"Retry-After": "1"})
+        return Response(moment.picture, headers={"X-Captured-At": frame.captured_at.isoformat()}, media_type="image/jpeg")
+
+    def stream(request: Request) -> Response:
+        return _stream(request, _watch_stream(hub), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+
+    def predictions(request: Request) -> Response:
+        return _stream(request, _watch_predictions(hub), "text/event-stream")
+
+    def live(request: Request) -> Response:
+        return _stream(request, _watch_page(hub, watched), "text/event-stream")
+
+    answers = {
+        "/healthz": healthz,
+        "/api/stats": stats,
+        "/api/model": model,
+        "/api/history": recent,
+        "/api/history.csv": recent_csv,
+        "/api/predictions": predictions,
+        "/api/live": live,
+        "/metrics": metrics,
+        "/snapshot.jpg": snapshot,
+        "/stream.mjpg": stream,
+    }
+    return Starlette(routes=[Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()])
+
+
+def _page_files() -> dict[str, Callable[[Request], Response]]:
+    """Read the page's files into memory: no path of a request ever meets the file system."""
+    folder = resources.files("edgecnn_device.web") / "page"
+
+    def serve(name: str, kind: str) -> Callable[[Request], Response]:
+        body = (folder / name).read_bytes()
+        return lambda request: Response(body, media_type=kind)
+
+    return {path: serve(name, kind) for path, (name, kind) in _FILES.items()}
+
+
+def _in_loop(answer: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Make a function a coroutine: Starlette would run it in a thread of its own, and these are short."""
+
+    async def endpoint(request: Request) -> Response:
+        return answer(request)
+
+    return endpoint
+
+
+async def _watch_stream(hub: Hub) -> AsyncIterator[bytes]:
+    with hub.viewer("stream"):
+        yield STREAM_START
+        async for moment in hub.moments(at_most_hz=_STREAM_HZ, patience_s=_PATIENCE_S):
+            yield moment.part
+            yield b""  # sends nothing and returns when the picture has left: only then is the next one chosen
+
+
+async def _watch_predictions(hub: Hub) -> AsyncIterator[bytes]:
+    number = None
+    with hub.viewer("predictions"):
+        async for moment in hub.moments(at_most_hz=_EVENTS_HZ, patience_s=_PATIENCE_S):
+            yield b": still here\n\n" if moment.number == number else moment.event
+            number = moment.number
+
+
+async def _watch_page(hub: Hub, watched: Watched) -> AsyncIterator[bytes]:
+    number, stats_due_s = None, 0.0
+    with hub.viewer("page"):
+        async for moment in hub.moments(at_most_hz=_PAGE_HZ, patience_s=1.0):
+            if moment.number != number:
+                number = moment.number
+                yield moment.view
+            if hub.tally.clock() >= stats_due_s:
+                stats_due_s = hub.tally.clock() + 0.9
+                yield server_event("stats", read_stats(watched, hub))
+
+
+def _stream(request: Request, chunks: AsyncIterator[bytes], kind: str) -> Response:
+    if request.method == "HEAD":
+        return Response(headers={"Content-Type": kind})
+    return StreamingResponse(chunks, media_type=kind, headers={"X-Accel-Buffering": "no"})
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(dump(body).encode("utf-8", "replace"), status, media_type="application/json")

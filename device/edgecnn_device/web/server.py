@@ -1,0 +1,165 @@
+"""uvicorn in a thread of its own, with the limits that a server on a small board needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgecnn.errors import OutputError
+from edgecnn_device.web.hub import Hub
+from edgecnn_device.web.options import WebOptions
+
+# 50 viewers hold two connections each. Beyond the first number the answer is 503, beyond the second there is none.
+_MOST_CONNECTIONS, _MOST_SOCKETS = 200, 300
+_HEADER_BYTES = 8192
+# How long a visitor may take to ask, and to take in what was sent.
+_REQUEST_S, _WRITE_S = 10.0, 10.0
+_FAREWELL_S, _JOIN_S = 0.15, 0.8
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP, that ends connections whose visitor does not ask or does not listen; uvicorn would wait for ever."""
+
+    _request_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        if len(self.connections) >= _MOST_SOCKETS:
+            transport.abort()
+        # Nothing is queued for a slow viewer: the next picture is chosen when the last one has left.
+        transport.set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+        self._expect_request()
+
+    def handle_events(self) -> None:
+        """Hear whether a request is complete."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            _cancel(self._request_timer)
+            self._request_timer = None
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self._expect_request()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the viewer."""
+        super().pause_writing()
+        self._write_timer = self._write_timer or self.loop.call_later(_WRITE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Hear that the viewer has taken everything."""
+        _cancel(self._write_timer)
+        self._write_timer = None
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the visitor."""
+        _cancel(self._request_timer)
+        self._request_timer = None
+        _cancel(self._write_timer)
+        self._write_timer = None
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        _cancel(self._request_timer)
+        self._request_timer = self.loop.call_later(_REQUEST_S, self.transport.abort)
+
+
+class WebServer:
+    """Serves an application from a daemon thread with an event loop of its own."""
+
+    def __init__(self, options: WebOptions, hub: Hub) -> None:
+        """Take the address; OutputError when that is not possible."""
+        self._hub = hub
+        self._socket = bind(options)
+        self.port = int(self._socket.getsockname()[1])
+        self._thread: threading.Thread | None = None
+        self._server: uvicorn.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started = threading.Event()
+
+    def start(self, app: ASGIApp) -> None:
+        """Begin to serve; returns when it does."""
+        config = uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            timeout_keep_alive=5,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="edgecnn-web", daemon=True)
+        self._thread.start()
+        self._started.wait(5.0)
+
+    def stop(self) -> None:
+        """End, giving visitors no time to linger."""
+        loop, thread = self._loop, self._thread
+        if loop is not None and thread is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(self._ask_to_end)
+            thread.join(_JOIN_S)
+        self._socket.close()
+
+    async def _serve(self) -> None:
+        assert self._server is not None
+        self._loop = asyncio.get_running_loop()
+        watching = asyncio.create_task(self._hub.run())
+        serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        self._started.set()
+        await asyncio.wait((watching, serving), return_when=asyncio.FIRST_COMPLETED)
+        self._server.should_exit = True
+        await serving
+        if watching.done():
+            watching.result()  # a bug of ours keeps its traceback
+        watching.cancel()
+
+    def _ask_to_end(self) -> None:
+        assert self._server is not None and self._loop is not None
+        self._server.should_exit = True
+        self._hub.close()
+        self._loop.call_later(_FAREWELL_S, self._abort_all)
+
+    def _abort_all(self) -> None:
+        assert self._server is not None
+        connections: list[Any] = list(self._server.server_state.connections)
+        for connection in connections:
+            connection.transport.abort()
+
+
+def bind(options: WebOptions) -> socket.socket:
+    """Return a listening socket of the address; OutputError when it is taken, forbidden or not of this machine."""
+    where = f"{options.host}:{options.port}"
+    try:
+        family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listening = socket.create_server((options.host, options.port), family=family, backlog=128)
+    except OSError as error:
+        raise OutputError(
+            f"cannot serve the page on {where}: {error.strerror or error}; choose another --web address"
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

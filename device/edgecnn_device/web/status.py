@@ -1,0 +1,90 @@
+"""The figures of the camera and its model card, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgecnn_device.frames import STAGES
+from edgecnn_device.loop import Statistics
+from edgecnn_device.model import Model
+from edgecnn_device.web.hub import Hub
+
+
+class Counted(Protocol):
+    """What is asked of a source."""
+
+    @property
+    def losses(self) -> int:
+        """Failures of the camera."""
+
+    @property
+    def skipped(self) -> int:
+        """Frames that nobody took in time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged."""
+
+    statistics: Statistics
+    source: Counted
+    model: Callable[[], Model]
+    swaps: Callable[[], int] = lambda: 0
+    refusals: Callable[[], int] = lambda: 0
+
+
+def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
+    """Return all figures of now; latencies and ages in milliseconds are those of the last frames."""
+    statistics, moment = watched.statistics, hub.look()
+    now_s, age_s = hub.tally.clock(), hub.age_s()
+    return {
+        "state": moment.state.name,
+        "reason": moment.state.reason,
+        "source": moment.observation.source,
+        "uptime_s": round(now_s - hub.tally.started_s, 1),
+        "fps": round(hub.fps(), 2),
+        "age_ms": None if age_s is None else round(1000 * age_s, 1),
+        "frames": statistics.frames,
+        "skipped": watched.source.skipped,
+        "gated": statistics.gated,
+        "losses": watched.source.losses,
+        "observations": dict(statistics.states),
+        "state_seconds": {name: round(seconds, 1) for name, seconds in hub.tally.states.seconds(now_s).items()},
+        "labels": dict(statistics.labels),
+        "sink_errors": dict(statistics.sink_errors),
+        "latency_ms": {stage: _percentiles(statistics, stage) for stage in (*STAGES, "age")},
+        "viewers": {kind: count for kind, count in hub.viewers.items() if count},
+        "export_id": watched.model().artifact.contract.export_id,
+    }
+
+
+def read_model_card(model: Model) -> dict[str, Any]:
+    """Return what the artifact's contract says about the model, and what runs it here."""
+    contract = model.artifact.contract
+    return {
+        "task": contract.task,
+        "title": contract.title,
+        "labels": list(model.classifier.labels),
+        "model": contract.model,
+        "file": model.artifact.path.name,
+        "export_id": contract.export_id,
+        "precision": contract.precision,
+        "parameters": contract.parameters,
+        "input": list(contract.preprocessing.shape),
+        "reject_threshold": model.classifier.reject_threshold,
+        "runtime": model.classifier.runtime.name,
+        "verified": model.verified,
+        "training_data": None if contract.training_data is None else dataclasses.asdict(contract.training_data),
+        "parity": dataclasses.asdict(contract.parity),
+    }
+
+
+def _percentiles(statistics: Statistics, stage: str) -> dict[str, float | None]:
+    values = list(statistics.latency_ms[stage])
+    p50, p95 = np.percentile(values, (50, 95)).tolist() if values else (None, None)
+    return {"p50": p50 and round(p50, 3), "p95": p95 and round(p95, 3)}
