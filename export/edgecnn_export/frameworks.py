@@ -17,20 +17,26 @@ def require_keras() -> None:
     TensorFlow reads TF_CPP_MIN_LOG_LEVEL when it is first imported, so it is set here and only if the user has not.
     Raises MissingDependencyError when Keras or its backend is not installed.
     """
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:
         return
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with quiet_stderr():
-            import keras  # noqa: F401  # the import is the purpose
+        with _quiet_stderr():
+            import keras
+
+            if keras.backend.backend() == "tensorflow":
+                import tensorflow as tf
+
+                # The first look for a GPU reports each missing driver as an error; done here, it is not done loudly later.
+                tf.config.list_physical_devices("GPU")
     except ImportError as error:
         missing = "Keras" if error.name == "keras" else "TensorFlow"
         raise MissingDependencyError(f"{missing} is not installed. Install it with: pip install 'edgecnn[train]'") from error
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
+def _quiet_stderr() -> Iterator[None]:
     """Hold back what native code writes to file descriptor 2; it is shown after all when the block fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:

@@ -43,7 +43,7 @@ SMALL = (
 LARGE = (
     Block(16, stride=2, separable=False),
     Block(32, stride=2),
-    Block(32),
+    Block(48),
     Block(64, stride=2),
     Block(64),
     Block(96, stride=2),

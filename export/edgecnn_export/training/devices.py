@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from edgecnn.errors import InputError
-from edgecnn_export.frameworks import quiet_stderr
 
 _BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
 
@@ -46,8 +45,7 @@ def open_devices(count: int = 1) -> Devices:
         return _open_elsewhere(count)
     import tensorflow as tf
 
-    with quiet_stderr():  # the first look for a GPU reports each missing driver as an error
-        gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
+    gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
     available = gpus or cpus
     if count > len(available):
         raise InputError(f"{count} devices were asked for, TensorFlow has {_listed(available)}; lower --devices")

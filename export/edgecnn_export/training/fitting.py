@@ -39,6 +39,7 @@ from edgecnn_export.training.curves import draw_curves
 from edgecnn_export.training.devices import Devices, open_devices
 from edgecnn_export.training.recipes import Recipe, find_recipe
 
+_VALIDATION_BATCH = 64
 _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same in every epoch and every training
 
 
@@ -123,6 +124,9 @@ class _Session:
             devices.prepare(self.model)
             _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)))
         self.validation = _views(splits.validation, recipe.augmentation)
+        # Builds losses and metrics. Left to the first `fit`, the JAX backend takes a batch from the epoch for it, and a
+        # resumed training would not repeat an uninterrupted one.
+        self._evaluate(splits.validation.take(np.arange(min(len(splits.validation), _VALIDATION_BATCH))))
         self.settings = {
             "task": task.name,
             "model": model,
@@ -160,7 +164,7 @@ class _Session:
                 break  # a part of an epoch counts only when there is nothing else
             self.history.append(entry)
             if self.best_epoch == len(self.history):
-                self.best_weights = self.model.get_weights()
+                self.best_weights = self._weights()
             if not interrupted.is_set():
                 self._checkpoint()
             progress(_line(entry, self.recipe.epochs))
@@ -202,14 +206,21 @@ class _Session:
         fitted = self.model.fit(self._batches(epoch), verbose=0, shuffle=False, callbacks=[_StopOn(interrupted)])
         entry = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in fitted.history.items()}
         for prefix, dataset in self.validation.items():
-            targets = one_hot(dataset.class_ids, len(self.task.labels))
-            figures = self.model.evaluate(dataset.images, targets, batch_size=64, verbose=0, return_dict=True)
-            entry |= {f"{prefix}_{name}": float(value) for name, value in figures.items()}
+            entry |= {f"{prefix}_{name}": value for name, value in self._evaluate(dataset).items()}
         return entry | {"seconds": time.monotonic() - start}
+
+    def _evaluate(self, dataset: Dataset) -> dict[str, float]:
+        targets = one_hot(dataset.class_ids, len(self.task.labels))
+        figures = self.model.evaluate(dataset.images, targets, batch_size=_VALIDATION_BATCH, verbose=0, return_dict=True)
+        return {name: float(value) for name, value in figures.items()}
+
+    def _weights(self) -> list[NDArray[Any]]:
+        # Copies: on the JAX backend Keras gives views of buffers that the next step overwrites.
+        return [np.array(weights) for weights in self.model.get_weights()]
 
     def _checkpoint(self) -> None:
         state = checkpoints.optimizer_state(self.model)
-        checkpoint = Checkpoint(self.settings, self.history, self.model.get_weights(), self.best_weights, state)
+        checkpoint = Checkpoint(self.settings, self.history, self._weights(), self.best_weights, state)
         checkpoint.save(self.out / checkpoints.FILE_NAME)
 
     def _record(self, correct: int, count: int, interrupted: bool) -> dict[str, Any]:
