@@ -26,7 +26,7 @@ OPSET = 18  # tf2onnx 1.17 refuses 19
 
 def to_onnx(folded: keras.Model) -> bytes:
     """Convert to float32 ONNX: uint8 pixels `(batch, h, w, c)` in, one Cast, probabilities `(batch, classes)` out."""
-    return bytes(tidy(_convert(serve(folded), folded)).SerializeToString(deterministic=True))
+    return _serialized(tidy(_convert(serve(folded), folded)))
 
 
 def to_int8_onnx(folded: keras.Model, ranges: Ranges) -> bytes:
@@ -35,7 +35,7 @@ def to_int8_onnx(folded: keras.Model, ranges: Ranges) -> bytes:
     if placement is None:
         raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
     rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False), folded)
-    return bytes(quantize_weights(tidy(rounded)).SerializeToString(deterministic=True))
+    return _serialized(quantize_weights(tidy(rounded)))
 
 
 def to_int8_onnx_by_pictures(float_onnx: bytes, images: NDArray[np.uint8]) -> bytes:
@@ -62,6 +62,16 @@ def to_int8_onnx_by_pictures(float_onnx: bytes, images: NDArray[np.uint8]) -> by
             weight_type=QuantType.QInt8,
         )
         return path.read_bytes()
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
+    """Return the bytes of a model that is valid ONNX; ConversionError when it is not."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConversionError(f"tf2onnx cannot convert this model: it wrote invalid ONNX ({reason})") from error
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _convert(serving: Serving, model: keras.Model) -> onnx.ModelProto:

@@ -81,7 +81,6 @@ class Editor:
         self.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.constants.items())
         del self.graph.value_info[:]
         self._describe()
-        onnx.checker.check_model(self.model, full_check=True)
         return self.model
 
     def _unique(self, name: str) -> str:
@@ -212,15 +211,19 @@ def _average_without_transpose(editor: Editor, mean: Any) -> None:
 def _as_gemm(editor: Editor, product: Any) -> None:
     """Join a product of matrices with the addition of a bias: one operator, which takes integers as well."""
     weights = editor.constants.get(product.input[1])
-    addition = editor.only_consumer(product.output[0])
-    if weights is None or weights.ndim != 2 or addition is None or addition.op_type != "Add":
+    if weights is None or weights.ndim != 2 or not _is_matrix(editor, product.input[0]):
         return
-    bias = next((name for name in addition.input if name in editor.constants), None)
-    if bias is None or editor.constants[bias].shape != (weights.shape[1],) or not _is_matrix(editor, product.input[0]):
-        return
-    editor.insert(product, [helper.make_node("Gemm", [product.input[0], product.input[1], bias], [addition.output[0]])])
+    output, addition = product.output[0], editor.only_consumer(product.output[0])
+    inputs = list(product.input)
+    if addition is not None and addition.op_type == "Add":
+        bias = next((name for name in addition.input if name in editor.constants), None)
+        if bias is None or editor.constants[bias].shape != (weights.shape[1],):
+            return
+        inputs.append(bias)
+        output = addition.output[0]
+        editor.graph.node.remove(addition)
+    editor.insert(product, [helper.make_node("Gemm", inputs, [output])])
     editor.graph.node.remove(product)
-    editor.graph.node.remove(addition)
 
 
 def _is_matrix(editor: Editor, name: str) -> bool:
