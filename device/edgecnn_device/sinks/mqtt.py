@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _QUEUE_MESSAGES = 1000
 _UNCONFIRMED = 20  # as many as paho itself sends ahead of the broker's answers
 _KEEPALIVE_S, _FIRST_DELAY_S, _LONGEST_DELAY_S = 15, 1, 30
-_FLUSH_S, _FAREWELL_S = 0.25, 0.25
+_FLUSH_S, _FAREWELL_S, _MOMENT_S = 0.25, 0.25, 0.05
 _STARTING = State("stale", "starting: no frame yet")
 
 
@@ -62,6 +62,11 @@ class Outbox:
         self._waiting.append(message)
         self.dropped += lost
         return lost
+
+    @property
+    def greeting(self) -> bool:
+        """Whether the greeting is not said yet."""
+        return bool(self._urgent)
 
     def greet(self, greeting: list[Message]) -> None:
         """Say `greeting` next, then the state as it was before all that waits: a broker may have forgotten it."""
@@ -130,7 +135,7 @@ class MqttSink:
             self._deadline_s = time.monotonic() + _FLUSH_S
             self._changed.notify_all()
         # Both threads are daemons: paho's may be in the middle of a connection that takes seconds to fail.
-        self._thread.join(_FLUSH_S + 2 * _FAREWELL_S)
+        self._thread.join(_FLUSH_S + 2 * _FAREWELL_S if self._connected else _MOMENT_S)
         if self.waiting:
             raise OutputError(f"{self.waiting} messages did not reach the broker {self._broker}")
 
@@ -163,7 +168,8 @@ class MqttSink:
                 left_s = None if self._deadline_s is None else self._deadline_s - time.monotonic()
                 if left_s is not None and (left_s <= 0 or not sendable):
                     return None
-                if sendable and self._unconfirmed < _UNCONFIRMED:
+                # What paho sends again comes first, so that the greeting's state is not followed by an older one.
+                if sendable and self._unconfirmed < (1 if self._outbox.greeting else _UNCONFIRMED):
                     self._unconfirmed += 1
                     return self._outbox.take()
                 self._changed.wait(left_s)

@@ -86,7 +86,7 @@ def parse_address(address: str) -> Broker:
 
 def _prefix(parts: SplitResult, address: str) -> str:
     prefix = unquote(parts.path).strip("/")
-    if parts.query or parts.fragment or set(prefix) & set("+#\0"):
+    if set(address) & set("?#") or set(prefix) & set("+#\0"):
         raise _refuse("a topic prefix is made without ?, # and +", address)
     if not prefix or len(prefix.encode()) > _MAX_PREFIX_BYTES:
         raise _refuse("it has no topic prefix" if not prefix else "its topic prefix is too long", address)

@@ -1,0 +1,242 @@
+"""Against a small broker on a real socket; mosquitto itself is met in tests/system."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import jinja2
+import pytest
+from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from tiny_broker import ACCEPTED, BAD_PASSWORD, TinyBroker
+
+from edgecnn.errors import OutputError
+from edgecnn_device.frames import OK, Missing, Observation, State
+from edgecnn_device.loop import run_loop
+from edgecnn_device.sinks import mqtt
+from edgecnn_device.sinks.mqtt import MqttSink
+from edgecnn_device.sinks.mqtt_broker import MqttOptions, parse_address
+from edgecnn_device.sinks.mqtt_discovery import describe_sensors
+
+LOST = State("stale", "lost: no frame for 1.6 s (refused)")
+
+
+@pytest.fixture
+def broker() -> Iterator[TinyBroker]:
+    tiny = TinyBroker()
+    yield tiny
+    tiny.die()
+
+
+def sink_for(broker: TinyBroker, *, discovery: bool = False, queue_messages: int = 1000) -> MqttSink:
+    options = MqttOptions(f"mqtt://127.0.0.1:{broker.port}/edge", discovery=discovery)
+    return MqttSink(options, queue_messages=queue_messages)
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def observed(level: int = 230, number: int = 1) -> Observation:
+    """Return what the loop says of one gray frame."""
+    remembered = ListSink()
+    run_loop([frame(noisy(level), number)], watcher(FakeClock()), [remembered])
+    return remembered.observations[0]
+
+
+def write_all(sink: MqttSink, observations: list[Observation]) -> list[str]:
+    """Write each; return what the sink complained of."""
+    complaints = []
+    for observation in observations:
+        try:
+            sink.write(observation)
+        except OutputError as error:
+            complaints.append(str(error))
+    return complaints
+
+
+def test_a_prediction_is_the_json_of_the_observation(broker: TinyBroker) -> None:
+    observation = observed()
+
+    with sink_for(broker) as sink:
+        sink.write(observation)
+        wait_until(lambda: bool(broker.topics("/prediction")))
+
+    assert json.loads(broker.topics("/prediction")[0]) == observation.to_json()
+
+
+def test_state_and_status_are_retained_and_predictions_are_not(broker: TinyBroker) -> None:
+    with sink_for(broker) as sink:
+        sink.write(observed())
+        wait_until(lambda: bool(broker.topics("/prediction")))
+
+    assert {message.topic: message.retained for message in broker.received} == {
+        "edge/status": True,
+        "edge/state": True,
+        "edge/prediction": False,
+    }
+
+
+def test_a_camera_in_trouble_publishes_its_state_once_and_no_prediction(broker: TinyBroker) -> None:
+    longer = replace(LOST, reason="lost: no frame for 2.6 s (refused)")
+
+    with sink_for(broker) as sink:
+        write_all(sink, [Observation("cam", OK), Observation("cam", LOST), Observation("cam", longer)])
+        wait_until(lambda: sink.waiting == 0 and len(broker.topics("/state")) == 3)
+
+    assert [json.loads(text)["state"] for text in broker.topics("/state")] == ["stale", "ok", "stale"]
+    assert json.loads(broker.topics("/state")[-1])["reason"] == LOST.reason
+    assert len(broker.topics("/prediction")) == 1
+
+
+def test_the_end_says_offline_and_leaves_politely(broker: TinyBroker) -> None:
+    with sink_for(broker):
+        wait_until(lambda: broker.topics("/status") == ["online"])
+
+    wait_until(lambda: broker.left == 1)
+    assert broker.topics("/status") == ["online", "offline"]
+
+
+def test_the_last_will_is_a_retained_offline(broker: TinyBroker) -> None:
+    with sink_for(broker):
+        wait_until(lambda: bool(broker.connects))
+
+    body = broker.connects[0]
+    assert b"edge/status\x00\x07offline" in body
+    assert body[7] & 0b0010_0100 == 0b0010_0100  # will retain, will flag (MQTT 3.1.1, 3.1.2.3)
+
+
+def test_what_was_said_while_the_broker_was_away_comes_in_order_when_it_is_back(
+    broker: TinyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
+    with sink_for(broker) as sink:
+        wait_until(lambda: broker.topics("/status") == ["online"])
+        broker.die()
+        write_all(sink, [observed(number=1), Observation("cam", LOST), observed(number=3)])
+        broker.received.clear()
+        broker.start()
+        wait_until(lambda: sink.waiting == 0 and len(broker.topics("/prediction")) == 2)
+
+    told = [json.loads(message.payload) for message in broker.received if not message.topic.endswith("/status")]
+    words = [body.get("frame", body["state"]) for body in told]
+    assert [word for word in words if isinstance(word, int)] == [1, 3]
+    assert "stale" in words[words.index(1) : words.index(3)]
+    assert words[words.index(3) - 1] == "ok"
+
+
+def test_a_full_queue_loses_the_oldest_and_counts_them(broker: TinyBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
+    broker.die()
+    with sink_for(broker, queue_messages=5) as sink:
+        complaints = write_all(sink, [observed(number=number) for number in range(20)])
+        dropped, waiting = sink.dropped, sink.waiting
+        broker.start()
+        wait_until(lambda: len(broker.topics("/prediction")) == 5)
+
+    assert (dropped, waiting) == (16, 5)  # twenty predictions and one state
+    assert len(complaints) >= 16
+    assert [json.loads(text)["frame"] for text in broker.topics("/prediction")] == [15, 16, 17, 18, 19]
+    assert json.loads(broker.topics("/state")[-1])["state"] == "ok"
+
+
+def test_writing_never_waits_for_a_broker_that_is_not_there(broker: TinyBroker) -> None:
+    broker.die()
+    observation = observed()
+
+    with pytest.raises(OutputError, match="did not reach the broker"), sink_for(broker, queue_messages=50) as sink:
+        started_s = time.monotonic()
+        write_all(sink, [observation] * 500)
+        took_s = time.monotonic() - started_s
+
+    assert took_s < 0.5
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_the_end_comes_within_a_second_when_the_broker_is_dead_or_silent(broker: TinyBroker, silent: bool) -> None:
+    sink = sink_for(broker)
+    sink.__enter__()
+    wait_until(lambda: broker.topics("/status") == ["online"])
+    broker.silent = silent
+    if not silent:
+        broker.die()
+    write_all(sink, [observed()] * 100)
+    started_s = time.monotonic()
+
+    with pytest.raises(OutputError, match="messages did not reach the broker"):
+        sink.__exit__(None, None, None)
+
+    assert time.monotonic() - started_s < 1.0
+
+
+def test_a_refused_password_is_told_once_and_the_loop_goes_on(broker: TinyBroker) -> None:
+    broker.answer = BAD_PASSWORD
+    complaints: list[str] = []
+    frames = [frame(noisy(230, n), n) for n in range(3)]
+
+    with pytest.raises(OutputError), sink_for(broker) as sink:
+        wait_until(lambda: bool(broker.connects))
+        time.sleep(0.2)
+        statistics = run_loop(frames, watcher(FakeClock()), [sink], complain=complaints.append)
+
+    assert statistics.frames == 3
+    assert len(complaints) == 1
+    assert "refuses us: bad user name or password" in complaints[0]
+
+
+def test_a_new_login_is_found_without_a_restart(broker: TinyBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
+    broker.answer = BAD_PASSWORD
+    with sink_for(broker) as sink:
+        wait_until(lambda: bool(broker.connects))
+        broker.answer = ACCEPTED
+
+        wait_until(lambda: "online" in broker.topics("/status"))
+
+    assert sink.waiting == 0
+
+
+def test_a_loop_over_a_lost_source_publishes_no_class(broker: TinyBroker) -> None:
+    clock = FakeClock()
+    silence = [Missing("cam", "gone", since_s=90.0)]
+
+    with sink_for(broker) as sink:
+        run_loop([*silence, frame(noisy(3), 1, at_s=100.0)], watcher(clock), [sink])
+        wait_until(lambda: len(broker.topics("/state")) == 3)
+
+    assert [json.loads(text)["state"] for text in broker.topics("/state")] == ["stale", "stale", "blind"]
+    assert broker.topics("/prediction") == []
+
+
+def test_home_assistant_is_told_of_three_sensors_only_when_asked(broker: TinyBroker) -> None:
+    with sink_for(broker, discovery=True):
+        wait_until(lambda: broker.topics("/status") == ["online"])
+    configs = [message for message in broker.received if message.topic.endswith("/config")]
+
+    assert len({message.topic for message in configs}) == 3
+    assert all(message.retained and json.loads(message.payload)["unique_id"] for message in configs)
+
+    broker.received.clear()
+    with sink_for(broker):
+        wait_until(lambda: broker.topics("/status") == ["online"])
+    assert broker.topics("/config") == []
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [(230, ("light", "90.0")), (None, ("nothing", "None"))], ids=["one region", "no region"]
+)
+def test_home_assistants_templates_read_a_prediction(level: int | None, expected: tuple[str, str]) -> None:
+    sensors = {topic.split("/")[-2]: body for topic, body in describe_sensors(parse_address("mqtt://b/edge")).items()}
+    body = (Observation("cam", OK) if level is None else observed(level)).to_json()
+
+    shown = tuple(
+        jinja2.Template(sensors[name]["value_template"]).render(value_json=json.loads(json.dumps(body)))
+        for name in ("prediction", "probability")
+    )
+
+    assert shown == expected
