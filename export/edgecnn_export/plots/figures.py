@@ -1,0 +1,47 @@
+"""Making and saving figures: what all plots share."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecnn.errors import InputError, MissingDependencyError
+from edgecnn.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, PALE = "#263238", "#b0bec5"
+RIGHT, WRONG, NEUTRAL = "#2e7d32", "#c62828", "#1565c0"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty white figure of this size in inches that no window and no global state knows of.
+
+    Raises MissingDependencyError when Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("Matplotlib is not installed. Install it with: pip install 'edgecnn[export]'") from error
+    return Figure(figsize=(width, height), facecolor="white")
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
+    """Write a figure in the format that the suffix of `path` names, whole or not at all."""
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise InputError(f"cannot draw {path}: unknown picture format {path.suffix!r}; known: {', '.join(sorted(known))}")
+    with warnings.catch_warnings(), replacing(path) as beside:
+        # A label in a script that the font lacks is drawn as boxes; that is no reason to write on stderr.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(beside, dpi=dpi)
+
+
+def hide_frame(axes: Axes) -> None:
+    """Remove ticks, and leave a thin pale frame."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=PALE, linewidth=0.6)
