@@ -86,7 +86,7 @@ def test_every_picture_of_a_folder_is_one_line_with_its_own_path(artifacts: Path
 def test_a_signal_ends_a_camera_within_a_second_with_everything_written(artifacts: Path, tmp_path: Path, number: int) -> None:
     out, video = tmp_path / "out.jsonl", tmp_path / "v.avi"
     process = start(str(artifacts / "neu.tflite"), "--jsonl", str(out), "--video", str(video), "--csv", str(tmp_path / "o.csv"))
-    wait_until(lambda: len(lines(out)) > 5)
+    wait_until(lambda: len(lines(out)) > 20)
 
     lived_s, said = stop(process, number)
 

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -113,6 +114,13 @@ def test_every_observed_frame_stands_in_the_video_whatever_its_size(tmp_path: Pa
     capture = cv2.VideoCapture(str(tmp_path / "v.avi"))
     images = [image for there, image in (capture.read() for _ in range(3)) if there]
     assert [image.shape for image in images] == [(120, 160, 3)] * 2
+
+
+def test_a_full_disk_is_an_error_of_the_video_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+
+    with VideoSink(tmp_path / "v.avi", fps=10) as sink, pytest.raises(OSError, match="no space left"):
+        sink.write(observe())
 
 
 def test_a_video_of_an_unknown_form_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +15,7 @@ from edgecnn_device.annotate import annotate
 from edgecnn_device.frames import Image, Observation
 
 # Motion JPEG in AVI stays readable up to its last frame after a crash; MP4 has its index at the end.
+_MIN_FREE_BYTES = 2**20
 _CODECS = {".avi": "MJPG", ".mp4": "mp4v", ".mkv": "MJPG"}
 
 
@@ -44,6 +47,9 @@ class VideoSink:
         image = annotate(observation)
         if image is None:
             return
+        # OpenCV's writer says nothing when it can no longer write.
+        if shutil.disk_usage(self._path.parent).free < _MIN_FREE_BYTES:
+            raise OSError(errno.ENOSPC, "no space left for the video")
         if self._writer is None:
             self._writer = self._begin(image)
         self._writer.write(_fitted(image, self._size_wh))
