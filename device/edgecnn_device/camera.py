@@ -128,11 +128,11 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         return not switch.ended and (options.frames is None or statistics.frames < options.frames)
 
     with switch.listening(slot.ask), contextlib.ExitStack() as stack:
+        stack.enter_context(source)  # left last: nothing that a camera does keeps the sinks from being closed
         sinks = [stack.enter_context(_Closing(sink, notice)) for sink in open_sinks(options.sinks, source)]
         if options.sinks.web is not None:
             page = open_page(options.sinks.web, statistics, source, slot, notice)
             sinks.append(stack.enter_context(_Closing(page, notice)))
-        stack.enter_context(source)
         notifier.ready(f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}")
         run_loop(source, watcher, sinks, between=between, complain=notice, statistics=statistics)
         notifier.stopping()
