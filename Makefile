@@ -1,11 +1,12 @@
 # make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
 # make test     set everything up, check style, types and layers, run the tests
+# make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean help
+.PHONY: demo test test-system lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -29,6 +30,10 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-system: $(READY)
+	@tests/system/install.sh
+	$(BIN)/python -m pytest tests/system
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,47 @@
+"""What the tests against real peers share: the model under test, and free ports. `make test-system` installs the peers."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgecnn.shipped
+
+_MAKE_ARTIFACTS = Path(__file__).parents[1] / "device" / "conftest.py"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The shipped int8 model of neu; while there is none, a tiny untrained one of the same form."""
+    shipped = Path(edgecnn.shipped.__file__).parent / "neu-int8.tflite"
+    if shipped.exists():
+        return str(shipped)
+    folder = tmp_path_factory.mktemp("artifacts")
+    make = f"import runpy, sys; exec(runpy.run_path({str(_MAKE_ARTIFACTS)!r})['MAKE'])"
+    subprocess.run([sys.executable, "-c", make, str(folder)], check=True, capture_output=True, timeout=300)
+    return str(folder / "neu.tflite")
+
+
+def need(program: str) -> str:
+    """Return the path of a program; a test that cannot run without it fails with the way out."""
+    found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if found is None:
+        pytest.fail(f"{program} is not installed; `make test-system` as root installs it", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> str:
+    return need("mosquitto")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
