@@ -15,6 +15,7 @@ from edgecnn.preprocessing import resize
 # camera's resolution nor its exposure changes what is found.
 WINDOW = 1 / 5
 _BACKGROUND_SIDE = 160
+_EVEN = 0.06
 # Five standard deviations of the paper's own texture, and never under a contrast that an eye would call a stain.
 _NOISE_FACTOR = 5.0
 _FAINTEST = 0.10 * 255
@@ -32,10 +33,9 @@ def ink_contrast(image_bgr: NDArray[np.uint8], *, flatten: bool = True) -> NDArr
     """
     gray = np.asarray(cv2.GaussianBlur(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), (0, 0), 0.6), np.uint8)
     paper = _paper(gray) if flatten else np.full_like(gray, round(float(np.median(gray))))
-    darker, lighter = cv2.subtract(paper, gray), cv2.subtract(gray, paper)
-    if _energy(np.asarray(darker, np.uint8)) >= _energy(np.asarray(lighter, np.uint8)):
-        return _relative(np.asarray(darker, np.uint8), paper)
-    return _relative(np.asarray(lighter, np.uint8), np.asarray(cv2.bitwise_not(paper), np.uint8))
+    if _is_light_on_dark(gray, paper):
+        gray, paper = np.asarray(cv2.bitwise_not(gray), np.uint8), np.asarray(cv2.bitwise_not(paper), np.uint8)
+    return _relative(np.asarray(cv2.subtract(paper, gray), np.uint8), paper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,17 @@ def _paper(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return resize(np.asarray(cv2.medianBlur(small, side), np.uint8), (height, width))
 
 
-def _energy(difference: NDArray[np.uint8]) -> float:
-    """Return how much of a picture stands out clearly: the sum of what exceeds a quarter of full contrast."""
-    return float(cv2.sumElems(cv2.threshold(difference, 40, 0, cv2.THRESH_TOZERO)[1])[0])
+def _is_light_on_dark(gray: NDArray[np.uint8], paper: NDArray[np.uint8]) -> bool:
+    """Tell whether what stands out of the paper is rather lighter than it: chalk, not pencil.
+
+    Looked at only where the paper's own brightness is even (the edge of a sheet on a dark table stands out more than any
+    ink); squares let strong ink speak.
+    """
+    reach = 2 * round(max(gray.shape) / _BACKGROUND_SIDE) + 1
+    around = np.ones((reach, reach), np.uint8)
+    step = cv2.subtract(cv2.dilate(paper, around), cv2.erode(paper, around))
+    even = np.where(step <= _EVEN * max(float(np.median(paper)), 1.0), 255, 0).astype(np.uint8)
+    return float(cv2.norm(gray, cv2.max(gray, paper), mask=even)) < float(cv2.norm(gray, cv2.min(gray, paper), mask=even))
 
 
 def _relative(difference: NDArray[np.uint8], whole: NDArray[np.uint8]) -> NDArray[np.uint8]:
