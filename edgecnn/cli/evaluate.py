@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Measure a model's accuracy on a split of its data set.")
 @click.argument("model", metavar="FILE|TASK")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="validation", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Pictures used.",
+)
 @data_option
 @seed_option
 @runtime_options

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="REFERENCE")
 @click.argument("candidates", metavar="CANDIDATE...", nargs=-1, required=True)
 @data_option
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="validation", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Pictures used.",
+)
 @click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
 @click.option(
     "--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="Of the drop's bound."

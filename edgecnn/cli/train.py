@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgecnn.tasks import Task
 
 
-@click.command()
+@click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
 @click.argument("task")
 @click.option("--model", type=click.Choice(("compact", "course")), default="compact", show_default=True, help="Network.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures. Default: the recipe's.")

@@ -67,7 +67,9 @@ def open_tflite(
             missing.append(install)
             continue
         return TfliteRuntime(interpreter, module.NAME, pixels=pixels)
-    raise MissingDependencyError(f"{runtime or 'no TFLite runtime'} is not usable here. Install it with: {missing[0]}")
+    if runtime is None:
+        raise MissingDependencyError(f"no TFLite runtime is installed. Install one with: {missing[0]}")
+    raise MissingDependencyError(f"{runtime} is not usable here. Install it with: {missing[0]}")
 
 
 def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignore[no-untyped-def]  # three untyped classes
