@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecnn.cli.main import main
 from edgecnn.errors import InputError
+from edgecnn.pictures import read_picture
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.frameworks import require_keras
@@ -140,17 +141,16 @@ def test_the_page_shows_every_filter_inside_its_edges(kernels: int, shape: tuple
 
 
 def test_the_command_draws_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cv2.imwrite(str(tmp_path / "part.png"), _step())
-    save_reference(_reference(4), tmp_path / "model.keras")
+    picture, model, out = tmp_path / "part.png", tmp_path / "model.keras", tmp_path / "filters.png"
+    cv2.imwrite(str(picture), _step())
+    save_reference(_reference(4), model)
 
     with pytest.raises(SystemExit) as ended:
-        main(
-            ["filters", str(tmp_path / "part.png"), "--model", str(tmp_path / "model.keras"), "--out", str(tmp_path / "f.png")]
-        )
+        main(["filters", str(picture), "--model", str(model), "--out", str(out)])
 
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'f.png'}\n"
-    assert cv2.imread(str(tmp_path / "f.png")).shape[1] > 1000
+    assert capsys.readouterr().out == f"{out}\n"
+    assert read_picture(out).shape[1] > 1000
 
 
 def test_a_picture_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,103 @@
+"""Every command has help and stands in the README, and a user's mistake is one line."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from edgecnn import __version__
+from edgecnn.cli.main import COMMANDS, cli, main
+from edgecnn.errors import InputError
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def _command(name: str) -> click.Command:
+    command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+    assert isinstance(command, click.Command)
+    return command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_the_same_in_the_list_and_in_its_module(name: str) -> None:
+    assert _command(name).get_short_help_str(limit=200) == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_help_with_every_option_explained(name: str) -> None:
+    shown = CliRunner().invoke(cli, [name, "--help"])
+
+    options = [parameter for parameter in _command(name).params if isinstance(parameter, click.Option)]
+    assert shown.exit_code == 0
+    assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_stands_in_the_readme(name: str) -> None:
+    assert f"edgecnn {name}" in README.read_text("utf-8")
+
+
+def test_the_list_shows_every_command() -> None:
+    shown = CliRunner().invoke(cli, ["--help"]).output
+
+    assert all(f"  {name} " in shown and line in " ".join(shown.split()) for name, (_, line) in COMMANDS.items())
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(cli, ["--version"]).output == f"edgecnn, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["classify"], ["classify", "--nonsense"], ["verify", "gone.tflite"], ["--threads", "2"]]
+)
+def test_a_mistake_is_one_line_and_exit_code_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("edgecnn: ")
+
+
+def _fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", fail)
+
+
+def test_an_error_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _fail_with(InputError("no such thing"), monkeypatch)
+
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err == "edgecnn: no such thing\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_with(ZeroDivisionError(), monkeypatch)
+
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+def test_an_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _fail_with(KeyboardInterrupt(), monkeypatch)
+
+    with pytest.raises(SystemExit, match="130"):
+        main([])
+    assert capsys.readouterr().err == "edgecnn: interrupted\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m edgecnn --help | true"
+
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stderr == ""
