@@ -271,7 +271,7 @@ function drawChart() {
   const color = (name) => style.getPropertyValue(`--${name}`);
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
-  const box = {left: 40, right: width - 6, top: 8, bottom: height - 22};
+  const box = {left: 48, right: width - 6, top: 8, bottom: height - 22};
   const end = history.at(-1)?.[0] ?? 0;
   const x = (at) => box.right - (end - at) * (box.right - box.left) / CHART_S;
   const y = (p) => box.bottom - p * (box.bottom - box.top);
@@ -300,7 +300,7 @@ function drawGrid(pen, box, y, color) {
     pen.fillText(`${100 * p} %`, box.left - 6, y(p));
   }
   pen.textBaseline = "top";
-  for (const minutes of [0, 1, 2, 3, 4, 5]) {
+  for (const minutes of box.right - box.left > 420 ? [0, 1, 2, 3, 4, 5] : [0, 2, 4]) {
     pen.textAlign = minutes === 0 ? "right" : minutes === 5 ? "left" : "center";
     pen.fillText(minutes === 0 ? "now" : `−${minutes} min`, box.right - minutes * (box.right - box.left) / 5, box.bottom + 7);
   }
@@ -308,11 +308,17 @@ function drawGrid(pen, box, y, color) {
 
 function drawTroubles(pen, box, x, color) {
   pen.globalAlpha = 0.3;
+  let from = 0;
   history.forEach(([at, state], i) => {
-    if (state === "ok") return;
-    const until = Math.min(history[i + 1]?.[0] ?? at, at + GAP_S);
-    pen.fillStyle = color(state);
-    pen.fillRect(x(at), box.top, Math.max(2, x(until) - x(at)), box.bottom - box.top);
+    const next = history[i + 1];
+    if (next && next[1] === state && next[0] - at < GAP_S) return;
+    if (state !== "ok") {
+      const left = x(history[from][0]);
+      const until = next && next[0] - at < GAP_S ? next[0] : at;
+      pen.fillStyle = color(state);
+      pen.fillRect(left, box.top, Math.max(2, x(until) - left), box.bottom - box.top);
+    }
+    from = i + 1;
   });
   pen.globalAlpha = 1;
 }
