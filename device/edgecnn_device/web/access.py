@@ -132,4 +132,9 @@ def _read_cookie(header: str, name: str) -> str:
 
 def _host_name(host: str) -> str:
     """Return a Host header without its port; `[::1]:80` gives `::1`."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].rstrip(".").lower()
+    name, _, port = host.lower().rpartition(":")
+    if not name or host.endswith("]"):
+        name, port = host.lower(), ""
+    if port and not port.isdecimal():
+        return ""
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name

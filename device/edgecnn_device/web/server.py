@@ -18,7 +18,7 @@ from edgecnn_device.web.options import WebOptions
 
 # 50 viewers hold two connections each. Beyond the first number the answer is 503, beyond the second there is none.
 _MOST_CONNECTIONS, _MOST_SOCKETS = 200, 300
-_HEADER_BYTES = 8192
+_HEADER_BYTES, _SEND_BYTES = 8192, 2**17
 # How long a visitor may take to ask, and to take in what was sent.
 _REQUEST_S, _WRITE_S = 10.0, 10.0
 _FAREWELL_S, _JOIN_S = 0.15, 0.8
@@ -156,6 +156,8 @@ def bind(options: WebOptions) -> socket.socket:
         raise OutputError(
             f"cannot serve the page on {where}: {error.strerror or error}; choose another --web address"
         ) from error
+    # Connections inherit it. Linux would keep up to 4 MB for a slow viewer: a minute of pictures that are past.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
     listening.setblocking(False)
     return listening
 
