@@ -20,7 +20,7 @@ from edgecnn.finding.components import (
     may_belong_together,
 )
 from edgecnn.finding.lines import without_lines
-from edgecnn.finding.paper import cut_ink, ink_contrast
+from edgecnn.finding.paper import Ink, cut_ink, ink_contrast
 from edgecnn.finding.steps import ALL_STEPS, Steps
 from edgecnn.preprocessing import resize
 
@@ -32,24 +32,26 @@ WORKING_SIDE = 1600
 class DigitRegion:
     """A place where a digit may stand.
 
-    `box` is `(x, y, width, height)` in pixels of the frame, `form` `(28, 28)` uint8 what the model will see, `stroke` the pen's
-    width in pixels of the frame.
+    `box` is `(x, y, width, height)` in pixels of the frame, `form` `(28, 28)` uint8 what the model will see. Of the ink, `stroke`
+    is the pen's width in pixels of the frame and `contrast` how far it stands out of the paper, 0 to 1.
     """
 
     box: tuple[int, int, int, int]
     form: NDArray[np.uint8]
     stroke: float
+    contrast: float
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A photograph taken apart: its components and the ink level `(h, w)` uint8 they were cut from.
+    """A photograph taken apart: its components, the ink they were cut from and its level `(h, w)` uint8 without lines.
 
     `candidates` may be digits as they stand, `fragments` only parts of one. `scale` is frame pixels per working pixel.
     """
 
     candidates: list[Component]
     fragments: list[Component]
+    ink: Ink
     level: NDArray[np.uint8]
     scale: float
     frame_hw: tuple[int, int]
@@ -57,7 +59,13 @@ class Sheet:
 
     def region(self, component: Component) -> DigitRegion:
         """Return a component as a region of the frame."""
-        return DigitRegion(self._frame_box(component), self._form(component), component.stroke * self.scale)
+        stroke, contrast = component.stroke * self.scale, self._contrast(component)
+        return DigitRegion(self._frame_box(component), self._form(component), stroke, contrast)
+
+    def _contrast(self, component: Component) -> float:
+        x, y, width, height = component.box
+        stains = self.ink.stains[y : y + height, x : x + width][component.mask > 0]
+        return float(self.ink.contrasts[stains].mean()) / 255
 
     def _form(self, component: Component) -> NDArray[np.uint8]:
         x, y, width, height = component.box
@@ -107,7 +115,7 @@ def take_apart(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> Sheet:
     whole = [part for part in find_components(mask) if not is_cut_off(part, mask.shape)]
     candidates = [part for part in whole if is_digit_shaped(part)]
     fragments = [part for part in whole if not is_digit_shaped(part)]
-    return Sheet(candidates, fragments, level, scale, (height, width), steps)
+    return Sheet(candidates, fragments, ink, level, scale, (height, width), steps)
 
 
 def joinable(sheet: Sheet) -> list[tuple[list[Component], Component]]:

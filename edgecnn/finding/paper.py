@@ -42,13 +42,14 @@ def ink_contrast(image_bgr: NDArray[np.uint8], *, flatten: bool = True) -> NDArr
 class Ink:
     """What is written on a picture of `(h, w)`.
 
-    `stains` `(h, w)` int32 numbers the connected pieces of all that stands out of the paper's texture (0 is paper), and
-    `extents` `(n, 2)` int32 is their width and height. `mask` `(h, w)` uint8 (0 or 255) is the strokes and `level` `(h, w)`
+    `stains` `(h, w)` int32 numbers the connected pieces of all that stands out of the paper's texture (0 is paper);
+    `extents` `(n, 2)` int32 is their width and height, `contrasts` `(n,)` float64 how far they stand out, 0 to 255. `mask` `(h, w)` uint8 (0 or 255) is the strokes and `level` `(h, w)`
     uint8 their ink: 0 paper, 128 a stroke's edge, 255 ink.
     """
 
     stains: NDArray[np.int32]
     extents: NDArray[np.int32]
+    contrasts: NDArray[np.float64]
     mask: NDArray[np.uint8]
     level: NDArray[np.uint8]
 
@@ -64,27 +65,25 @@ def cut_ink(contrast: NDArray[np.uint8]) -> Ink:
     labels = np.asarray(stains, np.int32)
     extents = np.asarray(stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]], np.int32)
     if count == 1:
-        return Ink(labels, extents, np.zeros_like(contrast), np.zeros_like(contrast))
-    cuts = _piece_cuts(contrast, labels, count)
+        return Ink(labels, extents, np.zeros(1), np.zeros_like(contrast), np.zeros_like(contrast))
+    contrasts = _piece_contrasts(contrast, labels, count)
+    cuts = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)
     # Just outside a piece its neighbour's cut still holds: the strokes' flanks are needed for an edge between pixels.
     near = np.asarray(cv2.dilate(cuts[labels], np.ones((3, 3), np.uint8)), np.uint8)
     ratio = contrast.astype(np.float32) * np.float32(128) / np.maximum(near, 1).astype(np.float32)
     level = np.where(near > 0, np.minimum(ratio, np.float32(255)), 0).astype(np.uint8)
     mask = np.asarray(cv2.threshold(level, 127, 255, cv2.THRESH_BINARY)[1], np.uint8)
-    return Ink(labels, extents, mask, level)
+    return Ink(labels, extents, contrasts, mask, level)
 
 
-def _piece_cuts(contrast: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> NDArray[np.uint8]:
-    """Return each piece's edge level `(count,)`: a share of the mean contrast of its darker half; 0 for the paper."""
+def _piece_contrasts(contrast: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """Return the mean contrast of each piece's darker half `(count,)`; 0 for the paper."""
     inside = np.flatnonzero(labels)
     piece, value = labels.ravel()[inside], contrast.ravel()[inside].astype(np.float64)
     mean = np.bincount(piece, value, count) / np.maximum(np.bincount(piece, minlength=count), 1)
     darker = value >= mean[piece]
     total = np.bincount(piece[darker], value[darker], count)
-    dark_mean = total / np.maximum(np.bincount(piece[darker], minlength=count), 1)
-    cuts = np.maximum(np.round(_EDGE_LEVEL * dark_mean), 1).astype(np.uint8)
-    cuts[0] = 0
-    return cuts
+    return np.asarray(total / np.maximum(np.bincount(piece[darker], minlength=count), 1), np.float64)
 
 
 def _paper(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -19,6 +19,8 @@ _PIECE_PRIOR = 0.85
 # Above this probability nobody looks for a better reading; under the other one a better reading is none.
 _SURE, _UNSURE = 0.95, 0.5
 _MOST_SLICES_A_DIGIT = 4
+# What stands apart is joined only if it reads so much better, where two of the parts are high enough for digits of their own.
+_JOIN_MARGIN, _OWN_HEIGHT = 0.25, 0.4
 # Digits of one number stand side by side: so much of the lower one's height, so little of the narrower one's width in common.
 _LEAST_COMMON_HEIGHT, _MOST_COMMON_WIDTH = 0.4, 0.5
 # What is cut apart is at least half as high as the sheet's writing.
@@ -27,6 +29,10 @@ _LOWEST_TO_SPLIT = 0.5
 _SHORTEST_WORD = 4
 # Letters of a word stand nearer to each other than this share of their height.
 _WORD_GAP = 0.4
+# So much of a digit's box may lie in that of a larger digit (a 7 reaches over a 0).
+_MOST_COVERED = 0.7
+# Ink fainter than this share of the sheet's ink is the paper's texture.
+_FAINTEST = 0.35
 # Any stroke looks like a 1: it must have something of the pen and the size of the digits nearest to it.
 _ONE, _NEIGHBOURS, _THINNEST_ONE, _LOWEST_ONE = 1, 5, 0.45, 0.4
 
@@ -90,6 +96,8 @@ def read_digits(
     if steps.reject and guesses:
         accepted &= _outside_words(guesses, accepted)
         accepted &= _credible_ones(guesses, accepted)
+        accepted &= _uncovered(guesses, accepted)
+        accepted &= _inked(guesses, accepted)
     return [
         DigitReading(guess.region, guess.probabilities, guess.class_id if ok else None)
         for guess, ok in zip(guesses, accepted, strict=True)
@@ -112,8 +120,8 @@ def _with_joins(sheet: Sheet, guesses: list[_Guess], runtime: Runtime) -> list[_
     gains = []
     for (group, union), guess in zip(unions, together, strict=True):
         explained = sum(apart[id(part)].sureness * part.area for part in group if id(part) in apart)
-        pieces = sum(id(part) in apart and apart[id(part)].sureness > 0.5 for part in group)
-        gains.append(guess.sureness - explained / union.area * _PIECE_PRIOR ** max(pieces - 1, 0))
+        several = sum(part.height >= _OWN_HEIGHT * union.height and id(part) in apart for part in group) > 1
+        gains.append(guess.sureness - explained / union.area - several * _JOIN_MARGIN)
     used: set[int] = set()
     kept = []
     for index in sorted(range(len(unions)), key=lambda i: -gains[i]):
@@ -197,7 +205,7 @@ def _lines(boxes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     gap = np.maximum(left[:, None], left) - np.minimum((left + width)[:, None], left + width)
     common = np.minimum((top + height)[:, None], top + height) - np.maximum(top[:, None], top)
     low, high = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
-    beside = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < 2.5 * low)
+    beside = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < 1.7 * low)
     waiting, groups = set(range(len(boxes))), []
     while waiting:
         members, front = set(), {waiting.pop()}
@@ -224,3 +232,22 @@ def _credible_ones(guesses: list[_Guess], accepted: NDArray[np.bool_]) -> NDArra
             part = guess.component
             result[index] = part.stroke >= _THINNEST_ONE * stroke and part.height >= _LOWEST_ONE * height
     return result
+
+
+def _uncovered(guesses: list[_Guess], accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell for each guess that it does not lie for the most part in the box of a larger one: digits stand side by side."""
+    left, top, width, height = np.array([guess.region.box for guess in guesses], np.float64).T
+    right, bottom, area = left + width, top + height, width * height
+    common_x = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
+    common_y = np.minimum(bottom[:, None], bottom) - np.maximum(top[:, None], top)
+    covered = np.maximum(common_x, 0) * np.maximum(common_y, 0) > _MOST_COVERED * area[:, None]
+    return np.asarray(~(covered & accepted & (area > area[:, None])).any(axis=1), np.bool_)
+
+
+def _inked(guesses: list[_Guess], accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell for each guess that its contrast is something like that of the sheet's ink, the median by area of what was read."""
+    contrasts = np.array([guess.region.contrast for guess in guesses])
+    areas = np.where(accepted, [guess.component.area for guess in guesses], 0)
+    order = np.argsort(contrasts, kind="stable")
+    middle = order[int(np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2))]
+    return np.asarray(contrasts >= _FAINTEST * contrasts[middle], np.bool_)

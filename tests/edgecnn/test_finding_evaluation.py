@@ -14,7 +14,7 @@ HEADER = "file,x,y,w,h,label,kind\n"
 
 
 def reading(class_id: int | None, box: tuple[int, int, int, int]) -> DigitReading:
-    return DigitReading(DigitRegion(box, np.zeros((28, 28), np.uint8), 3.0), np.full(10, 0.1, np.float32), class_id)
+    return DigitReading(DigitRegion(box, np.zeros((28, 28), np.uint8), 3.0, 0.7), np.full(10, 0.1, np.float32), class_id)
 
 
 DIGIT = TrueBox(100, 100, 30, 50, "4", "digit")
