@@ -127,7 +127,7 @@ def test_noise_has_the_strength_asked_for_at_most() -> None:
 def test_exposure_of_a_gray_card_stays_within_its_stops() -> None:
     images = np.full((64, 8, 8, 1), 100, np.uint8)
 
-    seen = augment(images, Augmentation(exposure_stops=1, share=1), np.random.default_rng(0))
+    seen = augment(images, Augmentation(exposure_stops=1, light_share=1), np.random.default_rng(0))
 
     assert 50 <= seen.min() < 70
     assert 150 < seen.max() <= 200
@@ -136,7 +136,7 @@ def test_exposure_of_a_gray_card_stays_within_its_stops() -> None:
 def test_contrast_keeps_the_mean() -> None:
     images = pictures(8, 32, 32, 1) // 4 + 96
 
-    seen = augment(images, Augmentation(contrast_stops=1, share=1), np.random.default_rng(0))
+    seen = augment(images, Augmentation(contrast_stops=1, light_share=1), np.random.default_rng(0))
 
     assert np.abs(seen.mean(axis=(1, 2, 3)) - images.mean(axis=(1, 2, 3))).max() < 1
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 MODELS = ("compact", "course")
+LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 
 def build(name: str, task: Task) -> keras.Model:

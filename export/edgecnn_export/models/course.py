@@ -7,10 +7,10 @@ from keras import layers
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
+from edgecnn_export.models import LARGE_FROM_PIXELS
 
 SMALL_FILTERS = (32, 64)  # MNIST, 28 x 28: 421,642 parameters
 LARGE_FILTERS = (32, 64, 128)  # NEU, 200 x 200: 10,333,574 parameters
-LARGE_FROM_PIXELS = 64
 
 
 def build_course(task: Task) -> keras.Model:

@@ -39,7 +39,8 @@ class Augmentation:
     read_noise: float = 0.0  # standard deviation in gray levels
     shot_noise: float = 0.0  # standard deviation in gray levels at level 255; it falls with the square root of the level
     jpeg: float = 0.0  # 0: none; 1: down to quality 5
-    share: float = 0.5  # of the pictures that each effect touches
+    share: float = 0.5  # of the pictures that each effect touches: low, so that most show one or two at a time
+    light_share: float = 0.5  # the same for exposure and contrast, which vary most from camera to camera
     black_border: bool = False  # what lies beyond the border: black (digits), else the mirrored picture
 
     def scaled(self, severity: float) -> Augmentation:
@@ -58,13 +59,14 @@ _STRENGTHS = (
 
 # Surfaces under an industrial camera: strong, since blur and noise are what broke a net trained without them.
 SURFACE = Augmentation(
-    rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.03, exposure_stops=0.9, contrast_stops=0.9,
-    gradient=0.5, read_noise=25, shot_noise=12, jpeg=0.9, share=0.25,
+    rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.03, exposure_stops=0.9, contrast_stops=1.0,
+    gradient=0.5, read_noise=25, shot_noise=12, jpeg=0.9, share=0.25, light_share=0.6,
 )  # fmt: skip
 # Digits that were already found and centred: mild, a 4 must not become a 9.
 DIGIT = Augmentation(
-    rotation_deg=12, scale_octaves=0.2, slant=0.2, shift=0.08, stroke=0.7, defocus=0.03, motion=0.08, exposure_stops=0.7,
-    contrast_stops=0.7, gradient=0.4, read_noise=20, shot_noise=12, jpeg=0.8, share=0.25, black_border=True,
+    rotation_deg=12, scale_octaves=0.2, slant=0.2, shift=0.08, stroke=0.7, defocus=0.04, motion=0.08, exposure_stops=0.7,
+    contrast_stops=0.7, gradient=0.4, read_noise=20, shot_noise=12, jpeg=0.8, share=0.25, light_share=0.25,
+    black_border=True,
 )  # fmt: skip
 
 
@@ -153,8 +155,8 @@ def _smear(length: float, angle: float) -> NDArray[np.float32]:
 def _expose(images: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
     """Apply contrast, light and sensor noise to pictures `(n, h, w, c)` at once, and clip to 0..255."""
     count, height, width = images.shape[:3]
-    gain = 2.0 ** _some(strengths.exposure_stops, count, strengths.share, random)
-    contrast = 2.0 ** _some(strengths.contrast_stops, count, strengths.share, random)
+    gain = 2.0 ** _some(strengths.exposure_stops, count, strengths.light_share, random)
+    contrast = 2.0 ** _some(strengths.contrast_stops, count, strengths.light_share, random)
     mean = images.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float32)
     # (mean + (level - mean) * contrast) * gain, in two passes over the pixels
     levels = np.asarray(images * (contrast * gain), np.float32)

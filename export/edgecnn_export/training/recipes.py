@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
+from edgecnn_export.models import LARGE_FROM_PIXELS
 from edgecnn_export.training.augmentation import Augmentation, default_augmentation
-
-_LARGE_FROM_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Recipe:
 
 def find_recipe(model: str, task: Task) -> Recipe:
     """Return the recipe of a model for a task: ours, or the course's (Adam, batch 50, 3 or 10 epochs, pictures as they are)."""
-    large = min(task.preprocessing.shape[:2]) >= _LARGE_FROM_PIXELS
+    large = min(task.preprocessing.shape[:2]) >= LARGE_FROM_PIXELS
     if model == "course":
         return Recipe(10 if large else 3, 50, 1e-3, False, 0.0, 0.0, None, patience=10)
     if model == "compact":
