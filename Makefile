@@ -20,7 +20,13 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m edgecnn_export.demo
+	@rm -rf demo && mkdir demo
+	$(BIN)/edgecnn export neu --int8 --out demo/neu
+	$(BIN)/edgecnn verify demo/neu/neu-int8.tflite
+	$(BIN)/edgecnn data generate neu demo/pictures --count 1 --seed 7
+	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/* --plot demo/predictions.png
+	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
+	@echo "Open demo/neu/parity.html, demo/predictions.png and demo/filters.png."
 
 lint: $(READY)
 	$(BIN)/ruff check .
