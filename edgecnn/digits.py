@@ -21,7 +21,7 @@ STROKE_WIDTH = 2.8
 CENTRE = 14.0
 # The form is drawn this much larger, so that a stroke can be made wider or narrower by parts of a pixel.
 _ZOOM = 4
-_EDGE = 128
+EDGE = 128
 _MAX_SHEAR = 0.5
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
@@ -77,7 +77,7 @@ def stroke_width(mask: NDArray[np.uint8]) -> float:
 
 
 def _cut(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.threshold(ink, _EDGE - 1, 255, cv2.THRESH_BINARY)[1], np.uint8)
+    return np.asarray(cv2.threshold(ink, EDGE - 1, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _shear(mask: NDArray[np.uint8]) -> float:

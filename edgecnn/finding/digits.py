@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.digits import ink_form
+from edgecnn.digits import EDGE, ink_form
 from edgecnn.errors import ShapeError
 from edgecnn.finding.components import (
     WIDEST,
@@ -32,8 +32,8 @@ WORKING_SIDE = 1600
 class DigitRegion:
     """A place where a digit may stand.
 
-    `box` is `(x, y, width, height)` in pixels of the frame, `form` `(28, 28)` uint8 what the model will see. Of the ink, `stroke`
-    is the pen's width in pixels of the frame and `contrast` how far it stands out of the paper, 0 to 1.
+    `box` is `(x, y, width, height)` in pixels of the frame, `form` `(28, 28)` uint8 what the model will see. `stroke` is the
+    pen's width in pixels of the frame, `contrast` how far the ink stands out of the paper, 0 to 1.
     """
 
     box: tuple[int, int, int, int]
@@ -69,18 +69,12 @@ class Sheet:
 
     def _form(self, component: Component) -> NDArray[np.uint8]:
         x, y, width, height = component.box
-        # One pixel more all round: the strokes' flanks place their edges between pixels.
-        own = cv2.dilate(
-            cv2.copyMakeBorder(component.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), np.ones((3, 3), np.uint8)
-        )
-        padded = cv2.copyMakeBorder(self.level[max(y - 1, 0) : y + height + 1, max(x - 1, 0) : x + width + 1], 0, 0, 0, 0, 0)
-        left, top = int(x == 0), int(y == 0)
-        canvas = np.zeros((height + 2, width + 2), np.uint8)
-        canvas[top : top + padded.shape[0], left : left + padded.shape[1]] = padded
-        ink = cv2.max(
-            cv2.min(canvas, own), cv2.copyMakeBorder(component.mask // 2 + 1, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        )
-        return ink_form(np.where(own > 0, ink, 0).astype(np.uint8), self.steps.form)
+        # One pixel more all round (no component touches the border): the strokes' flanks place their edges between pixels.
+        level = self.level[y - 1 : y + height + 1, x - 1 : x + width + 1]
+        own = cv2.copyMakeBorder(component.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        flanks = (cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0) & (level < EDGE)
+        ink = np.where(own > 0, np.maximum(level, EDGE), np.where(flanks, level, 0))
+        return ink_form(ink.astype(np.uint8), self.steps.form)
 
     def _frame_box(self, component: Component) -> tuple[int, int, int, int]:
         x, y, width, height = component.box

@@ -43,8 +43,8 @@ class Ink:
     """What is written on a picture of `(h, w)`.
 
     `stains` `(h, w)` int32 numbers the connected pieces of all that stands out of the paper's texture (0 is paper);
-    `extents` `(n, 2)` int32 is their width and height, `contrasts` `(n,)` float64 how far they stand out, 0 to 255. `mask` `(h, w)` uint8 (0 or 255) is the strokes and `level` `(h, w)`
-    uint8 their ink: 0 paper, 128 a stroke's edge, 255 ink.
+    `extents` `(n, 2)` int32 is their width and height, `contrasts` `(n,)` float64 how far they stand out, 0 to 255.
+    `mask` `(h, w)` uint8 (0 or 255) is the strokes and `level` `(h, w)` uint8 their ink: 0 paper, 128 a stroke's edge, 255 ink.
     """
 
     stains: NDArray[np.int32]

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -114,3 +116,13 @@ def test_the_table_shows_shares(folder: Path) -> None:
 
     assert "| all steps | 6/6 | 6/6 = 100.0 % | 0.0 % |" in table
     assert "| without lines |" in table
+
+
+def test_the_command_says_in_one_line_that_the_model_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgecnn.finding.evaluation", str(tmp_path), "--model", str(tmp_path / "none.tflite")]
+
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run.returncode != 0
+    assert len(run.stderr.strip().splitlines()) == 1
+    assert "none.tflite" in run.stderr
