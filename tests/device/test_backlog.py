@@ -7,21 +7,37 @@ def steady(backlog: Backlog, count: int = 40, interval_s: float = 0.033) -> list
     return [backlog.is_old(interval_s) for _ in range(count)]
 
 
-def test_frames_of_a_steady_camera_are_fresh() -> None:
-    assert not any(steady(Backlog()))
+def test_frames_of_a_steady_camera_are_fresh_from_the_second_on() -> None:
+    assert steady(Backlog()) == [True] + [False] * 39
 
 
-def test_what_comes_at_once_after_a_stall_is_old_until_one_has_to_be_waited_for() -> None:
+def test_what_comes_at_once_after_a_stall_is_old_until_frames_have_to_be_waited_for() -> None:
     backlog = Backlog()
     steady(backlog)
 
-    judged = [backlog.is_old(waited_s) for waited_s in (2.5, 0.001, 0.001, 0.002, 0.030, 0.033)]
+    judged = [backlog.is_old(waited_s) for waited_s in (2.5, 0.001, 0.001, 0.002, 0.030, 0.033, 0.033)]
 
-    assert judged == [True, True, True, True, False, False]
+    assert judged == [True, True, True, True, True, False, False]
+
+
+def test_what_was_collected_while_the_stream_was_opened_is_old() -> None:
+    backlog = Backlog()
+
+    judged = [backlog.is_old(waited_s) for waited_s in (0.0, 0.001, 0.002, 0.030, 0.033)]
+
+    assert judged == [True, True, True, True, False]
+
+
+def test_a_single_wait_amid_a_backlog_is_a_busy_processor() -> None:
+    backlog = Backlog()
+
+    judged = [backlog.is_old(waited_s) for waited_s in (0.0, 0.050, 0.001, 0.030, 0.033)]
+
+    assert judged == [True, True, True, True, False]
 
 
 def test_a_camera_of_one_frame_in_two_seconds_is_not_stalled() -> None:
-    assert not any(steady(Backlog(), interval_s=2.0))
+    assert not any(steady(Backlog(), interval_s=2.0)[1:])
 
 
 def test_a_short_hiccup_is_no_stall() -> None:
@@ -31,7 +47,9 @@ def test_a_short_hiccup_is_no_stall() -> None:
     assert not backlog.is_old(0.3)
 
 
-def test_nothing_is_judged_before_the_rhythm_is_known() -> None:
+def test_a_source_that_never_lets_us_wait_is_read_in_the_end() -> None:
     backlog = Backlog()
 
-    assert not any(backlog.is_old(waited_s) for waited_s in (2.0, 0.03, 0.001))
+    judged = [backlog.is_old(0.0) for _ in range(400)]
+
+    assert not any(judged[200:])

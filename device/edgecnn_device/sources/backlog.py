@@ -4,35 +4,40 @@ from __future__ import annotations
 
 _MIN_GAP_S, _GAP_INTERVALS = 0.5, 5.0
 _WAITED_PART = 0.3
+_USUAL_INTERVAL_S = 1 / 30
 _LEARNING = 5
+_WAITS_IN_A_ROW = 2
+_MOST_DRAINED = 150
 
 
 class Backlog:
     """Tells by the time that each read took which frames had been lying in a buffer.
 
-    After a stall a server or the network delivers at once what it held back, and OpenCV returns it frame by frame as if it
-    were new. Such frames come without waiting; the first that has to be waited for again is fresh.
+    FFmpeg collects up to a second of frames while it opens a stream, and after a stall a server or the network delivers at
+    once what it held back. OpenCV returns all of them one by one as if they were new. Such frames come without waiting; when
+    two in a row had to be waited for, the second is fresh (a single wait may be a busy processor's, or a decoder's that gives
+    the frame before).
     """
 
     def __init__(self) -> None:
-        """Begin with a source whose rhythm is not known; until it is, every frame counts as fresh."""
-        self._interval_s = 0.0
+        """Begin with a source that was just opened, whose rhythm is not known."""
+        self._interval_s = _USUAL_INTERVAL_S
         self._seen = 0
-        self._draining = False
+        self._draining = True
+        self._drained = 0
+        self._waits = 0
 
     def is_old(self, waited_s: float) -> bool:
         """Judge a frame whose read blocked for `waited_s` seconds."""
-        known = self._seen >= _LEARNING
-        if known and waited_s > max(_MIN_GAP_S, _GAP_INTERVALS * self._interval_s):
-            self._draining = True
+        if self._seen >= _LEARNING and waited_s > max(_MIN_GAP_S, _GAP_INTERVALS * self._interval_s):
+            self._draining, self._drained, self._waits = True, 0, 0
             return True
         if self._draining:
-            self._draining = waited_s < _WAITED_PART * self._interval_s
+            self._waits = self._waits + 1 if waited_s >= _WAITED_PART * self._interval_s else 0
+            self._drained += 1
+            # A source that never lets us wait is read as it comes in the end.
+            self._draining = self._waits < _WAITS_IN_A_ROW and self._drained < _MOST_DRAINED
             return self._draining
-        self._learn(waited_s)
-        return False
-
-    def _learn(self, waited_s: float) -> None:
-        weight = 1 / min(self._seen + 1, 30)
-        self._interval_s += weight * (waited_s - self._interval_s)
         self._seen += 1
+        self._interval_s += (waited_s - self._interval_s) / min(self._seen, 30)
+        return False

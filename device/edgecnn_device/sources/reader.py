@@ -36,19 +36,28 @@ def main() -> None:
 
 
 def deliver(pipe: int, request: Request, clock: Callable[[], float] = time.monotonic) -> None:
-    """Read pictures and write them to `pipe` until the camera fails, which is a CameraError."""
+    """Read pictures and write the fresh ones to `pipe` until the camera fails, which is a CameraError.
+
+    The one picture of an address that is a snapshot is fresh, too.
+    """
     open_camera = find_opener(request.kind)
     send(pipe, READY)
     read = open_camera(request)
     send(pipe, OPENED)
-    backlog = Backlog()
+    backlog, any_fresh = Backlog(), False
+    newest: tuple[Image, float] | None = None
     asked_s = clock()
-    while True:
-        image = read()
-        read_s = clock()
-        if not backlog.is_old(read_s - asked_s):
-            send(pipe, PICTURE, image.data.cast("B"), image.shape[0], image.shape[1], read_s)
-        asked_s = clock()
+    try:
+        while True:
+            newest = (read(), clock())
+            if not backlog.is_old(newest[1] - asked_s):
+                any_fresh = True
+                send_picture(pipe, *newest)
+            asked_s = clock()
+    except CameraError:
+        if newest is not None and not any_fresh:
+            send_picture(pipe, *newest)
+        raise
 
 
 def find_opener(kind: str) -> Callable[[Request], Callable[[], Image]]:
@@ -67,6 +76,11 @@ def find_opener(kind: str) -> Callable[[Request], Callable[[], Image]]:
 
             return open_stream
     raise CameraError(f"unknown kind of camera {kind!r}")
+
+
+def send_picture(pipe: int, image: Image, at_s: float) -> None:
+    """Write a picture `(h, w, 3)` uint8 to the parent."""
+    send(pipe, PICTURE, image.data.cast("B"), image.shape[0], image.shape[1], at_s)
 
 
 def send(pipe: int, kind: bytes, data: Any = b"", height: int = 0, width: int = 0, at_s: float = 0.0) -> None:

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from device_fakes import FakeClock, noisy
+
+from edgecnn.errors import CameraError
+from edgecnn_device.frames import Image
+from edgecnn_device.sources import reader
+from edgecnn_device.sources.process import HEADER, Request
+
+REQUEST = Request("stream", "http://fake")
+
+
+def delivered(
+    monkeypatch: pytest.MonkeyPatch, waits_s: list[float], size_hw: tuple[int, int] = (48, 64)
+) -> list[tuple[bytes, bytes]]:
+    """Let the reader read a picture after each wait, until the camera fails; return the kinds and contents of its messages."""
+    clock = FakeClock()
+
+    def pictures() -> Iterator[Image]:
+        for number, waited_s in enumerate(waits_s):
+            clock.now_s += waited_s
+            yield noisy(128, number, size_hw)
+        raise CameraError("the stream ended")
+
+    def open_fake(request: Request) -> object:
+        return pictures().__next__
+
+    monkeypatch.setattr(reader, "find_opener", lambda kind: open_fake)
+    out, into = os.pipe()
+    received: list[bytes] = []
+    with os.fdopen(out, "rb") as stream:
+        receiver = threading.Thread(target=lambda: received.append(stream.read()))
+        receiver.start()
+        try:
+            with pytest.raises(CameraError):
+                reader.deliver(into, REQUEST, clock)
+        finally:
+            os.close(into)
+            receiver.join()
+    return split(received[0])
+
+
+def split(data: bytes) -> list[tuple[bytes, bytes]]:
+    messages = []
+    while data:
+        kind, length, *_ = HEADER.unpack(data[: HEADER.size])
+        messages.append((kind, data[HEADER.size : HEADER.size + length]))
+        data = data[HEADER.size + length :]
+    return messages
+
+
+def test_the_parent_hears_when_the_reader_is_ready_and_when_the_camera_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [kind for kind, _ in delivered(monkeypatch, [])] == [b"R", b"O"]
+
+
+def test_only_fresh_pictures_are_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits_s = [0.0, 0.0] + [0.033] * 8 + [2.0, 0.0] + [0.033] * 3
+
+    numbers = [
+        next(n for n in range(20) if np.frombuffer(data, np.uint8).tobytes() == noisy(128, n).tobytes())
+        for kind, data in delivered(monkeypatch, waits_s)
+        if kind == b"P"
+    ]
+
+    assert numbers == [3, 4, 5, 6, 7, 8, 9, 13, 14]
+
+
+def test_the_only_picture_of_a_snapshot_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [kind for kind, _ in delivered(monkeypatch, [0.0])] == [b"R", b"O", b"P"]
+
+
+def test_a_large_picture_comes_through_a_small_pipe_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, data = delivered(monkeypatch, [0.0], (480, 640))[-1]
+
+    assert data == noisy(128, 0, (480, 640)).tobytes()
+
+
+def test_a_kind_that_nobody_knows_is_an_error() -> None:
+    with pytest.raises(CameraError, match="unknown kind"):
+        reader.find_opener("magic")
