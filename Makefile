@@ -39,6 +39,7 @@ test: lint
 
 test-system: $(READY)
 	@tests/system/install.sh
+	@$(BIN)/python -c 'import selenium' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[system]'
 	$(BIN)/python -m pytest tests/system
 
 clean:

@@ -40,6 +40,16 @@ def mosquitto() -> str:
     return need("mosquitto")
 
 
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    return need("chromium")
+
+
+@pytest.fixture(scope="session")
+def chromedriver() -> str:
+    return need("chromedriver")
+
+
 @pytest.fixture
 def free_port() -> int:
     with socket.socket() as probe:
