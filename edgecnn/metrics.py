@@ -9,11 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def accuracy(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
-    """Return the share of pictures `(n, classes)` whose most probable class is the true one `(n,)`."""
-    return float((probabilities.argmax(axis=1) == class_ids).mean())
-
-
 def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the two-sided score interval of a proportion (Wilson, JASA 22, 1927); (0, 1) when nothing was counted."""
     if count == 0:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecnn.classifying import Classifier, Prediction
 
 TOP = 3
+MAX_PLOTTED = 50
 
 
 @click.command(short_help="Classify pictures.")
@@ -61,6 +62,8 @@ def classify(
             Path(model), read_labels(labels), color=color, fit=fit or "squash", pixels=pixels, runtime=runtime, threads=threads
         )
     files = find_pictures(images)
+    if plot is not None and len(files) > MAX_PLOTTED:
+        raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
     # One picture at a time: a folder of large photographs does not fit into a board's memory.
     predictions = [classifier.classify([read_picture(file)])[0] for file in files]
     if plot:

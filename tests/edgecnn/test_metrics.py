@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn.metrics import accuracy, confusion_matrix, expected_calibration_error, wilson_interval
+from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,6 @@ def test_the_wilson_interval_holds_the_share_and_mirrors(count: int, share: floa
     assert 0 <= low <= successes / count + 1e-12
     assert successes / count - 1e-12 <= high <= 1
     assert wilson_interval(count - successes, count, confidence) == pytest.approx((1 - high, 1 - low), abs=1e-9)
-
-
-def test_accuracy_counts_the_most_probable_class() -> None:
-    probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.1, 0.9]], np.float32)
-
-    assert accuracy(probabilities, np.array([0, 1, 1, 1])) == 0.75
 
 
 def test_confusion_has_true_classes_in_rows_and_predictions_in_columns() -> None:
