@@ -15,7 +15,7 @@ FPS, WIDTH, HEIGHT = 15, 320, 240
 LAUNCH = (
     f"( appsrc name=pictures is-live=true format=time do-timestamp=true"
     f" caps=video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT},framerate={FPS}/1"
-    f" ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast bitrate=1000"
+    f" ! videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency threads=1 speed-preset=ultrafast bitrate=1000"
     f" key-int-max={FPS} ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 

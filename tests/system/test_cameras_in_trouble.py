@@ -5,12 +5,12 @@ EDGECNN_OUTAGES sets another number. All six run at the same time, since most of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -43,8 +43,9 @@ class Outage:
 
 @dataclass
 class Ordeal:
-    """What one camera went through."""
+    """What one camera went through; its files are in `folder`."""
 
+    folder: Path
     outages: list[Outage] = field(default_factory=list)
     before: Holdings | None = None
     after: Holdings | None = None
@@ -56,12 +57,32 @@ class Ordeal:
     failure: BaseException | None = None
 
 
-def undergo(ordeal: Ordeal, folder: Path, model: str, server_kind: str, trouble: str) -> None:
+class Ending:
+    """Lets each camera end alone, when all have come through, so that six do not fight for two cores at that moment."""
+
+    def __init__(self, count: int) -> None:
+        self._all_through = threading.Barrier(count)
+        self._one = threading.Lock()
+
+    def __enter__(self) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._all_through.wait()
+        self._one.acquire()
+
+    def __exit__(self, *failure: object) -> None:
+        self._one.release()
+
+    def nobody_waits(self) -> None:
+        """One has failed: the others need not wait for it."""
+        self._all_through.abort()
+
+
+def undergo(ordeal: Ordeal, ending: Ending, model: str, server_kind: str, trouble: str) -> None:
     """Run a camera before a server that is in `trouble` OUTAGES times, for 1.9 to 3 seconds each."""
     rng = random.Random(f"{server_kind} {trouble}")
     server = CameraServer(server_kind)
     camera = ordeal.camera = CameraProcess(
-        folder, model, "--source", server.address, "--keep", str(folder / "seen"), "--keep-every", "0.2",
+        ordeal.folder, model, "--source", server.address, "--keep", str(ordeal.folder / "seen"), "--keep-every", "0.2",
         "--open-timeout", "5", "--read-timeout", "2", "--smooth", "1", "--reject", "0",
     )  # fmt: skip
     try:
@@ -74,11 +95,13 @@ def undergo(ordeal: Ordeal, folder: Path, model: str, server_kind: str, trouble:
             time.sleep(rng.uniform(0.3, 0.6))
         time.sleep(1)
         ordeal.after = camera.holdings()
-        children = camera.children()
-        ordeal.end_s = camera.end()
+        with ending:
+            children = camera.children()
+            ordeal.end_s = camera.end()
         ordeal.orphans = [child for child in children if (Path("/proc") / str(child)).exists()]
     except BaseException as error:  # it is raised in the tests; a thread has nobody to tell
         ordeal.failure = error
+        ending.nobody_waits()
     finally:
         ordeal.said, ordeal.returncode = camera.said, camera.returncode
         camera.close()
@@ -104,18 +127,16 @@ def await_class(camera: CameraProcess, since: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def ordeals(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[dict[tuple[str, str], Ordeal]]:
-    ordeals = {kind: Ordeal() for kind in KINDS}
-    folders = {kind: tmp_path_factory.mktemp("-".join(kind)) for kind in KINDS}
-    threads = [threading.Thread(target=undergo, args=(ordeals[kind], folders[kind], model, *kind)) for kind in KINDS]
+def ordeals(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[tuple[str, str], Ordeal]:
+    ordeals = {kind: Ordeal(tmp_path_factory.mktemp("-".join(kind))) for kind in KINDS}
+    ending = Ending(len(KINDS))
+    threads = [threading.Thread(target=undergo, args=(ordeal, ending, model, *kind)) for kind, ordeal in ordeals.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for kind, folder in folders.items():
-        (folder / "figures.json").write_text(json.dumps(figures(ordeals[kind], folder)))
-    print(*(f"{' '.join(kind)}: {figures(ordeals[kind], folders[kind])}" for kind in KINDS), sep="\n")
-    yield ordeals
+    print(*(f"{' '.join(kind)}: {figures(ordeal)}" for kind, ordeal in ordeals.items()), sep="\n")
+    return ordeals
 
 
 @pytest.fixture(params=KINDS, ids=" ".join)
@@ -132,9 +153,9 @@ def picture_ages(folder: Path) -> list[float]:
     return ages
 
 
-def figures(ordeal: Ordeal, folder: Path) -> dict[str, float]:
+def figures(ordeal: Ordeal) -> dict[str, float]:
     """Summarise an ordeal."""
-    outages, ages = ordeal.outages, picture_ages(folder)
+    outages, ages = ordeal.outages, picture_ages(ordeal.folder)
     return {
         "outages": len(outages),
         "worst_report_s": round(max((o.reported_s for o in outages), default=0.0), 2),
@@ -168,13 +189,8 @@ def test_no_class_is_published_of_a_picture_taken_during_an_outage(ordeal: Ordea
     assert during == []
 
 
-def test_no_old_picture_passes_for_a_new_one(
-    ordeal: Ordeal, ordeals: dict[tuple[str, str], Ordeal], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    kind = next(kind for kind, candidate in ordeals.items() if candidate is ordeal)
-    (folder,) = tmp_path_factory.getbasetemp().glob("-".join(kind) + "*")
-
-    ages = picture_ages(folder)
+def test_no_old_picture_passes_for_a_new_one(ordeal: Ordeal) -> None:
+    ages = picture_ages(ordeal.folder)
 
     assert len(ages) >= len(ordeal.outages)
     assert max(ages) < OLDEST_PICTURE_S
