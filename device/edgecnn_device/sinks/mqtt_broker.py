@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
+
+if TYPE_CHECKING:
+    import ssl
 
 FORM = "mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -51,9 +54,11 @@ class Broker:
         """Return what TLS needs, None without TLS; InputError when the CA file is no use."""
         if not self.tls:
             return None
+        import ssl
+
         try:
             return ssl.create_default_context(cafile=self.ca)
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:  # among them ssl.SSLError
             raise InputError(f"--mqtt-ca {self.ca} is no file of PEM certificates: {error}") from error
 
 
