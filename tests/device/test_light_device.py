@@ -36,7 +36,7 @@ def test_a_camera_that_runs_loads_only_what_its_options_need(artifacts: Path, tm
 
     modules = loaded(code, str(artifacts / "neu.tflite"), "--no-realtime", "--frames", "3", "--jsonl", str(tmp_path / "o"))
 
-    assert modules & {*HEAVY, "tomllib", "picamera2", "http", "ssl"} == set()
+    assert modules & {*HEAVY, "tomllib", "picamera2", "http", "ssl", "asyncio", "starlette", "uvicorn"} == set()
 
 
 @pytest.mark.parametrize("module", ["edgecnn.cli.camera", "edgecnn.cli.doctor"])

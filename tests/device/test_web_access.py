@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from web_page import TOKEN, Page, seen, serve
 
-from edgecnn.errors import InputError, OutputError
+from edgecnn.cli.main import main
+from edgecnn.errors import InputError, MissingDependencyError, OutputError
 from edgecnn_device.web.options import WebOptions, parse_address, read_token, read_web_options
 from edgecnn_device.web.server import bind
 
@@ -153,6 +154,30 @@ def test_the_token_is_the_line_of_its_file_and_stands_in_no_text(tmp_path: Path)
 
     assert options.token == TOKEN
     assert TOKEN not in repr(options)
+
+
+def test_without_the_extra_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(MissingDependencyError, match=r"starlette and uvicorn .* pip install 'edgecnn\[web\]'"):
+        read_web_options("8080", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--token-file", "t"], "--token-file needs --web"),
+        (["--web", "0.0.0.0:0"], "needs --token-file FILE"),
+        (["--web", "nowhere"], "give [HOST:]PORT"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["camera", "neu", *options])
+
+    said = capsys.readouterr().err
+    assert (end.value.code, said.count("\n")) == (2, 1)
+    assert message in said
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

@@ -63,6 +63,15 @@ def test_metrics_name_the_state_and_the_model() -> None:
     assert (info["task"], info["parity"], info["export_id"]) == ("light", "pass", "made-up-1")
 
 
+def test_the_age_of_the_newest_frame_grows_while_the_camera_is_lost() -> None:
+    with serve() as page:
+        page.show(seen(1))
+        page.show(lost())
+        time.sleep(0.2)
+
+        assert value(metrics(page), "newest_frame_age_seconds") >= 0.2
+
+
 def test_counters_only_grow() -> None:
     with serve() as page:
         seen_values = []

@@ -122,9 +122,11 @@ def test_a_slow_viewer_sees_the_newest_picture_next(page: Page) -> None:
     assert len(numbers) < 100
 
 
-def test_beyond_the_limit_the_answer_is_503(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_limit_the_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 30)
     with contextlib.ExitStack() as stack:
-        for _ in range(server._MOST_CONNECTIONS):
+        page = stack.enter_context(serve())
+        for _ in range(30):
             stack.enter_context(connect(page))
         visitor = stack.enter_context(connect(page, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,6 +54,11 @@ def picture(browser: webdriver.Chrome) -> NDArray[np.uint8]:
     """Return what the browser shows of the live picture, in gray."""
     data = browser.find_element(By.ID, "picture").screenshot_as_png
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def read_log(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
+    """Return what the browser has logged since it was last asked."""
+    return list(browser.get_log(kind))  # type: ignore[no-untyped-call]
 
 
 def open_page(browser: webdriver.Chrome, port: int, query: str = "") -> None:
@@ -108,12 +116,12 @@ def test_the_page_asks_nobody_else_and_breaks_no_policy(watched: tuple[webdriver
     browser, port = watched
     time.sleep(2.0)
 
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    events = [json.loads(entry["message"])["message"] for entry in read_log(browser, "performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
     assert asked
     assert [url for url in asked if not url.startswith((f"http://127.0.0.1:{port}/", "data:image/"))] == []
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    assert [entry for entry in read_log(browser, "browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
 def test_a_phone_needs_no_sideways_scrolling(watched: tuple[webdriver.Chrome, int]) -> None:
@@ -180,6 +188,25 @@ def test_a_camera_that_is_lost_takes_picture_and_answer_from_the_page(
     assert took_s < 3.0
     assert shown == []
     assert reason.startswith("lost: ")
+
+
+def test_a_process_that_hangs_takes_picture_and_answer_from_the_page(
+    browser: webdriver.Chrome, model: str, tmp_path: Path
+) -> None:
+    port = find_port()
+    camera = CameraProcess(tmp_path, model, "--source", "synthetic", "--web", str(port))
+    try:
+        open_page(browser, port)
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page")
+        os.kill(camera.pid, signal.SIGSTOP)
+        wait_until(lambda: state(browser) == "gone", 6.0, "page without a connection")
+        shown = [name for name in ("picture", "answer") if is_shown(browser, name)]
+        os.kill(camera.pid, signal.SIGCONT)
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page again")
+    finally:
+        camera.close()
+
+    assert shown == []
 
 
 def test_a_camera_that_ends_does_so_within_a_second_and_the_page_says_that_nobody_answers(

@@ -24,7 +24,7 @@ _FILES = {
 }
 # A moving picture needs no more; every picture costs an encoding and, for each viewer, its bytes.
 _STREAM_HZ, _PAGE_HZ, _EVENTS_HZ = 15.0, 4.0, 60.0
-_PATIENCE_S = 5.0
+_PATIENCE_S, _FIGURES_S = 5.0, 0.9
 
 
 def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable[[Request], bool]) -> Starlette:
@@ -65,8 +65,9 @@ def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable
         return _stream(request, _watch_predictions(hub), "text/event-stream")
 
     def live(request: Request) -> Response:
-        return _stream(request, _watch_page(hub, watched), "text/event-stream")
+        return _stream(request, _watch_page(hub, figures), "text/event-stream")
 
+    figures = Figures(watched, hub)
     answers = {
         "/healthz": healthz,
         "/api/stats": stats,
@@ -118,16 +119,34 @@ async def _watch_predictions(hub: Hub) -> AsyncIterator[bytes]:
             number = moment.number
 
 
-async def _watch_page(hub: Hub, watched: Watched) -> AsyncIterator[bytes]:
-    number, stats_due_s = None, 0.0
+class Figures:
+    """The figures as an event for the page, made once a second for all that watch."""
+
+    def __init__(self, watched: Watched, hub: Hub) -> None:
+        """Have made none yet."""
+        self._watched, self._hub = watched, hub
+        self._event = b""
+        self._due_s = 0.0
+
+    def event(self) -> bytes:
+        """Return the newest."""
+        now_s = self._hub.tally.clock()
+        if now_s >= self._due_s:
+            self._event = server_event("stats", read_stats(self._watched, self._hub))
+            self._due_s = now_s + _FIGURES_S
+        return self._event
+
+
+async def _watch_page(hub: Hub, figures: Figures) -> AsyncIterator[bytes]:
+    number, event = None, b""
     with hub.viewer("page"):
         async for moment in hub.moments(at_most_hz=_PAGE_HZ, patience_s=1.0):
             if moment.number != number:
                 number = moment.number
                 yield moment.view
-            if hub.tally.clock() >= stats_due_s:
-                stats_due_s = hub.tally.clock() + 0.9
-                yield server_event("stats", read_stats(watched, hub))
+            if figures.event() is not event:
+                event = figures.event()
+                yield event
 
 
 def _stream(request: Request, chunks: AsyncIterator[bytes], kind: str) -> Response:

@@ -26,6 +26,7 @@ class Hub:
         self.viewers: Counter[str] = Counter()
         self._frames = frames
         self._newest = Observation("", State("stale", "no frame yet"))
+        self._frame_s: float | None = None
         self._shown = self._newest
         self._silence: State | None = None
         self._moment = Moment(0, self._newest)
@@ -35,6 +36,8 @@ class Hub:
 
     def put(self, observation: Observation) -> None:
         """Leave the newest observation, from any thread."""
+        if observation.frame is not None:
+            self._frame_s = observation.frame.monotonic_s
         self._newest = observation
 
     async def run(self) -> None:
@@ -93,8 +96,7 @@ class Hub:
 
     def age_s(self) -> float | None:
         """Return how old the newest frame is now; None before the first."""
-        newest = self._newest
-        return None if newest.frame is None else self.tally.clock() - newest.frame.monotonic_s
+        return None if self._frame_s is None else self.tally.clock() - self._frame_s
 
     def _tell(self) -> None:
         self._changed.set()

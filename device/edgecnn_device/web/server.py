@@ -16,8 +16,9 @@ from edgecnn.errors import OutputError
 from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.options import WebOptions
 
-# 50 viewers hold two connections each. Beyond the first number the answer is 503, beyond the second there is none.
-_MOST_CONNECTIONS, _MOST_SOCKETS = 200, 300
+# 50 browsers open up to six connections each while they load the page, and keep two. Beyond the first number the answer is
+# 503, beyond the second there is none; a process has 1024 descriptors, and the camera needs some of them.
+_MOST_CONNECTIONS, _MOST_SOCKETS = 320, 400
 _HEADER_BYTES, _SEND_BYTES = 8192, 2**17
 # How long a visitor may take to ask, and to take in what was sent.
 _REQUEST_S, _WRITE_S = 10.0, 10.0
