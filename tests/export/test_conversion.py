@@ -18,7 +18,7 @@ from edgecnn.artifacts.graph import read_graph
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError
 from edgecnn.runtimes.opening import open_tflite
-from edgecnn_export.conversion.calibration import Calibration, calibrate
+from edgecnn_export.conversion.calibration import Calibration, calibrate, measure
 from edgecnn_export.conversion.converting import Conversion, check_integer_only, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.onnx import to_int8_onnx, to_onnx
@@ -281,3 +281,25 @@ def test_onnx_files_load_from_a_stream(converted: Converted) -> None:
     model = onnx.load(io.BytesIO(converted.files["int8.onnx"].model))
 
     assert model.graph.input[0].name == "image"
+
+
+SMALL_NETS = {
+    "dense behind pixels of one channel": [layers.MaxPooling2D(), layers.Flatten()],
+    "average of one channel": [layers.DepthwiseConv2D(3, activation="tanh"), layers.GlobalAveragePooling2D()],
+    "flattened behind a rounded ReLU": [layers.Conv2D(2, 3), layers.Conv2D(2, 3, activation="relu"), layers.Flatten()],
+    "dense on a picture": [layers.Conv2D(2, 3), layers.Dense(3, activation="relu"), layers.Flatten()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL_NETS)
+def test_small_nets_become_int8_onnx_without_a_float_step_inside(name: str) -> None:
+    keras.utils.set_random_seed(4)
+    x = image = keras.Input((8, 8, 1))
+    for layer in [layers.Rescaling(1 / 255), *SMALL_NETS[name]]:
+        x = layer(x)
+    model = fold(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+
+    int8 = to_int8_onnx(model, measure(model, images))
+
+    assert np.abs(run(Conversion(int8, "onnx", "int8"), images) - np.asarray(model(images))).max() < 0.05

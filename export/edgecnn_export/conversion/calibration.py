@@ -21,7 +21,9 @@ from edgecnn_export.conversion.graph import read_graph
 from edgecnn_export.conversion.placement import place
 
 COUNT = 300
-METHOD = "min-max"
+METHOD = "99.9 % of each picture's values"
+# Values beyond are clipped: chosen on the validation pictures of both tasks, where min-max ranges moved the answers more.
+COVERED = 0.999
 STOCK_METHOD = "TensorFlow Lite and ONNX Runtime calibrators"
 _DIGITS = 4
 
@@ -91,21 +93,27 @@ def calibrate(folded: keras.Model, images: NDArray[np.uint8], data: DataInfo, se
 
 
 def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) -> dict[str, tuple[float, float]]:
-    """Return the smallest and largest output of each layer that needs a range, over images `(n, h, w, c)`.
+    """Return the range of each layer that needs one: what holds COVERED of its values in every picture of `(n, h, w, c)`.
 
-    Zero always lies within, since padding needs it exactly. Limits are rounded outwards to four significant digits: another
-    processor, batch or thread count changes the last bits of a sum, and must not change the exported file.
+    Of a layer with fewer than 1,000 values, or one that is nearly always zero, that is all of them. Zero always lies within,
+    since padding needs it exactly. Limits are rounded outwards to four significant digits: another processor, batch or thread
+    count changes the last bits of a sum, and must not change the exported file.
     Raises ConversionError for a layer whose output is not finite or always zero.
     """
     probe = _outputs(folded)
-    names = list(probe.output)
-    lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    covered, extremes = dict.fromkeys(probe.output, (0.0, 0.0)), dict.fromkeys(probe.output, (0.0, 0.0))
     for at in range(0, len(images), batch):
         for name, values in probe(images[at : at + batch].astype(np.float32), training=False).items():
-            array = np.asarray(values)
-            lows[name] = float(min(lows[name], array.min()))
-            highs[name] = float(max(highs[name], array.max()))
-    return {name: _rounded_outwards(name, lows[name], highs[name]) for name in names}
+            flat = np.asarray(values).reshape(len(values), -1)
+            low = np.quantile(flat, 1 - COVERED, axis=1, method="lower").min()
+            high = np.quantile(flat, COVERED, axis=1, method="higher").max()
+            covered[name] = _wider(covered[name], low, high)
+            extremes[name] = _wider(extremes[name], flat.min(), flat.max())
+    return {name: _rounded_outwards(name, *(covered[name] if any(covered[name]) else extremes[name])) for name in covered}
+
+
+def _wider(limits: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    return min(limits[0], float(low)), max(limits[1], float(high))
 
 
 def _outputs(folded: keras.Model) -> keras.Model:

@@ -93,7 +93,7 @@ def fold(model: keras.Model) -> keras.Model:
     """Return a float32 model that answers as `model` does at inference, with as few steps as possible.
 
     Batch normalisations and rescalings fold into a neighbouring convolution or dense layer, training-only layers vanish,
-    separable convolutions become their two halves and activations other than ReLU layers of their own, so that each tensor
+    separable convolutions become their two halves, and activations other than ReLU layers of their own, so that each tensor
     that is quantized has a layer to name it. What cannot be folded stays; a subclassed model is returned as it is.
     """
     if not has_graph(model):
@@ -132,7 +132,18 @@ def _split_layers(graph: Graph) -> None:
         if isinstance(step.operation, Part) and graph.calls(step.operation) == 1:
             if step.operation.kind is keras.layers.SeparableConv2D:
                 step = _split_separable(graph, step)  # noqa: PLW2901  # its second half may have an activation
+            _dense_as_pointwise(step)
             _split_activation(graph, step)
+
+
+def _dense_as_pointwise(step: Step) -> None:
+    """Call a dense layer over a picture's channels the 1 x 1 convolution that it is: converters have an operator for that."""
+    part = step.operation
+    if part.kind is keras.layers.Dense and len(step.output.shape) == 4:
+        config = {key: part.config[key] for key in ("name", "activation", "use_bias", "dtype")}
+        config |= {"filters": part.config["units"], "kernel_size": 1}
+        weights = [part.weights[0][None, None], *part.weights[1:]]
+        step.operation = Part(keras.layers.Conv2D, config, weights, part.original)
 
 
 def _split_separable(graph: Graph, step: Step) -> Step:

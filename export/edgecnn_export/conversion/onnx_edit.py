@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 IR_VERSION = 8
+
+Shapes = Mapping[str, tuple[int | None, ...]]
 
 
 class Editor:
@@ -70,6 +72,16 @@ class Editor:
                 if name == old:
                     node.input[i] = new
 
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Return the shapes of all tensors that ONNX can infer, None for a side that depends on the batch."""
+        self._write_constants()
+        inferred = onnx.shape_inference.infer_shapes(self.model).graph
+        return {
+            tensor.name: tuple(side.dim_value or None for side in tensor.type.tensor_type.shape.dim)
+            for tensor in (*inferred.value_info, *inferred.input, *inferred.output)
+            if tensor.type.tensor_type.HasField("shape")
+        }
+
     def finish(self) -> onnx.ModelProto:
         """Write constants back, drop what nothing uses and give every node and tensor a name that tells its place.
 
@@ -77,11 +89,14 @@ class Editor:
         """
         self._drop_unused_nodes()
         self._rename()
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.constants.items())
+        self._write_constants()
         del self.graph.value_info[:]
         self._describe()
         return self.model
+
+    def _write_constants(self) -> None:
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.constants.items())
 
     def _unique(self, name: str) -> str:
         taken = self.constants.keys() | {output for node in self.graph.node for output in node.output}
@@ -148,21 +163,40 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove steps that the conversion from NHWC left behind, and finish."""
     editor = Editor(model)
     for node in editor.nodes:
+        if node.op_type == "DequantizeLinear":
+            _dequantize_first(editor, node)
+    for node in editor.nodes:
         if node.op_type == "Reshape":
             _reshape_by_constant(editor, node)
+    shapes = editor.shapes()
     for node in editor.nodes:
-        if node.op_type == "ReduceMean":
-            _average_without_transpose(editor, node)
-        elif node.op_type == "MatMul":
-            _as_gemm(editor, node)
+        match node.op_type:
+            case "Reshape":
+                _as_flatten(editor, node, shapes)
+            case "ReduceMean":
+                _average_without_transpose(editor, node)
+            case "MatMul" if len(shapes.get(node.input[0], ())) == 2:
+                _as_gemm(editor, node)
     for node in editor.nodes:
         if node.op_type == "Gemm":
-            _flatten_without_transpose(editor, node)
+            _flatten_without_transpose(editor, node, shapes)
     return editor.finish()
 
 
+def _dequantize_first(editor: Editor, dequantize: Any) -> None:
+    """Move a DequantizeLinear in front of a Transpose or Reshape that the converter put before it."""
+    moved = editor.producer(dequantize.input[0])
+    if moved is None or moved.op_type not in ("Transpose", "Reshape") or editor.only_consumer(moved.output[0]) is None:
+        return
+    restored = f"{moved.input[0]}/restored"
+    parameters = list(dequantize.input[1:])
+    editor.remove(dequantize)
+    editor.insert(moved, [helper.make_node("DequantizeLinear", [moved.input[0], *parameters], [restored])])
+    moved.input[0] = restored
+
+
 def _reshape_by_constant(editor: Editor, reshape: Any) -> None:
-    """Replace a shape that is computed from the batch's size by the constants it consists of; two axes make a Flatten."""
+    """Replace a shape that is computed from the batch's size by the constants it consists of."""
     joined = _behind_casts(editor, reshape.input[1])
     if joined is None or joined.op_type != "Concat":
         return
@@ -174,12 +208,16 @@ def _reshape_by_constant(editor: Editor, reshape: Any) -> None:
     if begin is None or end is None or (begin.tolist(), end.tolist()) != ([0], [1]):
         return
     shape = [0, *(int(side) for array in sides if array is not None for side in array)]  # 0 keeps the batch as it is
-    if len(shape) == 2:
-        flatten = helper.make_node("Flatten", [reshape.input[0]], [reshape.output[0]], axis=1)
-        editor.insert(reshape, [flatten])
+    reshape.input[1] = editor.add_constant(f"{reshape.output[0]}/shape", np.array(shape, np.int64))
+
+
+def _as_flatten(editor: Editor, reshape: Any, shapes: Shapes) -> None:
+    """Say Flatten where a reshape joins all axes but the batch."""
+    sides, shape = shapes.get(reshape.input[0], (None,))[1:], shapes.get(reshape.output[0], ())
+    known = [side for side in sides if side is not None]
+    if len(known) == len(sides) > 0 and len(shape) == 2 and shape[1] == np.prod(known):
+        editor.insert(reshape, [helper.make_node("Flatten", [reshape.input[0]], [reshape.output[0]], axis=1)])
         editor.graph.node.remove(reshape)
-    else:
-        reshape.input[1] = editor.add_constant(f"{reshape.output[0]}/shape", np.array(shape, np.int64))
 
 
 def _behind_casts(editor: Editor, name: str) -> Any:
@@ -211,7 +249,7 @@ def _average_without_transpose(editor: Editor, mean: Any) -> None:
 def _as_gemm(editor: Editor, product: Any) -> None:
     """Join a product of matrices with the addition of a bias: one operator, which takes integers as well."""
     weights = editor.constants.get(product.input[1])
-    if weights is None or weights.ndim != 2 or not _is_matrix(editor, product.input[0]):
+    if weights is None or weights.ndim != 2:
         return
     output, addition = product.output[0], editor.only_consumer(product.output[0])
     inputs = list(product.input)
@@ -226,15 +264,7 @@ def _as_gemm(editor: Editor, product: Any) -> None:
     editor.graph.node.remove(product)
 
 
-def _is_matrix(editor: Editor, name: str) -> bool:
-    """True when a tensor is known to have two axes: what gave it always gives two."""
-    node = editor.producer(name)
-    while node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear", "Relu", "Clip"):
-        node = editor.producer(node.input[0])
-    return node is not None and node.op_type in ("Flatten", "Gemm")
-
-
-def _flatten_without_transpose(editor: Editor, gemm: Any) -> None:
+def _flatten_without_transpose(editor: Editor, gemm: Any, shapes: Shapes) -> None:
     """Let a dense layer read a flattened picture in NCHW order: its weight rows move instead of the pixels, once."""
     flatten = editor.producer(gemm.input[0])
     if flatten is None or flatten.op_type != "Flatten" or editor.only_consumer(flatten.output[0]) is not gemm:
@@ -242,9 +272,8 @@ def _flatten_without_transpose(editor: Editor, gemm: Any) -> None:
     transpose = editor.producer(flatten.input[0])
     if not _to_nhwc(transpose) or editor.only_consumer(transpose.output[0]) is not flatten:
         return
-    shape_hwc = _shape_hwc(editor, transpose)
-    weights = editor.constants[gemm.input[1]]
-    if shape_hwc is None or np.prod(shape_hwc) != len(weights) or len(editor.consumers(gemm.input[1])) != 1:
+    shape_hwc, weights = shapes.get(flatten.input[0], ())[1:], editor.constants[gemm.input[1]]
+    if len(shape_hwc) != 3 or None in shape_hwc or len(editor.consumers(gemm.input[1])) != 1:
         return
     moved = weights.reshape(*shape_hwc, -1).transpose(2, 0, 1, 3).reshape(weights.shape)
     editor.constants[gemm.input[1]] = np.ascontiguousarray(moved)
@@ -253,13 +282,3 @@ def _flatten_without_transpose(editor: Editor, gemm: Any) -> None:
 
 def _to_nhwc(node: Any) -> bool:
     return node is not None and node.op_type == "Transpose" and list(attribute(node, "perm", [])) == [0, 2, 3, 1]
-
-
-def _shape_hwc(editor: Editor, transpose: Any) -> tuple[int, int, int] | None:
-    """Return the picture's shape behind a transpose as ONNX infers it."""
-    inferred = onnx.shape_inference.infer_shapes(editor.model)
-    for tensor in inferred.graph.value_info:
-        if tensor.name == transpose.output[0]:
-            sides = [side.dim_value for side in tensor.type.tensor_type.shape.dim]
-            return (sides[1], sides[2], sides[3]) if len(sides) == 4 and all(sides[1:]) else None
-    return None

@@ -84,6 +84,8 @@ def _is_known(step: Step) -> bool:
         return layer.axis in (-1, len(step.output.shape) - 1) and len(step.inputs) == 1
     if isinstance(layer, keras.layers.Activation):
         return _activation(layer) in _ACTIVATIONS
+    if type(layer) is keras.layers.Dense and len(step.output.shape) != 2:
+        return False
     if type(layer) in (keras.layers.Conv2D, keras.layers.Dense, keras.layers.DepthwiseConv2D):
         return _activation(layer) in ("linear", "relu", "relu6")
     return type(layer) in _KEEPING + _MEASURED
