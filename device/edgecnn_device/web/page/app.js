@@ -31,7 +31,7 @@ function element(name, className, text) {
 }
 
 const classOf = (classId) => (classId < 0 ? "" : `class-${classId % 10}`);
-const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
+const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}\u202f%`;
 const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const whole = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
 
