@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
 
-_SAMPLE_PIXELS = 2000
+_SAMPLE_PIXELS, _SUSPICIOUS = 800, 5
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
 DARK, BRIGHT, FLAT_DEVIATION = 32, 245, 1.5
 # A time stamp drawn over a black picture covers less than this part of it; a pen stroke on white paper more than that.
@@ -81,7 +81,7 @@ def blindness(image_bgr: Image, sample: Image) -> str:
     `sample` is a coarse grid of the picture's pixels: the whole is looked at only when the grid is suspicious.
     """
     bright = int(np.count_nonzero(sample > DARK))
-    if bright < DARK_PART * sample.size and np.count_nonzero(image_bgr > DARK) < DARK_PART * image_bgr.size:
+    if bright < _SUSPICIOUS * DARK_PART * sample.size and np.count_nonzero(image_bgr > DARK) < DARK_PART * image_bgr.size:
         return "black picture"
     if int(sample.min()) >= BRIGHT and np.count_nonzero(image_bgr < BRIGHT) < BRIGHT_PART * image_bgr.size:
         return "saturated picture"

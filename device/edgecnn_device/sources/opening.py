@@ -133,7 +133,11 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
 
 
 def _recorded(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
-    return _paced(name, play, fps, options) if options.realtime else Recording(play(), fps, _transform(options))
+    if options.realtime:
+        return _paced(name, play, fps, options)
+    from edgecnn_device.sources.ahead import read_ahead
+
+    return Recording(read_ahead(iter(play())), fps, _transform(options))
 
 
 def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
