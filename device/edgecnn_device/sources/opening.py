@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -135,9 +136,12 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
 def _recorded(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
     if options.realtime:
         return _paced(name, play, fps, options)
-    from edgecnn_device.sources.ahead import read_ahead
+    frames = iter(play())
+    if len(os.sched_getaffinity(0)) > 1:  # on one processor two threads only get into each other's way
+        from edgecnn_device.sources.ahead import read_ahead
 
-    return Recording(read_ahead(iter(play())), fps, _transform(options))
+        frames = read_ahead(frames)
+    return Recording(frames, fps, _transform(options))
 
 
 def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
