@@ -25,8 +25,10 @@ _JOIN_MARGIN, _OWN_HEIGHT = 0.25, 0.4
 _LEAST_COMMON_HEIGHT, _MOST_COMMON_WIDTH = 0.4, 0.5
 # What is cut apart is at least half as high as the sheet's writing.
 _LOWEST_TO_SPLIT = 0.5
-# A word is a line of four or more of which less than half reads as digits.
-_SHORTEST_WORD = 4
+# Digits stand among digits: the least mean sureness, and with how many readings' weight the eight nearest speak.
+_DIGITS, _PRIOR, _AROUND, _CUT_APART = 0.7, 2.0, 8, 0.8
+# Letters with and without ascenders differ by less than this factor in height.
+_ALIKE = 1.7
 # Letters of a word stand nearer to each other than this share of their height.
 _WORD_GAP = 0.4
 # So much of a digit's box may lie in that of a larger digit (a 7 reaches over a 0).
@@ -94,7 +96,7 @@ def read_digits(
     guesses.sort(key=lambda guess: (guess.region.box[1], guess.region.box[0]))
     accepted = np.array([guess.sureness >= (reject_threshold if steps.reject else 1e-6) for guess in guesses], bool)
     if steps.reject and guesses:
-        accepted &= _outside_words(guesses, accepted)
+        accepted &= _among_digits(guesses)
         accepted &= _credible_ones(guesses, accepted)
         accepted &= _uncovered(guesses, accepted)
         accepted &= _inked(guesses, accepted)
@@ -187,15 +189,25 @@ def _side_by_side(guesses: list[_Guess]) -> bool:
     return True
 
 
-def _outside_words(guesses: list[_Guess], accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell for each guess that it stands in no word; what had to be cut apart to be read speaks for a word."""
+def _among_digits(guesses: list[_Guess]) -> NDArray[np.bool_]:
+    """Tell for each guess that it stands among digits: not in a word, nor in a texture.
+
+    The mean sureness of its line, drawn towards that of its nearest neighbours of like height: the fewer stand in the line,
+    the more. What had to be cut apart to be read speaks less for digits.
+    """
     boxes = np.array([guess.region.box for guess in guesses], np.float64).reshape(-1, 4)
+    sure = np.array([guess.sureness * (1.0 if guess.origin < 0 else _CUT_APART) for guess in guesses])
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
     result = np.ones(len(guesses), bool)
     for line in _lines(boxes):
-        origins = {guesses[i].origin for i in line if guesses[i].origin >= 0}
-        votes = [bool(accepted[i]) for i in line if guesses[i].origin < 0] + [False] * len(origins)
-        if len(votes) >= _SHORTEST_WORD and np.mean(votes) < 0.5:
-            result[line] = False
+        for index in line:
+            alike = np.maximum(boxes[:, 3], boxes[index, 3]) < _ALIKE * np.minimum(boxes[:, 3], boxes[index, 3])
+            alike[index] = False
+            others = np.flatnonzero(alike)
+            nearest = others[np.argsort(np.abs(centres[others] - centres[index]).sum(axis=1), kind="stable")[:_AROUND]]
+            weight = _PRIOR * len(nearest) / _AROUND
+            prior = float(sure[nearest].mean()) if nearest.size else 0.0
+            result[index] = (float(sure[line].sum()) + weight * prior) / (len(line) + weight) >= _DIGITS
     return result
 
 
@@ -205,7 +217,7 @@ def _lines(boxes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     gap = np.maximum(left[:, None], left) - np.minimum((left + width)[:, None], left + width)
     common = np.minimum((top + height)[:, None], top + height) - np.maximum(top[:, None], top)
     low, high = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
-    beside = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < 1.7 * low)
+    beside = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < _ALIKE * low)
     waiting, groups = set(range(len(boxes))), []
     while waiting:
         members, front = set(), {waiting.pop()}
