@@ -1,12 +1,13 @@
 # make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
 # make test     set everything up, check style, types and layers, run the tests
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
+# make models   train the shipped models anew on the real data (about an hour on two cores)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-system lint clean help
+.PHONY: demo test test-system models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,6 +28,11 @@ demo: $(READY)
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/* --plot demo/predictions.png
 	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
 	@echo "Open demo/neu/parity.html, demo/predictions.png and demo/filters.png."
+
+models: $(READY)
+	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact
+	$(BIN)/edgecnn train mnist --seed 0 --out runs/mnist-compact
+	$(BIN)/python -m edgecnn_export.shipping runs/neu-compact runs/mnist-compact
 
 lint: $(READY)
 	$(BIN)/ruff check .

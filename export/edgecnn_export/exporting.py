@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.contract import DataInfo
-from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn.errors import InputError
+from edgecnn.datasets.dataset import Splits
+from edgecnn_export.calibrating import find_calibration
 from edgecnn_export.contracts import ContractWriter
-from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
+from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.converting import FORMATS, Conversion, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
@@ -26,11 +25,6 @@ from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure
 from edgecnn_export.parity.page import write_page
 from edgecnn_export.parity.report import write_json
 from edgecnn_export.reference import Reference
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    from numpy.typing import NDArray
 
 PARITY_JSON, PARITY_PAGE = "parity.json", "parity.html"
 UNMEASURED = "give at least 10 labelled pictures with --data"
@@ -144,40 +138,6 @@ def export(
 def formats_named(name: str) -> tuple[Format, ...]:
     """Return the formats that `tflite`, `onnx` or `all` names."""
     return tuple(each for each in FORMATS if name in (each, "all"))
-
-
-def find_calibration(
-    reference: Reference, folded: keras.Model, splits: Splits | None, seed: int
-) -> tuple[Calibration, NDArray[np.uint8] | None]:
-    """Measure ranges on real training pictures where there are some, else take those recorded in the reference.
-
-    Also returns the pictures, None where there are none. Synthetic pictures serve only a model that has no record.
-    Raises InputError when there is neither, ConversionError when the record is not of this model.
-    """
-    recorded = None if reference.calibration is None else Calibration.from_json(reference.calibration)
-    if splits is None or (splits.info.synthetic and recorded is not None) or len(splits.train) == 0:
-        if recorded is None:
-            raise InputError(
-                f"int8 needs ranges and model {reference.name!r} has none recorded; "
-                "give training pictures with --data or --calibration"
-            )
-        recorded.check(folded)
-        return recorded, None
-    chosen = choose_calibration(splits.train, seed=seed)
-    return _calibrate(folded, chosen, splits, seed), chosen.images
-
-
-def record_calibration(reference: Reference, splits: Splits, seed: int) -> Reference:
-    """Return the reference with the ranges of its activations on training pictures, so that int8 needs no data later."""
-    with quiet():
-        folded = fold(reference.model)
-    record = _calibrate(folded, choose_calibration(splits.train, seed=seed), splits, seed)
-    return dataclasses.replace(reference, calibration=record.to_json() if record.ranges else None)
-
-
-def _calibrate(folded: keras.Model, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
-    data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
-    return calibrate(folded, chosen.images, data, seed)
 
 
 def _measure(

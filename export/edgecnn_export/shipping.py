@@ -18,7 +18,8 @@ from edgecnn import shipped
 from edgecnn.datasets.loading import load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.files import make_folder, replacing
-from edgecnn_export.exporting import PARITY_JSON, export, record_calibration
+from edgecnn_export.calibrating import record_calibration
+from edgecnn_export.exporting import PARITY_JSON, export
 from edgecnn_export.reference import open_reference, save_reference
 
 PROOF_FILES = ("training.json", "curves.png")

@@ -16,8 +16,9 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, InputError, OutputError
 from edgecnn.runtimes import open_runtime
 from edgecnn_export import exporting
+from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.exporting import ExportResult, export, formats_named, record_calibration
+from edgecnn_export.exporting import ExportResult, export, formats_named
 from edgecnn_export.parity.compare import ParityReport
 from edgecnn_export.pictures import find_splits
 from edgecnn_export.reference import Reference, open_reference, save_reference

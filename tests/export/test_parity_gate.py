@@ -32,13 +32,13 @@ from edgecnn_export.frameworks import require_keras
 require_keras()
 import keras  # noqa: E402  # only after its start-up messages are held back
 
+from edgecnn_export.calibrating import record_calibration  # noqa: E402
 from edgecnn_export.contracts import ContractWriter  # noqa: E402
 from edgecnn_export.conversion.calibration import Calibration  # noqa: E402
 from edgecnn_export.conversion.converting import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
-from edgecnn_export.exporting import record_calibration  # noqa: E402
 from edgecnn_export.parity.compare import ParityReport, compare  # noqa: E402
 from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure  # noqa: E402
 from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402

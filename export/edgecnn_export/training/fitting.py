@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 import edgecnn
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn.errors import DatasetError, InputError
+from edgecnn.errors import ConversionError, DatasetError, InputError
 from edgecnn.files import make_folder, write_json
 from edgecnn.metrics import wilson_interval
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
+from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.models import build
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.training import checkpoints
@@ -181,6 +182,8 @@ class _Session:
         correct, count = int((predicted == self.splits.validation.class_ids).sum()), len(predicted)
         record = self._record(correct, count, interrupted)
         reference = dataclasses.replace(reference, training=record)
+        with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
+            reference = record_calibration(reference, self.splits, self.seed)
         save_reference(reference, self.out / MODEL_FILE)
         write_json(self.out / "training.json", record)
         title = f"{self.task.name} {self.name}: {correct} of {count} validation pictures"
