@@ -22,7 +22,7 @@ _CANVAS = 160
 _ZOOM = 4
 _MOST_INK = 0.45 * 255
 # How often each class is drawn: most those that schools teach differently.
-_DRAWN_CHANCES = (1, 4, 1, 1, 5, 2, 1, 4, 1, 6)
+_DRAWN_CHANCES = (1, 4, 1, 1, 3, 2, 1, 4, 1, 3)
 # Letters that nobody can tell from a digit without the word they stand in are no counter-examples.
 _LETTERS = "AEFGHKMNPQRTUVWXYadefhkmnprtuwxy#%&$?!*+=<>@~"
 _FONTS = (
