@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from brokers import Listener, Mosquitto, retained
 from paho.mqtt.client import Client
-from running import CameraProcess, CameraServer, wait_until
+from running import CameraProcess, CameraServer, a_second, wait_until
 
 RESTARTS = int(os.environ.get("EDGECNN_RESTARTS", "20"))
 Start = Callable[..., CameraProcess]
@@ -102,13 +102,12 @@ def test_every_prediction_of_a_short_absence_arrives(broker: Mosquitto, start: S
     broker.start()
 
     with Listener(broker.port) as after:
-        first = after.on("/prediction")[0].body["frame"] if after.on("/prediction") else None
         wait_until(lambda: len(after.on("/prediction")) > 60, 30, "prediction")
         camera.end()
 
     numbers = [heard.body["frame"] for heard in after.on("/prediction")]
-    assert first is None or first == numbers[0]
-    assert sorted(set(numbers)) == list(range(min(numbers), max(numbers) + 1))
+    written = [line.body["frame"] for line in camera.lines]
+    assert numbers == written[written.index(numbers[0]) :]
 
 
 def test_a_killed_camera_is_reported_by_its_last_will(broker: Mosquitto, start: Start) -> None:
@@ -128,7 +127,7 @@ def test_sigterm_says_offline_within_a_second(broker: Mosquitto, start: Start) -
         end_s = camera.end()
         wait_until(lambda: listener.newest("/status") == "offline", 1, "offline")
 
-    assert end_s < 1.0
+    assert end_s < a_second()
     assert camera.returncode == 0
     assert "did not reach" not in camera.said
 
@@ -141,7 +140,7 @@ def test_sigterm_ends_within_a_second_without_the_broker(broker: Mosquitto, star
     (broker.kill if trouble == "kill" else broker.hang)()
     time.sleep(1)
 
-    assert camera.end() < 1.0
+    assert camera.end() < a_second()
     assert camera.returncode == 0
     assert "did not reach the broker" in camera.said
 
@@ -176,7 +175,7 @@ def test_a_lost_camera_is_stale_for_everybody_and_says_no_class(broker: Mosquitt
     finally:
         server.close()
 
-    assert reported_s < 2.0
+    assert reported_s < 1.75 + 0.25 * a_second()
     assert kept == "stale"
     assert during == []
 
@@ -250,6 +249,6 @@ def test_a_broker_that_is_not_ours_or_refuses_us_is_an_error_that_one_sees(
     frames = len(camera.lines)
     wait_until(lambda: len(camera.lines) > frames + 10, 10, "frame")
 
-    assert camera.end() < 1.0
+    assert camera.end() < a_second()
     assert camera.said.lower().count(complaint.lower()) == 1
     assert password.partition(":")[2] not in camera.said
