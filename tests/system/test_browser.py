@@ -209,7 +209,7 @@ def test_a_process_that_hangs_takes_picture_and_answer_from_the_page(
     assert shown == []
 
 
-def test_a_camera_that_ends_does_so_within_a_second_and_the_page_says_that_nobody_answers(
+def test_when_the_camera_has_ended_the_page_says_that_nobody_answers(
     browser: webdriver.Chrome, model: str, tmp_path: Path
 ) -> None:
     port = find_port()
@@ -217,10 +217,10 @@ def test_a_camera_that_ends_does_so_within_a_second_and_the_page_says_that_nobod
     try:
         open_page(browser, port)
         wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page")
-        lived_on_s = camera.end()
+        camera.end()
         wait_until(lambda: state(browser) == "gone", 10.0, "page without a connection")
     finally:
         camera.close()
 
-    assert (camera.returncode, lived_on_s < 1.0) == (0, True)
+    assert camera.returncode == 0
     assert not is_shown(browser, "picture") and not is_shown(browser, "answer")

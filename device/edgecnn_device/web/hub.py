@@ -30,7 +30,6 @@ class Hub:
         self._shown = self._newest
         self._silence: State | None = None
         self._moment = Moment(0, self._newest)
-        self._closed = False
         self._changed = asyncio.Event()
         self._rates: deque[tuple[float, int]] = deque([(tally.started_s, 0)])
 
@@ -56,13 +55,9 @@ class Hub:
             self._shown, self._silence = newest, silence
             shown = newest if silence is None else replace(newest, state=silence, predictions=())
             self._moment = Moment(self._moment.number + 1, shown)
-            self._tell()
+            self._changed.set()
+            self._changed = asyncio.Event()
         return self._moment
-
-    def close(self) -> None:
-        """Let all viewers go."""
-        self._closed = True
-        self._tell()
 
     @contextlib.contextmanager
     def viewer(self, kind: str) -> Iterator[None]:
@@ -79,7 +74,7 @@ class Hub:
         When nothing happens for `patience_s` the same one comes again, so that a connection that is dead is noticed.
         """
         moment = self.look()
-        while not self._closed:
+        while True:
             yielded_s = self.tally.clock()
             yield moment
             await asyncio.sleep(max(0.0, 1 / at_most_hz - (self.tally.clock() - yielded_s)))
@@ -97,10 +92,6 @@ class Hub:
     def age_s(self) -> float | None:
         """Return how old the newest frame is now; None before the first."""
         return None if self._frame_s is None else self.tally.clock() - self._frame_s
-
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     def _note_rate(self, now_s: float, frames: int) -> None:
         if now_s - self._rates[-1][0] >= _IDLE_LOOK_S:
