@@ -15,6 +15,7 @@ from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, InputError, OutputError
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export import exporting
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
@@ -65,6 +66,18 @@ def test_each_file_opens_and_runs_and_answers_its_golden_vectors(exported: Expor
     artifact = Artifact.open(exported.folder / name)
 
     report = replay(artifact.contract.golden, open_runtime(artifact).run, artifact.contract.preprocessing.shape)
+
+    assert report.passed
+
+
+def test_golden_vectors_hold_on_the_kernels_that_tflite_runtime_has(exported: ExportResult) -> None:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    artifact = Artifact.open(exported.folder / "bars-int8.tflite")
+    older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    runtime = TfliteRuntime(Interpreter(model_content=artifact.model, experimental_op_resolver_type=older), "older kernels")
+
+    report = replay(artifact.contract.golden, runtime.run, artifact.contract.preprocessing.shape)
 
     assert report.passed
 
