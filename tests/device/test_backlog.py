@@ -53,3 +53,34 @@ def test_a_source_that_never_lets_us_wait_is_read_in_the_end() -> None:
     judged = [backlog.is_old(0.0) for _ in range(400)]
 
     assert not any(judged[200:])
+
+
+def test_a_camera_that_hangs_again_when_it_has_hardly_begun_is_noticed() -> None:
+    backlog = Backlog()
+    fresh = [backlog.is_old(0.07) for _ in range(3)].count(False)
+
+    judged = [backlog.is_old(waited_s) for waited_s in (2.1, 0.005, 0.08, 0.07, 0.07)]
+
+    assert fresh > 0
+    assert judged == [True, True, True, False, False]
+
+
+def test_a_slow_camera_that_began_with_a_burst_is_soon_believed() -> None:
+    backlog = Backlog()
+    for waited_s in (0.012, 0.012):
+        backlog.is_old(waited_s)
+
+    judged = steady(backlog, interval_s=2.0)
+
+    assert judged.index(False) <= 2
+    assert not any(judged[3:])
+
+
+def test_a_camera_that_slows_down_for_good_is_believed_again() -> None:
+    backlog = Backlog()
+    steady(backlog)
+
+    judged = steady(backlog, count=60, interval_s=1.0)
+
+    assert judged.index(False) <= 2
+    assert not any(judged[30:])

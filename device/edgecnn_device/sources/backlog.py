@@ -5,7 +5,6 @@ from __future__ import annotations
 _MIN_GAP_S, _GAP_INTERVALS = 0.5, 5.0
 _WAITED_PART = 0.3
 _USUAL_INTERVAL_S = 1 / 30
-_LEARNING = 5
 _WAITS_IN_A_ROW = 2
 _MOST_DRAINED = 150
 
@@ -25,19 +24,31 @@ class Backlog:
         self._seen = 0
         self._draining = True
         self._drained = 0
-        self._waits = 0
+        self._waits: list[float] = []
 
     def is_old(self, waited_s: float) -> bool:
         """Judge a frame whose read blocked for `waited_s` seconds."""
-        if self._seen >= _LEARNING and waited_s > max(_MIN_GAP_S, _GAP_INTERVALS * self._interval_s):
-            self._draining, self._drained, self._waits = True, 0, 0
-            return True
         if self._draining:
-            self._waits = self._waits + 1 if waited_s >= _WAITED_PART * self._interval_s else 0
-            self._drained += 1
-            # A source that never lets us wait is read as it comes in the end.
-            self._draining = self._waits < _WAITS_IN_A_ROW and self._drained < _MOST_DRAINED
-            return self._draining
+            self._drain(waited_s)
+        elif waited_s > max(_MIN_GAP_S, _GAP_INTERVALS * self._interval_s):
+            self._draining, self._drained = True, 0
+            self._waits.clear()
+        else:
+            self._learn(waited_s)
+        return self._draining
+
+    def _drain(self, waited_s: float) -> None:
+        self._drained += 1
+        if waited_s < _WAITED_PART * self._interval_s:
+            self._waits.clear()
+        else:
+            self._waits.append(waited_s)
+        if len(self._waits) == _WAITS_IN_A_ROW:
+            self._draining = False
+            self._learn(min(self._waits))
+        elif self._drained == _MOST_DRAINED:  # a source that never lets us wait is read as it comes
+            self._draining = False
+
+    def _learn(self, waited_s: float) -> None:
         self._seen += 1
         self._interval_s += (waited_s - self._interval_s) / min(self._seen, 30)
-        return False
