@@ -53,6 +53,25 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
 
 
 @data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--model", default="mnist", show_default=True, metavar="FILE|TASK", help="Exported model that reads the digits.")
+@click.option("--reject", type=click.FloatRange(0, 1), help="Reject below this probability. Default: the model's threshold.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+def photos(folder: Path, model: str, reject: float | None, as_json: bool) -> None:
+    """Find and read the digits in photographs, and show what each step of it brings.
+
+    DIR/labels.csv has the columns file, x, y, w, h, label, kind; kinds are digit, row, handwritten_cell and printed_cell.
+    """
+    from edgecnn.classifying import Classifier
+    from edgecnn.finding.evaluation import evaluate, format_table
+
+    classifier = Classifier.open(model)
+    threshold = classifier.reject_threshold if reject is None else reject
+    rows = evaluate(folder, classifier.runtime, reject_threshold=threshold or 0.0)
+    click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2) if as_json else format_table(rows))
+
+
+@data.command()
 @click.argument("task_or_folder", metavar="TASK|DIR")
 @click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the division where none is fixed.")

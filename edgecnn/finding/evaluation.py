@@ -1,6 +1,6 @@
 """What each step from photograph to digit brings: the finder and reader measured on labelled photographs.
 
-    python -m edgecnn.finding.evaluation PHOTOS --model mnist-int8.tflite
+    edgecnn data photos PHOTOS
 
 `PHOTOS/labels.csv` has the columns file, x, y, w, h, label, kind. Kinds: `digit` (a box round one digit), `row` (a box round a
 number), `handwritten_cell` (a cell with one digit in it), `printed_cell` (print: neither digit to find nor false report).
@@ -9,22 +9,18 @@ number), `handwritten_cell` (a cell with one digit in it), `printed_cell` (print
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import click
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.artifact import Artifact
-from edgecnn.errors import DatasetError, EdgecnnError
+from edgecnn.errors import DatasetError
 from edgecnn.files import read_bytes
 from edgecnn.finding.reading import DigitReading, read_digits
 from edgecnn.finding.steps import ALL_STEPS, Steps
 from edgecnn.pictures import read_picture
-from edgecnn.runtimes.opening import open_runtime
 from edgecnn.runtimes.runtime import Runtime
 
 PRINTED = "printed_cell"
@@ -198,23 +194,3 @@ def _aligned(read: str, truth: str) -> Score:
         rows.append(row)
     _, correct, found = rows[-1][-1]
     return Score(len(truth), -found, -correct, len(read) + found)
-
-
-@click.command(help=__doc__)
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="An exported MNIST model.")
-@click.option("--reject-below", type=float, help="Reject below this probability (the model's own threshold otherwise).")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts for machines.")
-def main(folder: Path, model: Path, reject_below: float | None, as_json: bool) -> None:
-    """Print the table of every step's gain on the photographs of FOLDER."""
-    artifact = Artifact.open(model)
-    threshold = artifact.contract.reject_threshold if reject_below is None else reject_below
-    rows = evaluate(folder, open_runtime(artifact), reject_threshold=threshold or 0.0)
-    click.echo(json.dumps([asdict(row) for row in rows], indent=2) if as_json else format_table(rows))
-
-
-if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except EdgecnnError as error:
-        raise SystemExit(str(error)) from error

@@ -119,7 +119,7 @@ def test_the_table_shows_shares(folder: Path) -> None:
 
 
 def test_the_command_says_in_one_line_that_the_model_is_missing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edgecnn.finding.evaluation", str(tmp_path), "--model", str(tmp_path / "none.tflite")]
+    command = [sys.executable, "-m", "edgecnn", "data", "photos", str(tmp_path), "--model", str(tmp_path / "none.tflite")]
 
     run = subprocess.run(command, capture_output=True, text=True, check=False)
 
