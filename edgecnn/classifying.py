@@ -104,7 +104,7 @@ def artifact_path(model: Path | str) -> Path:
     """Return the path of an artifact given as a path, or as a task's name for the shipped int8 one."""
     path = Path(model)
     is_name = not path.suffix and path.name == str(model)
-    return shipped.int8_path(path.name) if is_name and not path.exists() else path
+    return shipped.int8_path(path.name) if is_name and not path.is_file() else path
 
 
 def _preprocessing_for(shape: tuple[int | None, ...], color: Color | None, fit: Fit) -> Preprocessing:

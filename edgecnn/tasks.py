@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import InputError, UnknownTaskError
 from edgecnn.preprocessing import Preprocessing
@@ -20,8 +23,9 @@ class Task:
     """A classification problem: name, labels in class order, and how a raw picture becomes the model's input.
 
     `load(folder, seed)` reads its data set, `synthesize(count, seed)` makes `count` generated pictures a class where the task
-    has a generator. `max_drop` is the default parity margin in percentage points. `flips` tells that a mirrored or turned
-    picture keeps its class (steel does, digits do not).
+    has a generator, and `others(count, seed)` pictures `(count, height, width, channels)` uint8 that belong to no class.
+    `max_drop` is the default parity margin in percentage points. `flips` tells that a mirrored or turned picture keeps its
+    class (steel does, digits do not).
     """
 
     name: str
@@ -32,6 +36,7 @@ class Task:
     flips: bool = False
     load: Callable[[Path | None, int], Splits] | None = field(default=None, compare=False, repr=False)
     synthesize: Callable[[int, int], Dataset] | None = field(default=None, compare=False, repr=False)
+    others: Callable[[int, int], NDArray[np.uint8]] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:

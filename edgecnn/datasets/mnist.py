@@ -131,6 +131,12 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_digits(count, seed)
 
 
+def _others(count: int, seed: int) -> NDArray[np.uint8]:
+    from edgecnn.datasets.synthetic.others import generate_non_digits
+
+    return generate_non_digits(count, seed)
+
+
 TASK: Task = Task(
     name="mnist",
     title="handwritten digits",
@@ -139,4 +145,5 @@ TASK: Task = Task(
     max_drop=0.2,
     load=load_mnist,
     synthesize=_synthesize,
+    others=_others,
 )

@@ -169,6 +169,12 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_steel(count, seed)
 
 
+def _others(count: int, seed: int) -> NDArray[np.uint8]:
+    from edgecnn.datasets.synthetic.others import generate_plain_steel
+
+    return generate_plain_steel(count, seed)
+
+
 TASK: Task = Task(
     name="neu",
     title="steel surface defects",
@@ -178,4 +184,5 @@ TASK: Task = Task(
     flips=True,
     load=load_neu,
     synthesize=_synthesize,
+    others=_others,
 )

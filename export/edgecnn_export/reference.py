@@ -33,7 +33,8 @@ class Reference:
     """A trained model and what it is about.
 
     `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
-    the activation ranges measured on the training pictures; both are None where unknown.
+    the activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is
+    `unknown`; all are None where unknown.
     """
 
     model: keras.Model
@@ -41,6 +42,7 @@ class Reference:
     name: str
     training: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    reject_threshold: float | None = None
 
     def split_seed(self, seed: int) -> int:
         """Return the seed that its data set was divided by in training, `seed` where none is recorded.
@@ -80,6 +82,7 @@ def save_reference(reference: Reference, path: Path) -> None:
         "name": reference.name,
         "training": reference.training,
         "calibration": reference.calibration,
+        "reject_threshold": reference.reject_threshold,
     }
     entry = json.dumps(about, ensure_ascii=False, allow_nan=False)
     if path.suffix != ".keras":
@@ -107,7 +110,8 @@ def open_reference(source: Path | str, *, labels: tuple[str, ...] | None = None,
     if about is None:
         return _foreign(model, path, labels, unit_range)
     try:
-        reference = Reference(model, Task.from_json(about["task"]), str(about["name"]), about["training"], about["calibration"])
+        task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
+        reference = Reference(model, task, str(about["name"]), about["training"], about["calibration"], threshold)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
     if unit_range or (labels is not None and labels != reference.task.labels):
@@ -122,7 +126,8 @@ def find_reference(source: Path | str) -> Path:
     Raises UnknownTaskError when it is neither a path nor a shipped task, InputError for a folder without a model.
     """
     path = Path(source)
-    if path.is_dir():
+    is_task = str(source) in shipped_tasks()  # a folder of that name, such as the data set's, is ./neu
+    if path.is_dir() and not is_task:
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
         if (path / SAVED_MODEL_FILE).is_file():
@@ -130,7 +135,7 @@ def find_reference(source: Path | str) -> Path:
         raise InputError(f"the folder {path} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
     if path.is_file():
         return path
-    if str(source) not in shipped_tasks():
+    if not is_task:
         known = ", ".join(shipped_tasks())
         raise UnknownTaskError(
             f"no such model: {source}; give a .keras file, the folder of a run, a SavedModel, or one of {known}"

@@ -10,17 +10,22 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from edgecnn import shipped
+from edgecnn.artifacts import Artifact
+from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.loading import load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.files import make_folder, replacing
+from edgecnn.runtimes import open_runtime
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.exporting import PARITY_JSON, export
-from edgecnn_export.reference import open_reference, save_reference
+from edgecnn_export.reference import Reference, open_reference, save_reference
+from edgecnn_export.rejecting import choose_reject_threshold
 
 PROOF_FILES = ("training.json", "curves.png")
 
@@ -37,6 +42,8 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
     if splits.info.synthetic:
         raise DatasetError(f"no real data for {task.name!r}: shipped ranges and parity are measured on real pictures only")
     reference = record_calibration(reference, splits, seed)
+    reference = replace(reference, reject_threshold=_reject_threshold(reference, splits, seed))
+    _say(f"answers below {reference.reject_threshold} are rejected")
     with tempfile.TemporaryDirectory() as name:
         staged = Path(name)
         result = export(reference, out=staged, int8=True, splits=splits, seed=seed, progress=_say)
@@ -50,6 +57,13 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
             _copy(run / file, proof)
     for exported in result.files:
         _say(f"{exported.path.name}: {exported.size_bytes} bytes, {exported.verdict}: {exported.reason}")
+
+
+def _reject_threshold(reference: Reference, splits: Splits, seed: int) -> float | None:
+    """Choose it on the answers of the int8 file that is shipped."""
+    with tempfile.TemporaryDirectory() as name:
+        path = export(reference, out=Path(name), formats=["tflite"], int8=True, seed=seed).files[-1].path
+        return choose_reject_threshold(open_runtime(Artifact.open(path)), reference.task, splits.validation, seed)
 
 
 def _copy(file: Path, folder: Path) -> None:

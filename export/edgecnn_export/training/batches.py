@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset
 from edgecnn_export.training.augmentation import Augmentation, augment
 
 
@@ -19,35 +18,37 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
 
     def __init__(
         self,
-        dataset: Dataset,
+        images: NDArray[np.uint8],
+        targets: NDArray[np.float32],
         augmentation: Augmentation | None,
         *,
-        classes: int,
         batch_size: int,
         seed: int,
         epoch: int,
         workers: int = 2,
     ) -> None:
-        """Shuffle for `epoch`, counted from 0; None for `augmentation` leaves the pictures as they are."""
+        """Shuffle pictures `(n, h, w, c)` and targets `(n, classes)` for `epoch`, counted from 0.
+
+        None for `augmentation` leaves the pictures as they are.
+        """
         super().__init__(workers=workers, max_queue_size=8)
-        self._dataset = dataset
+        self._images, self._targets = images, targets
         self._augmentation = augmentation
-        self._classes = classes
         self._seed = (seed, epoch)
-        self._batch_size = min(batch_size, len(dataset))
-        self._order = np.random.default_rng(self._seed).permutation(len(dataset))
+        self._batch_size = min(batch_size, len(images))
+        self._order = np.random.default_rng(self._seed).permutation(len(images))
 
     def __len__(self) -> int:
         """Return how many whole batches the pictures fill."""
-        return len(self._dataset) // self._batch_size
+        return len(self._images) // self._batch_size
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return batch `index`: pixels `(batch, h, w, c)` of 0..255 and targets `(batch, classes)`."""
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        images = self._dataset.images[chosen]
+        images = self._images[chosen]
         if self._augmentation is not None:
             images = augment(images, self._augmentation, np.random.default_rng((*self._seed, index + 1)))
-        return images.astype(np.float32), one_hot(self._dataset.class_ids[chosen], self._classes)
+        return images.astype(np.float32), self._targets[chosen]
 
 
 def one_hot(class_ids: NDArray[np.int64], classes: int) -> NDArray[np.float32]:

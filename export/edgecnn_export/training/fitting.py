@@ -32,6 +32,7 @@ from edgecnn.tasks import Task
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.models import build
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
+from edgecnn_export.rejecting import choose_reject_threshold
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.batches import EpochBatches, one_hot
@@ -120,6 +121,7 @@ class _Session:
         self.history: list[dict[str, float]] = []
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
+        self.images, self.targets = _training_pictures(splits.train, len(task.labels), recipe.simulated, seed)
         with _policy(devices.policy), devices.scope():
             self.model = build(model, task)
             devices.prepare(self.model)
@@ -182,6 +184,8 @@ class _Session:
         correct, count = int((predicted == self.splits.validation.class_ids).sum()), len(predicted)
         record = self._record(correct, count, interrupted)
         reference = dataclasses.replace(reference, training=record)
+        threshold = choose_reject_threshold(reference.runtime(), self.task, self.splits.validation, self.seed)
+        reference = dataclasses.replace(reference, reject_threshold=threshold)
         with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
             reference = record_calibration(reference, self.splits, self.seed)
         save_reference(reference, self.out / MODEL_FILE)
@@ -195,12 +199,7 @@ class _Session:
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe
         return EpochBatches(
-            self.splits.train,
-            recipe.augmentation,
-            classes=len(self.task.labels),
-            batch_size=recipe.batch_size,
-            seed=self.seed,
-            epoch=epoch,
+            self.images, self.targets, recipe.augmentation, batch_size=recipe.batch_size, seed=self.seed, epoch=epoch
         )
 
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
@@ -308,6 +307,20 @@ def _compile(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
         optimizer = keras.optimizers.Adam(rate)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     model.compile(optimizer, loss, metrics=["accuracy"])
+
+
+def _training_pictures(
+    train: Dataset, classes: int, simulated: float, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return pictures and targets `(n, classes)` to train on: the split's, and `simulated` of it seen as through a camera."""
+    targets = one_hot(train.class_ids, classes)
+    if simulated <= 0:
+        return train.images, targets
+    from edgecnn.finding.simulation import simulate_training_set
+
+    chosen = np.random.default_rng(seed).permutation(len(train))[: round(simulated * len(train))]
+    images, soft_targets = simulate_training_set(train.images[chosen, :, :, 0], train.class_ids[chosen], seed)
+    return np.concatenate([train.images, images]), np.concatenate([targets, soft_targets])
 
 
 def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, Dataset]:

@@ -14,7 +14,8 @@ from edgecnn_export.training.augmentation import Augmentation, default_augmentat
 class Recipe:
     """Epochs, batch size, Adam's learning rate (falling to 0 along a cosine or constant), and what the pictures go through.
 
-    `patience` is how many epochs without a better validation loss end the training.
+    `patience` is how many epochs without a better validation loss end the training. `simulated` is the share of a digit
+    task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits.
     """
 
     epochs: int
@@ -25,6 +26,7 @@ class Recipe:
     label_smoothing: float
     augmentation: Augmentation | None
     patience: int
+    simulated: float = 0.0
 
 
 def find_recipe(model: str, task: Task) -> Recipe:
@@ -35,6 +37,7 @@ def find_recipe(model: str, task: Task) -> Recipe:
     if model == "compact":
         augmentation = default_augmentation(task)
         if large:
-            return Recipe(80, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30)
-        return Recipe(30, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10)
+            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30)
+        simulated = 0.5 if task.preprocessing.fit == "digit" else 0.0
+        return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10, simulated=simulated)
     raise InputError(f"no recipe for the model {model!r}; known: compact, course")
