@@ -164,23 +164,41 @@ class CameraServer:
         self._process = self._start()
 
     def trouble(self, kind: str) -> None:
-        """Die, hang or stall."""
-        if kind == "die":
-            self.close()
-        else:
-            self._process.send_signal(signal.SIGSTOP if kind == "hang" else signal.SIGUSR1)
+        """Die, hang or stall; it has come to that when this returns."""
+        match kind:
+            case "die":
+                self.close()
+            case "hang":
+                self._process.send_signal(signal.SIGSTOP)
+                wait_until(self._stands_still, 10, "stopped server")
+            case "stall":
+                self._toggle()
 
     def recover(self, kind: str) -> None:
         """Be well again."""
-        if kind == "die":
-            self._process = self._start()
-        else:
-            self._process.send_signal(signal.SIGCONT if kind == "hang" else signal.SIGUSR1)
+        match kind:
+            case "die":
+                self._process = self._start()
+            case "hang":
+                self._process.send_signal(signal.SIGCONT)
+            case "stall":
+                self._toggle()
 
     def close(self) -> None:
         """End at once, as a camera does that loses its power."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, env={**os.environ, "GST_DEBUG": "0"}, stderr=subprocess.DEVNULL)
+        environment = os.environ | {"GST_DEBUG": "0"}
+        return subprocess.Popen(self._command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def _toggle(self) -> None:
+        assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGUSR1)
+        self._process.stdout.readline()
+
+    def _stands_still(self) -> bool:
+        """Say whether every thread is stopped: a busy machine lets some run on for half a second."""
+        stats = (Path("/proc") / str(self._process.pid) / "task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)

@@ -1,8 +1,9 @@
-"""An MJPEG-over-HTTP camera: `python serve_mjpeg.py PORT`. SIGUSR1 makes it stall, and go on."""
+"""An MJPEG-over-HTTP camera: `python serve_mjpeg.py PORT`. SIGUSR1 makes it stall, and go on, and it says so."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -38,9 +39,10 @@ class Stream(BaseHTTPRequestHandler):
 
 
 def toggle(number: int, frame: object) -> None:
-    """Stall, or go on."""
+    """Stall, or go on, and say so."""
     global stalled  # noqa: PLW0603 -- a signal handler has no other place
     stalled = not stalled
+    os.write(sys.stdout.fileno(), b"toggled\n")
 
 
 signal.signal(signal.SIGUSR1, toggle)

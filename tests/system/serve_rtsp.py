@@ -40,8 +40,9 @@ class Camera:
         return True
 
     def toggle(self) -> bool:
-        """Stall, or go on."""
+        """Stall, or go on, and say so."""
         self.stalled = not self.stalled
+        print("toggled", flush=True)
         return True
 
 
