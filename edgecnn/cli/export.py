@@ -48,6 +48,9 @@ def export(
     Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
     with the model before it is put in its place; one that fails is named *.rejected, and the exit code is 1.
     """
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()  # quietly, before any module imports it loudly
     from edgecnn_export.exporting import export as run_export
     from edgecnn_export.exporting import formats_named
     from edgecnn_export.pictures import find_splits

@@ -27,6 +27,21 @@ COMMANDS = {
 }
 
 
+# Packages that are no part of the base install -> the extra that brings them.
+EXTRAS = {
+    "keras": "train",
+    "tensorflow": "train",
+    "matplotlib": "export",
+    "jinja2": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "tf2onnx": "export",
+    "starlette": "web",
+    "uvicorn": "web",
+    "paho": "mqtt",
+}
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is used."""
 
@@ -65,6 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
         code = _complain(str(error), 2)
     except click.ClickException as error:
         code = _complain(" ".join(error.format_message().split()), 2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        code = _complain(f"{package} is not installed. Install it with: pip install 'edgecnn[{EXTRAS[package]}]'", 2)
     except (click.Abort, KeyboardInterrupt):
         code = _complain("interrupted", 130)
     except BrokenPipeError:

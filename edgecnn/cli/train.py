@@ -53,7 +53,9 @@ def train(
     from edgecnn.datasets.loading import load_splits
     from edgecnn.datasets.splitting import deal_at_random
     from edgecnn.tasks import shipped_tasks
+    from edgecnn_export.frameworks import require_keras
 
+    require_keras()  # missing, it is missed before pictures are loaded
     shipped = shipped_tasks().get(task)
     chosen, folder = (shipped, data) if shipped is not None else _folder_task(task, data)
     splits = load_splits(chosen, folder, seed)
