@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +15,9 @@ from edgecnn_export.conversion.calibration import Calibration, calibrate, choose
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.reference import Reference
+
+if TYPE_CHECKING:
+    import keras
 
 
 def find_calibration(

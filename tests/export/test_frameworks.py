@@ -27,3 +27,23 @@ def test_a_missing_framework_is_one_line_with_the_remedy(module: str, name: str)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
 
     assert done.stdout == f"{name} is not installed. Install it with: pip install 'edgecnn[train]'\n"
+
+
+@pytest.mark.parametrize("command", ["export neu", "train neu", "parity neu neu"])
+def test_commands_say_what_to_install_when_keras_is_missing(command: str) -> None:
+    program = f"import sys; sys.modules['keras'] = None\nfrom edgecnn.cli.main import main\nmain({command.split()!r})"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+
+    last_line = done.stderr.splitlines()[-1]
+    assert (done.returncode, last_line) == (2, "edgecnn: Keras is not installed. Install it with: pip install 'edgecnn[train]'")
+
+
+def test_export_answers_a_mistake_with_one_line() -> None:
+    arguments = [sys.executable, "-m", "edgecnn", "export", "no-such-model"]
+
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
+
+    assert done.stderr.splitlines() == [
+        "edgecnn: no such model: no-such-model; give a .keras file, the folder of a run, a SavedModel, or one of mnist, neu"
+    ]
