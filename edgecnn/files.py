@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.errors import InputError, OutputError
+from edgecnn.printing import json_text
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -25,7 +25,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json_text(value) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecnn.cli.options import json_option, read_labels, runtime_options
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.classifying import Classifier, Prediction
@@ -70,10 +70,10 @@ def classify(
         _draw(plot, files, predictions, classifier)
     if as_json:
         rows = [{"file": str(file), **prediction.to_json()} for file, prediction in zip(files, predictions, strict=True)]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json_text(rows))
     else:
         for file, prediction in zip(files, predictions, strict=True):
-            click.echo(f"{file}: {_sentence(prediction, classifier.labels)}")
+            click.echo(printable(f"{file}: {_sentence(prediction, classifier.labels)}"))
 
 
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.checking import FolderCheck, Pair
@@ -44,7 +45,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
     if as_json:
         body = found.to_json() | ({} if compared is None else {"against": compared})
-        click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+        click.echo(json_text(body))
     else:
         _show_check(found)
         if compared is not None:
@@ -68,7 +69,7 @@ def photos(folder: Path, model: str, reject: float | None, as_json: bool) -> Non
     classifier = Classifier.open(model)
     threshold = classifier.reject_threshold if reject is None else reject
     rows = evaluate(folder, classifier.runtime, reject_threshold=threshold or 0.0)
-    click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2) if as_json else format_table(rows))
+    click.echo(json_text([dataclasses.asdict(row) for row in rows]) if as_json else format_table(rows))
 
 
 @data.command()
@@ -85,7 +86,7 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
     found = folder or (Path(task_or_folder) if Path(task_or_folder).is_dir() else find_data(task.name))
     described = _described(task, splits, found)
     if as_json:
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        click.echo(json_text(described))
     else:
         _show_info(described)
 
@@ -191,14 +192,15 @@ def _show_comparison(compared: dict[str, int]) -> None:
 def _show_pairs(title: str, pairs: tuple[Pair, ...]) -> None:
     click.echo(f"  {title}: {len(pairs)}")
     for pair in pairs[:_SHOWN]:
-        click.echo(f"    {pair.first} = {pair.second} ({100 * pair.share:.0f} % of the area, correlation {pair.score:.2f})")
+        line = f"    {pair.first} = {pair.second} ({100 * pair.share:.0f} % of the area, correlation {pair.score:.2f})"
+        click.echo(printable(line))
     _show_rest(len(pairs))
 
 
 def _show_files(title: str, files: dict[str, str]) -> None:
     click.echo(f"  {title}: {len(files)}")
     for name, reason in list(files.items())[:_SHOWN]:
-        click.echo(f"    {name}: {reason}")
+        click.echo(printable(f"    {name}: {reason}"))
     _show_rest(len(files))
 
 

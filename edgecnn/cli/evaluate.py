@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgecnn.cli.options import data_option, json_option, runtime_options, seed_option
+from edgecnn.printing import json_text
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation
@@ -42,7 +42,7 @@ def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str 
     measured_on = splits.info.describe(split)
     if as_json:
         head = {"model": model, "runtime": opened.name, "data": measured_on, "synthetic": splits.info.synthetic}
-        click.echo(json.dumps(head | result.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json_text(head | result.to_json()))
     else:
         click.echo(f"{model} on {opened.name}, {measured_on}")
         for line in _lines(result):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgecnn.cli.options import data_option, json_option, read_labels, seed_option
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn_export.exporting import ExportResult
@@ -68,7 +68,7 @@ def export(
         progress=lambda line: click.echo(line, err=True),
     )
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json_text(result.to_json()))
     else:
         _show(result)
     if result.rejected:
@@ -76,7 +76,7 @@ def export(
 
 
 def _show(result: ExportResult) -> None:
-    from edgecnn_export.parity.report import describe_data, format_size, printable
+    from edgecnn_export.parity.report import describe_data, format_size
 
     width = max(len(file.path.name) for file in result.files)
     for file in result.files:

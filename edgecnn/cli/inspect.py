@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecnn.cli.options import json_option
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.artifacts import Artifact, Contract
@@ -26,10 +26,10 @@ def inspect(file: str, as_json: bool) -> None:
     artifact = Artifact.open(artifact_path(file))
     graph, remark = _graph(artifact)
     if as_json:
-        click.echo(json.dumps(_as_json(artifact, graph), indent=2, ensure_ascii=False))
+        click.echo(json_text(_as_json(artifact, graph)))
     else:
         for name, value in [*_contract_rows(artifact.contract), *_file_rows(artifact, graph, remark)]:
-            click.echo(f"{name:<18}{value}")
+            click.echo(printable(f"{name:<18}{value}"))
 
 
 def _graph(artifact: Artifact) -> tuple[Graph | None, str]:

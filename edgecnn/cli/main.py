@@ -10,6 +10,7 @@ import click
 
 from edgecnn import __version__
 from edgecnn.errors import EdgecnnError
+from edgecnn.printing import printable
 
 # name -> (module, one line of help). The help stands here so that `edgecnn --help` imports no command.
 COMMANDS = {
@@ -95,5 +96,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _complain(line: str, code: int) -> int:
-    click.echo(f"edgecnn: {line}", err=True)
+    click.echo(printable(f"edgecnn: {line}"), err=True)
     return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.options import data_option, json_option, read_labels, seed_option
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn_export.parity.measuring import Measured
@@ -76,7 +76,7 @@ def parity(
 
 
 def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
-    from edgecnn_export.parity.report import format_report, printable
+    from edgecnn_export.parity.report import format_report
 
     for note in measured.notes:
         click.echo(printable(note), err=True)
@@ -87,7 +87,7 @@ def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
         click.echo(f"wrote {html}", err=True)
     if as_json:
         report = measured.report.to_json() | {"advice": measured.advice}
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json_text(report))
     else:
         click.echo(format_report(measured.report, measured.advice), nl=False)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from edgecnn.cli.options import json_option, runtime_options
+from edgecnn.printing import json_text, printable
 
 
 @click.command(short_help="Replay an exported file's golden vectors on this machine.")
@@ -41,12 +40,13 @@ def verify(context: click.Context, files: tuple[str, ...], runtime: str | None, 
         )
         if not as_json:
             row = rows[-1]
-            click.echo(
+            line = (
                 f"{row['file']}: {'verified' if report.passed else 'DIFFERS'} on {row['runtime']}: {row['vectors']} golden "
                 f"vectors, largest difference {row['largest_difference']:.2g} (tolerance {row['tolerance']:.2g}), "
                 f"{row['same_answers']} same answers"
             )
+            click.echo(printable(line))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json_text(rows))
     if not all(row["passed"] for row in rows):
         context.exit(1)

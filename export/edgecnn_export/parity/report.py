@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgecnn.files import write_json as write_json_file
+from edgecnn.printing import printable
 from edgecnn_export.parity.compare import CandidateReport, ModelFigures, ParityReport
 
 _FLIPS_SHOWN = 10
@@ -43,11 +44,6 @@ def format_size(size_bytes: int | None) -> str:
     if size_bytes is None:
         return "-"
     return f"{size_bytes / 1e3:.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:.1f} MB"
-
-
-def printable(text: str) -> str:
-    """Replace what a terminal would act upon: names of files are other people's text."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _reference_row(figures: ModelFigures) -> tuple[str, ...]:
