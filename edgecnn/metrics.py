@@ -17,7 +17,8 @@ def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tup
     share = successes / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Exactly 0 and 1 at the ends, where rounding would leave 0.9999999999999998.
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == count else centre + half
 
 
 def confusion_matrix(predicted_ids: NDArray[np.int64], class_ids: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

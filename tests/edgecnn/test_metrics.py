@@ -39,6 +39,12 @@ def test_the_wilson_interval_holds_the_share_and_mirrors(count: int, share: floa
     assert wilson_interval(count - successes, count, confidence) == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [1, 7, 300, 5000])
+def test_the_wilson_interval_of_all_or_none_reaches_the_end_exactly(count: int) -> None:
+    assert wilson_interval(count, count)[1] == 1.0
+    assert wilson_interval(0, count)[0] == 0.0
+
+
 def test_confusion_has_true_classes_in_rows_and_predictions_in_columns() -> None:
     true_ids, predicted_ids = np.array([0, 0, 0, 1, 2]), np.array([0, 2, 2, 1, 1])
 
