@@ -8,6 +8,7 @@ from types import ModuleType
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
+from edgecnn.runtimes.chatter import without_chatter
 from edgecnn.runtimes.runtime import Runtime
 from edgecnn.runtimes.tflite import PixelScale, TfliteRuntime, check_tensors, first_line
 
@@ -61,12 +62,11 @@ def open_tflite(
         module_name, install = TFLITE_RUNTIMES[name]
         try:
             module = importlib.import_module(module_name)
-            interpreter = _interpreter(module, model, threads)
+            with without_chatter():
+                return TfliteRuntime(_interpreter(module, model, threads), module.NAME, pixels=pixels)
         except ImportError:
             # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
             missing.append(install)
-            continue
-        return TfliteRuntime(interpreter, module.NAME, pixels=pixels)
     if runtime is None:
         raise MissingDependencyError(f"no TFLite runtime is installed. Install one with: {missing[0]}")
     raise MissingDependencyError(f"{runtime} is not usable here. Install it with: {missing[0]}")

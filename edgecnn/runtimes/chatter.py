@@ -1,0 +1,32 @@
+"""Keeping back what a runtime's native code says at every start, so that an error of ours is the only line on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# Printed by LiteRT and TensorFlow Lite whenever an interpreter is made; it cannot be switched off from Python.
+_USUAL = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", b"INFO: Initialized TensorFlow Lite runtime.")
+
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[None]:
+    """Drop the lines that every start prints from what the block writes to file descriptor 2; all else is passed on."""
+    sys.stderr.flush()
+    # In memory where the system can: a board's disk may be read-only.
+    with os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held.read().splitlines(keepends=True):
+                if line.strip() not in _USUAL:
+                    os.write(2, line)
