@@ -37,11 +37,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         # Renaming over /dev/null would replace the device for everybody.
-        raise OutputError(f"cannot write {path}: it exists and is no regular file; choose another name with --out")
+        raise OutputError(f"cannot write {path}: it exists and is no regular file; choose another name")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}; choose another folder with --out") from error
+        raise OutputError(f"cannot write {path}: {_reason(error)}; choose another folder") from error
     os.close(handle)
     beside = Path(name)
     try:

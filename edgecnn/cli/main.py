@@ -72,7 +72,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
-    A mistake of the user's is one line on stderr and exit code 2, Ctrl-C exits with 130; a bug of ours keeps its traceback.
+    A mistake of the user's, or a file that the system refuses, is one line on stderr and exit code 2; Ctrl-C exits with 130;
+    a bug of ours keeps its traceback.
     """
     try:
         code = cli.main(arguments, prog_name="edgecnn", standalone_mode=False)
@@ -92,6 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader (head, less) has gone; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise  # no file of the user's is to blame
+        code = _complain(f"{error.filename}: {error.strerror.lower()}", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -80,6 +80,16 @@ def test_an_error_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err == "edgecnn: no such thing\n"
 
 
+def test_a_file_that_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _fail_with(PermissionError(13, "Permission denied", "run/model.keras"), monkeypatch)
+
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err == "edgecnn: run/model.keras: permission denied\n"
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     _fail_with(ZeroDivisionError(), monkeypatch)
 

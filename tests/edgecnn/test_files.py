@@ -122,7 +122,7 @@ def test_a_full_disk_keeps_the_old_file(small_disk: Path | None, tmp_path: Path,
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
 
-    with pytest.raises(OutputError, match="not a directory; choose another folder with --out"):
+    with pytest.raises(OutputError, match="not a directory; choose another folder"):
         files.write_bytes(tmp_path / "a" / "b", b"")
     with pytest.raises(OutputError, match="cannot create the folder"):
         files.make_folder(tmp_path / "a" / "b")
