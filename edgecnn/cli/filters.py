@@ -26,5 +26,5 @@ def filters(image: Path, model: str, out: Path) -> None:
     from edgecnn_export.plots.filters import plot_filters
     from edgecnn_export.reference import open_reference
 
-    save_figure(plot_filters(picture, open_reference(model), title=image.name), out)
+    save_figure(plot_filters(picture, open_reference(model, unnamed=True), title=image.name), out)
     click.echo(out)

@@ -93,22 +93,24 @@ def save_reference(reference: Reference, path: Path) -> None:
             archive.writestr(ENTRY, entry)
 
 
-def open_reference(source: Path | str, *, labels: tuple[str, ...] | None = None, unit_range: bool = False) -> Reference:
+def open_reference(
+    source: Path | str, *, labels: tuple[str, ...] | None = None, unit_range: bool = False, unnamed: bool = False
+) -> Reference:
     """Open a reference model: a shipped task's name, a `.keras` file, the folder of a training run, or a SavedModel folder.
 
     `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `unit_range` says
     that such a model eats 0..1 instead of 0..255: the division is then put in front of it. Files of our own know both, and
-    `labels` may only repeat what they say.
+    `labels` may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered.
     Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
     """
     path = find_reference(source)
     require_keras()
     if path.is_dir():
-        return _foreign(_open_saved_model(path), path, labels, unit_range)
+        return _foreign(_open_saved_model(path), path, labels, unit_range, unnamed)
     about = _read_entry(path)
     model = _load_keras(path)
     if about is None:
-        return _foreign(model, path, labels, unit_range)
+        return _foreign(model, path, labels, unit_range, unnamed)
     try:
         task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
         reference = Reference(model, task, str(about["name"]), about["training"], about["calibration"], threshold)
@@ -228,10 +230,12 @@ def _open_saved_model(path: Path) -> keras.Model:
     return keras.Model(image, layer(image)[output], name="saved_model")
 
 
-def _foreign(model: keras.Model, path: Path, labels: tuple[str, ...] | None, unit_range: bool) -> Reference:
+def _foreign(model: keras.Model, path: Path, labels: tuple[str, ...] | None, unit_range: bool, unnamed: bool) -> Reference:
     """Give another tool's model a task of its own, named after its file."""
     import keras
 
+    if labels is None and unnamed:
+        labels = tuple(str(class_id) for class_id in range(model.output_shape[-1]))
     if labels is None:
         raise InputError(f"{path} was not saved by edgecnn and does not know its classes; name them in order with --labels")
     task = Task(path.stem, path.stem, labels, _preprocessing(model, path))

@@ -92,6 +92,10 @@ def test_another_tools_model_needs_labels(foreign: Path) -> None:
         open_reference(foreign)
 
 
+def test_classes_that_nobody_named_can_be_numbered(foreign: Path) -> None:
+    assert open_reference(foreign, unnamed=True).task.labels == ("0", "1")
+
+
 def test_labels_must_be_as_many_as_classes(foreign: Path) -> None:
     with pytest.raises(InputError, match="has 2 classes, but 3 labels: a, b, c"):
         open_reference(foreign, labels=("a", "b", "c"))
