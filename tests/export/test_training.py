@@ -164,6 +164,11 @@ def test_resuming_needs_a_checkpoint(tmp_path: Path) -> None:
         run(tmp_path, resume=True)
 
 
+def test_a_complete_training_has_nothing_to_resume(uninterrupted: TrainingRun) -> None:
+    with pytest.raises(InputError, match=r"nothing to resume in .*, it holds a training that is complete"):
+        run(uninterrupted.folder, resume=True)
+
+
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 cut short")
 

@@ -99,7 +99,7 @@ def train(
     """
     _check_data(task, splits)
     _check_folder(out, resume)
-    checkpoint = Checkpoint.open(out / checkpoints.FILE_NAME) if resume else None
+    checkpoint = _open_checkpoint(out) if resume else None
     recipe = _with_overrides(find_recipe(model, task), epochs, batch_size, checkpoint)
     placement = open_devices(devices)
     progress(f"training {model} for {task.name} on {placement.description}, {placement.policy}")
@@ -362,6 +362,16 @@ def _check_folder(out: Path, resume: bool) -> None:
     make_folder(out)
     if not resume and (out / checkpoints.FILE_NAME).exists():
         raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
+
+
+def _open_checkpoint(out: Path) -> Checkpoint:
+    path = out / checkpoints.FILE_NAME
+    if not path.exists() and (out / MODEL_FILE).exists():
+        ended = "a training that is complete or was ended within its first epoch"
+        raise InputError(
+            f"nothing to resume in {out}, it holds {ended}; choose another folder with --out, or replace it without --resume"
+        )
+    return Checkpoint.open(path)
 
 
 def _data_info(splits: Splits, name: str) -> DataInfo:
