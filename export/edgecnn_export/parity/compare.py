@@ -433,8 +433,8 @@ def _verdict(report: ParityReport, candidate: CandidateReport, flaw: str | None)
     at = f"at {100 * report.confidence:g} %"
     if _guesses(report.reference):
         return "undecided", (
-            f"the reference itself has {100 * report.reference.accuracy:.1f} % right, no better than guessing: "
-            "check the order of the labels and the data",
+            f"the reference itself has {100 * report.reference.accuracy:.1f} % right, no better than guessing "
+            "the commonest class: check the order of the labels and the data",
         )
     if candidate.drop_bound > report.max_drop:
         return "undecided", (
