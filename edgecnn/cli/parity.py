@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="Of the drop's bound."
 )
 @click.option("--labels", help="Classes of a reference that another tool saved: a,b,c or a file with one a line.")
+@click.option("--unit-range", is_flag=True, help="The reference of another tool takes pixels as 0..1 instead of 0..255.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
 @click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
 @seed_option
@@ -45,6 +46,7 @@ def parity(
     max_drop: float | None,
     confidence: float,
     labels: str | None,
+    unit_range: bool,
     html: Path | None,
     strict: bool,
     seed: int,
@@ -57,7 +59,7 @@ def parity(
     from edgecnn.datasets.loading import load_splits
     from edgecnn_export.parity.measuring import ReferenceModel, measure
 
-    opened = ReferenceModel.open(reference, read_labels(labels) if labels else None)
+    opened = ReferenceModel.open(reference, read_labels(labels) if labels else None, unit_range=unit_range)
     measured = measure(
         opened,
         candidates,

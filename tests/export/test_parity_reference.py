@@ -1,0 +1,42 @@
+"""What a parity report may be measured against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecnn.classifying import artifact_path
+from edgecnn.errors import InputError
+from edgecnn_export.frameworks import require_keras
+
+require_keras()
+
+import keras  # noqa: E402
+
+from edgecnn_export.parity.measuring import ReferenceModel  # noqa: E402
+
+
+@pytest.fixture
+def unit_range_model(tmp_path: Path) -> keras.Model:
+    """A model that another tool saved, whose answers depend on the scale of its pixels."""
+    layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    model = keras.Sequential(layers)
+    model.save(tmp_path / "theirs.keras")
+    return model
+
+
+def test_another_tools_model_may_take_pixels_as_0_to_1(unit_range_model: keras.Model, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+
+    opened = ReferenceModel.open(tmp_path / "theirs.keras", ("a", "b"), unit_range=True)
+
+    expected = unit_range_model.predict(images / np.float32(255), verbose=0)
+    assert np.allclose(opened.runtime.run(images), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("labels", "unit_range"), [(("a", "b"), False), (None, True)])
+def test_what_an_artifact_says_itself_cannot_be_said_again(labels: tuple[str, ...] | None, unit_range: bool) -> None:
+    with pytest.raises(InputError, match="carries its own labels and preprocessing"):
+        ReferenceModel.open(artifact_path("neu"), labels, unit_range=unit_range)
