@@ -175,6 +175,12 @@ def _others(count: int, seed: int) -> NDArray[np.uint8]:
     return generate_plain_steel(count, seed)
 
 
+def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
+    from edgecnn.datasets.synthetic.counterexamples import generate_counter_surfaces
+
+    return generate_counter_surfaces(count, seed)
+
+
 TASK: Task = Task(
     name="neu",
     title="steel surface defects",
@@ -185,4 +191,5 @@ TASK: Task = Task(
     load=load_neu,
     synthesize=_synthesize,
     others=_others,
+    counter_examples=_counter_examples,
 )

@@ -198,9 +198,8 @@ class _Session:
 
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe
-        return EpochBatches(
-            self.images, self.targets, recipe.augmentation, batch_size=recipe.batch_size, seed=self.seed, epoch=epoch
-        )
+        images, targets = _with_others(self.images, self.targets, self.task, recipe.others, (self.seed, epoch))
+        return EpochBatches(images, targets, recipe.augmentation, batch_size=recipe.batch_size, seed=self.seed, epoch=epoch)
 
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
         """Train epoch `epoch`, counted from 0, validate, and return its entry of the history."""
@@ -321,6 +320,20 @@ def _training_pictures(
     chosen = np.random.default_rng(seed).permutation(len(train))[: round(simulated * len(train))]
     images, soft_targets = simulate_training_set(train.images[chosen, :, :, 0], train.class_ids[chosen], seed)
     return np.concatenate([train.images, images]), np.concatenate([targets, soft_targets])
+
+
+def _with_others(
+    images: NDArray[np.uint8], targets: NDArray[np.float32], task: Task, share: float, seed: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Append `share` x n counter-examples of the task, drawn by `seed`; their targets are the same for all classes."""
+    count = round(share * len(images))
+    if count == 0:
+        return images, targets
+    if task.counter_examples is None:
+        raise InputError(f"task {task.name!r} can make no counter-examples; train it with others=0 in its recipe")
+    drawn = task.counter_examples(count, int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    uniform = np.full((count, targets.shape[1]), 1 / targets.shape[1], np.float32)
+    return np.concatenate([images, drawn]), np.concatenate([targets, uniform])
 
 
 def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, Dataset]:
