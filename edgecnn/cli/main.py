@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("edgecnn.cli.train", "Train a model on MNIST, NEU or a folder of pictures per class."),
     "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
     "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
+    "crossval": ("edgecnn.cli.crossval", "Cross-validate a model: every picture held out once, overlapping ones together."),
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),
     "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),

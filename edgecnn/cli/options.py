@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from edgecnn.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,3 +64,20 @@ def read_labels(text: str) -> tuple[str, ...]:
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise InputError(f"--labels must name at least two different classes, got {labels}")
     return tuple(labels)
+
+
+def task_and_folder(name: str, data: Path | None) -> tuple[Task, Path | None]:
+    """Return the task that a command's TASK names and where its data is: a shipped task with --data, or a folder's own.
+
+    Raises UnknownTaskError for neither, InputError for --data beside a folder.
+    """
+    from edgecnn.datasets.folder import task_from_folder
+    from edgecnn.errors import InputError
+    from edgecnn.tasks import find_task, shipped_tasks
+
+    path = Path(name)
+    if name in shipped_tasks() or not path.is_dir():
+        return find_task(name), data  # raises for another name, listing the known ones
+    if data is not None:
+        raise InputError(f"--data belongs to a named task; {name} is the data already")
+    return task_from_folder(path), path

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import data_option, seed_option
-
-if TYPE_CHECKING:
-    from edgecnn.tasks import Task
+from edgecnn.cli.options import data_option, seed_option, task_and_folder
 
 
 @click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
 @click.argument("task")
-@click.option("--model", type=click.Choice(("compact", "course")), default="compact", show_default=True, help="Network.")
+@click.option(
+    "--model", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
+)
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures. Default: the recipe's.")
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures a step. Default: the recipe's.")
 @seed_option
@@ -52,12 +50,10 @@ def train(
     """
     from edgecnn.datasets.loading import load_splits
     from edgecnn.datasets.splitting import deal_at_random
-    from edgecnn.tasks import shipped_tasks
     from edgecnn_export.frameworks import require_keras
 
     require_keras()  # missing, it is missed before pictures are loaded
-    shipped = shipped_tasks().get(task)
-    chosen, folder = (shipped, data) if shipped is not None else _folder_task(task, data)
+    chosen, folder = task_and_folder(task, data)
     splits = load_splits(chosen, folder, seed)
     if rule == "random":
         splits = deal_at_random(splits, seed)
@@ -87,16 +83,3 @@ def train(
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
         return 130
     return 0
-
-
-def _folder_task(folder: str, data: Path | None) -> tuple[Task, Path]:
-    from edgecnn.datasets.folder import task_from_folder
-    from edgecnn.errors import InputError
-    from edgecnn.tasks import find_task
-
-    path = Path(folder)
-    if not path.is_dir():
-        find_task(folder)  # raises, naming the known tasks
-    if data is not None:
-        raise InputError(f"--data belongs to a named task; {folder} is the data already")
-    return task_from_folder(path), path

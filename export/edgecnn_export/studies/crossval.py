@@ -1,0 +1,223 @@
+"""Cross-validation: how good is a way of training on pictures that it has never seen, with every picture held out once.
+
+Of each division into folds, every fold is in turn the test: nothing is trained on it and no epoch is chosen by it. A tenth
+of the rest serves for that choice, as the validation split does in a training of its own. With the rule `grouped` pictures
+that overlap stay together; with `random` they are dealt out by class alone, as most published figures are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts import Artifact
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
+from edgecnn.datasets.splitting import random_split, split_groups
+from edgecnn.errors import InputError
+from edgecnn.evaluation import run_all
+from edgecnn.files import write_json
+from edgecnn.metrics import wilson_interval
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.tasks import Task
+from edgecnn_export.exporting import export
+from edgecnn_export.reference import Reference
+from edgecnn_export.studies.trainings import Training, run_trainings
+
+Rule = Literal["grouped", "random"]
+PRECISIONS = ("float32", "int8")
+CHOOSING = 0.1  # of the pictures outside a fold serve to choose the epoch
+RESAMPLES = 2000
+_CHUNK_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One accuracy: `correct` of `count` pictures, each held out once, and its 95 % interval."""
+
+    rule: Rule
+    seed: int
+    precision: str
+    correct: int
+    count: int
+    accuracy: float
+    interval: tuple[float, float]
+    folds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The mean over all seeds of one rule and precision, its interval over groups of pictures, its spread over seeds."""
+
+    rule: Rule
+    precision: str
+    accuracy: float
+    interval: tuple[float, float]
+    seeds: int
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What a cross-validation found; `mistakes` names the pictures that the int8 files got wrong, with how often."""
+
+    figures: tuple[Figure, ...]
+    summaries: tuple[Summary, ...]
+    mistakes: dict[str, int]
+    settings: dict[str, Any]
+
+
+def cross_validate(
+    task: Task,
+    splits: Splits,
+    *,
+    out: Path,
+    model: str = "compact",
+    rules: Sequence[Rule] = ("grouped", "random"),
+    folds: int = 5,
+    seeds: Sequence[int] = (0,),
+    epochs: int | None = None,
+    jobs: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> CrossValidation:
+    """Train and export once a fold, rule and seed; write `crossval.json` and one folder a training below `out`.
+
+    The pool is train and validation; the test split stays untouched. Trainings that are complete are not repeated, so an
+    interrupted cross-validation goes on by the same call. Raises InputError for fewer than 3 folds or no seeds, DatasetError
+    when a class has too few groups, and what `train` and `export` raise.
+    """
+    if folds < 3 or not seeds or not rules:
+        raise InputError(
+            f"a cross-validation needs at least 3 folds, a seed and a rule, got {folds} folds, seeds {list(seeds)}"
+        )
+    pool = concatenate([splits.train, splits.validation])
+    settings = {"task": task.name, "model": model, "folds": folds, "epochs": epochs, "pictures": pool.digest()}
+    divided = {(rule, seed): divide(pool, task, rule, folds, seed) for rule in rules for seed in seeds}
+    # Fold by fold instead of seed by seed: an early look shows both rules.
+    trainings = [
+        Training(_name(rule, seed, fold), parts[fold], model, seed, epochs)
+        for seed in seeds
+        for fold in range(folds)
+        for (rule, own), parts in divided.items()
+        if own == seed
+    ]
+    info = SplitInfo(splits.info.source, f"{folds} folds, {CHOOSING:.0%} of the rest to choose the epoch", None)
+    right: dict[str, dict[str, list[bool]]] = {}
+    for done, (training, result) in enumerate(
+        run_trainings(task, pool, info, trainings, _measure, out=out, settings=settings, jobs=jobs), start=1
+    ):
+        right[training.name] = result["right"]
+        hits = {precision: sum(result["right"][precision]) for precision in PRECISIONS}
+        count = len(training.parts[2])
+        progress(f"{done} of {len(trainings)} done: {training.name} float {hits['float32']}, int8 {hits['int8']} of {count}")
+    found = _collect(pool, divided, right, settings | {"seeds": list(seeds), "rules": list(rules)})
+    write_json(out / "crossval.json", to_json(found))
+    return found
+
+
+def divide(
+    pool: Dataset, task: Task, rule: Rule, folds: int, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Return of each fold the indices to train on, to choose the epoch on, and the fold itself."""
+    shares = (1 / folds,) * folds
+    groups = np.arange(len(pool)) if rule == "random" or pool.groups is None else pool.groups
+    if rule == "random":
+        parts = random_split(pool.class_ids, seed=seed, shares=shares)
+    else:
+        parts = split_groups(pool.class_ids, groups, task.labels, seed=seed, shares=shares)
+    divided = []
+    for part in parts:
+        rest = np.setdiff1d(np.arange(len(pool)), part)
+        inner = split_groups(pool.class_ids[rest], groups[rest], task.labels, seed=seed, shares=(1 - CHOOSING, CHOOSING))
+        divided.append((rest[inner[0]], rest[inner[1]], part))
+    return divided
+
+
+def _name(rule: Rule, seed: int, fold: int) -> str:
+    return f"{rule}-seed{seed}-fold{fold}"
+
+
+def _measure(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
+    """Return for each picture of the fold whether the float model and its int8 file name it rightly."""
+    exported = export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1]
+    runtimes = {"float32": reference.runtime(), "int8": open_runtime(Artifact.open(exported.path))}
+    return {"right": {precision: _right(runtime, splits.test) for precision, runtime in runtimes.items()}}
+
+
+def _right(runtime: Runtime, dataset: Dataset) -> list[bool]:
+    return [bool(right) for right in run_all(runtime, dataset.images).argmax(axis=1) == dataset.class_ids]
+
+
+def _collect(pool: Dataset, divided: dict[Any, Any], right: dict[str, Any], settings: dict[str, Any]) -> CrossValidation:
+    figures, summaries = [], []
+    mistakes = np.zeros(len(pool), np.int64)
+    for rule in settings["rules"]:
+        for precision in PRECISIONS:
+            hits = np.zeros((len(settings["seeds"]), len(pool)), bool)
+            for row, seed in enumerate(settings["seeds"]):
+                folds = divided[rule, seed]
+                for fold, (_, _, test) in enumerate(folds):
+                    hits[row, test] = right[_name(rule, seed, fold)][precision]
+                shares = tuple(float(hits[row, test].mean()) for _, _, test in folds)
+                correct = int(hits[row].sum())
+                interval = _interval(hits[row : row + 1], pool.groups)
+                figures.append(Figure(rule, seed, precision, correct, len(pool), correct / len(pool), interval, shares))
+            summaries.append(_summarise(rule, precision, hits, pool.groups))
+            if precision == "int8":
+                mistakes += (~hits).sum(axis=0)
+    named = {pool.names[i]: int(mistakes[i]) for i in np.argsort(-mistakes, kind="stable") if mistakes[i]}
+    return CrossValidation(tuple(figures), tuple(summaries), named, settings)
+
+
+def _summarise(rule: Rule, precision: str, hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Summary:
+    by_seed = [float(row.mean()) for row in hits]
+    deviation = statistics.stdev(by_seed) if len(by_seed) > 1 else None
+    return Summary(rule, precision, statistics.fmean(by_seed), _interval(hits, groups), len(by_seed), deviation)
+
+
+def _interval(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> tuple[float, float]:
+    """Return a 95 % interval of the mean of `hits` `(seeds, n)`: the wider end each of Wilson's and of a group bootstrap.
+
+    Seeds see the same pictures and add none. The bootstrap draws whole groups (Efron and Tibshirani, 1993, ch. 13), since
+    overlapping pictures err together; without any mistake it has no width, which Wilson's has.
+    """
+    share = hits.mean(axis=0)
+    low, high = wilson_interval(round(float(share.sum())), len(share))
+    _, ids = np.unique(np.arange(len(share)) if groups is None else groups, return_inverse=True)
+    sums, sizes = np.bincount(ids, weights=share), np.bincount(ids).astype(np.float64)
+    random, means = np.random.default_rng(0), []
+    for _ in range(math.ceil(RESAMPLES / _CHUNK_ROWS)):
+        chosen = random.integers(len(sums), size=(_CHUNK_ROWS, len(sums)))
+        means.append(sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
+    bounds = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return min(low, float(bounds[0])), max(high, float(bounds[1]))
+
+
+def to_json(found: CrossValidation) -> dict[str, Any]:
+    """Return what was found with plain values."""
+    return dataclasses.asdict(found)
+
+
+def format_table(found: CrossValidation) -> str:
+    """Return the figures as a Markdown table, one row a rule, precision and seed, and their means."""
+    lines = ["| folds | model | seed | right | accuracy | 95 % interval | single folds |", "|---|---|---|---|---|---|---|"]
+    for figure in found.figures:
+        folds = " ".join(f"{share:.4f}" for share in figure.folds)
+        right = f"{figure.correct} of {figure.count}"
+        lines.append(
+            f"| {figure.rule} | {figure.precision} | {figure.seed} | {right} | {figure.accuracy:.4f} "
+            f"| {figure.interval[0]:.4f} to {figure.interval[1]:.4f} | {folds} |"
+        )
+    for mean in (each for each in found.summaries if each.seeds > 1):
+        lines.append(
+            f"| {mean.rule} | {mean.precision} | mean of {mean.seeds} | | {mean.accuracy:.4f} "
+            f"| {mean.interval[0]:.4f} to {mean.interval[1]:.4f} | deviation {mean.deviation:.4f} |"
+        )
+    return "\n".join(lines)

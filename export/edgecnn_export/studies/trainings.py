@@ -1,0 +1,147 @@
+"""Many trainings side by side: each in a child process and a folder of its own, its result kept when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.errors import InputError
+from edgecnn.files import make_folder, read_bytes, write_json
+from edgecnn.tasks import Task
+
+if TYPE_CHECKING:
+    from edgecnn_export.reference import Reference
+    from edgecnn_export.training.recipes import Recipe
+
+# Thread pools of OpenMP, TensorFlow and XLA read these when they start.
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+RESULT = "result.json"
+
+Measure = Callable[["Reference", Splits, Path], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training of a study: the name of its folder, which pictures of the pool stand where, how it is trained.
+
+    `parts` are indices into the pool: train, validation (the best epoch is chosen on it) and test (seen by nothing).
+    `recipe` is the model's own where None.
+    """
+
+    name: str
+    parts: tuple[Any, Any, Any]
+    model: str
+    seed: int
+    epochs: int | None = None
+    recipe: Recipe | None = None
+
+
+def run_trainings(
+    task: Task,
+    pool: Dataset,
+    info: SplitInfo,
+    trainings: Sequence[Training],
+    measure: Measure,
+    *,
+    out: Path,
+    settings: dict[str, Any],
+    jobs: int = 1,
+) -> Iterator[tuple[Training, dict[str, Any]]]:
+    """Give each training with what `measure(reference, splits, folder)` found, in the order in which they end.
+
+    `measure` runs in the child and must be a function of a module. Each training has the folder `out/<name>`; one that is
+    complete is not repeated, one that was interrupted goes on from its checkpoint. Progress goes to stderr, each line with
+    the name of its training. Raises InputError when `out` holds a study of other `settings`.
+    """
+    _claim(make_folder(out), settings)
+    left = []
+    for training in trainings:
+        if (kept := out / training.name / RESULT).exists():
+            yield training, json.loads(read_bytes(kept))
+        else:
+            left.append(training)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_child, (threads,)) as executor, _ending_children():
+        waiting = iter(left)
+        running: dict[Future[dict[str, Any]], Training] = {}
+        while True:
+            # No more than run at once: each carries its pictures along.
+            for training in itertools.islice(waiting, jobs - len(running)):
+                splits = _splits(pool, info, training)
+                future = executor.submit(_run, task.to_json(), splits, training, measure, out / training.name)
+                running[future] = training
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into the folder of the study; InputError when another study's stand there."""
+    path = out / "study.json"
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, settings)
+        return
+    kept = json.loads(read_bytes(path))
+    if kept != settings:
+        differing = sorted(name for name in kept.keys() | settings.keys() if kept.get(name) != settings.get(name))
+        raise InputError(f"{out} holds a study that differs in {', '.join(differing)}; choose another folder with --out")
+
+
+def _splits(pool: Dataset, info: SplitInfo, training: Training) -> Splits:
+    train, validation, test = (pool.take(part) for part in training.parts)
+    return Splits(train, validation, test, info)
+
+
+@contextlib.contextmanager
+def _ending_children() -> Iterator[None]:
+    """End the children at once when the block is left by an error or Ctrl-C: their last checkpoints are on the disk."""
+    try:
+        yield
+    except BaseException:
+        for child in active_children():
+            child.terminate()
+        raise
+
+
+def _prepare_child(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its children
+    for variable in _THREADS:
+        os.environ.setdefault(variable, str(threads))
+
+
+def _run(described: dict[str, Any], splits: Splits, training: Training, measure: Measure, folder: Path) -> dict[str, Any]:
+    """Train, measure and keep the result; in a child process."""
+    from edgecnn_export.training import checkpoints
+    from edgecnn_export.training import train as run_training
+
+    run = run_training(
+        Task.from_json(described),
+        splits,
+        out=folder,
+        model=training.model,
+        epochs=training.epochs,
+        recipe=training.recipe,
+        seed=training.seed,
+        resume=(folder / checkpoints.FILE_NAME).exists(),
+        progress=lambda line: click.echo(f"{training.name}: {line}", err=True),
+    )
+    if run.interrupted:
+        raise KeyboardInterrupt
+    result = {"name": training.name, "validation": run.record["validation"], "best_epoch": run.record["best_epoch"]}
+    result |= {"seconds_per_epoch": run.record["seconds_per_epoch"]} | measure(run.reference, splits, folder)
+    write_json(folder / RESULT, result)
+    return result

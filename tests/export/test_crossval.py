@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.synthetic.digits import generate_digits
+from edgecnn.errors import InputError
+from edgecnn.tasks import find_task
+from edgecnn_export.studies.crossval import CrossValidation, _collect, _measure, cross_validate, divide
+from edgecnn_export.studies.trainings import Training, run_trainings
+
+MNIST = find_task("mnist")
+
+
+def _pool(per_class: int = 12, pictures_a_group: int = 2) -> Dataset:
+    digits = generate_digits(per_class, seed=3)
+    number = np.array([int(name.rsplit("_", 1)[1]) for name in digits.names])
+    groups = digits.class_ids * 1000 + number // pictures_a_group
+    return Dataset(digits.images, digits.class_ids, digits.names, groups)
+
+
+def _splits() -> Splits:
+    pool = _pool()
+    half = np.arange(0, len(pool), 2)
+    other = np.arange(1, len(pool), 2)
+    return Splits(pool.take(half), pool.take(other), pool.take(other[:0]), SplitInfo("digits", "by hand", synthetic=True))
+
+
+@pytest.mark.parametrize("rule", ["grouped", "random"])
+def test_every_picture_is_held_out_once(rule: str) -> None:
+    pool = _pool()
+
+    divided = divide(pool, MNIST, rule, folds=4, seed=1)  # type: ignore[arg-type]
+
+    held_out = np.concatenate([test for _, _, test in divided])
+    assert sorted(held_out) == list(range(len(pool)))
+
+
+def test_no_group_stands_on_two_sides_of_a_grouped_fold() -> None:
+    pool = _pool()
+    assert pool.groups is not None
+
+    divided = divide(pool, MNIST, "grouped", folds=4, seed=1)
+
+    for parts in divided:
+        sides = [set(pool.groups[part].tolist()) for part in parts]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+def test_random_folds_part_groups() -> None:
+    pool = _pool()
+    assert pool.groups is not None
+
+    train, _, test = divide(pool, MNIST, "random", folds=4, seed=1)[0]
+
+    assert set(pool.groups[train].tolist()) & set(pool.groups[test].tolist())
+
+
+def _found(right: bool) -> CrossValidation:
+    pool = _pool()
+    divided = {("grouped", 0): divide(pool, MNIST, "grouped", folds=3, seed=0)}
+    answers = {
+        f"grouped-seed0-fold{fold}": {"float32": [True] * len(test), "int8": [right] + [True] * (len(test) - 1)}
+        for fold, (_, _, test) in enumerate(divided["grouped", 0])
+    }
+    return _collect(pool, divided, answers, {"rules": ["grouped"], "seeds": [0]})
+
+
+def test_mistakes_are_counted_and_named() -> None:
+    found = _found(right=False)
+
+    int8 = next(figure for figure in found.figures if figure.precision == "int8")
+    assert (int8.correct, len(found.mistakes)) == (117, 3)
+
+
+def test_a_figure_without_mistakes_still_has_an_interval() -> None:
+    found = _found(right=True)
+
+    assert found.figures[0].accuracy == 1.0
+    assert 0.9 < found.figures[0].interval[0] < 1.0
+
+
+def test_a_study_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text('{"folds": 4}')
+
+    with pytest.raises(InputError, match=r"differs in .*folds"):
+        cross_validate(MNIST, _splits(), out=tmp_path, rules=["grouped"], folds=3, epochs=1)
+
+
+def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:
+    pool = _pool()
+    training = Training("only", divide(pool, MNIST, "grouped", folds=3, seed=0)[0], "compact", seed=0, epochs=1)
+    info = SplitInfo("digits", "by hand", synthetic=True)
+    runs = {"out": tmp_path, "settings": {"folds": 3}}
+    (_, first), *_ = run_trainings(MNIST, pool, info, [training], _measure, **runs)
+    trained = (tmp_path / "only" / "model.keras").stat().st_mtime_ns
+
+    (_, again), *_ = run_trainings(MNIST, pool, info, [training], _measure, **runs)
+
+    assert again == first
+    assert (tmp_path / "only" / "model.keras").stat().st_mtime_ns == trained
