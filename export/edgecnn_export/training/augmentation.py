@@ -35,7 +35,9 @@ class Augmentation:
     motion: float = 0.0  # length of the smear
     exposure_stops: float = 0.0  # gain 2^u
     contrast_stops: float = 0.0  # contrast about the picture's mean, factor 2^u
+    erasing: float = 0.0  # sides of a rectangle that hides what is there (Zhong et al., arXiv:1708.04896)
     gradient: float = 0.0  # relative change of the light from the centre to the border
+    banding: float = 0.0  # relative swing of the light from row to row, or from column to column
     read_noise: float = 0.0  # standard deviation in gray levels
     shot_noise: float = 0.0  # standard deviation in gray levels at level 255; it falls with the square root of the level
     jpeg: float = 0.0  # 0: none; 1: down to quality 5
@@ -53,8 +55,8 @@ class Augmentation:
 
 _CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
 _STRENGTHS = (
-    "rotation_deg", "scale_octaves", "slant", "shift", "stroke", "defocus", "motion", "exposure_stops", "contrast_stops",
-    "gradient", "read_noise", "shot_noise", "jpeg",
+    "rotation_deg", "scale_octaves", "slant", "shift", "stroke", "defocus", "motion", "erasing", "exposure_stops",
+    "contrast_stops", "gradient", "banding", "read_noise", "shot_noise", "jpeg",
 )  # fmt: skip
 
 # Surfaces under an industrial camera: strong, since blur and noise are what broke a net trained without them.
@@ -107,7 +109,10 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     if strengths.motion > 0 and random.random() < strengths.share / 2:
         length = random.uniform(0, strengths.motion) * min(shape[:2])
         image = np.asarray(cv2.filter2D(image, -1, _smear(length, random.uniform(0, math.pi))), np.uint8)
-    return image.reshape(shape)
+    image = image.reshape(shape)
+    if strengths.erasing > 0 and random.random() < strengths.share:
+        image = _erase(image, strengths.erasing, random)
+    return image
 
 
 def _flip(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -152,6 +157,16 @@ def _smear(length: float, angle: float) -> NDArray[np.float32]:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
+def _erase(image: NDArray[np.uint8], reach: float, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Hide a rectangle of up to `reach` of the shorter side under one gray level."""
+    shorter = min(image.shape[:2])
+    height, width = (round(side) for side in random.uniform(0, min(reach, 1.0), 2) * shorter)
+    top, left = random.integers(image.shape[0] - height + 1), random.integers(image.shape[1] - width + 1)
+    hidden = image.copy()
+    hidden[top : top + height, left : left + width] = random.integers(256)
+    return hidden
+
+
 def _expose(images: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
     """Apply contrast, light and sensor noise to pictures `(n, h, w, c)` at once, and clip to 0..255."""
     count, height, width = images.shape[:3]
@@ -163,6 +178,9 @@ def _expose(images: NDArray[np.uint8], strengths: Augmentation, random: np.rando
     levels += mean * (1 - contrast) * gain
     if strengths.gradient > 0:
         levels *= _light(count, height, width, strengths, random)
+    if strengths.banding > 0:
+        for i in np.flatnonzero(random.random(count) < strengths.share):
+            levels[i] *= _bands(height, width, strengths.banding, random)
     read = _some(strengths.read_noise, count, strengths.share, random)
     shot = _some(strengths.shot_noise, count, strengths.share, random)
     for i in np.flatnonzero((read != 0) | (shot != 0)):
@@ -184,6 +202,15 @@ def _light(count: int, height: int, width: int, strengths: Augmentation, random:
     rows = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None, None]
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :, None]
     return np.asarray(1 + slope * (np.sin(angle) * rows + np.cos(angle) * columns), np.float32)
+
+
+def _bands(height: int, width: int, depth: float, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return light `(h, 1, 1)` or `(1, w, 1)` about 1 that swings by up to `depth` between a few to many knots."""
+    across = bool(random.integers(2))
+    knots = int(random.integers(4, 25))
+    swings = random.uniform(-1, 1, knots) * random.uniform(0, depth)
+    light = 1 + np.interp(np.linspace(0, knots - 1, width if across else height), np.arange(knots), swings)
+    return light.astype(np.float32)[None, :, None] if across else light.astype(np.float32)[:, None, None]
 
 
 def _jpeg(image: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:
