@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -10,7 +9,7 @@ import numpy as np
 
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
 
-_SAMPLE_PIXELS, _SUSPICIOUS = 800, 5
+_SAMPLE_WH, _SUSPICIOUS = (16, 12), 5
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
 DARK, BRIGHT, FLAT_DEVIATION = 32, 245, 1.5
 # A time stamp drawn over a black picture covers less than this part of it; a pen stroke on white paper more than that.
@@ -80,21 +79,35 @@ def blindness(image_bgr: Image, sample: Image) -> str:
 
     `sample` is a coarse grid of the picture's pixels: the whole is looked at only when the grid is suspicious.
     """
-    bright = int(np.count_nonzero(sample > DARK))
-    if bright < _SUSPICIOUS * DARK_PART * sample.size and np.count_nonzero(image_bgr > DARK) < DARK_PART * image_bgr.size:
+    mean, deviation = _brightness(sample)
+    # Few values above DARK mean a low mean: an ordinary picture is told by this one figure.
+    if mean < DARK + _SUSPICIOUS * DARK_PART * (255 - DARK) and _is_black(image_bgr, sample):
         return "black picture"
-    if int(sample.min()) >= BRIGHT and np.count_nonzero(image_bgr < BRIGHT) < BRIGHT_PART * image_bgr.size:
+    if mean >= BRIGHT and int(sample.min()) >= BRIGHT and _is_saturated(image_bgr):
         return "saturated picture"
-    if _deviation(sample) < FLAT_DEVIATION and _deviation(image_bgr) < FLAT_DEVIATION:
+    if deviation < FLAT_DEVIATION and _brightness(image_bgr)[1] < FLAT_DEVIATION:
         return "picture without any contrast"
     return ""
 
 
+def _is_black(image_bgr: Image, sample: Image) -> bool:
+    if np.count_nonzero(sample > DARK) >= _SUSPICIOUS * DARK_PART * sample.size:
+        return False
+    return bool(np.count_nonzero(image_bgr > DARK) < DARK_PART * image_bgr.size)
+
+
+def _is_saturated(image_bgr: Image) -> bool:
+    return bool(np.count_nonzero(image_bgr < BRIGHT) < BRIGHT_PART * image_bgr.size)
+
+
 def _sample(image: Image) -> Image:
-    step = max(1, math.isqrt(image.shape[0] * image.shape[1] // _SAMPLE_PIXELS))
-    return np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
+    """Return a grid of the picture's own pixels, `(12, 16, 3)` or fewer."""
+    height, width = image.shape[:2]
+    size_wh = min(width, _SAMPLE_WH[0]), min(height, _SAMPLE_WH[1])
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def _deviation(image: Image) -> float:
-    """Return the largest standard deviation of a channel, in gray levels."""
-    return float(cv2.meanStdDev(image)[1].max())
+def _brightness(image: Image) -> tuple[float, float]:
+    """Return the mean of all values and the largest standard deviation of a channel, in gray levels."""
+    means, deviations = cv2.meanStdDev(image)
+    return float(means.sum()) / len(means), float(deviations.max())

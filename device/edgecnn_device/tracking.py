@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,36 @@ PATIENCE = 5
 MIN_OVERLAP, MAX_SHIFT = 0.2, 0.75
 
 
+class _History:
+    """The probabilities and rejections of a region's last `length` frames, in a ring."""
+
+    def __init__(self, length: int, classes: int) -> None:
+        self._rows = np.empty((length, classes), np.float32)
+        self._rejections = [False] * length
+        self._frames = 0
+
+    def __len__(self) -> int:
+        return min(self._frames, len(self._rejections))
+
+    def add(self, row: NDArray[np.float32], rejected: bool) -> None:
+        place = self._frames % len(self._rejections)
+        self._rows[place], self._rejections[place] = row, rejected
+        self._frames += 1
+
+    def mean(self) -> NDArray[np.float32]:
+        # What ndarray.mean does, at a third of its cost for so few rows.
+        return np.asarray(np.add.reduce(self._rows[: len(self)]) / np.float32(len(self)), np.float32)
+
+    def mostly_rejected(self) -> bool:
+        return 2 * sum(self._rejections) > len(self)
+
+
 @dataclass(eq=False)
 class _Track:
     region_id: int
     box: Box
-    history: deque[NDArray[np.float32]]
-    rejections: deque[bool]
-    unseen: int = field(default=0)
+    history: _History
+    unseen: int = 0
 
 
 class Tracker:
@@ -45,7 +67,7 @@ class Tracker:
         if source != self._source:
             self._source = source
             self.reset()
-        tracks = self._match([region.box for region in seen.regions])
+        tracks = self._match([region.box for region in seen.regions], len(classifier.labels))
         return tuple(self._predict(track, seen, index, classifier) for index, track in enumerate(tracks))
 
     def reset(self) -> None:
@@ -53,35 +75,34 @@ class Tracker:
         self._tracks.clear()
 
     def _predict(self, track: _Track, seen: Seen, index: int, classifier: Classifier) -> RegionPrediction:
-        row = seen.probabilities[index]
-        track.history.append(row)
-        track.rejections.append(bool(seen.rejected[index]))
-        smoothed = raw = _interpret(classifier, row, track.rejections[-1])
-        if len(track.history) > 1:
-            mean = np.asarray(np.mean(track.history, axis=0), np.float32)
-            smoothed = _interpret(classifier, mean, 2 * sum(track.rejections) > len(track.rejections))
+        row, rejected, history = seen.probabilities[index], bool(seen.rejected[index]), track.history
+        history.add(row, rejected)
+        smoothed = raw = _interpret(classifier, row, rejected)
+        if len(history) > 1:
+            smoothed = _interpret(classifier, history.mean(), history.mostly_rejected())
         return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed)
 
-    def _match(self, boxes: list[Box]) -> list[_Track]:
+    def _match(self, boxes: list[Box], classes: int) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""
-        found: dict[int, _Track] = {}
         if [track.box for track in self._tracks] == boxes:  # a fixed grid: nothing to search
-            found = dict(enumerate(self._tracks))
-        else:
-            pairs = [(_likeness(t.box, box), i, t) for t in self._tracks for i, box in enumerate(boxes)]
-            taken: set[int] = set()
-            for likeness, i, track in sorted(pairs, key=lambda pair: -pair[0]):
-                if likeness > 0 and i not in found and track.region_id not in taken:
-                    found[i] = track
-                    taken.add(track.region_id)
-        tracks = [found.get(i) or self._begin() for i in range(len(boxes))]
+            for track in self._tracks:
+                track.unseen = 0
+            return self._tracks
+        found: dict[int, _Track] = {}
+        pairs = [(_likeness(t.box, box), i, t) for t in self._tracks for i, box in enumerate(boxes)]
+        taken: set[int] = set()
+        for likeness, i, track in sorted(pairs, key=lambda pair: -pair[0]):
+            if likeness > 0 and i not in found and track.region_id not in taken:
+                found[i] = track
+                taken.add(track.region_id)
+        tracks = [found.get(i) or self._begin(classes) for i in range(len(boxes))]
         for track, box in zip(tracks, boxes, strict=True):
             track.box, track.unseen = box, 0
         self._age({track.region_id for track in tracks})
         return tracks
 
-    def _begin(self) -> _Track:
-        track = _Track(self._next_id, (0, 0, 0, 0), deque(maxlen=self._smooth), deque(maxlen=self._smooth))
+    def _begin(self, classes: int) -> _Track:
+        track = _Track(self._next_id, (0, 0, 0, 0), _History(self._smooth, classes))
         self._next_id += 1
         self._tracks.append(track)
         return track

@@ -11,13 +11,16 @@ import cv2
 import numpy as np
 import pytest
 from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edgecnn.classifying import Prediction
 from edgecnn.errors import InputError, MissingDependencyError, OutputError
 from edgecnn_device.annotate import annotate
-from edgecnn_device.frames import Frame, Observation, State
+from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import run_loop
 from edgecnn_device.sinks.csv_file import CsvSink
-from edgecnn_device.sinks.jsonl import JsonLinesSink
+from edgecnn_device.sinks.jsonl import JsonLinesSink, json_line
 from edgecnn_device.sinks.samples import SampleOptions, SampleSink
 from edgecnn_device.sinks.terminal import TerminalSink, describe
 from edgecnn_device.sinks.video_file import VideoSink
@@ -43,6 +46,27 @@ def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
     assert (second["frame"], second["state"], second["regions"], second["reason"]) == (
         None, "stale", [], "lost: no frame for 2.0 s (refused)",
     )  # fmt: skip
+
+
+TEXT = st.text(st.characters(blacklist_categories=["Cs"]))
+
+
+@given(TEXT, TEXT, st.none() | TEXT, st.floats(0, 1), st.floats(0, 1e9) | st.none(), st.floats(0, 1e6))
+def test_a_line_says_what_the_observation_says(
+    source: str, reason: str, label: str | None, probability: float, age_ms: float | None, took_ms: float
+) -> None:
+    answer = Prediction(label, 3, probability, np.array([probability], np.float32))
+    region = Region((1, 2, 30, 40), noisy(9))
+    seen = RegionPrediction(7, region, noisy(9), answer, replace(answer, label="other"))
+    told = [
+        Observation(source, OK, frame(source=source), (seen, seen), age_ms, {"capture": took_ms, "invoke": 0.0}),
+        Observation(source, State("blind", reason), None, (), age_ms),
+    ]
+
+    lines = [json_line(observation) for observation in told]
+
+    assert [json.loads(line) for line in lines] == [observation.to_json() for observation in told]
+    assert [line.find("\n") for line in lines] == [len(line) - 1 for line in lines]
 
 
 def test_a_path_that_is_no_text_is_written_nevertheless(tmp_path: Path) -> None:
