@@ -15,12 +15,16 @@ _BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
 
 @dataclass(frozen=True, eq=False)
 class Devices:
-    """What a training runs on: in words, how many, the Keras dtype policy, and TensorFlow's strategy when it is spread."""
+    """What a training runs on: in words, how many, the Keras dtype policy, and TensorFlow's strategy when it is spread.
+
+    `jit_compile` is Keras' option of that name.
+    """
 
     description: str
     count: int
     policy: str
     strategy: Any | None = None
+    jit_compile: bool | str = "auto"
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model and its optimizer must be made."""
@@ -51,7 +55,9 @@ def open_devices(count: int = 1) -> Devices:
         raise InputError(f"{count} devices were asked for, TensorFlow has {_listed(available)}; lower --devices")
     kind = _gpu_name(tf) if gpus else "CPU"
     strategy = tf.distribute.MirroredStrategy([device.name for device in available[:count]]) if count > 1 else None
-    return Devices(kind if count == 1 else f"{count} x {kind}", count, _policy(tf) if gpus else "float32", strategy)
+    description, policy = kind if count == 1 else f"{count} x {kind}", _policy(tf) if gpus else "float32"
+    # XLA on a CPU is 1.5 times as slow as TensorFlow's own kernels with full convolutions, 6 times with depthwise ones.
+    return Devices(description, count, policy, strategy, jit_compile="auto" if gpus else False)
 
 
 def _open_elsewhere(count: int) -> Devices:

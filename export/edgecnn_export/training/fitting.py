@@ -39,6 +39,7 @@ from edgecnn_export.training.batches import EpochBatches, one_hot
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.curves import draw_curves
 from edgecnn_export.training.devices import Devices, open_devices
+from edgecnn_export.training.pictures import TrainingPictures
 from edgecnn_export.training.recipes import Recipe, find_recipe
 
 _VALIDATION_BATCH = 64
@@ -83,6 +84,7 @@ def train(
     model: str = "compact",
     epochs: int | None = None,
     batch_size: int | None = None,
+    recipe: Recipe | None = None,
     seed: int = 0,
     resume: bool = False,
     devices: int = 1,
@@ -90,17 +92,17 @@ def train(
 ) -> TrainingRun:
     """Train a model and write `model.keras`, `training.json` and `curves.png` to the folder `out`.
 
-    Epochs and batch size are the recipe's where None, or the checkpoint's when resuming. After each epoch a checkpoint is
-    written, from which `resume` goes on to the same result as an uninterrupted training; it is removed when the training is
-    complete. The weights of the epoch with the lowest validation loss are kept. The first SIGINT ends the training after
-    the current batch, with all files written; a second one ends the program. Raises InputError for impossible settings or
-    another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another shape than the task's,
-    OutputError when `out` cannot be written.
+    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming. After
+    each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training; it is
+    removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first SIGINT
+    ends the training after the current batch, with all files written; a second one ends the program. Raises InputError for
+    impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
+    shape than the task's, OutputError when `out` cannot be written.
     """
     _check_data(task, splits)
     _check_folder(out, resume)
     checkpoint = _open_checkpoint(out) if resume else None
-    recipe = _with_overrides(find_recipe(model, task), epochs, batch_size, checkpoint)
+    recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
     placement = open_devices(devices)
     progress(f"training {model} for {task.name} on {placement.description}, {placement.policy}")
     session = _Session(task, splits, model, recipe, seed, out, placement)
@@ -121,11 +123,13 @@ class _Session:
         self.history: list[dict[str, float]] = []
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
-        self.images, self.targets = _training_pictures(splits.train, len(task.labels), recipe.simulated, seed)
+        self.pictures = TrainingPictures(
+            splits.train, len(task.labels), simulated=recipe.simulated, simulations=recipe.simulations, seed=seed
+        )
         with _policy(devices.policy), devices.scope():
             self.model = build(model, task)
             devices.prepare(self.model)
-            _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)))
+            _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)), jit_compile=devices.jit_compile)
         self.validation = _views(splits.validation, recipe.augmentation)
         # Builds losses and metrics. Left to the first `fit`, the JAX backend takes a batch from the epoch for it, and a
         # resumed training would not repeat an uninterrupted one.
@@ -198,7 +202,7 @@ class _Session:
 
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe
-        images, targets = _with_others(self.images, self.targets, self.task, recipe.others, (self.seed, epoch))
+        images, targets = _with_others(*self.pictures.of_epoch(epoch), self.task, recipe.others, (self.seed, epoch))
         return EpochBatches(images, targets, recipe.augmentation, batch_size=recipe.batch_size, seed=self.seed, epoch=epoch)
 
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
@@ -291,7 +295,7 @@ def _policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _compile(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
+def _compile(model: keras.Model, recipe: Recipe, *, steps: int, jit_compile: bool | str) -> None:
     rate: Any = recipe.learning_rate
     if recipe.cosine:
         # A twentieth of the steps to warm up: batch normalisation's first statistics are poor.
@@ -305,21 +309,7 @@ def _compile(model: keras.Model, recipe: Recipe, *, steps: int) -> None:
     else:
         optimizer = keras.optimizers.Adam(rate)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    model.compile(optimizer, loss, metrics=["accuracy"])
-
-
-def _training_pictures(
-    train: Dataset, classes: int, simulated: float, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return pictures and targets `(n, classes)` to train on: the split's, and `simulated` of it seen as through a camera."""
-    targets = one_hot(train.class_ids, classes)
-    if simulated <= 0:
-        return train.images, targets
-    from edgecnn.finding.simulation import simulate_training_set
-
-    chosen = np.random.default_rng(seed).permutation(len(train))[: round(simulated * len(train))]
-    images, soft_targets = simulate_training_set(train.images[chosen, :, :, 0], train.class_ids[chosen], seed)
-    return np.concatenate([train.images, images]), np.concatenate([targets, soft_targets])
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
 
 
 def _with_others(

@@ -15,7 +15,8 @@ class Recipe:
     """Epochs, batch size, Adam's learning rate (falling to 0 along a cosine or constant), and what the pictures go through.
 
     `patience` is how many epochs without a better validation loss end the training. `simulated` is the share of a digit
-    task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits.
+    task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits;
+    epochs take turns at `simulations` versions of them.
     `others` is how many counter-examples of the task come to each training picture, drawn anew each epoch, whose target is the
     same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
     """
@@ -29,6 +30,7 @@ class Recipe:
     augmentation: Augmentation | None
     patience: int
     simulated: float = 0.0
+    simulations: int = 1
     others: float = 0.0
 
 
