@@ -85,7 +85,7 @@ def _nine(rng: Rng) -> list[Stroke]:
     turn = rng.uniform(1.45, 2.05) * np.pi  # under a full circle the loop stays open
     angles = start - np.linspace(0, turn, 14)
     loop = [(wide * float(np.cos(a)), high * (1 + float(np.sin(a)))) for a in angles]
-    long = 1.0 if rng.random() < 0.6 else rng.uniform(1.2, 2.5)
+    long = 1.0 if rng.random() < 0.6 else rng.uniform(1.2, 3.0)
     foot = rng.uniform(-0.1, 0.25)
     tail = [(wide, 0.45), (0.4 * wide * rng.uniform(0.7, 1.05) + 0.6 * foot, 0.8 * long), (foot, long)]
     if long == 1 and rng.random() < 0.7:

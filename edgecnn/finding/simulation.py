@@ -14,15 +14,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.digits import SIDE, Form, mnist_form, stroke_width
+from edgecnn.digits import BOX, SIDE, Form, mnist_form, stroke_width
 from edgecnn.finding.handwriting import draw_handwritten
 
 Rng = np.random.Generator
 _CANVAS = 160
 _ZOOM = 4
 _MOST_INK = 0.45 * 255
+# How far strokes are displaced at most, as a share of the digit's height.
+_BENT = 0.06
+_ROWS, _COLUMNS = np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32) - np.float32(_CANVAS / 2)
 # How often each class is drawn: most those that schools teach differently.
-_DRAWN_CHANCES = (1, 4, 1, 1, 3, 2, 1, 4, 1, 3)
+_DRAWN_CHANCES = (1, 4, 1, 1, 4, 2, 1, 4, 1, 4)
 # Letters that nobody can tell from a digit without the word they stand in are no counter-examples.
 _LETTERS = "AEFGHKMNPQRTUVWXYadefhkmnprtuwxy#%&$?!*+=<>@~"
 _FONTS = (
@@ -37,12 +40,12 @@ _FONTS = (
 def simulate_camera_digit(image: NDArray[np.uint8], rng: Rng, form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008
     """Return the digit `image` `(s, s)` uint8, light on black, as the camera would see it: `(28, 28)` uint8.
 
-    Turned up to 12 degrees, slanted, stretched, with a pen half as wide to 1.6 times as wide as MNIST's, 14 to 90 pixels
-    high on the sensor, in uneven light, blurred, noisy, perhaps JPEG-compressed. `image` is a digit of MNIST, or a larger
-    drawing such as `edgecnn.finding.handwriting.draw_handwritten` makes: that knows the crossed 7 and the 1 with flag and
-    foot, which MNIST's American writers hardly used.
+    Turned up to 12 degrees, slanted, stretched, bent, perhaps with a long tail, with a pen half as wide to 1.6 times as wide
+    as MNIST's, 10 to 90 pixels high on the sensor, in uneven light, out of focus, noisy, perhaps JPEG-compressed. `image`
+    is a digit of MNIST, or a larger drawing such as `edgecnn.finding.handwriting.draw_handwritten` makes: that knows the
+    crossed 7 and the 1 with flag and foot, which MNIST's American writers hardly used.
     """
-    seen = mnist_form(_photographed(_scratched(_redrawn(image, rng), rng), rng), form)
+    seen = mnist_form(_photographed(_scratched(_spurred(_redrawn(image, rng), rng), rng), rng), form)
     # No ink at all, or nothing but noise: the pen was too faint for this paper.
     return seen if 0 < float(seen.mean()) < _MOST_INK else mnist_form(image, form)
 
@@ -82,15 +85,41 @@ def simulate_training_set(
 
 
 def _redrawn(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
-    """Draw a digit four times larger than MNIST's, slightly turned, slanted and stretched, with another pen."""
+    """Draw a digit four times larger than MNIST's, slightly turned, slanted, stretched and bent, with another pen."""
     angle, slant = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.15)
-    stretch = math.exp(rng.uniform(-0.15, 0.25) if rng.random() < 0.8 else rng.uniform(0.25, 0.55))
+    kind = rng.random()
+    stretch = math.exp(rng.uniform(-0.15, 0.25) if kind < 0.8 else rng.uniform(0.25, 0.55) if kind < 0.9 else 0.0)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     size = image.shape[0]
     linear = _ZOOM * SIDE / size * turn @ np.array([[1 / stretch, slant], [0.0, stretch]])
-    matrix = np.column_stack([linear, _CANVAS / 2 - linear @ np.array([size / 2, size / 2])])
-    large = cv2.GaussianBlur(cv2.warpAffine(image, matrix, (_CANVAS, _CANVAS)), (0, 0), 1.5)
+    columns, rows = _bent(rng) if kind < 0.9 else _lengthened(rng)
+    back, middle = np.linalg.inv(linear).astype(np.float32), np.float32(size / 2)
+    map_x = back[0, 0] * columns + back[0, 1] * rows + middle
+    map_y = back[1, 0] * columns + back[1, 1] * rows + middle
+    drawn = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR)
+    large = cv2.GaussianBlur(drawn, (0, 0), 1.5)
     return _with_other_pen(np.where(large > 100, 255, 0).astype(np.uint8), rng)
+
+
+def _bent(rng: Rng) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return where each pixel of the canvas comes from, as columns and rows about its middle: smoothly displaced.
+
+    Elastic distortion as in Simard, Steinkraus and Platt (2003): no two hands write alike.
+    """
+    reach = rng.uniform(0, _BENT) * _ZOOM * BOX
+    field = rng.uniform(-reach, reach, (5, 5, 2)).astype(np.float32)
+    field = np.asarray(cv2.resize(field, (_CANVAS, _CANVAS), interpolation=cv2.INTER_CUBIC), np.float32)
+    return _COLUMNS + field[..., 0], _ROWS + field[..., 1]
+
+
+def _lengthened(rng: Rng) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return where each pixel comes from when the lower (or seldom the upper) half is drawn out: the long tail of a 9 or 7."""
+    factor = np.float32(rng.uniform(1.2, 2.4))
+    pivot = np.float32(rng.uniform(-0.15, 0.1) * _ZOOM * BOX)
+    below = np.float32(_ZOOM * BOX / 2) - pivot
+    rows = _ROWS + (factor - 1) * below / 2  # the drawn digit stays in the middle
+    rows = np.where(rows > pivot, pivot + (rows - pivot) / factor, rows)
+    return (_COLUMNS, rows) if rng.random() < 0.8 else (_COLUMNS, -rows[::-1])
 
 
 def _scratched(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
@@ -106,6 +135,22 @@ def _scratched(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     return scratched
 
 
+def _spurred(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+    """Leave a bit of the neighbour's stroke at the side of some digits, as cutting them apart does."""
+    if rng.random() < 0.9:
+        return strokes
+    _, top, _, height = cv2.boundingRect(strokes)
+    row = int(rng.integers(top, top + max(height, 1)))
+    inked = np.flatnonzero(strokes[row])
+    if inked.size == 0:
+        return strokes
+    side = 1 if rng.random() < 0.5 else -1
+    length, slope = height * rng.uniform(0.05, 0.25), rng.uniform(-1.5, 1.5)
+    start = (int(inked[-1 if side > 0 else 0]), row)
+    end = (round(start[0] + side * length / math.hypot(1, slope)), round(row + length * slope / math.hypot(1, slope)))
+    return np.asarray(cv2.line(strokes.copy(), start, end, 255, max(1, round(stroke_width(strokes)))), np.uint8)
+
+
 def _with_other_pen(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     # Between 1.2 and 4.5 pixels at MNIST's scale, however wide the stroke was before.
     radius = round((_ZOOM * rng.uniform(1.2, 4.5) - stroke_width(strokes)) / 2)
@@ -118,26 +163,31 @@ def _with_other_pen(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
 
 
 def _photographed(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
-    """Photograph a drawing `(h, w)`, ink 255: gray `(h', w')`, its ink 14 to 90 pixels high."""
+    """Photograph a drawing `(h, w)`, ink 255: gray `(h', w')`, its ink 10 to 90 pixels high."""
     left, top, width, height = cv2.boundingRect(strokes)
-    scale = math.exp(rng.uniform(math.log(14), math.log(90))) / max(height, 1)
+    pixels = math.exp(rng.uniform(math.log(10), math.log(90)))
+    scale = pixels / max(height, 1)
     side = math.ceil(1.3 * scale * max(width, height)) + 6
     sigma = 0.5 * math.sqrt(max(1 / scale**2 - 1, 0.04))
-    middle = np.array([left + (width - 1) / 2, top + (height - 1) / 2])
+    margin = math.ceil(3 * sigma) + 2
+    cropped = cv2.copyMakeBorder(
+        strokes[top : top + height, left : left + width], margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0
+    )
+    middle = margin + np.array([(width - 1) / 2, (height - 1) / 2])
     shift = (side - 1) / 2 - scale * middle + rng.uniform(-0.5, 0.5, 2)
     matrix = np.column_stack([np.eye(2) * scale, shift])
-    ink = cv2.warpAffine(cv2.GaussianBlur(strokes, (0, 0), sigma), matrix, (side, side)).astype(np.float64) / 255
-    rows_01, columns_01 = np.mgrid[:side, :side] / side - 0.5
-    light = 1 + rng.uniform(-0.05, 0.05) * rows_01 + rng.uniform(-0.05, 0.05) * columns_01
-    paper = rng.uniform(100, 245) * light
-    uneven = cv2.GaussianBlur(rng.normal(0, 1, (side, side)), (0, 0), max(1.0, side / 30))
+    ink = cv2.warpAffine(cv2.GaussianBlur(cropped, (0, 0), sigma), matrix, (side, side)).astype(np.float32) / np.float32(255)
+    along = (np.arange(side, dtype=np.float32) / side - 0.5) * rng.uniform(-0.05, 0.05, (2, 1)).astype(np.float32)
+    paper = np.float32(rng.uniform(100, 245)) * (1 + along[0][:, None] + along[1])
+    uneven = cv2.GaussianBlur(rng.standard_normal((side, side), np.float32), (0, 0), max(1.0, side / 30))
     strength = rng.uniform(0.4, 0.9)
     drawn = strength * np.clip(1 + rng.uniform(0, 2) * uneven, 0.6, 1.2) * ink
-    gray = cv2.GaussianBlur(paper * (1 - drawn), (0, 0), rng.uniform(0.3, 1.0))
+    # Out of focus by a share of the digit's height: the lens does not know how large anybody writes.
+    gray = cv2.GaussianBlur(paper * (1 - drawn), (0, 0), rng.uniform(0.3, min(max(0.06 * pixels, 0.6), 2.5)))
     # More noise than a twelfth of the contrast, and the finder sees no ink at all.
     noise = rng.uniform(0, min(7.0, strength * float(paper.mean()) / 12))
-    gray = np.clip(gray + rng.normal(0, noise, gray.shape), 0, 255).astype(np.uint8)
-    return _compressed(gray, rng)
+    noisy = gray + np.float32(noise) * rng.standard_normal((side, side), np.float32)
+    return _compressed(np.clip(noisy, 0, 255).astype(np.uint8), rng)
 
 
 def _compressed(gray: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
