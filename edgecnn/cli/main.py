@@ -18,8 +18,13 @@ COMMANDS = {
     "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
     "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
     "crossval": ("edgecnn.cli.crossval", "Cross-validate a model: every picture held out once, overlapping ones together."),
+    "ablation": ("edgecnn.cli.ablation", "Show what each part of the training recipe brings, by training without it."),
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),
+    "robustness": (
+        "edgecnn.cli.robustness",
+        "Measure models, float beside int8, under what cameras do to pictures.",
+    ),
     "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.errors import MissingDependencyError, OutputError
+from edgecnn.errors import OutputError
 from edgecnn.files import write_bytes
+from edgecnn_export.pages import render
 from edgecnn_export.parity.compare import Flip, ParityReport
 from edgecnn_export.parity.report import describe_data, format_size
 
@@ -37,18 +38,8 @@ def render_page(
     `dataset`, the one that was compared on, adds the flipped pictures themselves; `advice` maps a candidate's name to
     sentences about what to try. Raises MissingDependencyError without Jinja2.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError("Jinja2 is not installed. Install it with: pip install 'edgecnn[export]'") from error
-    environment = jinja2.Environment(
-        autoescape=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
+    return render(
+        Path(__file__).with_name(_TEMPLATE),
         report=report,
         signs=_SIGNS,
         headline=_headline(report),

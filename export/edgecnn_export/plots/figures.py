@@ -31,13 +31,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
     """Write a figure in the format that the suffix of `path` names, whole or not at all."""
-    known = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise InputError(f"cannot draw {path}: unknown picture format {path.suffix!r}; known: {', '.join(sorted(known))}")
+    check_format(path)
     with warnings.catch_warnings(), replacing(path) as beside:
         # A label in a script that the font lacks is drawn as boxes; that is no reason to write on stderr.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(beside, dpi=dpi)
+
+
+def check_format(path: Path) -> None:
+    """Raise InputError unless the suffix of `path` names a format that can be drawn."""
+    known = new_figure(1, 1).canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise InputError(f"cannot draw {path}: unknown picture format {path.suffix!r}; known: {', '.join(sorted(known))}")
 
 
 def hide_frame(axes: Axes) -> None:

@@ -1,0 +1,94 @@
+"""`edgecnn robustness`: what float and int8 models keep of their accuracy under what cameras do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli.options import data_option, json_option, seed_option
+from edgecnn.printing import json_text, printable
+
+if TYPE_CHECKING:
+    from edgecnn.robustness.report import RobustnessReport
+
+
+@click.command(short_help="Measure models, float beside int8, under what cameras do to pictures.")
+@click.argument("models", metavar="FILE|TASK...", nargs=-1)
+@data_option
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Pictures used.",
+)
+@click.option(
+    "--severity",
+    "severities",
+    type=click.IntRange(1, 5),
+    multiple=True,
+    help="How strong, 1 to 5; may be given several times. Default: all five.",
+)
+@click.option(
+    "--pictures", type=click.IntRange(1), help="Measure on so many pictures, of all classes alike, drawn by the seed."
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw a heat map into this picture.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
+@click.option("--list", "listed", is_flag=True, help="Print what the corruptions are and their levels as tables, and end.")
+@seed_option
+@json_option
+def robustness(
+    models: tuple[str, ...],
+    data: Path | None,
+    split: str,
+    severities: tuple[int, ...],
+    pictures: int | None,
+    plot: Path | None,
+    html: Path | None,
+    listed: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure models, float beside int8, under what cameras do to pictures.
+
+    A model is an exported file, a .keras file, the folder of a run, or a task's name for its shipped float and int8 models.
+    An int8 file is compared with the float model named before it.
+    """
+    if listed:
+        from edgecnn.robustness.listing import list_corruptions
+
+        click.echo(list_corruptions(), nl=False)
+        return
+    if not models:
+        raise click.UsageError("missing FILE or TASK: name what to measure, or give --list")
+    from edgecnn_export.robustness.measuring import measure_models
+    from edgecnn_export.robustness.writing import check_outputs, write_outputs
+
+    check_outputs(plot, html)
+    report, notes = measure_models(
+        models,
+        data=data,
+        split=split,
+        severities=severities,
+        pictures=pictures,
+        seed=seed,
+        progress=_progress if sys.stderr.isatty() else None,
+    )
+    for note in notes:
+        click.echo(printable(note), err=True)
+    _show(report, as_json)
+    for path in write_outputs(report, plot, html):
+        click.echo(f"wrote {path}", err=True)
+
+
+def _show(report: RobustnessReport, as_json: bool) -> None:
+    from edgecnn.robustness.report import format_report
+
+    click.echo(json_text(report.to_json()) if as_json else format_report(report), nl=as_json)
+
+
+def _progress(done: int, total: int) -> None:
+    click.echo(f"\r{done} of {total} pictures", nl=done == total, err=True)
