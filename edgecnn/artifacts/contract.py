@@ -77,6 +77,35 @@ class ParityInfo:
 
 
 @dataclass(frozen=True)
+class RepairInfo:
+    """How a model that lost too much as plain int8 was repaired.
+
+    `rung` is the measure that made this file, `tried` are all that were tried up to it, in order; `float_layers` names the
+    layers that compute in floats where the precision is `mixed`.
+    """
+
+    rung: str
+    tried: tuple[str, ...]
+    float_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RejectionInfo:
+    """What the reject threshold stands for, measured on validation pictures and on generated ones of no class.
+
+    `threshold` was chosen for the share `wanted_false_accepts` of what belongs to no class; at it the share `false_accepts`
+    over all `kinds` is taken for a class, and the share `kept` of the validation pictures is answered. `seed` drew the kinds.
+    """
+
+    threshold: float
+    wanted_false_accepts: float
+    false_accepts: float
+    kept: float
+    kinds: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
 class GoldenVectors:
     """Generated inputs with the answers expected of them.
 
@@ -123,6 +152,8 @@ class Contract:
     model_sha256: str
     export_id: str
     reject_threshold: float | None = None
+    rejection: RejectionInfo | None = None
+    repair: RepairInfo | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:
@@ -141,6 +172,8 @@ class Contract:
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
         body = dataclasses.asdict(self)
+        # What a file has no need of is left out, so that it opens wherever files opened before there was any.
+        body = {name: value for name, value in body.items() if value is not None or name not in ("repair", "rejection")}
         return _canonical(body | {"contract_sha256": hashlib.sha256(_canonical(body)).hexdigest()})
 
     @classmethod

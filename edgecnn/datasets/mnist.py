@@ -131,10 +131,16 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_digits(count, seed)
 
 
-def _others(count: int, seed: int) -> NDArray[np.uint8]:
-    from edgecnn.datasets.synthetic.others import generate_non_digits
+def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    from edgecnn.datasets.synthetic.other_marks import generate_other_marks
 
-    return generate_non_digits(count, seed)
+    return generate_other_marks(count, seed)
+
+
+def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
+    from edgecnn.datasets.synthetic.counterexamples import generate_counter_marks
+
+    return generate_counter_marks(count, seed)
 
 
 TASK: Task = Task(
@@ -146,4 +152,5 @@ TASK: Task = Task(
     load=load_mnist,
     synthesize=_synthesize,
     others=_others,
+    counter_examples=_counter_examples,
 )

@@ -169,10 +169,10 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_steel(count, seed)
 
 
-def _others(count: int, seed: int) -> NDArray[np.uint8]:
-    from edgecnn.datasets.synthetic.others import generate_plain_steel
+def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    from edgecnn.datasets.synthetic.other_surfaces import generate_other_surfaces
 
-    return generate_plain_steel(count, seed)
+    return generate_other_surfaces(count, seed)
 
 
 def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:

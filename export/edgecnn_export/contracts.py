@@ -77,6 +77,7 @@ class ContractWriter:
             model_sha256=conversion.sha256,
             export_id=self._export_id,
             reject_threshold=self._reference.reject_threshold,
+            rejection=self._reference.rejection,
         )
 
 

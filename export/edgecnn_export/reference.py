@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.errors import EdgecnnError, InputError, UnknownTaskError
 from edgecnn.files import replacing
 from edgecnn.preprocessing import Preprocessing
@@ -34,7 +36,7 @@ class Reference:
 
     `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
     the activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is
-    `unknown`; all are None where unknown.
+    `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`); all are None where unknown.
     """
 
     model: keras.Model
@@ -43,6 +45,12 @@ class Reference:
     training: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     reject_threshold: float | None = None
+    rejection: RejectionInfo | None = None
+
+    def rejecting(self, rejection: RejectionInfo | None) -> Reference:
+        """Return the reference with another reject threshold, none for None."""
+        threshold = None if rejection is None else rejection.threshold
+        return dataclasses.replace(self, reject_threshold=threshold, rejection=rejection)
 
     def split_seed(self, seed: int) -> int:
         """Return the seed that its data set was divided by in training, `seed` where none is recorded.
@@ -83,6 +91,7 @@ def save_reference(reference: Reference, path: Path) -> None:
         "training": reference.training,
         "calibration": reference.calibration,
         "reject_threshold": reference.reject_threshold,
+        "rejection": None if reference.rejection is None else dataclasses.asdict(reference.rejection),
     }
     entry = json.dumps(about, ensure_ascii=False, allow_nan=False)
     if path.suffix != ".keras":
@@ -113,13 +122,18 @@ def open_reference(
         return _foreign(model, path, labels, unit_range, unnamed)
     try:
         task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
-        reference = Reference(model, task, str(about["name"]), about["training"], about["calibration"], threshold)
+        rejection = _rejection(about.get("rejection"))
+        reference = Reference(model, task, str(about["name"]), about["training"], about["calibration"], threshold, rejection)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
     if unit_range or (labels is not None and labels != reference.task.labels):
         raise InputError(f"{path} states its own labels and pixel range: {', '.join(reference.task.labels)}; leave ours out")
     _check_model(model, reference.task, path)
     return reference
+
+
+def _rejection(stated: dict[str, Any] | None) -> RejectionInfo | None:
+    return None if stated is None else RejectionInfo(**(stated | {"kinds": tuple(stated["kinds"])}))
 
 
 def find_reference(source: Path | str) -> Path:

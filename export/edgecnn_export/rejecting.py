@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.evaluation import run_all
+from edgecnn.rejection import CUT_BY, FALSE_ACCEPTS, SCORES, choose_threshold, run_others
 from edgecnn.runtimes import Runtime
 from edgecnn.tasks import Task
 
-OTHERS = 400  # generated pictures of no class
-FALSE_ACCEPTS = 0.05  # of these may be taken for a class
-LOST = 0.003  # of the validation pictures may be rejected for it
+OTHERS = 100  # generated pictures of each kind that is no class
 
 
-def choose_reject_threshold(runtime: Runtime, task: Task, validation: Dataset, seed: int) -> float | None:
-    """Return the threshold that FALSE_ACCEPTS asks for, but none that costs more than LOST of the validation pictures.
+def choose_rejection(
+    runtime: Runtime, task: Task, validation: Dataset, seed: int, *, false_accepts: float = FALSE_ACCEPTS
+) -> RejectionInfo | None:
+    """Choose the reject threshold on the answers that `runtime` gives, and say what it stands for.
 
-    Measured with the generated pictures of no class that the task can make; None when it can make none.
+    See `edgecnn.rejection.choose_threshold` for the rule. None for a task that can make no pictures of no class, or without
+    validation pictures.
     """
     if task.others is None or len(validation) == 0:
         return None
-    others = runtime.run(task.others(OTHERS, seed)).max(axis=1)
-    true = runtime.run(validation.images).max(axis=1)
-    wanted = float(np.quantile(others, 1 - FALSE_ACCEPTS, method="higher"))
-    bearable = float(np.quantile(true, LOST, method="lower"))
-    return math.floor(1000 * min(wanted, bearable)) / 1000
+    sureness = SCORES[CUT_BY]
+    true = sureness(run_all(runtime, validation.images))
+    others = {kind: sureness(given) for kind, given in run_others(runtime, task, OTHERS, seed).items()}
+    threshold = choose_threshold(true, others, false_accepts=false_accepts)
+    return RejectionInfo(
+        threshold=threshold,
+        wanted_false_accepts=false_accepts,
+        false_accepts=float(np.mean([(scores >= threshold).mean() for scores in others.values()])),
+        kept=float((true >= threshold).mean()),
+        kinds=tuple(others),
+        seed=seed,
+    )

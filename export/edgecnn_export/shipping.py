@@ -10,13 +10,13 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.loading import load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
@@ -25,7 +25,7 @@ from edgecnn.runtimes import open_runtime
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.exporting import PARITY_JSON, export
 from edgecnn_export.reference import Reference, open_reference, save_reference
-from edgecnn_export.rejecting import choose_reject_threshold
+from edgecnn_export.rejecting import choose_rejection
 
 PROOF_FILES = ("training.json", "curves.png")
 
@@ -42,7 +42,7 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
     if splits.info.synthetic:
         raise DatasetError(f"no real data for {task.name!r}: shipped ranges and parity are measured on real pictures only")
     reference = record_calibration(reference, splits, seed)
-    reference = replace(reference, reject_threshold=_reject_threshold(reference, splits, seed))
+    reference = reference.rejecting(_rejection(reference, splits, seed))
     _say(f"answers below {reference.reject_threshold} are rejected")
     with tempfile.TemporaryDirectory() as name:
         staged = Path(name)
@@ -59,11 +59,11 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         _say(f"{exported.path.name}: {exported.size_bytes} bytes, {exported.verdict}: {exported.reason}")
 
 
-def _reject_threshold(reference: Reference, splits: Splits, seed: int) -> float | None:
+def _rejection(reference: Reference, splits: Splits, seed: int) -> RejectionInfo | None:
     """Choose it on the answers of the int8 file that is shipped."""
     with tempfile.TemporaryDirectory() as name:
         path = export(reference, out=Path(name), formats=["tflite"], int8=True, seed=seed).files[-1].path
-        return choose_reject_threshold(open_runtime(Artifact.open(path)), reference.task, splits.validation, seed)
+        return choose_rejection(open_runtime(Artifact.open(path)), reference.task, splits.validation, seed)
 
 
 def _copy(file: Path, folder: Path) -> None:

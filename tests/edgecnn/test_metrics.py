@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
+from edgecnn.metrics import auroc, auroc_interval, confusion_matrix, expected_calibration_error, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,36 @@ def test_gaps_of_opposite_sign_in_one_bin_cancel() -> None:
     probabilities = np.array([[0.51, 0.49], [0.52, 0.48]], np.float32)
 
     assert expected_calibration_error(probabilities, np.array([0, 1]), bins=2) == pytest.approx(0.015, abs=1e-6)
+
+
+def test_the_auroc_counts_pairs_and_half_of_the_ties() -> None:
+    assert auroc(np.array([3.0, 2.0]), np.array([1.0, 2.0])) == 3.5 / 4
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=30))
+def test_exchanging_the_sides_mirrors_the_auroc(first: list[int], second: list[int]) -> None:
+    positives, negatives = np.array(first, np.float64), np.array(second, np.float64)
+
+    assert auroc(positives, negatives) == pytest.approx(1 - auroc(negatives, positives))
+
+
+def test_the_interval_of_an_auroc_of_one_still_says_something() -> None:
+    low, high = auroc_interval(1.0, 20, 30)
+
+    assert high == 1.0
+    assert 0.85 < low < 0.99
+
+
+def test_the_interval_of_an_auroc_ends_where_its_standard_error_puts_it() -> None:
+    # Hanley and McNeil (1982), example: area .893, 58 normal and 51 abnormal images, standard error about .032.
+    low, high = auroc_interval(0.893, 51, 58)
+
+    assert (high - low) / 2 / 1.96 == pytest.approx(0.032, abs=0.003)
+    assert low < 0.893 < high
+
+
+@given(st.floats(0, 1), st.integers(2, 500), st.integers(2, 500))
+def test_the_interval_of_an_auroc_holds_it_and_stays_in_bounds(area: float, positives: int, negatives: int) -> None:
+    low, high = auroc_interval(area, positives, negatives)
+
+    assert 0 <= low <= area <= high <= 1

@@ -1,8 +1,9 @@
-"""Surfaces that belong to no class, to train on: a model learns to give all classes the same probability there.
+"""Surfaces and marks that belong to no class, to train on: a model learns to give all classes the same probability there.
 
 "Outlier exposure" (Hendrycks, Mazeika and Dietterich, arXiv:1812.04606). The painters are procedural and general, in the manner
 of Baradad et al. (arXiv:2106.05963): power-law noise, dead leaves (Lee, Mumford and Huang, 2001), waves, cells, strokes, flat
-light. `edgecnn.datasets.synthetic.others`, with which rejection is measured, has other ones; plain steel alone stands in both.
+light. `edgecnn.datasets.synthetic.other_surfaces` and `other_marks`, with which rejection is measured, have other ones; plain
+steel, blank paper and what noise looks like as a digit stand in both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.steel import steel_strip
+from edgecnn.digits import SIDE, mnist_form
 
 Plane = NDArray[np.float32]
 Rng = np.random.Generator
@@ -28,6 +30,25 @@ def generate_counter_surfaces(count: int, seed: int) -> NDArray[np.uint8]:
     """
     pictures = [_draw(i, np.random.default_rng((seed, i))) for i in range(count)]
     return np.stack(pictures)[..., None] if pictures else np.empty((0, _SIDE, _SIDE, 1), np.uint8)
+
+
+def generate_counter_marks(count: int, seed: int) -> NDArray[np.uint8]:
+    """Return `(count, 28, 28, 1)` uint8: what the camera's form makes of power-law noise, of uneven light, of nothing.
+
+    What looks like writing and is no digit comes from `edgecnn.finding.simulation`.
+    """
+    pictures = [_mark(i, np.random.default_rng((seed, i))) for i in range(count)]
+    return np.stack(pictures)[..., None] if pictures else np.empty((0, SIDE, SIDE, 1), np.uint8)
+
+
+def _mark(number: int, rng: Rng) -> NDArray[np.uint8]:
+    if number % 8 == 0:
+        return np.zeros((SIDE, SIDE), np.uint8)
+    side = int(rng.integers(28, 72))
+    plane = _power_law(rng, side) if number % 2 else _standard(_even(rng, side))
+    contrast = math.exp(rng.uniform(math.log(1), math.log(60)))
+    gray = rng.uniform(60, 220) + contrast * plane + rng.normal(0, rng.uniform(0.2, 3), plane.shape)
+    return mnist_form(np.clip(np.rint(gray), 0, 255).astype(np.uint8))
 
 
 def _draw(number: int, rng: Rng) -> NDArray[np.uint8]:
@@ -53,15 +74,15 @@ def _exposed(plane: Plane, rng: Rng) -> NDArray[np.uint8]:
     return np.clip(np.rint(rng.uniform(15, 240) + contrast * plane + noise), 0, 255).astype(np.uint8)
 
 
-def _power_law(rng: Rng) -> Plane:
+def _power_law(rng: Rng, side: int = _SIDE) -> Plane:
     """Return noise whose amplitude falls with frequency as f^-a, a of 0 (white) to 2.5 (clouds), stretched along an angle."""
     angle, stretch = rng.uniform(0, math.pi), 2.0 ** rng.uniform(0, 3.5)
-    fy, fx = np.fft.fftfreq(_SIDE)[:, None], np.fft.rfftfreq(_SIDE)[None, :]
+    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
     along, across = fx * math.cos(angle) + fy * math.sin(angle), fy * math.cos(angle) - fx * math.sin(angle)
     frequency = np.hypot(along * stretch, across)
     frequency[0, 0] = 1.0
-    spectrum = np.fft.rfft2(rng.standard_normal((_SIDE, _SIDE))) * np.maximum(frequency, 1 / _SIDE) ** -rng.uniform(0, 2.5)
-    return _standard(np.fft.irfft2(spectrum, (_SIDE, _SIDE)).astype(np.float32))
+    spectrum = np.fft.rfft2(rng.standard_normal((side, side))) * np.maximum(frequency, 1 / side) ** -rng.uniform(0, 2.5)
+    return _standard(np.fft.irfft2(spectrum, (side, side)).astype(np.float32))
 
 
 def _dead_leaves(rng: Rng) -> Plane:
@@ -113,9 +134,9 @@ def _strokes(rng: Rng) -> Plane:
     return plane
 
 
-def _even(rng: Rng) -> Plane:
+def _even(rng: Rng, side: int = _SIDE) -> Plane:
     """Return even light that falls off to one side or from a centre."""
-    y, x = np.mgrid[:_SIDE, :_SIDE].astype(np.float32) / _SIDE
+    y, x = np.mgrid[:side, :side].astype(np.float32) / side
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * math.pi)
         return np.asarray(x * math.cos(angle) + y * math.sin(angle), np.float32)

@@ -32,7 +32,7 @@ from edgecnn.tasks import Task
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.models import build
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
-from edgecnn_export.rejecting import choose_reject_threshold
+from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.batches import EpochBatches, one_hot
@@ -188,8 +188,7 @@ class _Session:
         correct, count = int((predicted == self.splits.validation.class_ids).sum()), len(predicted)
         record = self._record(correct, count, interrupted)
         reference = dataclasses.replace(reference, training=record)
-        threshold = choose_reject_threshold(reference.runtime(), self.task, self.splits.validation, self.seed)
-        reference = dataclasses.replace(reference, reject_threshold=threshold)
+        reference = reference.rejecting(choose_rejection(reference.runtime(), self.task, self.splits.validation, self.seed))
         with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
             reference = record_calibration(reference, self.splits, self.seed)
         save_reference(reference, self.out / MODEL_FILE)
