@@ -114,6 +114,18 @@ def test_blur_takes_contrast_from_fine_grain(only: Augmentation) -> None:
     assert seen.std() < 0.9 * images.std()
 
 
+def test_a_bent_line_stays_near_its_place() -> None:
+    images = np.zeros((32, 32, 32, 1), np.uint8)
+    images[:, :, 16] = 255
+
+    seen = augment(images, Augmentation(bend=0.1, share=1, black_border=True), np.random.default_rng(0))
+
+    columns = np.flatnonzero(seen.max(axis=(0, 1, 3)))
+    assert columns[0] < 15
+    assert columns[-1] > 17
+    assert np.all(np.abs(columns - 16) <= 6)
+
+
 def test_noise_has_the_strength_asked_for_at_most() -> None:
     images = np.full((16, 32, 32, 1), 128, np.uint8)
 

@@ -29,6 +29,7 @@ class Augmentation:
     scale_octaves: float = 0.0  # zoom 2^u
     slant: float = 0.0  # horizontal shear, pixels a row
     shift: float = 0.0
+    bend: float = 0.0  # smooth displacement that differs from place to place
     flips: bool = False  # mirrored and, in square pictures, turned by quarter turns
     stroke: float = 0.0  # 1: as much as a 3 x 3 dilation or erosion
     defocus: float = 0.0  # sigma of a Gaussian
@@ -55,7 +56,7 @@ class Augmentation:
 
 _CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
 _STRENGTHS = (
-    "rotation_deg", "scale_octaves", "slant", "shift", "stroke", "defocus", "motion", "erasing", "exposure_stops",
+    "rotation_deg", "scale_octaves", "slant", "shift", "bend", "stroke", "defocus", "motion", "erasing", "exposure_stops",
     "contrast_stops", "gradient", "banding", "read_noise", "shot_noise", "jpeg",
 )  # fmt: skip
 
@@ -66,8 +67,8 @@ SURFACE = Augmentation(
 )  # fmt: skip
 # Digits that were already found and centred: mild, a 4 must not become a 9.
 DIGIT = Augmentation(
-    rotation_deg=12, scale_octaves=0.2, slant=0.2, shift=0.08, stroke=0.7, defocus=0.04, motion=0.08, exposure_stops=0.7,
-    contrast_stops=0.7, gradient=0.4, read_noise=20, shot_noise=12, jpeg=0.8, share=0.25, light_share=0.25,
+    rotation_deg=12, scale_octaves=0.2, slant=0.2, shift=0.08, bend=0.05, stroke=0.7, defocus=0.04, motion=0.08,
+    exposure_stops=0.7, contrast_stops=0.7, gradient=0.4, read_noise=20, shot_noise=12, jpeg=0.8, share=0.25, light_share=0.25,
     black_border=True,
 )  # fmt: skip
 
@@ -101,6 +102,8 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     # Half of the pictures keep their pixel grid, since resampling itself blurs.
     if random.random() < max(strengths.share, 0.5):
         image = _warp(image, strengths, random)
+    if strengths.bend > 0 and random.random() < strengths.share:
+        image = _bend(image, strengths, random)
     if strengths.stroke > 0 and random.random() < strengths.share:
         image = _stroke(image, strengths.stroke, random)
     if strengths.defocus > 0 and random.random() < strengths.share:
@@ -137,6 +140,18 @@ def _warp(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     matrix = np.column_stack([linear, offset])
     warped = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=0)
     return np.asarray(warped, np.uint8).reshape(image.shape)
+
+
+def _bend(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Distort a picture like rubber (Simard, Steinkraus and Platt, 2003), by displacements at 4 x 4 places."""
+    height, width = image.shape[:2]
+    reach = random.uniform(0, strengths.bend) * min(height, width)
+    field = random.uniform(-reach, reach, (4, 4, 2)).astype(np.float32)
+    field = np.asarray(cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    border = cv2.BORDER_CONSTANT if strengths.black_border else cv2.BORDER_REFLECT_101
+    bent = cv2.remap(image, columns + field[..., 0], rows + field[..., 1], cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+    return np.asarray(bent, np.uint8).reshape(image.shape)
 
 
 def _stroke(image: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:

@@ -43,8 +43,11 @@ def find_recipe(model: str, task: Task) -> Recipe:
         augmentation = default_augmentation(task)
         if large:
             return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30)
-        simulated = 0.5 if task.preprocessing.fit == "digit" else 0.0
-        return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10, simulated=simulated)
+        if task.preprocessing.fit == "digit":
+            return Recipe(
+                40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, others=0.04
+            )
+        return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10)
     if model == "mobilenet":  # in short, as one trains it at first: Adam, pictures as they are
         return Recipe(20, 16, 1e-3, False, 0.0, 0.0, None, patience=20)
     raise InputError(f"no recipe for the model {model!r}; known: compact, course, mobilenet")
