@@ -19,7 +19,7 @@ from edgecnn.preprocessing import Preprocessing
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 2**20
 MAX_GOLDEN = 64
-_DTYPES = ("float32", "int8", "uint8")
+_DTYPES = ("float32", "int8", "int16", "uint8")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,11 @@ class GoldenVectors:
 
 @dataclass(frozen=True)
 class Contract:
-    """What an artifact promises; see `Artifact.open` for how it is enforced."""
+    """What an artifact promises; see `Artifact.open` for how it is enforced.
+
+    `precision` is what it computes in: `int8` (a TFLite file with integers only), `int16x8` (int16 activations, int8 weights,
+    integers only), `mixed` (int8 but for the layers that `repair` names) or `float32`.
+    """
 
     task: str
     title: str
@@ -141,7 +145,7 @@ class Contract:
     preprocessing: Preprocessing
     input: TensorSpec
     output: TensorSpec
-    precision: Literal["float32", "int8"]
+    precision: Literal["float32", "int8", "int16x8", "mixed"]
     model: str
     parameters: int
     versions: dict[str, str]

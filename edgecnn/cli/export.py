@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.")
 @click.argument("model", metavar="TASK|FILE.keras|FOLDER")
 @click.option("--int8", is_flag=True, help="Also make the int8 files.")
+@click.option("--repair", is_flag=True, help="Where an int8 file fails, try remedies, from cheap to dear, until one passes.")
 @click.option(
     "--format", "file_format", type=click.Choice(["tflite", "onnx", "all"]), default="all", show_default=True, help="Formats."
 )
@@ -33,6 +34,7 @@ def export(
     context: click.Context,
     model: str,
     int8: bool,
+    repair: bool,
     file_format: str,
     data: Path | None,
     out: Path | None,
@@ -46,7 +48,8 @@ def export(
     """Export a shipped TASK's model, a FILE.keras, or the FOLDER of a training run or SavedModel.
 
     Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
-    with the model before it is put in its place; one that fails is named *.rejected, and the exit code is 1.
+    with the model before it is put in its place; one that fails is named *.rejected, and the exit code is 1. With --repair
+    the first rung of the ladder whose file passes is written instead, and every rung tried is shown.
     """
     from edgecnn_export.frameworks import require_keras
 
@@ -62,6 +65,7 @@ def export(
         out=out or Path("exports") / reference.task.name,
         formats=formats_named(file_format),
         int8=int8,
+        repair=repair,
         splits=find_splits(reference, data, calibration, seed),
         max_drop=max_drop,
         seed=seed,
@@ -78,6 +82,10 @@ def export(
 def _show(result: ExportResult) -> None:
     from edgecnn_export.parity.report import describe_data, format_size
 
+    if result.tries:
+        from edgecnn_export.repairing.report import format_tries
+
+        click.echo("\n".join(format_tries(result.tries)))
     width = max(len(file.path.name) for file in result.files)
     for file in result.files:
         size = format_size(file.size_bytes)

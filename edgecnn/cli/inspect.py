@@ -57,6 +57,9 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     if contract.calibration is not None:
         calibration = contract.calibration
         rows.append(("calibration", f"{calibration.method}, seed {calibration.seed}, {_data(calibration.data)}"))
+    if contract.repair is not None:
+        floats = f"; in floats: {', '.join(contract.repair.float_layers)}" if contract.repair.float_layers else ""
+        rows.append(("repair", f"{contract.repair.rung}, the last of {len(contract.repair.tried)} tried{floats}"))
     rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))
     if parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
         bound = f"at most {parity.drop_bound:.2f} at {parity.confidence:.0%} confidence"

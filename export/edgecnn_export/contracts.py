@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 import edgecnn
 from edgecnn.artifacts import Artifact, Contract
-from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, TensorSpec
+from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, RepairInfo, TensorSpec
 from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
 from edgecnn.errors import InputError
 from edgecnn.runtimes import open_runtime
@@ -25,7 +28,7 @@ from edgecnn_export.reference import Reference
 # How far another machine may be off. Floats: sums in another order. TFLite int8: one level of 1/256 behind the softmax, see
 # also `tolerance`. ONNX int8: a runtime that does not fuse a part rounds it in floats, and a hidden value moves by a level
 # (measured: 0.004 at most between ONNX Runtime with and without its fusions; five times that is allowed).
-_TOLERANCES = {("tflite", "float32"): 1e-4, ("onnx", "float32"): 1e-4, ("tflite", "int8"): 1.5 / 256, ("onnx", "int8"): 0.02}
+_FLOAT, _TFLITE_INT, _ONNX_INT = 1e-4, 1.5 / 256, 0.02
 _CONVERTERS = {"tflite": ("tensorflow", "tensorflow-cpu"), "onnx": ("tf2onnx",)}
 # Both files were run by tflite-runtime 2.14; opset 18 came with ONNX Runtime 1.14.
 _OLDEST_RUNTIMES = {"tflite": "tflite-runtime 2.14", "onnx": "onnxruntime 1.14"}
@@ -43,6 +46,11 @@ class ContractWriter:
         self._inputs = make_inputs(self._seeds, shape)
         self._answers = run(self._inputs)
 
+    @property
+    def task_name(self) -> str:
+        """The task that the files are of."""
+        return self._reference.task.name
+
     def write(self, conversion: Conversion, path: Path) -> Artifact:
         """Give a converted model its contract, for a file at `path`; its parity is not measured yet."""
         draft = self._contract(conversion, np.empty((0, 0), np.float32))
@@ -50,8 +58,14 @@ class ContractWriter:
             answers = open_runtime(Artifact(path, conversion.model, draft)).run(self._inputs)
         return Artifact(path, conversion.model, self._contract(conversion, answers))
 
+    def write_repaired(self, conversion: Conversion, path: Path, calibration: CalibrationInfo, repair: RepairInfo) -> Artifact:
+        """Give a model that was quantized in another way than plainly its contract."""
+        artifact = self.write(conversion, path)
+        contract = dataclasses.replace(artifact.contract, calibration=calibration, repair=repair)
+        return dataclasses.replace(artifact, contract=contract)
+
     def _contract(self, conversion: Conversion, answers: NDArray[np.float32]) -> Contract:
-        task, quantized = self._reference.task, conversion.precision == "int8"
+        task, quantized = self._reference.task, conversion.precision != "float32"
         input_spec, output_spec = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
         return Contract(
             task=task.name,
@@ -81,20 +95,26 @@ class ContractWriter:
         )
 
 
+def export_id(digests: Sequence[str]) -> str:
+    """Return what the files of one export, given by their models' SHA-256, have in common and others have not."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
 def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArray[np.float32]) -> float:
     """Return how far another runtime's probabilities for the golden inputs may lie from `answers` `(n, classes)`.
 
     LiteRT's XNNPACK kernels and the older ones round differently between layers. tflite-runtime has the older ones only
     (LiteRT without XNNPACK gave its answers to the bit), so what they differ by on these inputs is added.
     """
-    allowed = _TOLERANCES[conversion.format, conversion.precision]
-    if (conversion.format, conversion.precision) != ("tflite", "int8"):
-        return allowed
+    if conversion.precision == "float32":
+        return _FLOAT
+    if conversion.format == "onnx":
+        return _ONNX_INT
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     runtime = TfliteRuntime(Interpreter(model_content=conversion.model, experimental_op_resolver_type=older), "without XNNPACK")
-    return allowed + float(np.abs(runtime.run(inputs) - answers).max())
+    return _TFLITE_INT + float(np.abs(runtime.run(inputs) - answers).max())
 
 
 def tensor_specs(conversion: Conversion, shape: tuple[int, int, int], classes: int) -> tuple[TensorSpec, TensorSpec]:

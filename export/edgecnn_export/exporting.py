@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Any, Literal
 
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Splits
+from edgecnn.errors import InputError
 from edgecnn_export.calibrating import find_calibration
-from edgecnn_export.contracts import ContractWriter
+from edgecnn_export.contracts import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.conversion.converting import FORMATS, Conversion, Format, Precision, convert
+from edgecnn_export.conversion.converting import FORMATS, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
@@ -25,8 +25,12 @@ from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure
 from edgecnn_export.parity.page import write_page
 from edgecnn_export.parity.report import write_json
 from edgecnn_export.reference import Reference
+from edgecnn_export.repairing.job import RepairJob
+from edgecnn_export.repairing.ladder import Try
 
 PARITY_JSON, PARITY_PAGE = "parity.json", "parity.html"
+QUANTIZED: tuple[Precision, ...] = ("int8", "int16x8", "mixed")
+REPAIR_NEEDS = "ask for int8 and give at least 10 labelled pictures with --data"
 UNMEASURED = "give at least 10 labelled pictures with --data"
 
 Progress = Callable[[str], None]
@@ -50,6 +54,10 @@ class ExportedFile:
         """What the file computes with; of an int8 TFLite file it was checked, operator by operator."""
         if self.precision == "float32":
             return "float32"
+        if self.precision == "int16x8":
+            return "integers, 16-bit values"
+        if self.precision == "mixed":
+            return "int8 and float32"
         return "integers only" if self.format == "tflite" else "int8, floats at both ends"
 
     @property
@@ -62,7 +70,8 @@ class ExportedFile:
 class ExportResult:
     """What an export made: its files, the parity report (None when there were no pictures to measure on), the calibration.
 
-    `seconds` is what folding, calibrating, converting and contracts took together, without parity.
+    `seconds` is what folding, calibrating, converting and contracts took together, without parity. `tries` is what a repair
+    tried, beginning with the plain int8 files; empty when none was asked for or needed.
     """
 
     folder: Path
@@ -70,6 +79,7 @@ class ExportResult:
     parity: ParityReport | None
     calibration: Calibration | None
     seconds: float
+    tries: tuple[Try, ...] = ()
 
     @property
     def rejected(self) -> tuple[ExportedFile, ...]:
@@ -89,6 +99,7 @@ class ExportResult:
             "parity": None if self.parity is None else self.parity.verdict,
             "calibration": info,
             "seconds": self.seconds,
+            **({"repair": [dataclasses.asdict(each) for each in self.tries]} if self.tries else {}),
         }
 
 
@@ -98,6 +109,7 @@ def export(
     out: Path,
     formats: Collection[Format] = FORMATS,
     int8: bool = False,
+    repair: bool = False,
     splits: Splits | None = None,
     max_drop: float | None = None,
     seed: int = 0,
@@ -107,9 +119,12 @@ def export(
 
     `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
     reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
+    With `repair`, int8 files that fail go up the ladder (see `repairing`) and are replaced by those of the rung that passes.
     A file that fails its parity is named `*.rejected`. Raises ConversionError, InputError or OutputError; an earlier export
     in `out` is then as it was.
     """
+    if repair and (not int8 or splits is None or len(splits.validation) < MIN_PICTURES):
+        raise InputError(f"a repair needs int8 files and pictures to judge them by; {REPAIR_NEEDS}")
     started = time.monotonic()
     with quiet():
         folded = fold(reference.model)
@@ -117,22 +132,29 @@ def export(
     progress(f"converting {reference.name} of {reference.task.name}")
     conversions = convert(folded, formats, calibration, images)
     info = None if calibration is None else calibration.info()
-    writer = ContractWriter(reference, parameter_count(folded), info, _export_id(conversions))
+    writer = ContractWriter(reference, parameter_count(folded), info, export_id([each.sha256 for each in conversions]))
     with staging(out) as staged:
         artifacts = [writer.write(each, staged / f"{reference.task.name}-{each.suffix}") for each in conversions]
         for artifact in artifacts:
             artifact.save(artifact.path)
         seconds = time.monotonic() - started
         measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress)
+        tries: tuple[Try, ...] = ()
+        if repair and measured is not None and splits is not None and calibration is not None:
+            job = RepairJob(reference, folded, calibration, splits, max_drop, seed, progress)
+            tries, artifacts = job.run(writer, artifacts, measured.report, staged)
+            if any(each.chosen for each in tries):
+                measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress)
         files = [_judge(artifact, measured, out) for artifact in artifacts]
         names = [file.path.name for file in files]
+        other = _other_precisions(reference.task.name, files)
         if measured is None:
-            install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON))
+            install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
             write_page(measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice)
-            write_json(measured.report, staged / PARITY_JSON)
-            install(staged, out, [*names, PARITY_PAGE, PARITY_JSON])
-    return ExportResult(out, tuple(files), None if measured is None else measured.report, calibration, seconds)
+            write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries])
+            install(staged, out, [*names, PARITY_PAGE, PARITY_JSON], superseded=other)
+    return ExportResult(out, tuple(files), None if measured is None else measured.report, calibration, seconds, tries)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:
@@ -185,6 +207,8 @@ def _judge(artifact: Artifact, measured: Measured | None, out: Path) -> Exported
     )
 
 
-def _export_id(conversions: Sequence[Conversion]) -> str:
-    """Return what the files of one export have in common and others have not."""
-    return hashlib.sha256("".join(conversion.sha256 for conversion in conversions).encode()).hexdigest()[:16]
+def _other_precisions(task: str, files: Sequence[ExportedFile]) -> list[str]:
+    """Name the quantized files, of the formats that were quantized, that an earlier export may have left in their stead."""
+    made = {(file.format, file.precision) for file in files}
+    formats = {file_format for file_format, precision in made if precision != "float32"}
+    return [f"{task}-{each}.{file_format}" for file_format in formats for each in QUANTIZED if (file_format, each) not in made]

@@ -40,9 +40,12 @@ def staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def install(staged: Path, out: Path, names: Collection[str], *, obsolete: Collection[str] = ()) -> None:
+def install(
+    staged: Path, out: Path, names: Collection[str], *, obsolete: Collection[str] = (), superseded: Collection[str] = ()
+) -> None:
     """Move the files `names`, in order, from `staged` to `out`, and take the `obsolete` ones away.
 
+    What of the `superseded` there is becomes `X.previous`.
     Signals wait until it is done; when a move fails, all files of before come back. A file `X.rejected` takes the place of
     `X`: an older `X` becomes `X.previous`, so that nobody takes it for the new result. A new `X` removes both.
     """
@@ -50,6 +53,7 @@ def install(staged: Path, out: Path, names: Collection[str], *, obsolete: Collec
     backup.mkdir()
     moves = [move for name in names for move in _clearing(name, out, backup)]
     moves += [(out / name, backup / name) for name in obsolete]
+    moves += [(out / name, out / (name + PREVIOUS)) for name in superseded]
     moves += [(staged / name, out / name) for name in names]
     done: list[tuple[Path, Path]] = []
     with _undisturbed():

@@ -135,7 +135,7 @@ def test_a_signed_contract_with_any_value_anywhere_is_read_or_refused(body: dict
         (("preprocessing", "height"), 5, r"prepares \(5, 4, 1\)"),
         (("preprocessing", "fit"), "stretch", "expected one of"),
         (("input", "shape"), [], "its input is"),
-        (("input", "dtype"), "complex64", "known: float32, int8, uint8"),
+        (("input", "dtype"), "complex64", "known: float32, int8, int16, uint8"),
         (("output", "shape"), [], "None classes"),
         (("output", "scale"), 0.5, "zero point None"),
         (("golden", "seeds"), [], "as many seeds"),

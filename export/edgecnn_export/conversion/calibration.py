@@ -99,7 +99,7 @@ def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) 
     processor, batch or thread count changes the last bits of a sum, and must not change the exported file.
     Raises ConversionError for a layer whose output is not finite or always zero.
     """
-    probe = _outputs(folded)
+    probe = activations(folded)
     names = list(probe.output)
     lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for at in range(0, len(images), batch):
@@ -107,11 +107,14 @@ def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) 
             array = np.asarray(values)
             lows[name] = float(min(lows[name], array.min()))
             highs[name] = float(max(highs[name], array.max()))
-    return {name: _rounded_outwards(name, lows[name], highs[name]) for name in names}
+    return {name: rounded_outwards(name, lows[name], highs[name]) for name in names}
 
 
-def _outputs(folded: keras.Model) -> keras.Model:
-    """Make a model that gives the outputs of all layers that need a range, by name."""
+def activations(folded: keras.Model) -> keras.Model:
+    """Make a model that gives the outputs of all layers that need a range, by name.
+
+    Raises ConversionError for a model of which it isn't known where ranges go.
+    """
     placement = place(folded)
     if placement is None:
         raise ConversionError(f"model {folded.name!r} has layers whose ranges cannot be placed")
@@ -134,7 +137,8 @@ def _joined(results: list[Any]) -> Any:
     return keras.ops.concatenate([keras.ops.reshape(result, (-1,)) for result in results])
 
 
-def _rounded_outwards(name: str, low: float, high: float) -> tuple[float, float]:
+def rounded_outwards(name: str, low: float, high: float) -> tuple[float, float]:
+    """Round a layer's limits outwards to four significant digits; ConversionError when they are not finite or both zero."""
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ConversionError(f"layer {name!r} gives {low} to {high} on the calibration pictures; its weights are damaged")
     if low == high == 0.0:

@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.graph import read_graph
 from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.conversion.onnx import to_int8_onnx, to_int8_onnx_by_pictures, to_onnx
-from edgecnn_export.conversion.tflite import to_int8_tflite, to_int8_tflite_by_pictures, to_tflite
+from edgecnn_export.conversion.graph import read_graph as read_steps
+from edgecnn_export.conversion.onnx import to_int8_onnx, to_int8_onnx_by_pictures, to_mixed_onnx, to_onnx
+from edgecnn_export.conversion.placement import end_layers, start_layers
+from edgecnn_export.conversion.tflite import (
+    to_int8_tflite,
+    to_int8_tflite_by_pictures,
+    to_int16x8_tflite,
+    to_mixed_tflite,
+    to_tflite,
+)
 
 Format = Literal["tflite", "onnx"]
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "int8", "int16x8", "mixed"]
+FloatEnds = Literal["none", "last", "both"]
 FORMATS: tuple[Format, ...] = ("tflite", "onnx")
 
 
@@ -39,6 +48,28 @@ class Conversion:
     def sha256(self) -> str:
         """The digest of the bytes."""
         return hashlib.sha256(self.model).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """How a folded model is to become a quantized one.
+
+    `int8` and `mixed` go by the calibration's ranges, or by `images` `(n, h, w, c)` where it has none, `int16x8` by `images`.
+    `float_ends` says which layers of a `mixed` one keep computing in floats: the last, or the first and the last.
+    """
+
+    folded: keras.Model
+    calibration: Calibration
+    precision: Precision = "int8"
+    images: NDArray[np.uint8] | None = None
+    float_ends: FloatEnds = "none"
+
+    def float_layers(self) -> tuple[str, ...]:
+        """Name the layers that keep computing in floats, in order."""
+        if self.float_ends == "none":
+            return ()
+        graph = read_steps(self.folded)
+        return (*(start_layers(graph) if self.float_ends == "both" else ()), *reversed(end_layers(graph)))
 
 
 def convert(
@@ -64,6 +95,26 @@ def convert(
         if calibration is not None:
             conversions.append(Conversion(_int8_onnx(folded, float_onnx, calibration, images), "onnx", "int8"))
     return conversions
+
+
+def convert_quantized(quantization: Quantization, file_format: Format) -> Conversion:
+    """Convert a folded model in the way that `quantization` describes; ConversionError where the format has no such thing."""
+    folded, calibration, images = quantization.folded, quantization.calibration, quantization.images
+    float_start = quantization.float_ends == "both"
+    if quantization.precision == "int8" and file_format == "tflite":
+        model = _int8_tflite(folded, calibration, images)
+    elif quantization.precision == "int8":
+        model = _int8_onnx(folded, b"" if calibration.ranges else to_onnx(folded), calibration, images)
+    elif quantization.precision == "mixed" and file_format == "tflite":
+        model = to_mixed_tflite(folded, calibration.ranges, float_start=float_start)
+    elif quantization.precision == "mixed":
+        model = to_mixed_onnx(folded, calibration.ranges, float_start=float_start)
+    elif file_format == "tflite":
+        model = to_int16x8_tflite(folded, _needed(images))
+        check_integer_only(model)
+    else:
+        raise ConversionError("ONNX Runtime has no integer kernels for 16-bit activations")
+    return Conversion(model, file_format, quantization.precision)
 
 
 def check_integer_only(model: bytes) -> None:

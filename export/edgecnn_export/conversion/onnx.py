@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.calibration import Ranges
+from edgecnn_export.conversion.graph import Graph, read_graph
 from edgecnn_export.conversion.onnx_edit import tidy
 from edgecnn_export.conversion.onnx_quantize import quantize_weights
-from edgecnn_export.conversion.placement import place
+from edgecnn_export.conversion.placement import INPUT, end_layers, place, start_layers
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import INPUT_NAME, Serving, serve, serve_quantized
 
@@ -36,6 +37,26 @@ def to_int8_onnx(folded: keras.Model, ranges: Ranges) -> bytes:
         raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
     rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False), folded)
     return _serialized(quantize_weights(tidy(rounded)))
+
+
+def to_mixed_onnx(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> bytes:
+    """Convert to int8 ONNX whose last layer keeps float weights, with `float_start` those up to the first convolution too."""
+    placement = place(folded)
+    if placement is None:
+        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
+    graph = read_graph(folded)
+    start = start_layers(graph) if float_start else []
+    end = end_layers(graph)
+    unrounded = [*([INPUT] if start else []), *start[:-1], *_before(graph, end[-1]), *end]
+    rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False, unrounded=unrounded), folded)
+    return _serialized(quantize_weights(tidy(rounded), float_layers=1 + len(start)))
+
+
+def _before(graph: Graph, name: str) -> list[str]:
+    """Name what gives the input of the last layer `name`: left float, its weights are left float too."""
+    step = next(step for step in graph.steps if step.name == name)
+    producers = [graph.producer(value) for value in step.inputs]
+    return [producer.name for producer in producers if producer is not None]
 
 
 def to_int8_onnx_by_pictures(float_onnx: bytes, images: NDArray[np.uint8]) -> bytes:

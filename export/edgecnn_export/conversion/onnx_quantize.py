@@ -29,13 +29,15 @@ _KEEPING = (
     "Transpose",
     "Unsqueeze",
 )
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
 _FLOAT_REMAINDER = ("Cast", "QuantizeLinear", "DequantizeLinear", "Softmax")
 
 
-def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def quantize_weights(model: onnx.ModelProto, *, float_layers: int = 0) -> onnx.ModelProto:
     """Finish a model whose activations are rounded: signed parameters, integer weights, no float step between integers.
 
-    Raises ConversionError when a step would be left to run on floats; only the softmax at the end may.
+    Raises ConversionError when a step would be left to run on floats; only the softmax at the end may, and so many layers
+    with weights as `float_layers` says.
     """
     editor = Editor(model)
     _make_signed(editor)
@@ -50,9 +52,11 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type in _KEEPING:
             _carry_back(editor, node)
     for node in editor.nodes:
-        if node.op_type in ("Conv", "Gemm", "MatMul"):
+        if node.op_type in _WEIGHTED:
             _quantize_constants(editor, node)
-    if floats := [name for name in float_steps(editor) if name not in float_start]:
+    floats = [name for name in float_steps(editor) if name not in float_start]
+    weighted = [name for name in floats if name.startswith(_WEIGHTED)]
+    if len(weighted) > float_layers or (floats and not float_layers):
         raise ConversionError(f"these steps would stay float in the int8 ONNX file: {', '.join(floats)}")
     return editor.finish()
 

@@ -76,6 +76,33 @@ def place(model: keras.Model) -> Placement | None:
     return Placement(tuple(measured), fixed)
 
 
+def end_layers(graph: Graph) -> list[str]:
+    """Name the last activation and the steps before it down to the last layer with weights."""
+    names = [graph.steps[-1].name]
+    for step in reversed(graph.steps[:-1]):
+        if not isinstance(graph.steps[-1].operation, keras.layers.Activation | keras.layers.Softmax):
+            break
+        names.append(step.name)
+        if not isinstance(step.operation, keras.layers.Flatten | keras.layers.Reshape):
+            break
+    return names
+
+
+def start_layers(graph: Graph) -> list[str]:
+    """Name the steps from the pixels to the first convolution that looks at more than one of them, in order.
+
+    Empty when they are no chain: the pixels then go into several layers.
+    """
+    names, value = list[str](), graph.input
+    while (step := graph.only_consumer(value)) is not None:
+        names.append(step.name)
+        kernel = getattr(step.operation, "kernel", None)
+        if kernel is not None and (len(kernel.shape) == 2 or tuple(kernel.shape[:2]) != (1, 1)):
+            return names
+        value = step.output
+    return []
+
+
 def _is_known(step: Step) -> bool:
     layer = step.operation
     if isinstance(layer, keras.layers.ReLU):

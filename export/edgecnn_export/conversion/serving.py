@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.graph import Step, read_graph
-from edgecnn_export.conversion.placement import PIXEL_RANGE, Placement
+from edgecnn_export.conversion.placement import INPUT, PIXEL_RANGE, Placement
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
@@ -36,23 +36,27 @@ def serve(model: keras.Model) -> Serving:
     return Serving(model, lambda image: model(tf.cast(image, tf.float32), training=False))
 
 
-def serve_quantized(model: keras.Model, placement: Placement, ranges: Ranges, *, to_the_end: bool) -> Serving:
+def serve_quantized(
+    model: keras.Model, placement: Placement, ranges: Ranges, *, to_the_end: bool, unrounded: Collection[str] = ()
+) -> Serving:
     """Return the answers of a folded model whose tensors are rounded to eight bits, each to its range.
 
     Both converters turn these roundings into quantization parameters and measure nothing themselves. With `to_the_end` the
-    probabilities are rounded as well, otherwise the last layer stays float behind its quantized inputs.
+    probabilities are rounded as well, otherwise the last layer stays float behind its quantized inputs. `unrounded` names
+    layers whose outputs stay as they are, and INPUT for the pixels.
     """
     graph = read_graph(model)
-    last = _float_end(graph.steps) if not to_the_end else set()
+    left = {*unrounded, *(_float_end(graph.steps) if not to_the_end else ())}
 
     def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         result = step.operation(*arguments, **keywords)
-        if step.name not in placement or step.name in last:
+        if step.name not in placement or step.name in left:
             return result
         return fake_quantize(result, placement.fixed.get(step.name) or ranges[step.name])
 
     def answer(image: tf.Tensor) -> tf.Tensor:
-        return graph.run(fake_quantize(tf.cast(image, tf.float32), PIXEL_RANGE, name="pixels"), call)
+        pixels = tf.cast(image, tf.float32)
+        return graph.run(pixels if INPUT in left else fake_quantize(pixels, PIXEL_RANGE, name="pixels"), call)
 
     return Serving(model, answer)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.calibration import Ranges
-from edgecnn_export.conversion.placement import place
+from edgecnn_export.conversion.graph import read_graph
+from edgecnn_export.conversion.placement import INPUT, end_layers, place, start_layers
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
 
@@ -36,18 +37,54 @@ def to_int8_tflite(folded: keras.Model, ranges: Ranges) -> bytes:
         return _convert(_to_int8(_converter(serving, folded, tf.float32)))
 
 
+def to_mixed_tflite(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> bytes:
+    """Convert to int8 by ranges with the last layer in float, with `float_start` those up to the first convolution as well.
+
+    Takes pixel - 128 as int8, with `float_start` raw uint8 pixels; gives float probabilities.
+    """
+    placement = place(folded)
+    if placement is None:
+        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
+    graph = read_graph(folded)
+    unrounded = [*end_layers(graph), *([INPUT, *start_layers(graph)[:-1]] if float_start else [])]
+    with quiet():
+        serving = serve_quantized(folded, placement, ranges, to_the_end=False, unrounded=unrounded)
+        converter = _to_int8(_converter(serving, folded, tf.uint8 if float_start else tf.float32))
+        converter.inference_output_type = tf.float32
+        if float_start:
+            converter.inference_input_type = tf.uint8
+        return _convert(converter)
+
+
+def to_int16x8_tflite(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
+    """Convert to int16 activations and int8 weights by TensorFlow Lite's own calibration on images `(n, h, w, c)`.
+
+    By pictures, since the converter makes no 16-bit softmax of a range that is written into the function.
+    """
+    with quiet():
+        converter = _by_pictures(folded, images)
+        operators = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [operators]
+        converter.inference_input_type = converter.inference_output_type = tf.int16
+        return _convert(converter)
+
+
 def to_int8_tflite_by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
     """Convert a model that no ranges can be placed in: TensorFlow Lite's own calibration on images `(n, h, w, c)`."""
+    with quiet():
+        converter = _by_pictures(folded, images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        return _convert(converter)
 
+
+def _by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> Any:
     def representative() -> Iterator[list[NDArray[np.float32]]]:
         for image in images:
             yield [image[None].astype(np.float32)]
 
-    with quiet():
-        converter = _to_int8(_converter(serve(folded), folded, tf.float32))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = representative
-        return _convert(converter)
+    converter = _to_int8(_converter(serve(folded), folded, tf.float32))
+    converter.representative_dataset = representative
+    return converter
 
 
 def _converter(serving: Serving, model: keras.Model, dtype: tf.DType) -> Any:

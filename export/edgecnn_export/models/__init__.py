@@ -1,4 +1,4 @@
-"""The networks: the course's two, exactly, and the compact ones of our own."""
+"""The networks: the course's two, exactly, the compact ones of our own, and MobileNet to compare with."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from edgecnn_export.frameworks import require_keras
 if TYPE_CHECKING:
     import keras
 
-MODELS = ("compact", "course")
+MODELS = ("compact", "course", "mobilenet")
 LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 
 def build(name: str, task: Task) -> keras.Model:
     """Build an untrained network for a task: raw 0..255 pixels `(n, h, w, c)` in, probabilities `(n, classes)` out.
 
-    `compact` is ours, `course` the course's. The weights come from Keras' global seed. Raises InputError for another name
-    and for pictures too small for the network.
+    `compact` is ours, `course` the course's, `mobilenet` the one that Keras ships. The weights come from Keras' global seed.
+    Raises InputError for another name and for pictures too small for the network.
     """
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}; known models: {', '.join(MODELS)}")
     require_keras()
     from edgecnn_export.models.compact import build_compact
     from edgecnn_export.models.course import build_course
+    from edgecnn_export.models.mobilenet import build_mobilenet
 
-    builders: dict[str, Callable[[Task], keras.Model]] = {"compact": build_compact, "course": build_course}
+    builders: dict[str, Callable[[Task], keras.Model]] = {
+        "compact": build_compact,
+        "course": build_course,
+        "mobilenet": build_mobilenet,
+    }
     return builders[name](task)

@@ -14,8 +14,17 @@ from edgecnn.artifacts.contract import DataInfo, ParityInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError, InputError, ShapeError
 from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
+from edgecnn.robustness.corruptions import Corruption
 from edgecnn.runtimes.runtime import Runtime
-from edgecnn_export.parity.statistics import drop_bound, grouped_drop_bound, mcnemar_p
+from edgecnn_export.parity.corrupted import (
+    CorruptedFigures,
+    CorruptedReference,
+    Dealt,
+    candidate_figures,
+    deal,
+    reference_figures,
+)
+from edgecnn_export.parity.statistics import mcnemar_p, paired_bound
 
 Verdict = Literal["pass", "undecided", "fail"]
 FlipKind = Literal["lost", "gained", "other"]
@@ -82,6 +91,7 @@ class CandidateReport:
     `drop` and `drop_bound` are in percentage points; the bound is one-sided at the report's confidence, and `bound_method`
     says which of the two methods gave it. `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
     `other` count all. `tolerance` is what a float file's probabilities were held to, None for others.
+    `corrupted` is what became of it under camera corruptions, None where that was not measured.
     """
 
     name: str
@@ -102,6 +112,7 @@ class CandidateReport:
     latency_ratio: float
     classes: tuple[ClassFigures, ...]
     flips: tuple[Flip, ...]
+    corrupted: CorruptedFigures | None = None
 
     @property
     def sentence(self) -> str:
@@ -116,13 +127,17 @@ class CandidateReport:
             "figures": _figures_from_json(data["figures"]),
             "classes": tuple(ClassFigures(**row) for row in data["classes"]),
             "flips": tuple(_flip_from_json(flip) for flip in data["flips"]),
+            "corrupted": CorruptedFigures.from_json(data["corrupted"]) if data.get("corrupted") else None,
         }
         return cls(**(data | nested))
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them."""
+    """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them.
+
+    `corrupted` says what was also compared under camera corruptions, None where nothing was.
+    """
 
     labels: tuple[str, ...]
     data: DataInfo
@@ -132,6 +147,7 @@ class ParityReport:
     seed: int
     reference: ModelFigures
     candidates: tuple[CandidateReport, ...] = field(default=())
+    corrupted: CorruptedReference | None = None
 
     def __getitem__(self, name: str) -> CandidateReport:
         for candidate in self.candidates:
@@ -174,13 +190,14 @@ class ParityReport:
     def from_json(cls, data: dict[str, Any]) -> ParityReport:
         """Restore a report from `to_json`, also after JSON; InputError when it is malformed."""
         try:
-            fields = {key: value for key, value in data.items() if key != "verdict"}
+            fields = {key: value for key, value in data.items() if key not in ("verdict", "repair")}
             rows = [{key: value for key, value in row.items() if key != "sentence"} for row in data["candidates"]]
             nested = {
                 "labels": tuple(data["labels"]),
                 "data": DataInfo(**data["data"]),
                 "reference": _figures_from_json(data["reference"]),
                 "candidates": tuple(CandidateReport.from_json(row) for row in rows),
+                "corrupted": CorruptedReference.from_json(data["corrupted"]) if data.get("corrupted") else None,
             }
             return cls(**(fields | nested))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -199,6 +216,7 @@ def compare(
     seed: int = 0,
     float_candidates: Collection[str] = (),
     sizes: Mapping[str, int] | None = None,
+    corruptions: Sequence[Corruption] = (),
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ParityReport:
@@ -207,11 +225,14 @@ def compare(
     A candidate passes when the upper confidence bound of its drop is at most `max_drop` percentage points. It fails when the
     measured drop is larger, when its answers are no probabilities, or when one of `float_candidates` leaves the tolerance.
     Else it is undecided: the pictures are too few to exclude such a drop.
+    With `corruptions` every picture is compared once more under one of them (see `parity.corrupted`), and a candidate also fails
+    when it loses more than `max_drop` there, all together, unless chance explains it; the bound there is only reported.
     `sizes` maps names (`reference` for the reference) to bytes; `progress(name, done, total)` is called after each batch.
     Raises InputError when arguments or the reference's answers are unusable, DatasetError when the pictures are.
     """
     _check_arguments(candidates, dataset, max_drop, float_candidates)
     sizes = sizes or {}
+    dealt = deal(dataset, corruptions, seed) if corruptions else None
     answers = _measure("reference", reference, dataset, progress, clock)
     labels = tuple(labels or (str(i) for i in range(answers.probabilities.shape[1])))
     _check_reference(answers, dataset, labels)
@@ -224,12 +245,14 @@ def compare(
         seed=seed,
         reference=_figures(answers, dataset, confidence, sizes.get("reference")),
     )
+    corrupted = _Corrupted.measure(reference, dealt, progress, clock) if dealt else None
     judged = []
     for name, runtime in candidates.items():
         measured = _measure(name, runtime, dataset, progress, clock)
         tolerance = FLOAT_TOLERANCE if name in float_candidates else None
-        judged.append(_judge(report, name, answers, measured, dataset, tolerance, sizes.get(name)))
-    return replace(report, candidates=tuple(judged))
+        under = corrupted.compare(name, runtime, report) if corrupted else None
+        judged.append(_judge(report, name, answers, measured, dataset, tolerance, sizes.get(name), under))
+    return replace(report, candidates=tuple(judged), corrupted=corrupted.figures if corrupted else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,6 +267,29 @@ class _Answers:
     @property
     def class_ids(self) -> NDArray[np.int64]:
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Corrupted:
+    """The corrupted pictures and what the reference answered to them."""
+
+    dealt: Dealt
+    class_ids: NDArray[np.int64]
+    progress: Progress | None
+    clock: Callable[[], float]
+
+    @classmethod
+    def measure(cls, reference: Runtime, dealt: Dealt, progress: Progress | None, clock: Callable[[], float]) -> _Corrupted:
+        answers = _measure("reference, corrupted", reference, dealt.dataset, progress, clock)
+        return cls(dealt, answers.class_ids, progress, clock)
+
+    @property
+    def figures(self) -> CorruptedReference:
+        return reference_figures(self.dealt, self.class_ids)
+
+    def compare(self, name: str, runtime: Runtime, report: ParityReport) -> CorruptedFigures:
+        answers = _measure(f"{name}, corrupted", runtime, self.dealt.dataset, self.progress, self.clock)
+        return candidate_figures(self.dealt, self.class_ids, answers.class_ids, report.confidence, report.seed)
 
 
 def _check_arguments(
@@ -332,6 +378,7 @@ def _judge(
     dataset: Dataset,
     tolerance: float | None,
     size_bytes: int | None,
+    corrupted: CorruptedFigures | None,
 ) -> CandidateReport:
     """Compare one candidate's answers with the reference's and decide."""
     if candidate.probabilities.shape != reference.probabilities.shape:
@@ -344,7 +391,7 @@ def _judge(
     lost = int((reference_right & ~candidate_right).sum())
     gained = int((~reference_right & candidate_right).sum())
     disagree = reference.class_ids != candidate.class_ids
-    bound, method = _bound(reference_right, candidate_right, dataset, report.confidence, report.seed)
+    bound, method = paired_bound(reference_right, candidate_right, dataset.groups, report.confidence, report.seed)
     difference = np.abs(candidate.probabilities - reference.probabilities)
     figures = _figures(candidate, dataset, report.confidence, size_bytes)
     measured = CandidateReport(
@@ -366,22 +413,10 @@ def _judge(
         latency_ratio=candidate.latency_ms / max(reference.latency_ms, 1e-9),
         classes=_class_table(report.labels, report.reference.confusion, figures.confusion),
         flips=_flips(reference, candidate, dataset, np.flatnonzero(disagree)),
+        corrupted=corrupted,
     )
     verdict, reasons = _verdict(report, measured, candidate.flaw)
     return replace(measured, verdict=verdict, reasons=reasons)
-
-
-def _bound(
-    reference_right: NDArray[np.bool_], candidate_right: NDArray[np.bool_], dataset: Dataset, confidence: float, seed: int
-) -> tuple[float, str]:
-    """Return the larger of the score bound and, where pictures have groups, the bootstrap bound; and its name."""
-    differences = reference_right.astype(np.int64) - candidate_right
-    lost, gained = int((differences > 0).sum()), int((differences < 0).sum())
-    score = drop_bound(lost, gained, len(dataset), confidence)
-    if dataset.groups is None:
-        return score, "Tango score"
-    grouped = grouped_drop_bound(differences, dataset.groups, confidence, seed)
-    return (grouped, "bootstrap over groups") if grouped > score else (score, "Tango score")
 
 
 def _class_table(
@@ -428,6 +463,12 @@ def _verdict(report: ParityReport, candidate: CandidateReport, flaw: str | None)
         )
     if candidate.drop > report.max_drop:
         failures.append(f"it lost {candidate.drop:.2f} points of accuracy, at most {report.max_drop:g} are allowed")
+    corrupted = candidate.corrupted
+    if corrupted and corrupted.exceeds(report.max_drop, report.confidence):
+        failures.append(
+            f"under camera corruptions it lost {corrupted.drop:.2f} points ({corrupted.lost} pictures lost, {corrupted.gained} "
+            f"gained), at most {report.max_drop:g} are allowed"
+        )
     if failures:
         return "fail", tuple(failures)
     at = f"at {100 * report.confidence:g} %"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgecnn.files import write_json as write_json_file
 from edgecnn.printing import printable
@@ -13,9 +14,12 @@ _FLIPS_SHOWN = 10
 _HEAD = ("model", "right", "interval", "drop", "bound", "lost", "gained", "other", "p", "max diff", "ECE", "ms", "size")
 
 
-def write_json(report: ParityReport, path: Path) -> None:
-    """Write the report as JSON, whole or not at all; `ParityReport.from_json` reads it back."""
-    write_json_file(path, report.to_json())
+def write_json(report: ParityReport, path: Path, repair: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write the report as JSON, whole or not at all; `ParityReport.from_json` reads it back.
+
+    `repair` is what a repair tried, a row for each file.
+    """
+    write_json_file(path, report.to_json() | ({"repair": list(repair)} if repair else {}))
 
 
 def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | None = None) -> str:
