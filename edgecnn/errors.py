@@ -9,7 +9,8 @@
     │   └── ShapeError                        an array of the wrong shape or dtype
     ├── ArtifactError (ValueError)            an exported model file cannot be trusted
     │   ├── ContractError                     its contract is missing, malformed or at odds with its tensors
-    │   └── DigestError                       its bytes are not the bytes the contract was written for
+    │   ├── DigestError                       its bytes are not the bytes the contract was written for
+    │   └── SignatureError                    nobody whom this machine trusts has signed it
     ├── InferenceError (RuntimeError)         an inference runtime refused a model or failed while running it
     ├── MissingDependencyError (ImportError)  a package of an extra is not installed
     ├── ConversionError (RuntimeError)        a model cannot be converted as asked
@@ -58,6 +59,10 @@ class ContractError(ArtifactError):
 
 class DigestError(ArtifactError):
     """The bytes of an artifact are not those that its contract was written for."""
+
+
+class SignatureError(ArtifactError):
+    """An artifact lacks the signature that was demanded, or has another's."""
 
 
 class InferenceError(EdgecnnError, RuntimeError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn.artifacts import Artifact, golden
+from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifying import Classifier, artifact_path
 from edgecnn.errors import ArtifactError, EdgecnnError
 from edgecnn.runtimes import open_runtime
@@ -26,13 +27,17 @@ class Model:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model and how: a path or a task's name, the runtime, its threads, another reject threshold, the check."""
+    """Which model and how: a path or a task's name, the runtime, its threads, another reject threshold, the check.
+
+    Where a `trusted` key is given, only files that it has signed are run, in an exchange too.
+    """
 
     model: str
     runtime: str | None = None
     threads: int = 1
     reject_threshold: float | None = None
     verify: bool = True
+    trusted: TrustedKey | None = None
 
 
 def open_model(options: ModelOptions) -> Model:
@@ -41,7 +46,7 @@ def open_model(options: ModelOptions) -> Model:
     Raises what `Artifact.open` and `open_runtime` raise, and ArtifactError when this machine computes something else than
     the contract's golden vectors say.
     """
-    artifact = Artifact.open(artifact_path(options.model))
+    artifact = Artifact.open(artifact_path(options.model), trusted=options.trusted)
     contract = artifact.contract
     runtime = open_runtime(artifact, runtime=options.runtime, threads=options.threads)
     if options.verify:

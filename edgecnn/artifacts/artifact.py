@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edgecnn.artifacts import onnx_file, tflite_file
 from edgecnn.artifacts.contract import Contract
+from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.errors import ArtifactError, ContractError, DigestError
 from edgecnn.files import read_bytes, write_bytes
 
 MAX_FILE_BYTES = 2**30
 SUFFIXES = (".tflite", ".onnx")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +28,16 @@ class Artifact:
     contract: Contract
 
     @classmethod
-    def open(cls, path: Path | str) -> Artifact:
+    def open(cls, path: Path | str, *, trusted: TrustedKey | None = None) -> Artifact:
         """Read a file and check it before any native code sees it.
 
         Raises InputError when it cannot be read, ContractError when it has no contract, a damaged one or one of an unknown
-        format version, DigestError when the model's bytes are not those that the contract was written for.
+        format version, DigestError when the model's bytes are not those that the contract was written for, and, where a
+        `trusted` key is given, SignatureError when its owner has not signed the file.
         """
         path = Path(path)
-        model, contract_json = split(path)
+        data, name = _read(path), file_format(path)
+        model, contract_json = _naming(path, _split, data, name)
         if contract_json is None:
             raise ContractError(
                 f"{path} carries no edgecnn contract: it is cut short or was not exported by edgecnn; "
@@ -46,6 +52,10 @@ class Artifact:
             raise DigestError(
                 f"{path} was damaged or altered: its model has SHA-256 {digest}, expected {contract.model_sha256}"
             )
+        if name == "tflite" and tflite_file.read_labels(data) not in (None, contract.labels):
+            raise ContractError(f"{path} was altered: its {tflite_file.LABELS_NAME} is not the list of its contract")
+        if trusted is not None:
+            trusted.check(contract_json, _naming(path, _signature, data, name), path)
         return cls(path, model, contract)
 
     @property
@@ -68,16 +78,39 @@ def file_format(path: Path) -> str:
 
 def split(path: Path) -> tuple[bytes, bytes | None]:
     """Read a `.tflite` or `.onnx` and separate the model's bytes from the contract JSON (None where there is none)."""
-    name = file_format(path)
-    data = read_bytes(path, at_most=MAX_FILE_BYTES)
-    try:
-        return tflite_file.split(data) if name == "tflite" else onnx_file.split(data)
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from error
+    return _naming(path, _split, _read(path), file_format(path))
 
 
 def join(model: bytes, contract: Contract, name: str) -> bytes:
     """Return the bytes of an artifact: the model and, behind it, the contract. `name` is `tflite` or `onnx`."""
+    return join_bytes(model, contract.to_json(), contract.labels, name)
+
+
+def join_bytes(
+    model: bytes, contract_json: bytes, labels: tuple[str, ...], name: str, *, signature: bytes | None = None
+) -> bytes:
+    """Return the bytes of an artifact whose contract is given as it is to stand there."""
     if name == "tflite":
-        return tflite_file.join(model, contract.to_json(), contract.labels)
-    return onnx_file.join(model, contract.to_json())
+        return tflite_file.join(model, contract_json, labels, signature=signature)
+    return onnx_file.join(model, contract_json, signature=signature)
+
+
+def _read(path: Path) -> bytes:
+    file_format(path)  # another suffix is told before a byte is read
+    return read_bytes(path, at_most=MAX_FILE_BYTES)
+
+
+def _split(data: bytes, name: str) -> tuple[bytes, bytes | None]:
+    return tflite_file.split(data) if name == "tflite" else onnx_file.split(data)
+
+
+def _signature(data: bytes, name: str) -> bytes | None:
+    return tflite_file.read_signature(data) if name == "tflite" else onnx_file.read_signature(data)
+
+
+def _naming(path: Path, read: Callable[[bytes, str], T], data: bytes, name: str) -> T:
+    """Return `read(data, name)`; its ContractError names the file."""
+    try:
+        return read(data, name)
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error

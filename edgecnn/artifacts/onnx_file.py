@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from edgecnn.errors import ContractError
 
-KEY = "edgecnn"
+KEY, SIGNATURE_KEY = "edgecnn", "edgecnn_signature"
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 
 
@@ -19,26 +19,47 @@ def split(data: bytes) -> tuple[bytes, bytes | None]:
 
     Bytes that are no sequence of protobuf fields come back whole, without a contract.
     """
-    model, contract = bytearray(), None
+    model, ours = _parts(data)
+    return model, ours.get(KEY)
+
+
+def read_signature(data: bytes) -> bytes | None:
+    """Return the signature that a file carries, None where it carries none."""
+    return _parts(data)[1].get(SIGNATURE_KEY)
+
+
+def join(model: bytes, contract_json: bytes, *, signature: bytes | None = None) -> bytes:
+    """Append the contract, and a signature where there is one, to a model that carries none."""
+    ours = {KEY: contract_json} | ({} if signature is None else {SIGNATURE_KEY: signature.hex().encode()})
+    entries = [_delimited(_KEY, key.encode()) + _delimited(_VALUE, value) for key, value in ours.items()]
+    return model + b"".join(_delimited(_METADATA_PROPS, entry) for entry in entries)
+
+
+def _parts(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Separate the model from the entries that are ours, by their keys."""
+    model, ours = bytearray(), dict[str, bytes]()
     try:
         for number, start, content, end in _fields(data):
-            if number == _METADATA_PROPS and (entry := _entry(data[content:end]))[0] == KEY.encode():
-                if contract is not None:
-                    raise ContractError("the file carries two contracts")
-                contract = entry[1]
-            else:
+            key, value = _entry(data[content:end]) if number == _METADATA_PROPS else (b"", b"")
+            if key not in (KEY.encode(), SIGNATURE_KEY.encode()):
                 model += data[start:end]
+                continue
+            if key.decode() in ours:
+                raise ContractError("the file carries two contracts or two signatures")
+            ours[key.decode()] = value if key == KEY.encode() else _from_hex(value)
     except _MalformedError as error:
         if b'"contract_sha256"' in data:
             raise ContractError(f"the file is damaged: {error}") from error
-        return data, None
-    return bytes(model), contract
+        return data, {}
+    return bytes(model), ours
 
 
-def join(model: bytes, contract_json: bytes) -> bytes:
-    """Append the contract to a model that carries none."""
-    entry = _delimited(_KEY, KEY.encode()) + _delimited(_VALUE, contract_json)
-    return model + _delimited(_METADATA_PROPS, entry)
+def _from_hex(value: bytes) -> bytes:
+    # The entry's value is text by its type, and the onnx package refuses what is no UTF-8.
+    try:
+        return bytes.fromhex(value.decode())
+    except ValueError as error:
+        raise ContractError("the file's signature is damaged") from error
 
 
 class _MalformedError(Exception):

@@ -14,23 +14,42 @@ from edgecnn.errors import ContractError
 
 CONTRACT_NAME = "edgecnn.json"
 LABELS_NAME = "labels.txt"
+SIGNATURE_NAME = "edgecnn.sig"
 
 
 def split(data: bytes) -> tuple[bytes, bytes | None]:
     """Separate a file's bytes into the model and its contract JSON, None where it carries none."""
+    start, entries = _entries(data)
+    return (data, None) if start is None else (data[:start], entries[CONTRACT_NAME])
+
+
+def read_signature(data: bytes) -> bytes | None:
+    """Return the signature that a file carries, None where it carries none."""
+    return _entries(data)[1].get(SIGNATURE_NAME)
+
+
+def read_labels(data: bytes) -> tuple[str, ...] | None:
+    """Return the labels that other tools read beside the model, None where there are none."""
+    labels = _entries(data)[1].get(LABELS_NAME)
+    return None if labels is None else tuple(labels.decode("utf-8", "replace").removesuffix("\n").split("\n"))
+
+
+def _entries(data: bytes) -> tuple[int | None, dict[str, bytes]]:
+    """Return where the archive behind the model starts and what our entries hold; (None, {}) where there is no contract."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            contracts = [entry for entry in entries if entry.filename == CONTRACT_NAME]
-            if not contracts:
-                return data, None
-            if len(contracts) > 1:
-                raise ContractError("the file carries two contracts")
-            return data[: min(entry.header_offset for entry in entries)], _read_bounded(archive, contracts[0])
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
+            if CONTRACT_NAME not in names:
+                return None, {}
+            if len(set(names)) < len(names):
+                raise ContractError("the file carries two contracts, or two of what belongs to one")
+            ours = [info for info in infos if info.filename in (CONTRACT_NAME, LABELS_NAME, SIGNATURE_NAME)]
+            return min(info.header_offset for info in infos), {info.filename: _read_bounded(archive, info) for info in ours}
     except zipfile.BadZipFile as error:
         if CONTRACT_NAME.encode() in data[-(2**16) :]:
             raise ContractError(f"the contract at the end of the file is damaged: {error}") from error
-        return data, None
+        return None, {}
     except (NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error) as error:
         if isinstance(error, ContractError):
             raise
@@ -49,11 +68,12 @@ def _read_bounded(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def join(model: bytes, contract_json: bytes, labels: tuple[str, ...]) -> bytes:
-    """Append the contract and the label file to a model that carries none; the same input gives the same bytes."""
+def join(model: bytes, contract_json: bytes, labels: tuple[str, ...], *, signature: bytes | None = None) -> bytes:
+    """Append contract, labels and any signature to a model that carries none; the same input gives the same bytes."""
     tail = io.BytesIO()
+    entries = {CONTRACT_NAME: contract_json, LABELS_NAME: ("\n".join(labels) + "\n").encode()}
     with zipfile.ZipFile(tail, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in ((CONTRACT_NAME, contract_json), (LABELS_NAME, ("\n".join(labels) + "\n").encode())):
+        for name, content in (entries | ({} if signature is None else {SIGNATURE_NAME: signature})).items():
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)

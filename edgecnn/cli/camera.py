@@ -11,6 +11,7 @@ from edgecnn.cli.options import runtime_options
 
 if TYPE_CHECKING:
     from edgecnn_device.camera import CameraOptions, Summary
+    from edgecnn_device.model import ModelOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sources import SourceOptions
@@ -155,6 +156,12 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; 127.0.0.1 unless HOST says otherwise.")
 @click.option("--token-file", type=_FILE, help="Token that visitors of the page must show; needed beyond this machine.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before it runs.")
+@click.option(
+    "--require-signature",
+    type=_FILE,
+    metavar="PUBLIC.pem",
+    help="Run no model, in an exchange neither, that this Ed25519 key has not signed (edgecnn sign).",
+)
 @runtime_options
 @click.pass_context
 def camera(context: click.Context, /, print_config: bool, **values: Any) -> None:
@@ -184,12 +191,11 @@ def _options(values: dict[str, Any]) -> CameraOptions:
     from edgecnn.errors import InputError
     from edgecnn_device.camera import CameraOptions, LookOptions, SinkOptions
     from edgecnn_device.health import Limits
-    from edgecnn_device.model import ModelOptions
 
     if values["model"] is None:
         raise InputError("no model: give the name of a task (neu, mnist) or an exported file")
     return CameraOptions(
-        model=ModelOptions(values["model"], values["runtime"], values["threads"], values["reject"], values["verify"]),
+        model=_model(values),
         source=_source(values),
         look=LookOptions(
             values["find"], values["tiles"], values["overlap"], values["smooth"], values["interval"], values["on_motion"]
@@ -208,6 +214,16 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             rotate_keep=values["rotate_keep"],
         ),
         frames=values["frames"],
+    )
+
+
+def _model(values: dict[str, Any]) -> ModelOptions:
+    from edgecnn.artifacts.signature import TrustedKey
+    from edgecnn_device.model import ModelOptions
+
+    trusted = None if values["require_signature"] is None else TrustedKey.open(values["require_signature"])
+    return ModelOptions(
+        values["model"], values["runtime"], values["threads"], values["reject"], values["verify"], trusted=trusted
     )
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
     "verify": ("edgecnn.cli.verify", "Replay an exported file's golden vectors on this machine."),
+    "sign": ("edgecnn.cli.sign", "Sign exported files, so that a board can insist on models of its own workstation."),
     "filters": ("edgecnn.cli.filters", "Show fixed and learned filters on a picture."),
     "data": ("edgecnn.cli.data", "Check, describe and generate data sets."),
 }
@@ -46,6 +47,7 @@ EXTRAS = {
     "starlette": "web",
     "uvicorn": "web",
     "paho": "mqtt",
+    "cryptography": "sign",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from edgecnn.cli.options import json_option, runtime_options
@@ -10,21 +12,36 @@ from edgecnn.printing import json_text, printable
 
 @click.command(short_help="Replay an exported file's golden vectors on this machine.")
 @click.argument("files", metavar="FILE|TASK...", nargs=-1, required=True)
+@click.option(
+    "--require-signature",
+    type=click.Path(path_type=Path),
+    metavar="PUBLIC.pem",
+    help="Refuse files that this Ed25519 key has not signed.",
+)
 @runtime_options
 @json_option
 @click.pass_context
-def verify(context: click.Context, files: tuple[str, ...], runtime: str | None, threads: int, as_json: bool) -> None:
+def verify(
+    context: click.Context,
+    files: tuple[str, ...],
+    require_signature: Path | None,
+    runtime: str | None,
+    threads: int,
+    as_json: bool,
+) -> None:
     """Replay the golden vectors of exported files through the serving path of this machine.
 
     Exits with 1 when a file answers otherwise here than where it was exported, with 2 when it cannot be trusted at all.
     """
     from edgecnn.artifacts import Artifact, golden
+    from edgecnn.artifacts.signature import TrustedKey
     from edgecnn.classifying import artifact_path
     from edgecnn.runtimes import open_runtime
 
+    trusted = None if require_signature is None else TrustedKey.open(require_signature)
     rows = []
     for name in files:
-        artifact = Artifact.open(artifact_path(name))
+        artifact = Artifact.open(artifact_path(name), trusted=trusted)
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
         report = golden.replay(artifact.contract.golden, opened.run, artifact.contract.preprocessing.shape)
         rows.append(

@@ -1,0 +1,29 @@
+"""`edgecnn sign`: vouch for an exported file, so that boards can insist on models from this workstation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgecnn.printing import printable
+
+
+@click.command(short_help="Sign exported files, so that a board can insist on models of its own workstation.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Ed25519 private key in PEM, as from: openssl genpkey -algorithm ed25519 -out key.pem",
+)
+def sign(files: tuple[Path, ...], key: Path) -> None:
+    """Sign exported files with an Ed25519 key; the signature stands inside the file.
+
+    On the board: edgecnn camera FILE --require-signature PUBLIC.pem, where PUBLIC.pem comes from: openssl pkey -in key.pem
+    -pubout -out PUBLIC.pem
+    """
+    from edgecnn.artifacts.signing import sign_file
+
+    for file in files:
+        click.echo(printable(f"{file}: signed by the key {sign_file(file, key)}"))
