@@ -46,7 +46,7 @@ def look_at(find: Finder) -> Look:
         started_s = clock()
         regions = find(image_bgr)
         found_s = clock()
-        inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier.preprocessing.shape)
+        inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier)
         prepared_s = clock()
         probabilities = classifier.runtime.run(inputs)
         latency_ms = {
@@ -59,10 +59,10 @@ def look_at(find: Finder) -> Look:
     return look
 
 
-def _batch(images: list[Image], shape: tuple[int, int, int]) -> Image:
+def _batch(images: list[Image], classifier: Classifier) -> Image:
     if len(images) == 1:
         return images[0][None]
-    return np.stack(images) if images else np.empty((0, *shape), np.uint8)
+    return np.stack(images) if images else np.empty((0, *classifier.preprocessing.shape), np.uint8)
 
 
 def find_whole(image_bgr: Image) -> list[Region]:
@@ -126,7 +126,7 @@ def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> 
     latency_ms = {"find": 1000 * (clock() - started_s) - invoke_ms, "preprocess": 0.0, "invoke": invoke_ms}
     shape = classifier.preprocessing.shape
     regions = [Region(reading.box, reading.region.form) for reading in readings]
-    inputs = _batch([region.view.reshape(shape) for region in regions], shape)
+    inputs = _batch([region.view.reshape(shape) for region in regions], classifier)
     probabilities = np.array([reading.probabilities for reading in readings], np.float32).reshape(-1, len(classifier.labels))
     rejected = np.array([reading.class_id is None for reading in readings], bool)
     return Seen(regions, inputs, probabilities, rejected, latency_ms)

@@ -109,5 +109,5 @@ def _sample(image: Image) -> Image:
 
 def _brightness(image: Image) -> tuple[float, float]:
     """Return the mean of all values and the largest standard deviation of a channel, in gray levels."""
-    means, deviations = cv2.meanStdDev(image)
-    return float(means.sum()) / len(means), float(deviations.max())
+    means, deviations = (values.ravel().tolist() for values in cv2.meanStdDev(image))
+    return sum(means) / len(means), max(deviations)

@@ -72,10 +72,10 @@ class LineFile:
     def _rotate(self) -> None:
         self.close()
         names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._keep + 1))]
-        names[-1].unlink(missing_ok=True)
-        for old, new in reversed(list(pairwise(names))):
-            if old.exists():
-                old.replace(new)
+        # Up to the first gap, such as a kill in the middle of this leaves: what stands behind it need not move, nor go.
+        end = next((n for n, name in enumerate(names) if not name.exists()), self._keep)
+        for old, new in reversed(list(pairwise(names[: end + 1]))):
+            old.replace(new)
         self._open()
 
 

@@ -40,17 +40,31 @@ class SampleSink:
 
     name = "samples"
 
-    def __init__(self, options: SampleOptions, *, clock: Callable[[], float] = time.time) -> None:
-        """Take stock of the folder, which is created; OutputError when that is not possible."""
+    def __init__(
+        self,
+        options: SampleOptions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take stock of the folder, which is created; OutputError when that is not possible.
+
+        `wall_clock` is asked once, for the ages of what is there: boards without a battery set theirs while they run.
+        """
         if options.below is None and options.every_s is None:
             raise InputError("--keep needs --keep-below PROBABILITY or --keep-every SECONDS")
         self._options = options
         self._clock = clock
         self._folder = make_folder(options.folder)
-        pictures = sorted(self._folder.glob("*.png"))
-        self._ring = deque((picture, _pair_bytes(picture), picture.stat().st_mtime) for picture in pictures)
+        for unfinished in (*self._folder.glob(".*.png.part"), *self._folder.glob(".*.json.part")):
+            unfinished.unlink(missing_ok=True)  # what a kill left; all else that lies here may be somebody's
+        now_s, wall_s = clock(), wall_clock()
+        self._ring = deque(
+            (picture, _pair_bytes(picture), now_s - max(0.0, wall_s - picture.stat().st_mtime))
+            for picture in sorted(self._folder.glob("*.png"))
+        )
         self._bytes = sum(size for _, size, _ in self._ring)
-        self._uncertain_due_s = self._wanted_due_s = 0.0
+        self._uncertain_due_s = self._wanted_due_s = now_s
 
     def __enter__(self) -> SampleSink:
         return self

@@ -79,12 +79,14 @@ class Recording(AbstractContextManager["Recording"]):
             close()
 
     def __iter__(self) -> Iterator[Frame | Missing]:
-        """Yield each frame, transformed."""
-        for frame in self._frames:
-            if self._transform is None or isinstance(frame, Missing):
-                yield frame
-            else:
-                yield replace(frame, image_bgr=self._transform(frame.image_bgr))
+        """Iterate over the frames, transformed."""
+        frames = iter(self._frames)
+        return frames if self._transform is None else map(self._transformed, frames)
+
+    def _transformed(self, frame: Frame | Missing) -> Frame | Missing:
+        if self._transform is None or isinstance(frame, Missing):
+            return frame
+        return replace(frame, image_bgr=self._transform(frame.image_bgr))
 
 
 def open_source(options: SourceOptions) -> Source:
@@ -127,10 +129,11 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
         from edgecnn_device.sources.folder import read_folder
 
         return _recorded(str(path), lambda: read_folder(path, loop=options.loop), options.fps or 1.0, options)
-    from edgecnn_device.sources.video import read_video, video_fps
+    from edgecnn_device.sources.video import open_video, read_video, video_fps
 
-    fps = options.fps or video_fps(path)
-    return _recorded(str(path), lambda: read_video(path, loop=options.loop), fps, options)
+    capture = open_video(path)
+    fps = options.fps or video_fps(capture)
+    return _recorded(str(path), lambda: read_video(path, capture, loop=options.loop), fps, options)
 
 
 def _recorded(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:

@@ -79,7 +79,10 @@ class ProcessCamera:
                 raise CameraError("interrupted")
             # -P: the folder we stand in is no place to import from.
             command = [sys.executable, "-P", "-m", "edgecnn_device.sources.reader"]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
+            try:
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
+            except OSError as error:  # no memory, no descriptors, no processes: that may pass, as a camera may come back
+                raise CameraError(f"the reader process cannot be started: {error}") from error
             self._process = process
         assert process.stdin is not None
         try:

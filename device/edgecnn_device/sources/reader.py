@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cv2
+
 from edgecnn.errors import CameraError, EdgecnnError
 from edgecnn_device.frames import Image
 from edgecnn_device.sources.backlog import Backlog
@@ -30,9 +32,9 @@ def main() -> None:
     request = Request(**(body | {"size_wh": size_wh}))
     try:
         deliver(pipe, request)
-    except (EdgecnnError, OSError) as error:
+    except (EdgecnnError, OSError, MemoryError, cv2.error) as error:
         if not isinstance(error, BrokenPipeError):
-            send(pipe, FAILED, str(error).encode())
+            send(pipe, FAILED, " ".join(str(error).split()).encode("utf-8", "replace") or b"out of memory")
 
 
 def deliver(pipe: int, request: Request, clock: Callable[[], float] = time.monotonic) -> None:

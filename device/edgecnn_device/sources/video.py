@@ -16,39 +16,43 @@ from edgecnn_device.frames import Frame
 USUAL_FPS = 30.0
 
 
-def read_video(path: Path, *, loop: bool = False) -> Iterator[Frame]:
-    """Yield the frames of a file, again from its beginning when `loop`; InputError when it holds none."""
-    number = 0
-    while True:
-        before = number
-        capture = _open(path)
-        try:
-            while True:
-                there, image_bgr = capture.read()
-                if not there:
-                    break
-                number += 1
-                yield Frame(np.asarray(image_bgr, np.uint8), number, str(path), datetime.now(UTC), time.monotonic())
-        finally:
-            capture.release()
-        if number == before:
-            raise InputError(f"{path} holds no frame that OpenCV can read")
-        if not loop:
-            return
-
-
-def video_fps(path: Path) -> float:
-    """Return the frame rate that the file states, 30 when it states none or nonsense."""
-    capture = _open(path)
-    fps = float(capture.get(cv2.CAP_PROP_FPS))
-    capture.release()
-    return fps if 0.1 <= fps <= 1000 else USUAL_FPS
-
-
-def _open(path: Path) -> cv2.VideoCapture:
+def open_video(path: Path) -> cv2.VideoCapture:
+    """Open a file; InputError when OpenCV cannot read it."""
     if not path.is_file():
         raise InputError(f"no such video file: {path}")
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise InputError(f"{path} is not a video that OpenCV can read")
     return capture
+
+
+def video_fps(capture: cv2.VideoCapture) -> float:
+    """Return the frame rate that a file states, 30 when it states none or nonsense."""
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if 0.1 <= fps <= 1000 else USUAL_FPS
+
+
+def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> Iterator[Frame]:
+    """Yield the frames of `capture`, which has just opened `path`, again from the beginning when `loop`, and close it.
+
+    InputError when there is no frame.
+    """
+    number, name = 0, str(path)
+    while True:
+        before = number
+        try:
+            while True:
+                there, image_bgr = capture.read()
+                if not there:
+                    break
+                number += 1
+                frame = Frame(np.asarray(image_bgr, np.uint8), number, name, datetime.now(UTC), time.monotonic())
+                yield frame
+                del frame, image_bgr  # its picture is in the processor's cache: the next one should get that very memory
+        finally:
+            capture.release()
+        if number == before:
+            raise InputError(f"{path} holds no frame that OpenCV can read")
+        if not loop:
+            return
+        capture = open_video(path)
