@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -51,6 +52,20 @@ EXTRAS = {
 }
 
 
+# What a system runs out of, whatever file is being worked on.
+_LACKING = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+}
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is used."""
 
@@ -80,8 +95,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
-    A mistake of the user's, or a file that the system refuses, is one line on stderr and exit code 2; Ctrl-C exits with 130;
-    a bug of ours keeps its traceback.
+    A mistake of the user's, a file that the system refuses, or memory, descriptors and the like that it lacks, is one line on
+    stderr and exit code 2; Ctrl-C exits with 130; a bug of ours keeps its traceback.
     """
     try:
         code = cli.main(arguments, prog_name="edgecnn", standalone_mode=False)
@@ -101,10 +116,12 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader (head, less) has gone; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except MemoryError as error:
+        code = _complain(f"out of memory{f' ({error})' if str(error) else ''}: give the process more, or smaller pictures", 2)
     except OSError as error:
-        if error.filename is None or error.strerror is None:
-            raise  # no file of the user's is to blame
-        code = _complain(f"{error.filename}: {error.strerror.lower()}", 2)
+        if error.strerror is None or (error.filename is None and error.errno not in _LACKING):
+            raise  # neither a file of the user's nor the system is to blame
+        code = _complain(f"{error.filename or 'this system'}: {error.strerror.lower()}", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,0 +1,185 @@
+"""Ablation: what each part of a recipe brings, measured by training without it (or with something more) under one seed.
+
+Chosen and measured on the validation split alone, clean and under every camera corruption at severity 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.artifacts import Artifact
+from edgecnn.datasets.dataset import Dataset, Splits, concatenate
+from edgecnn.errors import InputError
+from edgecnn.evaluation import run_all
+from edgecnn.files import write_json
+from edgecnn.robustness.corruptions import corrupt, corruptions_for
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.tasks import Task
+from edgecnn_export.exporting import export
+from edgecnn_export.reference import Reference
+from edgecnn_export.studies.trainings import Training, run_trainings
+from edgecnn_export.training.augmentation import Augmentation
+from edgecnn_export.training.recipes import Recipe, find_recipe
+
+SEVERITY = 3
+MEASURED_PICTURES = 1000  # at most, of validation
+_LIGHT = ("exposure_stops", "contrast_stops", "gradient", "banding")
+_OPTICS = ("defocus", "motion")
+_SENSOR = ("read_noise", "shot_noise", "jpeg")
+_GEOMETRY = ("rotation_deg", "scale_octaves", "slant", "shift", "stroke")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One deviation from the recipe: its name in tables and folders, and what it changes."""
+
+    name: str
+    change: Callable[[Recipe], Recipe]
+
+
+def _without(*effects: str) -> Callable[[Recipe], Recipe]:
+    def change(recipe: Recipe) -> Recipe:
+        augmentation = recipe.augmentation or Augmentation()
+        off: dict[str, Any] = dict.fromkeys(effects, 0.0)
+        return replace(recipe, augmentation=replace(augmentation, **off))
+
+    return change
+
+
+def _scaled(strength: float) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: replace(recipe, augmentation=(recipe.augmentation or Augmentation()).scaled(strength))
+
+
+VARIANTS = (
+    Variant("recipe", lambda recipe: recipe),
+    Variant("no-augmentation", lambda recipe: replace(recipe, augmentation=None)),
+    Variant("half-strength", _scaled(0.5)),
+    Variant("no-light", _without(*_LIGHT)),
+    Variant("no-banding", _without("banding")),
+    Variant("no-erasing", _without("erasing")),
+    Variant("no-optics", _without(*_OPTICS)),
+    Variant("no-sensor", _without(*_SENSOR)),
+    Variant("no-geometry", _without(*_GEOMETRY)),
+    Variant("no-counter-examples", lambda recipe: replace(recipe, others=0.0)),
+    Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
+    Variant("no-label-smoothing", lambda recipe: replace(recipe, label_smoothing=0.0)),
+    Variant("no-weight-decay", lambda recipe: replace(recipe, weight_decay=0.0)),
+)
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Shares of validation pictures: as they are, and over the corruptions whose kind training saw or never saw."""
+
+    clean: float
+    seen: float
+    unseen: float
+    mean: float
+    worst: float
+    worst_corruption: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant and what its float model and its int8 file reach."""
+
+    name: str
+    float32: Accuracies
+    int8: Accuracies
+
+
+def ablate(
+    task: Task,
+    splits: Splits,
+    *,
+    out: Path,
+    names: Sequence[str] = (),
+    epochs: int | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
+    """Train, export and measure each variant (all that change the task's recipe unless named); write `ablation.json`.
+
+    Interrupted, it goes on by the same call. Raises InputError for an unknown variant, and what `train` and `export` raise.
+    """
+    recipe = find_recipe("compact", task)
+    chosen = _choose(recipe, names)
+    pool = concatenate([splits.train, splits.validation])
+    train, validation = np.split(np.arange(len(pool)), [len(splits.train)])
+    settings = {
+        "task": task.name,
+        "epochs": epochs,
+        "seed": seed,
+        "pictures": pool.digest(),
+        "recipe": dataclasses.asdict(recipe),
+    }
+    trainings = [
+        Training(variant.name, (train, validation, validation[:0]), "compact", seed, epochs, variant.change(recipe))
+        for variant in chosen
+    ]
+    rows = {}
+    results = run_trainings(task, pool, splits.info, trainings, _measure, out=out, settings=settings, jobs=jobs)
+    for training, result in results:
+        found = {name: Accuracies(**result[name]) for name in ("float32", "int8")}
+        rows[training.name] = Row(training.name, **found)
+        progress(f"{len(rows)} of {len(trainings)} done: {training.name}: int8 {found['int8']}")
+    ordered = [rows[variant.name] for variant in chosen]
+    write_json(out / "ablation.json", settings | {"rows": [dataclasses.asdict(row) for row in ordered]})
+    return ordered
+
+
+def _choose(recipe: Recipe, names: Sequence[str]) -> list[Variant]:
+    known = {variant.name: variant for variant in VARIANTS}
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"unknown variant {unknown[0]!r}; known: {', '.join(known)}")
+    if names:
+        return [known[name] for name in names]
+    return [variant for variant in VARIANTS if variant.name == "recipe" or variant.change(recipe) != recipe]
+
+
+def _measure(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
+    exported = export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1]
+    runtimes = {"float32": reference.runtime(), "int8": open_runtime(Artifact.open(exported.path))}
+    kept = np.random.default_rng(0).permutation(len(splits.validation))[:MEASURED_PICTURES]
+    pictures = splits.validation.take(np.sort(kept))
+    return {name: dataclasses.asdict(found) for name, found in _accuracies(runtimes, pictures, reference.task).items()}
+
+
+def _accuracies(runtimes: dict[str, Runtime], pictures: Dataset, task: Task) -> dict[str, Accuracies]:
+    """Measure all runtimes on the same corrupted pictures."""
+    corruptions = corruptions_for(task)
+    shares: dict[str, list[float]] = {name: [] for name in runtimes}
+    for images in (pictures.images, *(corrupt(pictures.images, each, SEVERITY, seed=0) for each in corruptions)):
+        for name, runtime in runtimes.items():
+            shares[name].append(float((run_all(runtime, images).argmax(axis=1) == pictures.class_ids).mean()))
+    seen = np.array([each.in_family for each in corruptions])
+    found = {}
+    for name, (clean, *rest) in shares.items():
+        values, lowest = np.array(rest), int(np.argmin(rest))
+        found[name] = Accuracies(
+            clean, float(values[seen].mean()), float(values[~seen].mean()), float(values.mean()), rest[lowest],
+            corruptions[lowest].name,
+        )  # fmt: skip
+    return found
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table: per variant the int8 file's figures in percent, and the float model's clean and mean."""
+    lines = [
+        "| variant | int8 clean | kinds seen | kinds never seen | mean | worst | float clean | float mean |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        int8, floating = row.int8, row.float32
+        shares = (int8.clean, int8.seen, int8.unseen, int8.mean)
+        worst = f"{100 * int8.worst:.1f} {int8.worst_corruption}"
+        others = f"{100 * floating.clean:.1f} | {100 * floating.mean:.1f}"
+        lines.append(f"| {row.name} | " + " | ".join(f"{100 * share:.1f}" for share in shares) + f" | {worst} | {others} |")
+    return "\n".join(lines)
