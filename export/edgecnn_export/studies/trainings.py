@@ -73,7 +73,9 @@ def run_trainings(
         else:
             left.append(training)
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_child, (threads,)) as executor, _ending_children():
+    # A child a training: TensorFlow keeps the memory of the models before.
+    executor = ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_child, (threads,), max_tasks_per_child=1)
+    with executor, _ending_children():
         waiting = iter(left)
         running: dict[Future[dict[str, Any]], Training] = {}
         while True:
