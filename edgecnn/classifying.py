@@ -78,7 +78,7 @@ class Classifier:
         model, contract_json = split(path)
         if contract_json is not None:
             raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
-        probe_tflite(path, runtime)
+        probe_tflite(model, path, runtime)
         tflite = open_tflite(model, runtime=runtime, threads=threads, pixels=pixels)
         preprocessing = _preprocessing_for(tflite.input.shape, color, fit)
         if tflite.output.shape[1:] != (len(labels),):

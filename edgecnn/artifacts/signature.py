@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecnn.errors import InputError, MissingDependencyError, SignatureError
 from edgecnn.files import read_bytes
@@ -74,7 +74,10 @@ def fingerprint(raw: bytes) -> str:
 
 
 def _read_private(path: Path) -> Ed25519PrivateKey:
-    serialization, ed25519 = _cryptography()
+    _need_cryptography()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
     try:
         key = serialization.load_pem_private_key(read_bytes(path, at_most=_MAX_KEY_BYTES), password=None)
     except TypeError as error:
@@ -87,7 +90,10 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
 
 
 def _read_public(path: Path) -> Ed25519PublicKey:
-    serialization, ed25519 = _cryptography()
+    _need_cryptography()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
     try:
         key = serialization.load_pem_public_key(read_bytes(path, at_most=_MAX_KEY_BYTES))
     except ValueError as error:
@@ -106,10 +112,8 @@ def _raw(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes_raw()
 
 
-def _cryptography() -> tuple[Any, Any]:
+def _need_cryptography() -> None:
     try:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
+        import cryptography  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise MissingDependencyError("signatures need cryptography. Install it with: pip install 'edgecnn[sign]'") from error
-    return serialization, ed25519

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,35 +10,48 @@ from pathlib import Path
 from edgecnn.errors import InferenceError
 
 TIMEOUT_S = 120
+# A tensor of an absurd shape is to fail here and not to push everything else out of the machine's memory.
+_MOST_BYTES = 2**33
 
 
-def probe_tflite(path: Path, runtime: str | None) -> None:
-    """Load a `.tflite` and run it once in a child process; InferenceError when that fails, crashes or hangs."""
-    command = [sys.executable, "-m", "edgecnn.runtimes.probing", str(path), runtime or ""]
+def probe_tflite(model: bytes, path: Path, runtime: str | None) -> None:
+    """Load the bytes of a `.tflite` and run them in a child process; InferenceError when that fails, crashes or hangs.
+
+    `path` names them in the message. They are handed over rather than read again, since a file may change meanwhile.
+    """
+    command = [sys.executable, "-P", "-m", "edgecnn.runtimes.probing", runtime or ""]
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        child = subprocess.run(command, input=model, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise InferenceError(f"{path} did not load and run within {TIMEOUT_S} s: not a model to be used") from error
     if child.returncode < 0:
         raise InferenceError(f"{path} crashes the runtime (signal {-child.returncode}): a damaged file or no TFLite model")
     if child.returncode > 0:
-        reason = child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"exit code {child.returncode}"
-        raise InferenceError(f"{path} is no usable TFLite model: {reason}")
+        said = child.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise InferenceError(f"{path} is no usable TFLite model: {said[-1] if said else f'exit code {child.returncode}'}")
 
 
-def _run_once(path: Path, runtime: str | None) -> None:
+def _run(model: bytes, runtime: str | None) -> None:
+    """Run black, white and noise: an index that is read from the picture can crash on one and not on the other."""
     import numpy as np
 
     from edgecnn.runtimes.opening import open_tflite
 
-    tflite = open_tflite(path.read_bytes(), runtime=runtime)
-    tflite.run(np.zeros((1, *(side or 1 for side in tflite.input.shape[1:])), np.uint8))
+    tflite = open_tflite(model, runtime=runtime)
+    shape = tuple(side or 1 for side in tflite.input.shape[1:])
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for image in (np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise):
+        tflite.run(image[None])
 
 
 if __name__ == "__main__":
     from edgecnn.errors import EdgecnnError
 
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is an answer, not worth a file
     try:
-        _run_once(Path(sys.argv[1]), sys.argv[2] or None)
-    except (EdgecnnError, OSError, ValueError, TypeError) as problem:
-        sys.exit(str(problem).strip())
+        _run(sys.stdin.buffer.read(), sys.argv[1] or None)
+    except MemoryError:
+        sys.exit("it wants more memory than a model may have")
+    except (EdgecnnError, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as problem:
+        sys.exit(" ".join(str(problem).split()) or type(problem).__name__)

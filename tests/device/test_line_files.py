@@ -49,6 +49,17 @@ def test_a_full_file_is_set_aside_and_only_so_many_are_kept(tmp_path: Path) -> N
     }
 
 
+def test_a_gap_that_a_kill_left_among_the_old_files_costs_none_of_them(tmp_path: Path) -> None:
+    for name, content in (("a", "new\n"), ("a.2", "old\n")):  # killed after a.1 became a.2
+        (tmp_path / name).write_text(content)
+
+    file = LineFile(tmp_path / "a", max_bytes=4, keep=2)
+    file.append(b"now\n")
+    file.close()
+
+    assert {path.name: lines(path) for path in tmp_path.iterdir()} == {"a": ["now"], "a.1": ["new"], "a.2": ["old"]}
+
+
 @given(text=st.lists(st.text("ab", max_size=6), max_size=30), limit=st.integers(1, 40))
 def test_rotation_loses_no_line_and_no_file_exceeds_the_limit(
     tmp_path_factory: pytest.TempPathFactory, text: list[str], limit: int

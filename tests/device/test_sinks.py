@@ -190,22 +190,51 @@ def test_the_oldest_samples_go_when_there_are_too_many_bytes(tmp_path: Path) -> 
     sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=50_000), clock=clock)
     for number in range(30):
         clock.now_s += 1
-        sink.write(observe(frame(noisy(230, number), number, at_s=float(number))))
+        sink.write(observe(frame(noisy(230, number), number, at_s=100.0 + number)))
 
     numbers = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("*.png"))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 50_000
-    assert numbers == list(range(30 - len(numbers), 30))
+    assert numbers and numbers == list(range(30 - len(numbers), 30))
     assert len(list(tmp_path.glob("*.json"))) == len(numbers)
 
 
 def test_samples_that_are_too_old_go_at_the_next_start(tmp_path: Path) -> None:
     clock = FakeClock()
     SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
-    clock.now_s = next(tmp_path.glob("*.png")).stat().st_mtime + 101
+    later_s = next(tmp_path.glob("*.png")).stat().st_mtime + 101
 
-    SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock).write(LOST)
+    SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=lambda: later_s).write(LOST)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_is_set_while_the_camera_runs_costs_no_sample(tmp_path: Path) -> None:
+    clock, wall = FakeClock(), FakeClock(1.8e9)
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=wall)
+    for number, set_to_s in enumerate((1.8e9, 0.0, 4e9, 1.8e9)):
+        clock.now_s += 1
+        wall.now_s = set_to_s
+        sink.write(observe(frame(noisy(230, number), number, at_s=100.0 + number)))
+
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_a_board_that_starts_in_1970_keeps_its_samples(tmp_path: Path) -> None:
+    clock = FakeClock()
+    SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
+
+    SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=lambda: 60.0).write(LOST)
+
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_what_a_kill_left_unfinished_goes_at_the_next_start(tmp_path: Path) -> None:
+    for name in (".a.png.part", ".a.json.part", "labelled.json"):
+        (tmp_path / name).write_bytes(b"x")
+
+    SampleSink(SampleOptions(tmp_path, every_s=1), clock=FakeClock())
+
+    assert [path.name for path in tmp_path.iterdir()] == ["labelled.json"]
 
 
 def test_labelled_samples_are_left_alone(tmp_path: Path) -> None:

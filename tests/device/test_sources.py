@@ -16,7 +16,7 @@ from edgecnn.errors import CameraError, InputError, MissingDependencyError
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.csi import open_csi
-from edgecnn_device.sources.process import Request
+from edgecnn_device.sources.process import ProcessCamera, Request
 from edgecnn_device.sources.stream import is_address, without_password
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 from edgecnn_device.sources.transform import Roi, Transform, parse_size
@@ -243,3 +243,13 @@ def test_the_csi_camera_gives_bgr_in_one_piece(monkeypatch: pytest.MonkeyPatch) 
     assert FakePicamera2.configured == {"main": {"size": (64, 48), "format": "RGB888"}, "controls": {"FrameRate": 15.0}}
     assert image.flags.c_contiguous
     assert image.shape == (48, 64, 3)
+
+
+def test_a_reader_that_the_system_cannot_start_is_a_lost_camera_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+
+    with pytest.raises(CameraError, match=r"cannot be started: .*Too many open files"):
+        next(iter(ProcessCamera("camera", Request("v4l2", "/dev/video99")).pictures()))

@@ -90,6 +90,25 @@ def test_a_file_that_the_system_refuses_is_one_line(
     assert capsys.readouterr().err == "edgecnn: run/model.keras: permission denied\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory: give the process more, or smaller pictures"),
+        (MemoryError("Unable to allocate 3 GiB"), "out of memory (Unable to allocate 3 GiB): give the process"),
+        (OSError(24, "Too many open files"), "this system: too many open files"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "this system: resource temporarily unavailable"),
+    ],
+)
+def test_what_the_system_lacks_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _fail_with(error, monkeypatch)
+
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err.startswith(f"edgecnn: {said}")
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     _fail_with(ZeroDivisionError(), monkeypatch)
 
