@@ -84,7 +84,7 @@ _CAMERA = (
     ),
     Corruption(
         "highlight", "a lamp's reflection that saturates, its sigma", _SHARE,
-        (0.02, 0.04, 0.07, 0.1, 0.14), False, light.add_highlight,
+        (0.02, 0.04, 0.07, 0.1, 0.14), True, light.add_highlight,
     ),
     Corruption(
         "defocus", "out of focus: a Gaussian blur, its sigma", _SHARE,
@@ -104,7 +104,7 @@ _CAMERA = (
     ),
     Corruption(
         "banding", "rows lit unevenly by a flickering lamp, amplitude", "share of the light",
-        (0.05, 0.1, 0.18, 0.28, 0.4), False, light.band,
+        (0.05, 0.1, 0.18, 0.28, 0.4), True, light.band,
     ),
     Corruption(
         "jpeg", "JPEG compression", "quality",
@@ -163,6 +163,8 @@ _DIGIT_LEVELS = {
     "highlight": (0.015, 0.03, 0.045, 0.06, 0.08),
     "low_resolution": (0.93, 0.86, 0.8, 0.65, 0.5),
 }
+# Digits are trained without bands of light and without hidden parts.
+_UNSEEN_IN_DIGITS = ("banding", "highlight")
 _DIGIT_EFFECTS: dict[str, Effect] = {
     "rotation": partial(geometry.rotate, mirrored=False),
     "perspective": partial(geometry.tilt, mirrored=False),
@@ -207,6 +209,7 @@ def _for_digits(corruption: Corruption) -> Corruption:
     return replace(
         corruption,
         levels=_DIGIT_LEVELS.get(corruption.name, corruption.levels),
+        in_family=corruption.in_family and corruption.name not in _UNSEEN_IN_DIGITS,
         effect=_DIGIT_EFFECTS.get(corruption.name, corruption.effect),
         on_paper=True,
     )

@@ -11,9 +11,9 @@ from edgecnn.tasks import shipped_tasks
 def list_corruptions() -> str:
     """Return two tables: the camera's corruptions of any picture, and what differs or comes to it for digits."""
     camera = [corruption for corruption in CORRUPTIONS if not corruption.on_paper]
-    known = {corruption.name: corruption.levels for corruption in camera}
+    known = {corruption.name: (corruption.levels, corruption.in_family) for corruption in camera}
     digit_task = next(task for task in shipped_tasks().values() if task.preprocessing.fit == "digit")
-    of_digits = [each for each in corruptions_for(digit_task) if known.get(each.name) != each.levels]
+    of_digits = [each for each in corruptions_for(digit_task) if known.get(each.name) != (each.levels, each.in_family)]
     parts = ["Any picture:", "", *_table(camera), "", "Digits, where they differ or come to it:", "", *_table(of_digits)]
     return "\n".join(parts) + "\n"
 

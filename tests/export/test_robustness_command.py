@@ -28,12 +28,12 @@ from edgecnn_export.training.augmentation import default_augmentation
 HOSTILE = "\"><script>alert('1')</script>&.tflite"
 INT8 = str(shipped.int8_path("mnist"))
 
-# Which settings of the augmentation draw the like of each corruption that is called in family.
+# Which setting of the augmentation draws the like of a corruption. A rectangle that is hidden under white is a highlight.
 DRAWN_BY = {
     "underexposure": "exposure_stops", "overexposure": "exposure_stops", "gain": "shot_noise", "contrast": "contrast_stops",
     "light_gradient": "gradient", "defocus": "defocus", "motion_horizontal": "motion", "motion_vertical": "motion",
     "noise": "read_noise", "jpeg": "jpeg", "low_resolution": "scale_octaves", "rotation": "rotation_deg", "shift": "shift",
-    "stroke_weight": "stroke", "slant": "slant",
+    "stroke_weight": "stroke", "slant": "slant", "banding": "banding", "highlight": "erasing",
 }  # fmt: skip
 
 
@@ -158,13 +158,21 @@ def test_a_missing_folder_is_refused_before_anything_is_measured(tmp_path: Path)
 
 
 @pytest.mark.parametrize("task", ["neu", "mnist"])
-def test_in_family_means_that_the_augmentation_draws_it(task: str) -> None:
+def test_in_family_is_what_the_augmentation_draws(task: str) -> None:
     augmentation = default_augmentation(find_task(task))
 
     named = {each.name for each in corruptions_for(find_task(task)) if each.in_family}
 
-    assert named <= set(DRAWN_BY)
-    assert all(getattr(augmentation, DRAWN_BY[name]) > 0 for name in named)
+    known = {each.name for each in corruptions_for(find_task(task))}
+    assert named == {name for name, setting in DRAWN_BY.items() if name in known and getattr(augmentation, setting) > 0}
+
+
+def test_every_strength_of_the_augmentation_has_its_corruptions() -> None:
+    weak, strong = (vars(default_augmentation(find_task("neu")).scaled(severity)) for severity in (0, 1))
+
+    strengths = {name for name in weak if weak[name] != strong[name]} - {"flips"}
+
+    assert strengths <= set(DRAWN_BY.values())
 
 
 def test_a_heat_map_shows_every_corruption_and_both_models(tmp_path: Path) -> None:

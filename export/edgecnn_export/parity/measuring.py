@@ -15,6 +15,7 @@ from edgecnn.classifying import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.loading import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, task_of
 from edgecnn_export.parity.compare import ParityReport, Progress, compare
@@ -105,6 +106,7 @@ def measure(
         data=data_info(splits, split),
         seed=seed,
         float_candidates=_float_names(artifacts) if reference.keras else (),
+        corruptions=corruptions_for(task),
         sizes=sizes if reference.size_bytes is None else sizes | {"reference": reference.size_bytes},
         progress=progress,
     )

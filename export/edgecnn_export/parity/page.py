@@ -16,7 +16,7 @@ from edgecnn.errors import OutputError
 from edgecnn.files import write_bytes
 from edgecnn_export.pages import render
 from edgecnn_export.parity.compare import Flip, ParityReport
-from edgecnn_export.parity.report import describe_data, format_size
+from edgecnn_export.parity.report import describe_corrupted, describe_data, format_size
 
 FLIPS_SHOWN = 12
 _TEMPLATE = "page.html"
@@ -44,6 +44,7 @@ def render_page(
         signs=_SIGNS,
         headline=_headline(report),
         measured_on=describe_data(report),
+        corrupted_on=describe_corrupted(report.corrupted) if report.corrupted else "",
         pictures=_pictures(report, dataset),
         shown=FLIPS_SHOWN,
         advice=advice or {},

@@ -9,8 +9,10 @@ from typing import Any
 from edgecnn.files import write_json as write_json_file
 from edgecnn.printing import printable
 from edgecnn_export.parity.compare import CandidateReport, ModelFigures, ParityReport
+from edgecnn_export.parity.corrupted import CorruptedReference
 
 _FLIPS_SHOWN = 10
+_CORRUPTED_HEAD = ("model", "right", "drop", "bound", "lost", "gained", "other", "p", "largest drop")
 _HEAD = ("model", "right", "interval", "drop", "bound", "lost", "gained", "other", "p", "max diff", "ECE", "ms", "size")
 
 
@@ -31,6 +33,7 @@ def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | No
         lines += [printable(f"  - {line}") for line in (advice or {}).get(candidate.name, ())]
     lines += ["", printable(describe_data(report)), f"drop and bound in points at {100 * report.confidence:g} %", ""]
     lines += _aligned(rows)
+    lines += _corrupted_lines(report)
     for candidate in report.candidates:
         lines += _flip_lines(report, candidate)
     return "\n".join(lines) + "\n"
@@ -43,11 +46,34 @@ def describe_data(report: ParityReport) -> str:
     return f"measured on SYNTHETIC pictures of {where}" if report.data.synthetic else f"measured on {where}"
 
 
+def describe_corrupted(corrupted: CorruptedReference) -> str:
+    """Say in a sentence what was compared under corruptions."""
+    few, many = min(corrupted.counts), max(corrupted.counts)
+    each = f"{few}" if few == many else f"{few} or {many}" if many == few + 1 else f"{few} to {many}"
+    return (
+        f"under camera corruptions: {corrupted.count} pictures, {each} under each of {len(corrupted.corruptions)} corruptions "
+        f"at severity {corrupted.severity}"
+    )
+
+
 def format_size(size_bytes: int | None) -> str:
     """Return a file size as `87.3 kB` (1 kB is 1,000 bytes), a dash when it is unknown."""
     if size_bytes is None:
         return "-"
     return f"{size_bytes / 1e3:.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def _corrupted_lines(report: ParityReport) -> list[str]:
+    if report.corrupted is None:
+        return []
+    rows = [_CORRUPTED_HEAD, ("reference", f"{100 * report.corrupted.accuracy:.2f} %", *[""] * (len(_CORRUPTED_HEAD) - 2))]
+    for candidate in report.candidates:
+        if (under := candidate.corrupted) is not None:
+            counts = str(under.lost), str(under.gained), str(under.other), f"{under.mcnemar_p:.3g}"
+            worst = f"{under.worst} {under.worst_drop:+.1f}"
+            drops = f"{100 * under.accuracy:.2f} %", f"{under.drop:+.2f}", f"{under.drop_bound:.2f}"
+            rows.append((printable(candidate.name), *drops, *counts, worst))
+    return ["", describe_corrupted(report.corrupted), "", *_aligned(rows)]
 
 
 def _reference_row(figures: ModelFigures) -> tuple[str, ...]:

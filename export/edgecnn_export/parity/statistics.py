@@ -68,6 +68,23 @@ def grouped_drop_bound(
     return float(np.quantile(np.concatenate(drops), confidence, method="higher"))
 
 
+def paired_bound(
+    reference_right: NDArray[np.bool_],
+    candidate_right: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None,
+    confidence: float,
+    seed: int,
+) -> tuple[float, str]:
+    """Return the larger of the score bound and, where pictures `(n,)` have groups, the bootstrap bound; and its name."""
+    differences = reference_right.astype(np.int64) - candidate_right
+    lost, gained = int((differences > 0).sum()), int((differences < 0).sum())
+    score = drop_bound(lost, gained, len(differences), confidence)
+    if groups is None:
+        return score, "Tango score"
+    grouped = grouped_drop_bound(differences, groups, confidence, seed)
+    return (grouped, "bootstrap over groups") if grouped > score else (score, "Tango score")
+
+
 def _tango_statistic(drop: float, lost: int, gained: int, count: int) -> float:
     """Return the score statistic of the hypothesis that the true drop is `drop`; it falls as `drop` rises."""
     b = -(lost + gained) + (2 * count - lost + gained) * drop
