@@ -26,6 +26,10 @@ from edgecnn.preprocessing import resize
 
 # Larger photographs are worked at this longer side: a digit a hundredth of it high is still 16 pixels.
 WORKING_SIDE = 1600
+# Photographs with lower writing than this many pixels are worked at up to twice their size: its strokes are about a pixel wide,
+# and a mask of such pixels breaks them.
+_LOW_WRITING = 24
+_LEAST_ENLARGED, _MOST_ENLARGED = 1.25, 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +103,17 @@ def take_apart(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> Sheet:
     """Take a picture `(h, w, 3)` uint8 BGR apart into the components that may be digits or parts of digits."""
     if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8 or image_bgr.size == 0:
         raise ShapeError(f"expected a picture (h, w, 3) uint8 BGR, got {image_bgr.shape} {image_bgr.dtype}")
+    side = max(image_bgr.shape[:2])
+    sheet = _taken_apart(image_bgr, max(1.0, side / WORKING_SIDE), steps)
+    larger = min(_MOST_ENLARGED, WORKING_SIDE / side)
+    if steps.enlarging and larger >= _LEAST_ENLARGED and _writing_height(sheet) < _LOW_WRITING:
+        return _taken_apart(image_bgr, 1 / larger, steps)
+    return sheet
+
+
+def _taken_apart(image_bgr: NDArray[np.uint8], scale: float, steps: Steps) -> Sheet:
     height, width = image_bgr.shape[:2]
-    scale = max(1.0, max(height, width) / WORKING_SIDE)
-    if scale > 1:
+    if scale != 1:
         image_bgr = resize(image_bgr, (max(1, round(height / scale)), max(1, round(width / scale))))
     ink = cut_ink(ink_contrast(image_bgr, flatten=steps.illumination))
     mask = without_lines(ink) if steps.lines else ink.mask
@@ -110,6 +122,16 @@ def take_apart(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> Sheet:
     candidates = [part for part in whole if is_digit_shaped(part)]
     fragments = [part for part in whole if not is_digit_shaped(part)]
     return Sheet(candidates, fragments, ink, level, scale, (height, width), steps)
+
+
+def _writing_height(sheet: Sheet) -> float:
+    """Return the height in pixels of the frame under which half of the candidates' ink lies; infinite without any."""
+    if not sheet.candidates:
+        return np.inf
+    height, area = np.array([(part.height, part.area) for part in sheet.candidates], np.float64).T
+    order = np.argsort(height, kind="stable")
+    middle = int(np.searchsorted(np.cumsum(area[order]), area.sum() / 2))
+    return float(height[order][middle]) * sheet.scale
 
 
 def joinable(sheet: Sheet) -> list[tuple[list[Component], Component]]:

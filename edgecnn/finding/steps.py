@@ -13,6 +13,7 @@ class Steps:
 
     illumination: bool = True
     lines: bool = True
+    enlarging: bool = True
     joining: bool = True
     splitting: bool = True
     stroke_weight: bool = True

@@ -12,6 +12,7 @@ from edgecnn.datasets.synthetic.sheet import DrawnSheet, draw_sheet
 from edgecnn.errors import ShapeError
 from edgecnn.finding import ALL_STEPS, DigitRegion, find_digits
 from edgecnn.finding.digits import WORKING_SIDE
+from edgecnn.finding.evaluation import STEP_NAMES
 from edgecnn.finding.steps import Steps
 
 Image = NDArray[np.uint8]
@@ -165,6 +166,23 @@ def test_boxes_are_in_pixels_of_a_frame_larger_than_the_working_size() -> None:
     assert share_found(scaled, regions) >= 0.95
 
 
+def test_more_of_low_writing_is_found_at_twice_its_size() -> None:
+    sheets = [draw_sheet(seed, digit_height=14, count=60) for seed in (1, 2, 3)]
+
+    enlarged = np.mean([share_found(sheet, find_digits(sheet.image_bgr)) for sheet in sheets])
+    as_it_is = np.mean([share_found(sheet, find_digits(sheet.image_bgr, Steps(enlarging=False))) for sheet in sheets])
+
+    assert enlarged > as_it_is
+
+
+def test_high_writing_is_looked_at_as_it_is() -> None:
+    image = draw_sheet(1).image_bgr
+
+    with_step, without = find_digits(image), find_digits(image, Steps(enlarging=False))
+
+    assert [region.box for region in with_step] == [region.box for region in without]
+
+
 def test_half_the_exposure_changes_nothing_that_is_found() -> None:
     image = draw_sheet(1, noise=2).image_bgr
 
@@ -197,7 +215,7 @@ def test_every_box_lies_inside_the_frame(image: Image) -> None:
         assert 0 <= y < y + h <= height
 
 
-@pytest.mark.parametrize("step", ["illumination", "lines", "joining", "splitting", "stroke_weight", "deskew", "reject"])
+@pytest.mark.parametrize("step", STEP_NAMES)
 def test_every_step_can_be_left_out(step: str) -> None:
     steps = Steps(**{step: False})
 
