@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -95,3 +98,36 @@ class ListSink:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
+
+
+def a_second() -> float:
+    """Return how long a second's limit is here: a machine with more to run than cores takes as many times longer."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
+class Sleeper:
+    """A thread that does nothing but sleep a frame's time and note how late it wakes: what this machine's load alone costs."""
+
+    def __init__(self, period_s: float = 1 / 30) -> None:
+        self._period_s = period_s
+        self._late_s: list[float] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._sleep)
+
+    def late_s(self, percent: float = 95) -> float:
+        """Return a percentile of the lateness in seconds."""
+        return float(np.percentile(self._late_s, percent))
+
+    def __enter__(self) -> Sleeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _sleep(self) -> None:
+        while not self._stopping.is_set():
+            due_s = time.monotonic() + self._period_s
+            time.sleep(self._period_s)
+            self._late_s.append(time.monotonic() - due_s)

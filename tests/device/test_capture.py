@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from device_fakes import frame, noisy
+from device_fakes import Sleeper, frame, noisy
 
 from edgecnn.errors import CameraError
 from edgecnn_device.capture import LiveCapture, NewestFrame, Picture
@@ -48,6 +48,7 @@ def test_a_frame_that_nobody_took_is_replaced_and_counted() -> None:
 
 
 def test_frames_are_young_and_skipped_when_the_consumer_is_five_times_too_slow() -> None:
+    """The camera is emulated by a clock; `test_streams` and `test_costs` ask the same of a real MJPEG server and process."""
     picture = frame()
 
     def play() -> Iterator[Frame]:
@@ -56,18 +57,18 @@ def test_frames_are_young_and_skipped_when_the_consumer_is_five_times_too_slow()
 
     ages_s: list[float] = []
     behind: list[int] = []
-    with LiveCapture(PacedCamera("camera", play, fps=30)) as capture:
+    with Sleeper() as sleeper, LiveCapture(PacedCamera("camera", play, fps=30)) as capture:
         for item in capture:
             if isinstance(item, Frame):
                 ages_s.append(time.monotonic() - item.monotonic_s)
                 behind.append(capture.captured - item.number)
                 time.sleep(5 / 30)
-            if len(ages_s) == 15:
+            if len(ages_s) == 24:
                 break
 
-    # Never more than one frame behind; the age is the median's since a busy machine may stop all of us for a while.
+    # Never more than one frame behind; a busy machine may wake the camera's thread as late as it wakes any other.
     assert max(behind) <= 1
-    assert np.median(ages_s) < 2 / 30
+    assert np.percentile(ages_s, 95) < 2 / 30 + sleeper.late_s()
     assert capture.skipped >= 2 * len(ages_s)
 
 

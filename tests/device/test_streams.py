@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from device_fakes import Sleeper, a_second
 from mjpeg_server import MjpegServer, read_time
 
 from edgecnn_device import capture
@@ -48,18 +50,20 @@ def is_fresh(item: Frame | Missing) -> bool:
     return isinstance(item, Frame) and time.monotonic() - read_time(item.image_bgr) < 0.15
 
 
-def test_pictures_are_fresh_even_for_a_slow_consumer(server: MjpegServer) -> None:
-    with connect(server) as source:
+def test_pictures_are_fresh_even_for_a_consumer_five_times_too_slow(server: MjpegServer) -> None:
+    """The camera is an MJPEG server on loopback; the age is that of the picture itself, by the time that is drawn in it."""
+    with Sleeper() as sleeper, connect(server) as source:
         frames = iter(source)
         wait_for(frames, is_fresh)
         ages_s: list[float] = []
-        while len(ages_s) < 12:
-            time.sleep(0.2)
+        while len(ages_s) < 20:
+            time.sleep(5 / server.fps)
             item = next(frames)
             if isinstance(item, Frame):
                 ages_s.append(time.monotonic() - read_time(item.image_bgr))
 
-    assert sorted(ages_s)[len(ages_s) // 2] < 2 / 30 + 0.03
+    # Three threads hand a picture on: the server's, the reader process's and the capture's; each may be woken late.
+    assert np.percentile(ages_s, 95) < 2 / server.fps + 3 * sleeper.late_s()
     assert source.skipped > 20
 
 
@@ -129,7 +133,8 @@ def test_a_picture_that_says_nothing_is_reported_within_two_seconds(
         wait_for(frames, is_fresh)
         server.mood = "black" if mood == "black" else "freeze"
 
-        assert wait_for(frames, troubled) < 2.0
+        # Two seconds, of which it waits 1.5 on purpose; the rest is work, which a busy machine does more slowly.
+        assert wait_for(frames, troubled) < Limits().frozen_after_s + 0.5 * a_second()
 
 
 def test_the_password_stands_in_no_frame_and_in_no_process_list(server: MjpegServer) -> None:
