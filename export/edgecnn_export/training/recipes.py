@@ -17,8 +17,8 @@ class Recipe:
     `patience` is how many epochs without a better validation loss end the training. `simulated` is the share of a digit
     task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits;
     epochs take turns at `simulations` versions of them.
-    `others` is how many counter-examples of the task come to each training picture, drawn anew each epoch, whose target is the
-    same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
+    `others` is how many counter-examples come to each training picture, drawn anew each epoch, whose target is the same
+    probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
     """
 
     epochs: int
