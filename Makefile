@@ -27,7 +27,8 @@ demo: $(READY)
 	$(BIN)/edgecnn data generate neu demo/pictures --count 1 --seed 7
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/* --plot demo/predictions.png
 	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
-	@echo "Open demo/neu/parity.html, demo/predictions.png and demo/filters.png."
+	$(BIN)/edgecnn robustness demo/neu/neu-int8.tflite --pictures 60 --plot demo/robustness.png > demo/robustness.txt
+	@echo "Open demo/neu/parity.html, demo/predictions.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
 	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact
