@@ -20,6 +20,7 @@ _EVEN = 0.06
 _NOISE_FACTOR = 5.0
 _FAINTEST = 0.10 * 255
 _STRONGEST = 0.25 * 255
+_FADING = 0.6
 # A stroke's edge lies halfway between paper and ink.
 _EDGE_LEVEL = 0.45
 
@@ -60,13 +61,10 @@ def cut_ink(contrast: NDArray[np.uint8]) -> Ink:
     What stands out of the paper's texture is divided into connected pieces, and each is cut again at half of its own
     contrast: so strokes keep their width whatever pen drew them, and pale rules fall away from the dark strokes on them.
     """
-    above = cv2.threshold(contrast, _noise_level(contrast), 255, cv2.THRESH_BINARY)[1]
-    count, stains, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    labels = np.asarray(stains, np.int32)
-    extents = np.asarray(stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]], np.int32)
-    if count == 1:
+    labels, extents = _stains(contrast)
+    if len(extents) == 1:
         return Ink(labels, extents, np.zeros(1), np.zeros_like(contrast), np.zeros_like(contrast))
-    contrasts = _piece_contrasts(contrast, labels, count)
+    contrasts = _piece_contrasts(contrast, labels, len(extents))
     cuts = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)
     # Just outside a piece its neighbour's cut still holds: the strokes' flanks are needed for an edge between pixels.
     near = np.asarray(cv2.dilate(cuts[labels], np.ones((3, 3), np.uint8)), np.uint8)
@@ -74,6 +72,22 @@ def cut_ink(contrast: NDArray[np.uint8]) -> Ink:
     level = np.where(near > 0, np.minimum(ratio, np.float32(255)), 0).astype(np.uint8)
     mask = np.asarray(cv2.threshold(level, 127, 255, cv2.THRESH_BINARY)[1], np.uint8)
     return Ink(labels, extents, contrasts, mask, level)
+
+
+def _stains(contrast: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Number the connected pieces that stand out of the paper's texture; also return each one's width and height `(n, 2)`.
+
+    By hysteresis, as in Canny (1986): a piece must stand out somewhere, and reaches as far as it is still stronger than a share
+    of that. So a faint pen's strokes stay whole.
+    """
+    level = _noise_level(contrast)
+    above = cv2.threshold(contrast, _FADING * level, 255, cv2.THRESH_BINARY)[1]
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    outstanding = np.zeros(count, np.bool_)
+    outstanding[pieces[contrast > level]] = True
+    numbers = np.where(outstanding, np.cumsum(outstanding), 0).astype(np.int32)
+    kept = np.append(0, np.flatnonzero(outstanding))
+    return numbers[pieces], np.asarray(stats[kept][:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]], np.int32)
 
 
 def _piece_contrasts(contrast: NDArray[np.uint8], labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:

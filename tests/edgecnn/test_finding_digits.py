@@ -166,6 +166,28 @@ def test_boxes_are_in_pixels_of_a_frame_larger_than_the_working_size() -> None:
     assert share_found(scaled, regions) >= 0.95
 
 
+def upright_stroke(contrasts: NDArray[np.float64]) -> Image:
+    """Noisy paper with one upright stroke, 100 pixels high, of these contrasts from top to bottom."""
+    paper = np.full((240, 320), 220.0)
+    paper[60:160, 140:146] *= 1 - contrasts[:, None]
+    noisy = np.rint(paper + np.random.default_rng(0).normal(0, 2, paper.shape)).astype(np.uint8)
+    return np.repeat(noisy[..., None], 3, axis=2)
+
+
+def test_a_stroke_that_fades_stays_whole() -> None:
+    image = upright_stroke(np.linspace(0.16, 0.085, 100))
+
+    regions = find_digits(image)
+
+    assert [region.box[3] for region in regions] == [pytest.approx(100, abs=4)]
+
+
+def test_what_is_nowhere_stronger_than_the_papers_texture_is_no_ink() -> None:
+    image = upright_stroke(np.full(100, 0.085))
+
+    assert find_digits(image) == []
+
+
 def test_more_of_low_writing_is_found_at_twice_its_size() -> None:
     sheets = [draw_sheet(seed, digit_height=14, count=60) for seed in (1, 2, 3)]
 
