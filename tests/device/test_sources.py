@@ -51,6 +51,16 @@ def test_a_folder_gives_every_picture_in_natural_order_under_its_own_path(folder
     assert [Path(frame.source).name for frame in frames] == ["a.png", "b9.png", "b10.png"]
 
 
+def test_a_video_that_is_cut_short_says_so_at_its_end(video: Path) -> None:
+    data = video.read_bytes()
+    video.write_bytes(data[: len(data) // 2])
+
+    *frames, last = frames_of(SourceOptions(str(video)))
+
+    assert 0 < len(frames) < 12 and all(isinstance(frame, Frame) for frame in frames)
+    assert isinstance(last, Missing) and f"{len(frames)} of 20 frames could be read" in last.reason
+
+
 def test_a_damaged_picture_is_missing_with_its_reason(folder: Path) -> None:
     (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:200])
 

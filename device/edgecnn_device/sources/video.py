@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 
 from edgecnn.errors import InputError
-from edgecnn_device.frames import Frame
+from edgecnn_device.frames import Frame, Missing
 
 USUAL_FPS = 30.0
+# Some formats do not count their frames; FFmpeg then computes duration times rate, which may be a little off, or nonsense.
+_USUAL_PART, _MOST_FRAMES = 0.9, 1e8
 
 
 def open_video(path: Path) -> cv2.VideoCapture:
@@ -32,14 +34,14 @@ def video_fps(capture: cv2.VideoCapture) -> float:
     return fps if 0.1 <= fps <= 1000 else USUAL_FPS
 
 
-def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> Iterator[Frame]:
+def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> Iterator[Frame | Missing]:
     """Yield the frames of `capture`, which has just opened `path`, again from the beginning when `loop`, and close it.
 
-    InputError when there is no frame.
+    A file that ends well before the frames that it states is followed by a `Missing`. InputError when there is no frame.
     """
     number, name = 0, str(path)
     while True:
-        before = number
+        before, stated = number, capture.get(cv2.CAP_PROP_FRAME_COUNT)
         try:
             while True:
                 there, image_bgr = capture.read()
@@ -53,6 +55,8 @@ def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> 
             capture.release()
         if number == before:
             raise InputError(f"{path} holds no frame that OpenCV can read")
+        if number - before < _USUAL_PART * stated < _MOST_FRAMES:
+            yield Missing(name, f"the video is cut short or damaged: {number - before} of {stated:.0f} frames could be read")
         if not loop:
             return
         capture = open_video(path)
