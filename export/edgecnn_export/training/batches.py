@@ -50,6 +50,10 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
             images = augment(images, self._augmentation, np.random.default_rng((*self._seed, index + 1)))
         return images.astype(np.float32), self._targets[chosen]
 
+    def release(self) -> None:
+        """Let go of the pictures: TensorFlow keeps a reference to whatever `fit` was given for as long as the process lives."""
+        self._images, self._targets = self._images[:0].copy(), self._targets[:0].copy()  # a view would keep them
+
 
 def one_hot(class_ids: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """Return targets `(n, classes)`: Keras smooths labels only in this form."""

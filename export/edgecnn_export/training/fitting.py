@@ -208,7 +208,9 @@ class _Session:
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
         """Train epoch `epoch`, counted from 0, validate, and return its entry of the history."""
         start = time.monotonic()
-        fitted = self.model.fit(self._batches(epoch), verbose=0, shuffle=False, callbacks=[_StopOn(interrupted)])
+        batches = self._batches(epoch)
+        fitted = self.model.fit(batches, verbose=0, shuffle=False, callbacks=[_StopOn(interrupted)])
+        batches.release()
         entry = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in fitted.history.items()}
         for prefix, dataset in self.validation.items():
             entry |= {f"{prefix}_{name}": value for name, value in self._evaluate(dataset).items()}
