@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from edgecnn_export.robustness.writing import check_outputs
 from edgecnn_export.training.augmentation import default_augmentation
 
 HOSTILE = "\"><script>alert('1')</script>&.tflite"
+BOARD_LACKS = ("tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "jinja2")
 INT8 = str(shipped.int8_path("mnist"))
 
 # Which setting of the augmentation draws the like of a corruption. A rectangle that is hidden under white is a highlight.
@@ -131,6 +134,28 @@ def test_the_command_prints_a_table() -> None:
 
     assert "mean, out of family" in done.stdout
     assert "SYNTHETIC" in done.stdout
+
+
+def test_a_board_measures_its_int8_file_without_any_framework(tmp_path: Path) -> None:
+    code = f"""
+import sys
+for name in {BOARD_LACKS!r}:
+    sys.modules[name] = None
+from edgecnn.cli.main import main
+main(["robustness", "mnist", "--severity", "1", "--pictures", "5", "--json"])
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env={"EDGECNN_DATA": str(tmp_path)},
+    )
+
+    assert [model["precision"] for model in json.loads(done.stdout)["models"]] == ["int8"]
+    assert "pip install 'edgecnn[train]'" in done.stderr
 
 
 def test_the_list_needs_no_model() -> None:
