@@ -66,6 +66,7 @@ VARIANTS = (
     Variant("no-optics", _without(*_OPTICS)),
     Variant("no-sensor", _without(*_SENSOR)),
     Variant("no-geometry", _without(*_GEOMETRY)),
+    Variant("half-counter-examples", lambda recipe: replace(recipe, others=recipe.others / 2)),
     Variant("no-counter-examples", lambda recipe: replace(recipe, others=0.0)),
     Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
     Variant("no-label-smoothing", lambda recipe: replace(recipe, label_smoothing=0.0)),

@@ -62,8 +62,8 @@ _STRENGTHS = (
 
 # Surfaces under an industrial camera: strong, since blur and noise are what broke a net trained without them.
 SURFACE = Augmentation(
-    rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.03, exposure_stops=0.9, contrast_stops=1.0,
-    gradient=0.5, read_noise=25, shot_noise=12, jpeg=0.9, share=0.25, light_share=0.5,
+    rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.08, erasing=0.25, exposure_stops=0.9,
+    contrast_stops=1.0, gradient=0.5, banding=0.35, read_noise=25, shot_noise=12, jpeg=0.9, share=0.25, light_share=0.5,
 )  # fmt: skip
 # Digits that were already found and centred: mild, a 4 must not become a 9.
 DIGIT = Augmentation(

@@ -42,7 +42,7 @@ def find_recipe(model: str, task: Task) -> Recipe:
     if model == "compact":
         augmentation = default_augmentation(task)
         if large:
-            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30)
+            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, others=0.25)
         if task.preprocessing.fit == "digit":
             return Recipe(
                 40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, others=0.04
