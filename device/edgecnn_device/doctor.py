@@ -8,7 +8,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +18,10 @@ from typing import Literal
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import EdgecnnError
+from edgecnn_device.benchmarking import board
 
 _MIN_FREE_BYTES = 200_000_000
 _HOT_CELSIUS = 80.0
-# Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "os.adoc"): now, and since boot 16 bits higher.
-_THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 
 
 @dataclass(frozen=True)
@@ -120,14 +118,13 @@ def formats(device: str, ask: Callable[[str], str] | None = None) -> str:
 
 
 def _ask_v4l2(device: str) -> str:
-    return _output(["v4l2-ctl", "--device", device, "--list-formats-ext"])
+    return board.output(["v4l2-ctl", "--device", device, "--list-formats-ext"])
 
 
 def check_temperature(root: Path = Path("/")) -> Check:
     """Report the temperature of the processor."""
-    try:
-        celsius = int((root / "sys/class/thermal/thermal_zone0/temp").read_text()) / 1000
-    except (OSError, ValueError):
+    celsius = board.celsius(root)
+    if celsius is None:
         return Check("temperature", "ok", "this machine does not tell")
     if celsius >= _HOT_CELSIUS:
         return Check("temperature", "warn", f"{celsius:.0f} C; a Pi slows down from 80 C on: give it a heat sink or air")
@@ -136,17 +133,13 @@ def check_temperature(root: Path = Path("/")) -> Check:
 
 def check_throttling(ask: Callable[[], str] | None = None) -> Check:
     """Report the throttle flags of a Raspberry Pi; `ask` gives the text of `vcgencmd get_throttled`."""
-    text = ask() if ask else _output(["vcgencmd", "get_throttled"])
-    try:
-        flags = int(text.strip().partition("=")[2], 16)
-    except ValueError:
+    flags = board.throttling(ask)
+    if flags is None:
         return Check("throttling", "ok", "not a Raspberry Pi, or no vcgencmd")
-    now = [word for bit, word in _THROTTLED.items() if flags >> bit & 1]
-    before = [word for bit, word in _THROTTLED.items() if flags >> (bit + 16) & 1]
-    if now:
-        return Check("throttling", "warn", f"{', '.join(now)} right now; check power supply, cable and cooling")
-    if before:
-        return Check("throttling", "warn", f"{', '.join(before)} since boot; check power supply, cable and cooling")
+    if flags.now:
+        return Check("throttling", "warn", f"{', '.join(flags.now)} right now; check power supply, cable and cooling")
+    if flags.since_boot:
+        return Check("throttling", "warn", f"{', '.join(flags.since_boot)} since boot; check power supply, cable and cooling")
     return Check("throttling", "ok", "never since boot")
 
 
@@ -203,10 +196,3 @@ def is_raspberry_pi(root: Path = Path("/")) -> bool:
     """Say whether the device tree names a Raspberry Pi."""
     model = root / "proc/device-tree/model"
     return model.exists() and "Raspberry Pi" in model.read_text(errors="replace")
-
-
-def _output(command: list[str]) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

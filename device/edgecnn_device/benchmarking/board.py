@@ -1,0 +1,103 @@
+"""What a board says about its own health: temperature, clock, and the throttle flags of a Raspberry Pi."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "os.adoc"): now, and since boot 16 bits higher.
+_THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+_BUSY = 1.2
+
+
+@dataclass(frozen=True)
+class Throttling:
+    """What slows a Raspberry Pi down right now, and what has since it was started."""
+
+    now: tuple[str, ...]
+    since_boot: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One look at the board; None where the machine does not tell."""
+
+    celsius: float | None
+    clock_mhz: float | None
+    throttling: Throttling | None
+
+
+def look(root: Path = Path("/"), ask: Callable[[], str] | None = None) -> Board:
+    """Look at the board; `root` is where /sys lies, `ask` gives the text of `vcgencmd get_throttled`."""
+    clock_khz = _read_number(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
+    return Board(celsius(root), None if clock_khz is None else clock_khz / 1000, throttling(ask))
+
+
+def celsius(root: Path = Path("/")) -> float | None:
+    """Return the temperature of the processor, None where the machine does not tell."""
+    millidegrees = _read_number(root / "sys/class/thermal/thermal_zone0/temp")
+    return None if millidegrees is None else millidegrees / 1000
+
+
+def throttling(ask: Callable[[], str] | None = None) -> Throttling | None:
+    """Return the throttle flags, None when this is no Raspberry Pi; `ask` gives the text of `vcgencmd get_throttled`."""
+    text = ask() if ask else output(["vcgencmd", "get_throttled"])
+    try:
+        flags = int(text.strip().partition("=")[2], 16)
+    except ValueError:
+        return None
+    now = tuple(word for bit, word in _THROTTLED.items() if flags >> bit & 1)
+    return Throttling(now, tuple(word for bit, word in _THROTTLED.items() if flags >> (bit + 16) & 1))
+
+
+def slowed_down(before: Board, after: Board) -> str:
+    """Say in a sentence that the board slowed down between two looks, or return an empty text."""
+    flags = after.throttling
+    if flags is None:
+        return ""
+    during = [word for word in flags.now if before.throttling is None or word not in before.throttling.now]
+    if flags.now:
+        return f"the board is slowed down: {', '.join(flags.now)}" + (" (began during the run)" if during else "")
+    new = [word for word in flags.since_boot if before.throttling is not None and word not in before.throttling.since_boot]
+    return f"the board was slowed down during the run: {', '.join(new)}" if new else ""
+
+
+def output(command: list[str]) -> str:
+    """Return what a command prints, an empty text when it is not there or does not answer."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _read_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def describe() -> str:
+    """Return the processor, how many of them this process may use, the system and Python in one line."""
+    allowed = len(os.sched_getaffinity(0))
+    return f"{_processor()}, {allowed} processors, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def to_json(before: Board, after: Board) -> dict[str, Any]:
+    """Return two looks and, as `notes`, what they say about the figures measured between them."""
+    busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
+    notes = [note] if (note := slowed_down(before, after)) else []
+    if busy > _BUSY:
+        notes.append(f"the machine was busy (load {busy:.1f} a processor): believe ratios of one run, not milliseconds")
+    return {"before": asdict(before), "after": asdict(after), "notes": notes}
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return named[0] if named else platform.processor() or "unknown processor"

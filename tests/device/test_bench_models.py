@@ -1,0 +1,174 @@
+"""`edgecnn bench FILE`: what it says is measured, in the form that it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgecnn.artifacts import Artifact
+from edgecnn.cli.bench import bench
+from edgecnn.errors import InferenceError, InputError
+from edgecnn_device.benchmarking import board, child
+from edgecnn_device.benchmarking.models import Effort, bench_model, installed_backends, ratios, read_baseline
+from edgecnn_device.benchmarking.pictures import measured_pictures
+from edgecnn_device.benchmarking.timing import Latency, repeat
+
+QUICK = ("--runtime", "ai-edge-litert", "--threads", "1", "--runs", "5")
+
+
+@pytest.fixture(scope="module")
+def report(artifacts: Path) -> dict[str, Any]:
+    result = CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), *QUICK, "--json"], catch_exceptions=False)
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def test_it_measures_with_and_without_the_delegate(report: dict[str, Any]) -> None:
+    (model,) = report["models"]
+
+    assert [case["delegate"] for case in model["cases"]] == [True, False]
+    assert model["failures"] == []
+
+
+def test_each_stage_has_its_percentiles_in_order(report: dict[str, Any]) -> None:
+    case = report["models"][0]["cases"][0]
+
+    for stage in ("preprocess", "invoke", "whole"):
+        assert case[stage]["count"] == 5
+        assert 0 < case[stage]["p50_ms"] <= case[stage]["p95_ms"] <= case[stage]["p99_ms"]
+
+
+def test_the_whole_path_takes_as_long_as_its_parts_at_least(report: dict[str, Any]) -> None:
+    case = report["models"][0]["cases"][0]
+
+    assert case["whole"]["mean_ms"] >= case["preprocess"]["mean_ms"] + case["invoke"]["mean_ms"]
+
+
+def test_size_operators_memory_and_start_are_told(report: dict[str, Any], artifacts: Path) -> None:
+    model = report["models"][0]
+    case = model["cases"][0]
+
+    assert model["bytes"] == (artifacts / "neu.tflite").stat().st_size
+    assert model["operators"]["CONV_2D"] == 1
+    assert case["rss_after_bytes"] > case["rss_before_bytes"] > 0
+    assert min(case["import_ms"], case["load_ms"], case["first_run_ms"]) > 0
+
+
+def test_the_table_names_runtime_and_file(artifacts: Path) -> None:
+    result = CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), *QUICK], catch_exceptions=False)
+
+    assert "neu.tflite: " in result.stdout
+    assert "without delegate" in result.stdout
+
+
+def test_a_run_beside_itself_has_ratio_one(report: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps(report))
+
+    found = ratios(report["models"], read_baseline(path))
+
+    assert [(ratio["invoke"], ratio["whole"], ratio["bytes"]) for ratio in found] == [(1, 1, 1)] * 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"models": 3}', '{"models": [{"path": "a", "cases": [{}]}]}'])
+def test_a_baseline_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "before.json"
+    path.write_text(text)
+
+    with pytest.raises(InputError, match="is no JSON of `edgecnn bench --json`"):
+        read_baseline(path)
+
+
+@pytest.mark.parametrize("task", ["neu", "mnist"])
+def test_no_picture_is_constant(artifacts: Path, task: str) -> None:
+    contract = Artifact.open(artifacts / f"{task}.tflite").contract
+
+    pictures = measured_pictures(contract, None, seed=0)
+
+    assert len(pictures) == 16
+    assert min(picture.std() for picture in pictures) > 1
+    assert len({picture.tobytes() for picture in pictures}) == 16
+
+
+def test_pictures_come_from_the_source_that_is_named(artifacts: Path, tmp_path: Path) -> None:
+    import cv2
+
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "one.png"), image)
+
+    pictures = measured_pictures(Artifact.open(artifacts / "neu.tflite").contract, str(tmp_path), seed=0)
+
+    assert [np.array_equal(picture, image) for picture in pictures] == [True]
+
+
+def test_a_runtime_that_fails_is_told_and_does_not_end_the_run(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(request: child.Request) -> dict[str, Any]:
+        raise InferenceError("it does not like this model")
+
+    monkeypatch.setattr("edgecnn_device.benchmarking.models.run_child", fail)
+
+    result = bench_model(str(artifacts / "neu.tflite"), effort=Effort(runs=1))
+
+    assert result.cases == ()
+    assert set(result.failures) == {"it does not like this model"}
+
+
+def test_only_litert_is_offered_without_its_delegate() -> None:
+    assert [name for name, delegate in installed_backends("tflite") if not delegate] == ["ai-edge-litert"]
+
+
+def test_percentiles_are_in_milliseconds() -> None:
+    latency = Latency.of([0.001, 0.002, 0.003])
+
+    assert (latency.count, latency.p50_ms) == (3, 2.0)
+
+
+def test_slow_calls_end_when_the_time_is_up() -> None:
+    calls: list[int] = []
+
+    repeat(calls.append, runs=10, seconds=0.0, warmup=2)
+
+    assert calls == [-1, -2, 0]
+
+
+def throttled(flags: str) -> board.Board:
+    return board.Board(50.0, 1500.0, board.throttling(lambda: f"throttled={flags}"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("0x0", "0x0", ""),
+        ("0x0", "0x40000", "the board was slowed down during the run: throttled"),
+        ("0x40000", "0x40000", ""),
+        ("0x0", "0x4", "the board is slowed down: throttled (began during the run)"),
+    ],
+)
+def test_a_throttled_run_says_so(before: str, after: str, said: str) -> None:
+    assert board.slowed_down(throttled(before), throttled(after)) == said
+
+
+def test_the_clock_is_read_in_megahertz(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq"
+    folder.mkdir(parents=True)
+    (folder / "scaling_cur_freq").write_text("1800000\n")
+
+    assert board.look(tmp_path, ask=lambda: "").clock_mhz == 1800.0
+
+
+def test_the_loop_takes_no_option_of_the_other_measurement(artifacts: Path) -> None:
+    with pytest.raises(InputError, match="--loop measures one model and takes no --threads"):
+        CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), "--loop", "--threads", "1"], catch_exceptions=False)
+
+
+def test_a_plot_is_drawn(report: dict[str, Any], tmp_path: Path) -> None:
+    from edgecnn_export.plots.latency import draw_latencies
+
+    draw_latencies(report["models"], tmp_path / "latency.png")
+
+    assert (tmp_path / "latency.png").read_bytes()[:4] == b"\x89PNG"
