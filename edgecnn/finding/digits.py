@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -50,7 +51,8 @@ class DigitRegion:
 class Sheet:
     """A photograph taken apart: its components, the ink they were cut from and its level `(h, w)` uint8 without lines.
 
-    `candidates` may be digits as they stand, `fragments` only parts of one. `scale` is frame pixels per working pixel.
+    `candidates` may be digits as they stand, `fragments` only parts of one. `scale` is frame pixels per working pixel. Each
+    component is turned by `turn_deg` degrees, counter-clockwise, before its form is made.
     """
 
     candidates: list[Component]
@@ -60,6 +62,7 @@ class Sheet:
     scale: float
     frame_hw: tuple[int, int]
     steps: Steps
+    turn_deg: float = 0.0
 
     def region(self, component: Component) -> DigitRegion:
         """Return a component as a region of the frame."""
@@ -78,7 +81,7 @@ class Sheet:
         own = cv2.copyMakeBorder(component.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         flanks = (cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0) & (level < EDGE)
         ink = np.where(own > 0, np.maximum(level, EDGE), np.where(flanks, level, 0))
-        return ink_form(ink.astype(np.uint8), self.steps.form)
+        return ink_form(_turned(ink.astype(np.uint8), self.turn_deg), self.steps.form)
 
     def _frame_box(self, component: Component) -> tuple[int, int, int, int]:
         x, y, width, height = component.box
@@ -122,6 +125,16 @@ def _taken_apart(image_bgr: NDArray[np.uint8], scale: float, steps: Steps) -> Sh
     candidates = [part for part in whole if is_digit_shaped(part)]
     fragments = [part for part in whole if not is_digit_shaped(part)]
     return Sheet(candidates, fragments, ink, level, scale, (height, width), steps)
+
+
+def _turned(ink: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    if degrees == 0:
+        return ink
+    height, width = ink.shape
+    side = math.ceil(math.hypot(height, width)) + 2
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    matrix[:, 2] += (side - width) / 2, (side - height) / 2
+    return np.asarray(cv2.warpAffine(ink, matrix, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def _writing_height(sheet: Sheet) -> float:

@@ -19,6 +19,11 @@ _PIECE_PRIOR = 0.85
 # Above this probability nobody looks for a better reading; under the other one a better reading is none.
 _SURE, _UNSURE = 0.95, 0.5
 _MOST_SLICES_A_DIGIT = 4
+# A sheet that lies askew is tried at these angles, if it has so many candidates (so many of them are tried, all over the sheet)
+# and their mean sureness tells that they are writing, but not upright.
+_TURNS_DEG = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0)
+_LEAST_TURNED, _MOST_TURNED = 5, 32
+_LEGIBLE, _UPRIGHT, _TURN_MARGIN = 0.4, 0.9, 0.05
 # What stands apart is joined only if it reads so much better, where two of the parts are high enough for digits of their own.
 _JOIN_MARGIN, _OWN_HEIGHT = 0.25, 0.4
 # Digits of one number stand side by side: so much of the lower one's height, so little of the narrower one's width in common.
@@ -88,6 +93,8 @@ def read_digits(
     `class_id` None. Raises ShapeError for another array.
     """
     sheet = take_apart(image_bgr, steps)
+    if steps.turning:
+        sheet = _upright(sheet, runtime)
     guesses = _guesses(sheet, sheet.candidates, runtime)
     if steps.joining:
         guesses = _with_joins(sheet, guesses, runtime)
@@ -104,6 +111,26 @@ def read_digits(
         DigitReading(guess.region, guess.probabilities, guess.class_id if ok else None)
         for guess, ok in zip(guesses, accepted, strict=True)
     ]
+
+
+def _upright(sheet: Sheet, runtime: Runtime) -> Sheet:
+    """Turn a sheet by the angle at which its candidates read best, when that is clearly better than as it lies."""
+    candidates = [part for part in sheet.candidates if part.aspect <= WIDEST]
+    if len(candidates) < _LEAST_TURNED:
+        return sheet
+    spread = np.linspace(0, len(candidates) - 1, min(len(candidates), _MOST_TURNED)).astype(int)
+    sample = [candidates[i] for i in spread]
+    as_it_lies = _mean_sureness(sheet, sample, runtime)
+    if not _LEGIBLE <= as_it_lies < _UPRIGHT:
+        return sheet
+    turned = [replace(sheet, turn_deg=degrees) for degrees in _TURNS_DEG]
+    sureness = [_mean_sureness(other, sample, runtime) for other in turned]
+    best = max(range(len(turned)), key=lambda i: sureness[i])
+    return turned[best] if sureness[best] > as_it_lies + _TURN_MARGIN else sheet
+
+
+def _mean_sureness(sheet: Sheet, components: list[Component], runtime: Runtime) -> float:
+    return float(np.mean([guess.sureness for guess in _guesses(sheet, components, runtime)]))
 
 
 def _guesses(sheet: Sheet, components: list[Component], runtime: Runtime) -> list[_Guess]:

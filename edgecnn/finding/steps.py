@@ -14,6 +14,7 @@ class Steps:
     illumination: bool = True
     lines: bool = True
     enlarging: bool = True
+    turning: bool = True
     joining: bool = True
     splitting: bool = True
     stroke_weight: bool = True

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.digits import generate_digits
-from edgecnn.datasets.synthetic.sheet import draw_sheet
+from edgecnn.datasets.synthetic.sheet import DrawnSheet, draw_sheet
 from edgecnn.finding import Steps, read_digits
 from edgecnn.finding.components import Component, find_components
 from edgecnn.finding.splitting import slices
@@ -63,6 +63,39 @@ def test_most_digits_of_a_sheet_are_read(runtime: NearestDigit) -> None:
         on_it = [r for r in readings if x <= r.box[0] + r.box[2] / 2 <= x + w and y <= r.box[1] + r.box[3] / 2 <= y + h]
         right += any(r.class_id == class_id for r in on_it)
     assert right / len(sheet.boxes) >= 0.8
+
+
+def read_rightly(sheet: DrawnSheet, degrees: float, runtime: NearestDigit, steps: Steps) -> float:
+    """The share of a sheet's digits that are read rightly when it lies turned by so many degrees."""
+    height, width = sheet.image_bgr.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 0.75)
+    image = np.asarray(cv2.warpAffine(sheet.image_bgr, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    readings = read_digits(image, runtime, 0.3, steps)
+    boxes = np.array([reading.box for reading in readings]).reshape(-1, 4)
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    right = 0
+    for (x, y, w, h), class_id in zip(sheet.boxes, sheet.class_ids, strict=True):
+        away = np.abs(centres - turn @ [x + w / 2, y + h / 2, 1]).max(axis=1, initial=0)
+        right += any(readings[i].class_id == class_id for i in np.flatnonzero(away < 0.3 * h))
+    return right / len(sheet.boxes)
+
+
+@pytest.mark.parametrize("degrees", [-35, 35])
+def test_a_sheet_that_lies_askew_is_turned(runtime: NearestDigit, degrees: float) -> None:
+    sheet = draw_sheet(24)
+
+    turned, as_it_lies = (read_rightly(sheet, degrees, runtime, Steps(turning=turning)) for turning in (True, False))
+
+    assert turned >= 0.75
+    assert turned > as_it_lies + 0.1
+
+
+def test_a_sheet_that_lies_straight_is_read_as_it_lies(runtime: NearestDigit) -> None:
+    image = draw_sheet(21).image_bgr
+
+    with_step, without = read_digits(image, runtime, 0.3), read_digits(image, runtime, 0.3, Steps(turning=False))
+
+    assert [reading.probability for reading in with_step] == [reading.probability for reading in without]
 
 
 def test_an_empty_sheet_has_no_readings(runtime: NearestDigit) -> None:
