@@ -57,8 +57,11 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", default="mnist", show_default=True, metavar="FILE|TASK", help="Exported model that reads the digits.")
 @click.option("--reject", type=click.FloatRange(0, 1), help="Reject below this probability. Default: the model's threshold.")
+@click.option(
+    "--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Shrink the photographs first."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def photos(folder: Path, model: str, reject: float | None, as_json: bool) -> None:
+def photos(folder: Path, model: str, reject: float | None, scale: float, as_json: bool) -> None:
     """Find and read the digits in photographs, and show what each step of it brings.
 
     DIR/labels.csv has the columns file, x, y, w, h, label, kind; kinds are digit, row, handwritten_cell and printed_cell.
@@ -68,7 +71,7 @@ def photos(folder: Path, model: str, reject: float | None, as_json: bool) -> Non
 
     classifier = Classifier.open(model)
     threshold = classifier.reject_threshold if reject is None else reject
-    rows = evaluate(folder, classifier.runtime, reject_threshold=threshold or 0.0)
+    rows = evaluate(folder, classifier.runtime, reject_threshold=threshold or 0.0, scale=scale)
     click.echo(json_text([dataclasses.asdict(row) for row in rows]) if as_json else format_table(rows))
 
 

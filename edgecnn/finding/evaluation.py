@@ -21,6 +21,7 @@ from edgecnn.files import read_bytes
 from edgecnn.finding.reading import DigitReading, read_digits
 from edgecnn.finding.steps import ALL_STEPS, Steps
 from edgecnn.pictures import read_picture
+from edgecnn.preprocessing import resize
 from edgecnn.runtimes.runtime import Runtime
 
 PRINTED = "printed_cell"
@@ -43,6 +44,11 @@ class TrueBox:
     h: int
     label: str
     kind: str
+
+    def scaled(self, scale: float) -> TrueBox:
+        """Return the box in a photograph of `scale` times the size."""
+        x, y, w, h = (round(scale * value) for value in (self.x, self.y, self.w, self.h))
+        return replace(self, x=x, y=y, w=w, h=h)
 
     def holds(self, box: tuple[int, int, int, int]) -> bool:
         """Tell whether the centre of a read box `(x, y, w, h)` lies in here and its height fits the kind."""
@@ -90,13 +96,16 @@ class Row:
     scores: dict[str, Score] = field(default_factory=dict)
 
 
-def evaluate(folder: Path, runtime: Runtime, *, reject_threshold: float, steps: Iterable[str] = STEP_NAMES) -> list[Row]:
+def evaluate(
+    folder: Path, runtime: Runtime, *, reject_threshold: float, steps: Iterable[str] = STEP_NAMES, scale: float = 1.0
+) -> list[Row]:
     """Measure the reader on the photographs of `folder`: all steps first, then without each of `steps` in turn.
 
-    Raises DatasetError when the folder has no usable labels.csv.
+    At `scale` 0.5 the photographs are shrunk to half their width and height first, as from twice as far away. Raises
+    DatasetError when the folder has no usable labels.csv.
     """
-    labels = read_labels(folder)
-    pictures = {name: read_picture(folder / name) for name in labels}
+    labels = {name: [box.scaled(scale) for box in boxes] for name, boxes in read_labels(folder).items()}
+    pictures = {name: _scaled(read_picture(folder / name), scale) for name in labels}
     settings = {"all steps": ALL_STEPS} | {f"without {name}": replace(ALL_STEPS, **{name: False}) for name in steps}
     return [
         Row(name, _scores(pictures, labels, _reader(runtime, reject_threshold, chosen))) for name, chosen in settings.items()
@@ -158,6 +167,11 @@ def format_table(rows: list[Row]) -> str:
         )
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _scaled(picture: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    return picture if scale == 1 else resize(picture, (max(1, round(scale * height)), max(1, round(scale * width))))
 
 
 def _reader(runtime: Runtime, reject_threshold: float, steps: Steps) -> Reader:

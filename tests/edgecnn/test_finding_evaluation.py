@@ -111,6 +111,12 @@ def test_a_perfect_reader_has_a_perfect_score(folder: Path) -> None:
     assert row.scores["digit"].false_share == 0
 
 
+def test_photographs_and_their_boxes_can_be_shrunk(folder: Path) -> None:
+    row = evaluate(folder, Always(), reject_threshold=0.5, steps=(), scale=0.6)[0]
+
+    assert row.scores["digit"].correct_share == 1
+
+
 def test_the_table_shows_shares(folder: Path) -> None:
     table = format_table(evaluate(folder, Always(), reject_threshold=0.5, steps=("lines",)))
 
