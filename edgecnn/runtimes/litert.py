@@ -1,10 +1,10 @@
 """LiteRT (`ai-edge-litert`), Google's successor of tflite-runtime and the first choice on a board."""
 
-from importlib.metadata import version
-
+import ai_edge_litert
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-NAME = f"ai-edge-litert {version('ai-edge-litert')}"
+# Its own word, not importlib.metadata's, which takes longer to import than the interpreter.
+NAME = f"ai-edge-litert {getattr(ai_edge_litert, '__version__', '2')}"
 
 
 def open_interpreter(model: bytes, threads: int, *, delegate: bool = True) -> Interpreter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import cv2
@@ -10,7 +11,9 @@ import numpy as np
 
 from edgecnn.errors import CameraError
 from edgecnn_device.frames import Image
-from edgecnn_device.sources.process import Request
+
+if TYPE_CHECKING:
+    from edgecnn_device.sources.process import Request
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp", "rtp")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from edgecnn.errors import CameraError
 from edgecnn_device.frames import Image
-from edgecnn_device.sources.process import Request
+
+if TYPE_CHECKING:
+    from edgecnn_device.sources.process import Request
 
 # Beyond this a USB 2 camera has no bandwidth left for raw pictures at full rate.
 _MAX_RAW_PIXELS = 640 * 480
