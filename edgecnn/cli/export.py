@@ -90,6 +90,8 @@ def _show(result: ExportResult) -> None:
     for file in result.files:
         size = format_size(file.size_bytes)
         click.echo(printable(f"{file.path.name:<{width}}  {size:>8}  {file.arithmetic:<25}  {file.verdict}: {file.reason}"))
+    for warning in () if result.audit is None else result.audit.warnings:
+        click.echo(printable(f"calibration: {warning}"))
     for file in result.rejected:
         for line in file.advice:
             click.echo(printable(f"{file.path.name}: {line}"))

@@ -42,6 +42,15 @@ def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
         return None, str(error)
 
 
+def _threshold(contract: Contract) -> str:
+    if contract.reject_threshold is None:
+        return "none"
+    if contract.rejection is None:
+        return f"{contract.reject_threshold:.3f}"
+    kept, accepted = contract.rejection.kept, contract.rejection.false_accepts
+    return f"{contract.reject_threshold:.3f}: keeps {kept:.1%} of validation, lets in {accepted:.1%} of what is no class"
+
+
 def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     parity, fitted = contract.parity, contract.preprocessing
     rows = [
@@ -50,7 +59,7 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         ("model", f"{contract.model}, {contract.parameters:,} parameters, {contract.precision}"),
         ("input", f"{_tensor(contract.input)}; any picture -> {fitted.height} x {fitted.width} {fitted.color} by {fitted.fit}"),
         ("output", f"{_tensor(contract.output)} -> probabilities"),
-        ("reject threshold", "none" if contract.reject_threshold is None else f"{contract.reject_threshold:.3f}"),
+        ("reject threshold", _threshold(contract)),
         ("made with", ", ".join(f"{name} {version}" for name, version in contract.versions.items())),
         ("training data", _data(contract.training_data)),
     ]

@@ -26,6 +26,10 @@ COMMANDS = {
         "edgecnn.cli.robustness",
         "Measure models, float beside int8, under what cameras do to pictures.",
     ),
+    "rejection": (
+        "edgecnn.cli.rejection",
+        "Measure how well a model tells its classes from all else, and what its threshold does.",
+    ),
     "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),
     "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the cost of the camera loop."),
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import InputError
+from edgecnn_export.auditing import Audit, audit_calibration
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
@@ -39,6 +40,16 @@ def find_calibration(
         return recorded, None
     chosen = choose_calibration(splits.train, seed=seed)
     return _calibrate(folded, chosen, splits, seed), chosen.images
+
+
+def audit(folded: keras.Model, splits: Splits, labels: tuple[str, ...], seed: int) -> Audit:
+    """Check the pictures that `find_calibration` measures on; InputError with each reason when they can't be trusted."""
+    chosen = choose_calibration(splits.train, seed=seed)
+    same = splits.train is splits.validation
+    found = audit_calibration(folded, chosen, splits.validation, labels, same=same, seed=seed)
+    if found.failures:
+        raise InputError(f"no int8 file was made, the calibration pictures failed their audit: {'; '.join(found.failures)}")
+    return found
 
 
 def record_calibration(reference: Reference, splits: Splits, seed: int) -> Reference:

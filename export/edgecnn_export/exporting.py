@@ -12,7 +12,8 @@ from typing import Any, Literal
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import InputError
-from edgecnn_export.calibrating import find_calibration
+from edgecnn_export.auditing import Audit
+from edgecnn_export.calibrating import audit, find_calibration
 from edgecnn_export.contracts import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.converting import FORMATS, Format, Precision, convert
@@ -71,7 +72,8 @@ class ExportResult:
     """What an export made: its files, the parity report (None when there were no pictures to measure on), the calibration.
 
     `seconds` is what folding, calibrating, converting and contracts took together, without parity. `tries` is what a repair
-    tried, beginning with the plain int8 files; empty when none was asked for or needed.
+    tried, beginning with the plain int8 files; empty when none was asked for or needed. `audit` are the checks of the
+    pictures that int8 was calibrated on, None where recorded ranges were taken.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class ExportResult:
     calibration: Calibration | None
     seconds: float
     tries: tuple[Try, ...] = ()
+    audit: Audit | None = None
 
     @property
     def rejected(self) -> tuple[ExportedFile, ...]:
@@ -98,6 +101,7 @@ class ExportResult:
             "files": files,
             "parity": None if self.parity is None else self.parity.verdict,
             "calibration": info,
+            "calibration_audit": None if self.audit is None else self.audit.to_json(),
             "seconds": self.seconds,
             **({"repair": [dataclasses.asdict(each) for each in self.tries]} if self.tries else {}),
         }
@@ -120,6 +124,7 @@ def export(
     `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
     reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
     With `repair`, int8 files that fail go up the ladder (see `repairing`) and are replaced by those of the rung that passes.
+    Calibration pictures that fail their audit (see `auditing`) are an InputError before anything is converted.
     A file that fails its parity is named `*.rejected`. Raises ConversionError, InputError or OutputError; an earlier export
     in `out` is then as it was.
     """
@@ -129,6 +134,7 @@ def export(
     with quiet():
         folded = fold(reference.model)
         calibration, images = find_calibration(reference, folded, splits, seed) if int8 else (None, None)
+        audited = audit(folded, splits, reference.task.labels, seed) if splits is not None and images is not None else None
     progress(f"converting {reference.name} of {reference.task.name}")
     conversions = convert(folded, formats, calibration, images)
     info = None if calibration is None else calibration.info()
@@ -152,9 +158,11 @@ def export(
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
             write_page(measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice)
-            write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries])
+            checks = [] if audited is None else audited.to_json()
+            write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
             install(staged, out, [*names, PARITY_PAGE, PARITY_JSON], superseded=other)
-    return ExportResult(out, tuple(files), None if measured is None else measured.report, calibration, seconds, tries)
+    report = None if measured is None else measured.report
+    return ExportResult(out, tuple(files), report, calibration, seconds, tries, audited)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,22 +19,27 @@ from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Splits
-from edgecnn.datasets.loading import load_splits
+from edgecnn.datasets.loading import data_info, load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
-from edgecnn.files import make_folder, replacing
+from edgecnn.files import make_folder, replacing, write_json
+from edgecnn.rejection import measure_rejection
 from edgecnn.runtimes import open_runtime
+from edgecnn.tasks import Task
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.exporting import PARITY_JSON, export
 from edgecnn_export.reference import Reference, open_reference, save_reference
 from edgecnn_export.rejecting import choose_rejection
+from edgecnn_export.tempering import temper
 
+REJECTION_JSON = "rejection.json"
 PROOF_FILES = ("training.json", "curves.png")
 
 
 def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
-    """Record calibration in the run's model, export it, and put model, int8 artifact and proof in their places.
+    """Temper the run's model, record its calibration, export it, and put model, int8 artifact and proof in their places.
 
-    `package` receives `<task>-compact.keras` and `<task>-int8.tflite`, `proofs/<task>` the parity and training records.
+    `package` receives `<task>-compact.keras` and `<task>-int8.tflite`, `proofs/<task>` the parity, rejection and training
+    records.
     Raises DatasetError without real data or when the int8 file fails its parity.
     """
     reference = open_reference(run)
@@ -41,6 +47,8 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
     splits = load_splits(task, None, seed)
     if splits.info.synthetic:
         raise DatasetError(f"no real data for {task.name!r}: shipped ranges and parity are measured on real pictures only")
+    reference, tempering = temper(reference, splits.validation, seed)
+    _say(tempering.describe())
     reference = record_calibration(reference, splits, seed)
     reference = reference.rejecting(_rejection(reference, splits, seed))
     _say(f"answers below {reference.reject_threshold} are rejected")
@@ -53,6 +61,8 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         save_reference(reference, package / f"{task.name}-compact.keras")
         _copy(staged / f"{task.name}-int8.tflite", package)
         _copy(staged / PARITY_JSON, proof)
+        measured = _measure(staged / f"{task.name}-int8.tflite", task, splits, seed)
+        write_json(proof / REJECTION_JSON, measured | {"temperature": tempering.to_json()})
         for file in PROOF_FILES:
             _copy(run / file, proof)
     for exported in result.files:
@@ -64,6 +74,14 @@ def _rejection(reference: Reference, splits: Splits, seed: int) -> RejectionInfo
     with tempfile.TemporaryDirectory() as name:
         path = export(reference, out=Path(name), formats=["tflite"], int8=True, seed=seed).files[-1].path
         return choose_rejection(open_runtime(Artifact.open(path)), reference.task, splits.validation, seed)
+
+
+def _measure(path: Path, task: Task, splits: Splits, seed: int) -> dict[str, Any]:
+    """Measure how the int8 file rejects, as `edgecnn rejection` does."""
+    artifact = Artifact.open(path)
+    threshold = artifact.contract.reject_threshold
+    data = data_info(splits, "validation")
+    return measure_rejection(open_runtime(artifact), task, splits.validation, data, threshold=threshold, seed=seed).to_json()
 
 
 def _copy(file: Path, folder: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgecnn.artifacts import Artifact, Contract
+from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.rejection import FALSE_ACCEPTS, LOST
 from edgecnn.tasks import Task
+from edgecnn_export.exporting import export
+from edgecnn_export.reference import Reference, open_reference, save_reference
 from edgecnn_export.rejecting import OTHERS, choose_rejection
 
 
@@ -70,3 +75,29 @@ def test_a_task_that_can_make_no_others_has_no_threshold() -> None:
     task = dataclasses.replace(_task(), others=None)
 
     assert choose_rejection(SureAs(), task, _validation(np.full(10, 95)), seed=0) is None
+
+
+INFO = RejectionInfo(0.7, 0.05, 0.04, 0.98, ("wood", "letters"), 3)
+
+
+def test_a_saved_model_remembers_what_its_threshold_stands_for(bar_reference: Reference, tmp_path: Path) -> None:
+    save_reference(bar_reference.rejecting(INFO), tmp_path / "model.keras")
+
+    opened = open_reference(tmp_path)
+
+    assert (opened.reject_threshold, opened.rejection) == (0.7, INFO)
+
+
+def test_an_exported_file_says_what_its_threshold_stands_for(bar_reference: Reference, tmp_path: Path) -> None:
+    (file,) = export(bar_reference.rejecting(INFO), out=tmp_path, formats=["tflite"]).files
+
+    contract = Artifact.open(file.path).contract
+
+    assert (contract.reject_threshold, contract.rejection) == (0.7, INFO)
+    assert contract == Contract.from_json(contract.to_json())
+
+
+def test_a_contract_without_it_reads_as_it_did_before(bar_reference: Reference, tmp_path: Path) -> None:
+    (file,) = export(bar_reference, out=tmp_path, formats=["tflite"]).files
+
+    assert b'"rejection"' not in Artifact.open(file.path).contract.to_json()

@@ -16,12 +16,18 @@ _CORRUPTED_HEAD = ("model", "right", "drop", "bound", "lost", "gained", "other",
 _HEAD = ("model", "right", "interval", "drop", "bound", "lost", "gained", "other", "p", "max diff", "ECE", "ms", "size")
 
 
-def write_json(report: ParityReport, path: Path, repair: Sequence[Mapping[str, Any]] = ()) -> None:
+def write_json(
+    report: ParityReport,
+    path: Path,
+    repair: Sequence[Mapping[str, Any]] = (),
+    audit: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write the report as JSON, whole or not at all; `ParityReport.from_json` reads it back.
 
-    `repair` is what a repair tried, a row for each file.
+    `repair` is what a repair tried, a row for each file; `audit` are the checks of the calibration pictures.
     """
-    write_json_file(path, report.to_json() | ({"repair": list(repair)} if repair else {}))
+    more = {name: list(rows) for name, rows in (("repair", repair), ("calibration_audit", audit)) if rows}
+    write_json_file(path, report.to_json() | more)
 
 
 def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | None = None) -> str:

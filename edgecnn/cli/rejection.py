@@ -1,0 +1,182 @@
+"""`edgecnn rejection`: does a model know what it does not know?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecnn.cli.options import data_option, json_option, runtime_options, seed_option, task_and_folder
+from edgecnn.printing import json_text, printable
+
+if TYPE_CHECKING:
+    from edgecnn.rejection import Cut, Rejection, Share
+    from edgecnn.runtimes import Runtime
+    from edgecnn.tasks import Task
+
+
+@click.command(short_help="Measure how well a model tells its classes from all else, and what its threshold does.")
+@click.argument("model", metavar="FILE|TASK")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Pictures of the classes.",
+)
+@click.option(
+    "--false-accepts",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Share of all else that may be taken for a class.",
+)
+@click.option(
+    "--per-kind", type=click.IntRange(1, 10000), default=200, show_default=True, help="Generated pictures of each kind."
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the curves into this picture.")
+@click.option(
+    "--leave-one-class-out",
+    "leaving_out",
+    is_flag=True,
+    help="Instead train TASK (or a folder) once a class without it, and ask each model about the class it was not shown.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Of these trainings. Default: the recipe's.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Trainings at once.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of these trainings. Default: runs/TASK-left-out.")
+@data_option
+@seed_option
+@runtime_options
+@json_option
+def rejection(
+    model: str,
+    split: str,
+    false_accepts: float,
+    per_kind: int,
+    plot: Path | None,
+    leaving_out: bool,
+    epochs: int | None,
+    jobs: int,
+    out: Path | None,
+    data: Path | None,
+    seed: int,
+    runtime: str | None,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Measure an exported model, a .keras model or a task's shipped int8 model on pictures that belong to no class.
+
+    They are generated, by kinds; those of the classes come from one split of the data set. With --leave-one-class-out, which
+    takes hours, Ctrl-C ends it and the same command goes on.
+    """
+    if leaving_out:
+        _leave_out(model, data, out, epochs, seed, jobs, as_json)
+        return
+    from edgecnn.datasets.loading import data_info, load_splits
+    from edgecnn.rejection import measure_rejection
+
+    opened, task, threshold = _open(model, runtime, threads)
+    splits = load_splits(task, data, seed)
+    result = measure_rejection(
+        opened,
+        task,
+        splits[split],
+        data_info(splits, split),
+        threshold=threshold,
+        false_accepts=false_accepts,
+        per_kind=per_kind,
+        seed=seed,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    if plot is not None:
+        from edgecnn_export.plots.figures import save_figure
+        from edgecnn_export.plots.rejection import plot_rejection
+
+        save_figure(plot_rejection(result, title=f"{model}, {splits.info.describe(split)}"), plot)
+        click.echo(f"drew {plot}", err=True)
+    if as_json:
+        click.echo(json_text({"model": model, "runtime": opened.name, "task": task.name} | result.to_json()))
+        return
+    click.echo(printable(f"{model} on {opened.name}, {splits.info.describe(split)}"))
+    for line in _lines(result):
+        click.echo(line)
+
+
+def _leave_out(task: str, data: Path | None, out: Path | None, epochs: int | None, seed: int, jobs: int, as_json: bool) -> None:
+    from edgecnn.datasets.loading import load_splits
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()
+    from edgecnn_export.studies.leaving_out import format_table, leave_one_class_out
+
+    chosen, folder = task_and_folder(task, data)
+    splits = load_splits(chosen, folder, seed)
+    rows = leave_one_class_out(
+        chosen,
+        splits,
+        out=out or Path("runs") / f"{chosen.name}-left-out",
+        epochs=epochs,
+        seed=seed,
+        jobs=jobs,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    if as_json:
+        click.echo(json_text([row.to_json() for row in rows]))
+        return
+    click.echo(f"{splits.info.source}, validation split beside the class left out, seed {seed}")
+    click.echo(format_table(rows))
+
+
+def _open(model: str, runtime: str | None, threads: int) -> tuple[Runtime, Task, float | None]:
+    """Return a model's runtime, task and reject threshold."""
+    if Path(model).suffix == ".keras":
+        from edgecnn_export.reference import open_reference
+
+        reference = open_reference(model)
+        return reference.runtime(), reference.task, reference.reject_threshold
+    from edgecnn.artifacts import Artifact
+    from edgecnn.classifying import artifact_path
+    from edgecnn.runtimes import open_runtime
+    from edgecnn.tasks import task_of
+
+    artifact = Artifact.open(artifact_path(model))
+    opened = open_runtime(artifact, runtime=runtime, threads=threads)
+    return opened, task_of(artifact.contract), artifact.contract.reject_threshold
+
+
+def _lines(result: Rejection) -> list[str]:
+    cuts = [cut for cut in (result.stated, result.wanted) if cut is not None]
+    width = max(len(kind) for kind in result.kinds)
+    heads = [f"at {cut.threshold:.3f}" for cut in cuts]
+    lines = [f"AUROC by {name}: {_area(area.area, area.interval)}" for name, area in result.areas.items()]
+    lines += _cut_lines(result, cuts)
+    lines.append(f"{'kind':<{width}}  AUROC of the highest probability  accepted " + ", ".join(heads))
+    for kind, area in result.kinds.items():
+        accepted = "  ".join(_percent(cut.by_kind[kind]) for cut in cuts)
+        lines.append(f"{kind:<{width}}  {_area(area.area, area.interval):<32}  {accepted}")
+    lines.append(f"expected calibration error {result.calibration_error:.4f}")
+    return lines
+
+
+def _cut_lines(result: Rejection, cuts: list[Cut]) -> list[str]:
+    lines = []
+    for cut in cuts:
+        name = "the model's own threshold" if cut is result.stated else f"for {result.false_accepts:.0%} false accepts"
+        lines.append(
+            f"{name}, {cut.threshold:.3f}: {_percent(cut.kept)} of {cut.kept.count} pictures are answered, "
+            f"{_percent(cut.right)} of these rightly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
+            f"most of {cut.hardest}"
+        )
+    if result.wanted.unseen is not None:
+        lines.append(f"of a kind that the threshold was not chosen with, {100 * result.wanted.unseen:.1f} % are accepted")
+    return lines
+
+
+def _area(area: float, interval: tuple[float, float]) -> str:
+    return f"{area:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _percent(share: Share) -> str:
+    low, high = share.interval
+    return f"{100 * share.share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
