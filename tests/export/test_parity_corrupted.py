@@ -14,7 +14,7 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.tasks import find_task
 from edgecnn_export.parity.compare import ParityReport, compare
-from edgecnn_export.parity.corrupted import LEAST_EACH, SEVERITY, CorruptedFigures, deal
+from edgecnn_export.parity.corrupted import LEAST_EACH, MOST, SEVERITY, CorruptedFigures, deal
 from edgecnn_export.parity.page import render_page
 from edgecnn_export.parity.report import format_report
 
@@ -73,6 +73,16 @@ def test_pictures_are_dealt_evenly_and_never_twice_alike(count: int, kinds: int,
     assert len(pairs) <= count * len(flat)
     if count % len(flat) == 0 or np.gcd(count, len(flat)) == 1:
         assert len(set(pairs)) == len(pairs)
+
+
+def test_large_sets_are_dealt_in_part() -> None:
+    count = 5000
+    dataset = Dataset(np.zeros((count, 8, 8, 1), np.uint8), np.zeros(count, np.int64), ("",) * count)
+
+    dealt = deal(dataset, CORRUPTIONS[:2], 0)
+
+    assert len(dealt.dataset) == MOST
+    assert len(set(np.asarray(dealt.dataset.groups).tolist())) == MOST
 
 
 def test_dealt_pictures_are_the_corrupted_ones() -> None:

@@ -225,7 +225,7 @@ def compare(
     A candidate passes when the upper confidence bound of its drop is at most `max_drop` percentage points. It fails when the
     measured drop is larger, when its answers are no probabilities, or when one of `float_candidates` leaves the tolerance.
     Else it is undecided: the pictures are too few to exclude such a drop.
-    With `corruptions` every picture is compared once more under one of them (see `parity.corrupted`). A candidate also fails
+    With `corruptions` pictures are compared once more, each under one of them (see `parity.corrupted`). A candidate also fails
     when it loses more than `max_drop` there, all together, unless chance explains it; the bound there is only reported.
     `sizes` maps names (`reference` for the reference) to bytes; `progress(name, done, total)` is called after each batch.
     Raises InputError when arguments or the reference's answers are unusable, DatasetError when the pictures are.

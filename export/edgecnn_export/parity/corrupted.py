@@ -1,6 +1,6 @@
-"""Parity under what cameras do: every picture once more, each under one corruption, dealt in turn.
+"""Parity under what cameras do: pictures once more, each under one corruption, dealt in turn.
 
-So it costs what the comparison of the clean pictures costs, and the pictures are as independent as those are.
+So it costs no more than the comparison of the clean pictures, and the pictures are as independent as those are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edgecnn_export.parity.statistics import mcnemar_p, paired_bound
 
 SEVERITY = 3
 LEAST_EACH = 20  # pictures under each corruption; small sets are dealt more than once
+MOST = 2000  # pictures in all, of large sets
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +88,12 @@ class CorruptedFigures:
 
 
 def deal(dataset: Dataset, corruptions: Sequence[Corruption], seed: int) -> Dealt:
-    """Corrupt pictures, shuffled by `seed`, each by the next corruption in turn, until all of both were used enough.
+    """Corrupt up to MOST pictures, shuffled by `seed`, each by the next corruption in turn, and each corruption often enough.
 
     A picture that comes again gets another corruption. `groups` keep together what shows the same thing, also corrupted.
     """
     count, kinds = len(dataset), len(corruptions)
-    turns = np.arange(min(max(count, LEAST_EACH * kinds), count * kinds))
+    turns = np.arange(min(max(min(count, MOST), LEAST_EACH * kinds), count * kinds))
     pictures = np.random.default_rng(seed).permutation(count)[turns % count]
     # Where the number of pictures is a multiple of the number of corruptions, each round starts one further on.
     corruption_ids = (turns + (turns // count) * (count % kinds == 0)) % kinds
