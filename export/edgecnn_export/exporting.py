@@ -28,6 +28,7 @@ from edgecnn_export.parity.report import write_json
 from edgecnn_export.reference import Reference
 from edgecnn_export.repairing.job import RepairJob
 from edgecnn_export.repairing.ladder import Try
+from edgecnn_export.repairing.report import table
 
 PARITY_JSON, PARITY_PAGE = "parity.json", "parity.html"
 QUANTIZED: tuple[Precision, ...] = ("int8", "int16x8", "mixed")
@@ -157,7 +158,9 @@ def export(
         if measured is None:
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
-            write_page(measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice)
+            write_page(
+                measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice, repair=table(tries)
+            )
             checks = [] if audited is None else audited.to_json()
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
             install(staged, out, [*names, PARITY_PAGE, PARITY_JSON], superseded=other)

@@ -24,19 +24,29 @@ _SIGNS = {"pass": "✓", "undecided": "?", "fail": "✗"}
 
 
 def write_page(
-    report: ParityReport, path: Path, *, dataset: Dataset | None = None, advice: Mapping[str, Sequence[str]] | None = None
+    report: ParityReport,
+    path: Path,
+    *,
+    dataset: Dataset | None = None,
+    advice: Mapping[str, Sequence[str]] | None = None,
+    repair: Sequence[Sequence[str]] = (),
 ) -> None:
     """Write the page, whole or not at all."""
-    write_bytes(path, render_page(report, dataset=dataset, advice=advice).encode())
+    write_bytes(path, render_page(report, dataset=dataset, advice=advice, repair=repair).encode())
 
 
 def render_page(
-    report: ParityReport, *, dataset: Dataset | None = None, advice: Mapping[str, Sequence[str]] | None = None
+    report: ParityReport,
+    *,
+    dataset: Dataset | None = None,
+    advice: Mapping[str, Sequence[str]] | None = None,
+    repair: Sequence[Sequence[str]] = (),
 ) -> str:
     """Return the page as HTML.
 
     `dataset`, the one that was compared on, adds the flipped pictures themselves; `advice` maps a candidate's name to
-    sentences about what to try. Raises MissingDependencyError without Jinja2.
+    sentences about what to try, `repair` is the table of what a repair tried, its head first. Raises
+    MissingDependencyError without Jinja2.
     """
     return render(
         Path(__file__).with_name(_TEMPLATE),
@@ -48,6 +58,7 @@ def render_page(
         pictures=_pictures(report, dataset),
         shown=FLIPS_SHOWN,
         advice=advice or {},
+        repair=repair,
         size=format_size,
         stems=stems,
     )

@@ -17,7 +17,6 @@ from edgecnn_export.repairing.workshop import Workshop
 
 PERCENTILES = (99.99, 99.9, 99.0)
 BINS = 2048
-_PICTURES = 256  # a histogram of their activations has millions of values a layer
 _BATCH = 32
 
 
@@ -39,8 +38,7 @@ class Histogram:
 def clip_ranges(shop: Workshop) -> Quantization:
     """Take percentiles or the least squared error, whichever comes closest to the float model on training pictures."""
     shop.check_placed()
-    limits = measure(shop.folded, shop.pictures.images)
-    candidates = clipped(shop.folded, shop.sample[:_PICTURES], limits)
+    candidates = clipped(shop.folded, shop.sample, shop.limits)
     method = min(candidates, key=lambda name: shop.distance(shop.folded, candidates[name]))
     calibration = shop.calibration(candidates[method], method)
     shop.offer(shop.folded, calibration)
@@ -50,7 +48,7 @@ def clip_ranges(shop: Workshop) -> Quantization:
 def best_ranges(shop: Workshop, folded: keras.Model) -> tuple[str, Ranges]:
     """Return the method, min-max included, and the ranges by which `folded` comes closest to the float model."""
     limits = measure(folded, shop.pictures.images)
-    candidates = {METHOD: limits, **clipped(folded, shop.sample[:_PICTURES], limits)}
+    candidates = {METHOD: limits, **clipped(folded, shop.sample, limits)}
     method = min(candidates, key=lambda name: shop.distance(folded, candidates[name]))
     return method, candidates[method]
 

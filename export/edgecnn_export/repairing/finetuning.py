@@ -19,7 +19,7 @@ from edgecnn_export.repairing.workshop import Workshop
 EPOCHS = 3
 BATCH = 16
 LEARNING_RATE = 1e-3  # in units of a channel's largest weight: an eighth of a level of int8 a step
-_PICTURES = 2000
+_PICTURES = 600
 
 
 def fine_tune(shop: Workshop) -> Quantization:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.loading import data_info
+from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn_export.contracts import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
@@ -65,11 +66,11 @@ class RepairJob:
     ) -> Repair:
         """Go up the ladder with the failed artifacts, to its top unless `stop`."""
         shop = Workshop(self.folded, self.calibration, self.splits, self.seed, self.progress)
-        climb = Climb(shop, writer, self._comparison(), staged / "rungs", failed)
+        climb = Climb(shop, writer, self.comparison(), staged / "rungs", failed)
         return climb.run(pictures_to_time(self.splits.validation), stop=stop)
 
-    def _comparison(self) -> Callable[[Collection[Artifact]], ParityReport]:
-        """Return the comparison with the reference on the validation pictures, which the reference answers only once."""
+    def comparison(self) -> Callable[[Collection[Artifact]], ParityReport]:
+        """Return the comparison that an export makes, with the reference answering the same pictures only once."""
         reference = _Remembering(self.reference.runtime())
         task = self.reference.task
 
@@ -82,6 +83,7 @@ class RepairJob:
                 max_drop=task.max_drop if self.max_drop is None else self.max_drop,
                 data=data_info(self.splits, "validation"),
                 seed=self.seed,
+                corruptions=corruptions_for(task),
             )
 
         return against_reference

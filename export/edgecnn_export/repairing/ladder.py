@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,9 @@ RUNGS = (
 class Try:
     """What one rung brought for one format; a rung that could not be tried has a `skipped` reason and no figures.
 
-    `number` counts rungs from 1, 0 is the plain file. `drop` and `drop_bound` are in percentage points, `interval` is the
-    accuracy's, `latency_ratio` is to the plain file, timed side by side at the end; `seconds` is what making the file took.
+    `number` counts rungs from 1, 0 is the plain file. `interval` is the accuracy's; `drop`, `drop_bound` and, under camera
+    corruptions, `corrupted_drop` are in percentage points. `latency_ratio` is to the plain file, timed side by side at the
+    end; `seconds` is what making the rung's files took.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Try:
     interval: tuple[float, float] | None = None
     drop: float | None = None
     drop_bound: float | None = None
+    corrupted_drop: float | None = None
     size_bytes: int | None = None
     latency_ms: float | None = None
     latency_ratio: float | None = None
@@ -114,7 +116,7 @@ class Climb:
             if formats:
                 self.shop.progress(f"repairing, rung {number} of {len(RUNGS)}: {rung.name}")
                 self._climb(number, rung, formats)
-        chosen = {file_format: self._choose(file_format) for file_format in self.failed}
+        chosen = {file_format: choose(self.tries, file_format) for file_format in self.failed}
         return self._finish(images, {each: number for each, number in chosen.items() if number is not None})
 
     def _climb(self, number: int, rung: Rung, formats: Collection[Format]) -> None:
@@ -124,18 +126,19 @@ class Climb:
         except SkippedError as reason:
             self.tries += [Try(number, rung.name, each, skipped=str(reason)) for each in formats]
             return
-        built = time.monotonic() - started
+        made = dict[Format, Artifact]()
         for file_format in formats:
-            started = time.monotonic()
             try:
                 conversion = self._convert(quantization, file_format)
             except (ConversionError, SkippedError) as reason:
                 self.tries.append(Try(number, rung.name, file_format, skipped=str(reason)))
-                continue
-            artifact = self._write(number, rung, quantization, conversion)
-            seconds = built + time.monotonic() - started
-            report = self.compare([artifact])[artifact.path.name]
-            self._remember(number, rung.name, file_format, artifact, report, seconds)
+            else:
+                made[file_format] = self._write(number, rung, quantization, conversion)
+        seconds = time.monotonic() - started
+        if made:
+            report = self.compare(list(made.values()))
+            for file_format, artifact in made.items():
+                self._remember(number, rung.name, file_format, artifact, report[artifact.path.name], seconds)
 
     def _convert(self, quantization: Quantization, file_format: Format) -> Conversion:
         """Convert; SkippedError when an earlier rung gave the very same file."""
@@ -177,6 +180,7 @@ class Climb:
                 interval=report.figures.interval,
                 drop=report.drop,
                 drop_bound=report.drop_bound,
+                corrupted_drop=None if report.corrupted is None else report.corrupted.drop,
                 size_bytes=artifact.path.stat().st_size,
                 seconds=seconds,
             )
@@ -184,14 +188,6 @@ class Climb:
 
     def _passed(self, file_format: Format) -> bool:
         return any(each.format == file_format and each.verdict == "pass" for each in self.tries)
-
-    def _choose(self, file_format: Format) -> int | None:
-        """Return the lowest rung that passed, else the undecided one of the smallest bound, None when all failed."""
-        mine = [each for each in self.tries if each.format == file_format]
-        if passed := [each.number for each in mine if each.verdict == "pass"]:
-            return passed[0]
-        undecided = [each for each in mine if each.verdict == "undecided"]
-        return min(undecided, key=lambda each: each.drop_bound or 0.0).number if undecided else None
 
     def _finish(self, images: NDArray[np.uint8], chosen: dict[Format, int]) -> Repair:
         """Time all files side by side and mark those that were chosen."""
@@ -204,6 +200,15 @@ class Climb:
             taken = chosen.get(each.format) == each.number
             tries.append(dataclasses.replace(each, latency_ms=latency_ms, latency_ratio=ratio, chosen=taken))
         return Repair(tuple(tries), {each: self.found[number, each][0] for each, number in chosen.items()})
+
+
+def choose(tries: Sequence[Try], file_format: Format) -> int | None:
+    """Return the lowest rung that passed, else the undecided one of the smallest bound, None when all failed."""
+    mine = [each for each in tries if each.format == file_format]
+    if passed := [each.number for each in mine if each.verdict == "pass"]:
+        return passed[0]
+    undecided = [each for each in mine if each.verdict == "undecided"]
+    return min(undecided, key=lambda each: each.drop_bound or 0.0).number if undecided else None
 
 
 def pictures_to_time(dataset: Dataset) -> NDArray[np.uint8]:

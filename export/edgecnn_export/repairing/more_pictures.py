@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecnn_export.conversion.calibration import METHOD, STOCK_METHOD, measure
+from edgecnn_export.conversion.calibration import METHOD, STOCK_METHOD
 from edgecnn_export.conversion.converting import Quantization
 from edgecnn_export.conversion.placement import place
 from edgecnn_export.repairing.workshop import SkippedError, Workshop
@@ -15,6 +15,6 @@ def calibrate_on_more(shop: Workshop) -> Quantization:
         raise SkippedError(f"the plain calibration has seen all {len(chosen)} training pictures, as many of each class")
     if place(shop.folded) is None:
         return Quantization(shop.folded, shop.calibration({}, STOCK_METHOD), images=chosen.images)
-    calibration = shop.calibration(measure(shop.folded, chosen.images), METHOD)
+    calibration = shop.calibration(shop.limits, METHOD)
     shop.offer(shop.folded, calibration)
     return Quantization(shop.folded, calibration)

@@ -8,17 +8,20 @@ from edgecnn.printing import printable
 from edgecnn_export.parity.report import format_size
 from edgecnn_export.repairing.ladder import Try
 
-HEAD = ("", "rung", "file", "verdict", "right", "interval", "drop", "bound", "size", "ms", "x plain")
+HEAD = ("", "rung", "file", "verdict", "right", "interval", "drop", "bound", "camera", "size", "ms", "× plain")
 
 
 def table(tries: Sequence[Try]) -> list[tuple[str, ...]]:
-    """Return a row of cells, in the order of HEAD, for each try; of a skipped rung the reason instead of figures."""
-    return [_row(each) for each in tries]
+    """Return HEAD and a row of cells for each try, of a skipped rung the reason instead of figures; nothing for no tries.
+
+    `drop`, its `bound` and the drop under `camera` corruptions are in points.
+    """
+    return [HEAD, *(_row(each) for each in tries)] if tries else []
 
 
 def format_tries(tries: Sequence[Try]) -> list[str]:
     """Return the table as aligned lines; the chosen file of each format has an arrow."""
-    rows = [HEAD, *table(tries)]
+    rows = table(tries)
     widths = [max(len(row[i]) for row in rows if len(row) == len(HEAD)) for i in range(len(HEAD))]
     return [printable("  ".join(_aligned(row, widths)).rstrip()) for row in rows]
 
@@ -28,7 +31,7 @@ def _aligned(row: tuple[str, ...], widths: Sequence[int]) -> list[str]:
 
 
 def _row(each: Try) -> tuple[str, ...]:
-    start = ("->" if each.chosen else "", f"{each.number} {each.rung}", f"{each.precision or '-'} {each.format}")
+    start = ("→" if each.chosen else "", f"{each.number} {each.rung}", f"{each.precision or '-'} {each.format}")
     if each.accuracy is None or each.interval is None:
         return (*start, f"not tried: {each.skipped}")
     low, high = each.interval
@@ -39,6 +42,7 @@ def _row(each: Try) -> tuple[str, ...]:
         f"{100 * low:.2f}..{100 * high:.2f}",
         f"{each.drop:+.2f}",
         f"{each.drop_bound:.2f}",
+        "" if each.corrupted_drop is None else f"{each.corrupted_drop:+.2f}",
         format_size(each.size_bytes),
         f"{each.latency_ms:.3f}",
         f"{each.latency_ratio:.2f}",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from edgecnn_export.conversion.calibration import choose_calibration
 from edgecnn_export.conversion.converting import Quantization
-from edgecnn_export.repairing.workshop import Workshop
+from edgecnn_export.repairing.equalization import equalized_copy
+from edgecnn_export.repairing.workshop import SkippedError, Workshop
 
 METHOD = "TensorFlow Lite, 16-bit activations"
 _PICTURES = 300  # 16 bits are finer than any choice of range
 
 
 def widen_activations(shop: Workshop) -> Quantization:
-    """Quantize the folded model as it is to 16x8; ONNX Runtime has no such kernels."""
+    """Quantize to 16x8, equalized where that is possible, since the weights keep 8 bits; ONNX Runtime has no such kernels."""
     images = choose_calibration(shop.pictures, _PICTURES, shop.seed).images
-    return Quantization(shop.folded, shop.calibration({}, METHOD), "int16x8", images)
+    folded, method = shop.folded, METHOD
+    with contextlib.suppress(SkippedError):
+        shop.check_placed()
+        folded, method = equalized_copy(folded, shop.sample), f"{METHOD}, equalized"
+    return Quantization(folded, shop.calibration({}, method), "int16x8", images)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn_export.conversion.calibration import Calibration, Ranges, choose_calibration
+from edgecnn_export.conversion.calibration import Calibration, Ranges, choose_calibration, measure
 from edgecnn_export.conversion.placement import place
 from edgecnn_export.conversion.simulation import RoundedModel, run_in_batches
 
 MANY = 4000  # pictures, four times as many as a plain calibration takes
-SAMPLE = 256
+SAMPLE = 128
 
 
 class SkippedError(Exception):
@@ -55,6 +55,11 @@ class Workshop:
     def wanted(self) -> NDArray[np.float32]:
         """What the float model answers to the sample, `(n, classes)`."""
         return self.answers(self.sample)
+
+    @cached_property
+    def limits(self) -> Ranges:
+        """The smallest and largest values on the pictures of each layer of the folded model that needs a range."""
+        return measure(self.folded, self.pictures.images)
 
     @property
     def data(self) -> DataInfo:
