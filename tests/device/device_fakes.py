@@ -24,6 +24,37 @@ LABELS = ("dark", "gray", "light")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
+# Run with a model, a file for the lines and a number of frames: prints by how many bytes memory grew after the first 2000.
+MANY_FRAMES = """
+import sys
+from pathlib import Path
+from edgecnn_device.finders import Tiles, look_at
+from edgecnn_device.health import Health, Limits
+from edgecnn_device.loop import Statistics, Watcher, run_loop
+from edgecnn_device.model import ModelOptions, open_model
+from edgecnn_device.sinks.jsonl import JsonLinesSink
+from edgecnn_device.sources import SourceOptions, open_source
+from edgecnn_device.tracking import Tracker
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+model = open_model(ModelOptions(sys.argv[1])).classifier
+watcher = Watcher(lambda: model, look_at(Tiles(2, 1)), Health(Limits()), Tracker(5))
+source = open_source(SourceOptions("synthetic", size_wh=(160, 120), realtime=False))
+statistics, seen, last = Statistics(), {}, int(sys.argv[3])
+
+def between():
+    if statistics.frames in (2000, last):
+        seen[statistics.frames] = resident_bytes()
+    return statistics.frames <= last
+
+with JsonLinesSink(Path(sys.argv[2]), max_bytes=200_000, keep=2) as sink, source:
+    run_loop(source, watcher, [sink], between=between, statistics=statistics)
+print(seen[last] - seen[2000])
+"""
+
+
 class FakeClock:
     """A clock that stands still until it is told to go on."""
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from device_fakes import frame, noisy
+from device_fakes import MANY_FRAMES, frame, noisy
 
 from edgecnn_device.finders import find_whole, look_at
 from edgecnn_device.health import Health, Limits
@@ -16,35 +16,6 @@ from edgecnn_device.loop import Watcher, run_loop
 from edgecnn_device.model import ModelOptions, open_model
 from edgecnn_device.sinks.jsonl import JsonLinesSink
 from edgecnn_device.tracking import Tracker
-
-MANY_FRAMES = """
-import sys
-from pathlib import Path
-from edgecnn_device.finders import Tiles, look_at
-from edgecnn_device.health import Health, Limits
-from edgecnn_device.loop import Statistics, Watcher, run_loop
-from edgecnn_device.model import ModelOptions, open_model
-from edgecnn_device.sinks.jsonl import JsonLinesSink
-from edgecnn_device.sources import SourceOptions, open_source
-from edgecnn_device.tracking import Tracker
-
-def resident_bytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-model = open_model(ModelOptions(sys.argv[1])).classifier
-watcher = Watcher(lambda: model, look_at(Tiles(2, 1)), Health(Limits()), Tracker(5))
-source = open_source(SourceOptions("synthetic", size_wh=(160, 120), realtime=False))
-statistics, seen = Statistics(), {}
-
-def between():
-    if statistics.frames in (2000, 8000):
-        seen[statistics.frames] = resident_bytes()
-    return statistics.frames < 8001
-
-with JsonLinesSink(Path(sys.argv[2]), max_bytes=200_000, keep=2) as sink, source:
-    run_loop(source, watcher, [sink], between=between, statistics=statistics)
-print(seen[8000] - seen[2000])
-"""
 
 
 def spent_s(work: Callable[[], object]) -> float:
@@ -71,7 +42,7 @@ def test_the_loop_adds_little_to_preprocessing_and_inference(artifacts: Path, tm
 
 
 def test_memory_stays_flat(artifacts: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", MANY_FRAMES, str(artifacts / "neu.tflite"), str(tmp_path / "o.jsonl")]
+    command = [sys.executable, "-c", MANY_FRAMES, str(artifacts / "neu.tflite"), str(tmp_path / "o.jsonl"), "8000"]
 
     result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
 
