@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.metrics import auroc, auroc_interval, confusion_matrix, expected_calibration_error, wilson_interval
@@ -28,6 +28,7 @@ def test_nothing_counted_says_nothing() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 10_000), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))
 def test_the_wilson_interval_holds_the_share_and_mirrors(count: int, share: float, confidence: float) -> None:
     successes = round(share * count)
@@ -88,6 +89,7 @@ def test_the_auroc_counts_pairs_and_half_of_the_ties() -> None:
     assert auroc(np.array([3.0, 2.0]), np.array([1.0, 2.0])) == 3.5 / 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=30))
 def test_exchanging_the_sides_mirrors_the_auroc(first: list[int], second: list[int]) -> None:
     positives, negatives = np.array(first, np.float64), np.array(second, np.float64)
@@ -110,6 +112,7 @@ def test_the_interval_of_an_auroc_ends_where_its_standard_error_puts_it() -> Non
     assert low < 0.893 < high
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(2, 500), st.integers(2, 500))
 def test_the_interval_of_an_auroc_holds_it_and_stays_in_bounds(area: float, positives: int, negatives: int) -> None:
     low, high = auroc_interval(area, positives, negatives)

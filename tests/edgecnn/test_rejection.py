@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -41,6 +41,7 @@ def scores(*values: float) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
+@settings(deadline=None)
 @given(values=levels, share=st.floats(0, 1))
 def test_no_more_than_the_wanted_share_is_accepted_and_a_lower_threshold_would_accept_more(
     values: list[int], share: float
@@ -54,6 +55,7 @@ def test_no_more_than_the_wanted_share_is_accepted_and_a_lower_threshold_would_a
     assert len(below) == 0 or (others >= below.max()).mean() > share
 
 
+@settings(deadline=None)
 @given(true=levels, others=levels)
 def test_a_chosen_threshold_never_costs_more_true_pictures_than_is_bearable(true: list[int], others: list[int]) -> None:
     held_out = np.array(true, np.float64) / 256
