@@ -231,8 +231,8 @@ function showParity(parity) {
 function showFacts() {
   const {parity, training_data: training} = model;
   const points = (value) => `${value.toFixed(2)} points`;
-  const share = (value) => `${(100 * value).toFixed(2)} %`;
-  const confidence = parity.confidence === null ? "" : ` at ${Math.round(100 * parity.confidence)} % confidence`;
+  const share = (value) => `${(100 * value).toFixed(2)}\u00a0%`;
+  const confidence = parity.confidence === null ? "" : ` at ${Math.round(100 * parity.confidence)}\u00a0% confidence`;
   const facts = [
     ["Network", `${model.model}, ${whole(model.parameters)} parameters`],
     ["File", `${model.file} (${model.precision})`],
