@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 # Beyond this a USB 2 camera has no bandwidth left for raw pictures at full rate.
 _MAX_RAW_PIXELS = 640 * 480
+_MOST_DAMAGED = 30
+
+
+class Capture(Protocol):
+    """The part of `cv2.VideoCapture` that reads: `grab` waits for a picture, `retrieve` decodes it."""
+
+    def grab(self) -> bool: ...  # noqa: D102
+    def retrieve(self) -> tuple[bool, Any]: ...  # noqa: D102
 
 
 def device_path(text: str) -> str | None:
@@ -35,12 +43,23 @@ def open_v4l2(request: Request) -> Callable[[], Image]:
         raise CameraError(f"cannot open {request.target}: in use, not a camera, or this user is not in the group video")
     for setting, value in settings(request):
         capture.set(setting, value)
+    return reader(capture, request.target)
+
+
+def reader(capture: Capture, name: str) -> Callable[[], Image]:
+    """Return the function that reads the next whole picture of a device; CameraError when none comes any more.
+
+    USB cameras cut short or damage a compressed picture now and then, the first after the start most often: it is passed over.
+    """
 
     def read() -> Image:
-        there, image_bgr = capture.read()
-        if not there:
-            raise CameraError(f"{request.target} stopped delivering pictures")
-        return np.asarray(image_bgr, np.uint8)
+        for _ in range(_MOST_DAMAGED):
+            if not capture.grab():
+                raise CameraError(f"{name} stopped delivering pictures")
+            there, image_bgr = capture.retrieve()
+            if there and image_bgr is not None:
+                return np.asarray(image_bgr, np.uint8)
+        raise CameraError(f"{name} delivered {_MOST_DAMAGED} damaged pictures in a row: try another cable, port or --size")
 
     return read
 
