@@ -1,13 +1,16 @@
 # make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
 # make test     set everything up, check style, types and layers, run the tests
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
+# make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/arm.md
+# make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/arm.md
+# make count-arm  count ARM instructions anew after a model was replaced; as root, writes tests/arm/instructions.json
 # make models   train the shipped models anew on the real data (about an hour on two cores)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-system models lint clean help
+.PHONY: demo test test-system test-arm test-vm count-arm models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -48,6 +51,18 @@ test-system: $(READY)
 	@tests/system/install.sh
 	@$(BIN)/python -c 'import selenium' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[system]'
 	$(BIN)/python -m pytest tests/system
+
+test-arm: $(READY)
+	@tests/arm/install.sh userland
+	EDGECNN_ARM_PAGE=docs/arm.md $(BIN)/python -m pytest tests/arm --ignore tests/arm/test_arm_machine.py
+
+test-vm: $(READY)
+	@tests/arm/install.sh machine
+	EDGECNN_ARM_PAGE=docs/arm.md $(BIN)/python -m pytest tests/arm/test_arm_machine.py
+
+count-arm: $(READY)
+	@tests/arm/install.sh userland
+	$(BIN)/python tests/arm/arm_counts.py
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,102 @@
+"""Instructions that the shipped models take on ARM, counted exactly: the cost that is the same on every day and machine.
+
+`python tests/arm/arm_counts.py` counts anew and writes instructions.json, against which the tests compare. A count says nothing
+of cycles or cache misses, so nothing of milliseconds on a board.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from arm_pictures import lay_out
+from arm_userland import BUILD, HERE, PROCESSORS, Userland, open_userland
+
+from edgecnn import shipped
+from edgecnn.artifacts import Artifact
+
+RECORD = HERE / "instructions.json"
+TASKS = ("neu", "mnist")
+# Two counts of the same program differ by less than a thousandth; a newer LiteRT or NumPy may bring more.
+TOLERANCE = 0.05
+AGAIN = "count them anew with: make count-arm"
+_PACKAGES = ("ai-edge-litert", "numpy", "opencv-python-headless")
+_LIMIT_S = 1800
+Counts = dict[str, dict[str, dict[str, int]]]  # task -> processor -> step -> instructions
+
+
+def count(userland: Userland) -> Counts:
+    """Count on every processor; the pictures must have been laid out in the userland."""
+    counts: Counts = {task: {} for task in TASKS}
+    plugin = compile_plugin()
+    for processor in PROCESSORS:
+        for name, number in count_on(userland, processor, plugin).items():
+            task, step = name.split()
+            counts[task].setdefault(processor, {})[step] = number
+    return counts
+
+
+def compile_plugin() -> Path:
+    """Compile the emulator's plugin and return its path."""
+    plugin = BUILD / "instructions.so"
+    source = HERE / "instructions.c"
+    subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", str(plugin), str(source)], check=True)
+    return plugin
+
+
+def count_on(userland: Userland, processor: str, plugin: Path) -> dict[str, int]:
+    """Run `inside/count.py` on one processor; return the instructions of each step, the median of its repetitions."""
+    root, out = userland.root, userland.exchange / "marks.json"
+    # Not in a chroot: the emulator with plugins is no static program. -L lets it look for the system's files in the root.
+    (root / "proc").mkdir(exist_ok=True)
+    shutil.copy(root / "etc" / "processors" / processor, root / "proc" / "cpuinfo")
+    environment = {"PYTHONPATH": str(userland.site_packages), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    emulator = ["qemu-aarch64", "-cpu", processor, "-L", str(root), "-plugin", str(plugin), str(root / "usr/bin/python3")]
+    script = str(userland.exchange / "inside" / "count.py")
+    command = [*emulator, script, str(userland.exchange), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_LIMIT_S, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"counting on {processor} failed: {done.stderr[-2000:]}")
+    return read_marks(json.loads(out.read_text()), done.stderr)
+
+
+def read_marks(names: list[str], stderr: str) -> dict[str, int]:
+    """Return the median of the instructions between each named mark and the one after it."""
+    totals = [int(number) for number in re.findall(r"^executed (\d+)$", stderr, re.MULTILINE)]
+    if len(totals) != len(names):
+        raise ValueError(f"the program made {len(names)} marks, the emulator saw {len(totals)}")
+    steps: dict[str, list[int]] = defaultdict(list)
+    for name, before, after in zip(names, totals, totals[1:], strict=False):
+        if name:
+            steps[name].append(after - before)
+    return {name: round(statistics.median(numbers)) for name, numbers in steps.items()}
+
+
+def record(userland: Userland, counts: Counts) -> dict[str, Any]:
+    """Return what is kept: the counts of each task with its model's digest, and the packages that they were counted with."""
+    installed = userland.versions()
+    models = {task: Artifact.open(shipped.int8_path(task)).contract.model_sha256 for task in TASKS}
+    return {
+        "packages": {name: installed[name] for name in _PACKAGES},
+        "models": {task: {"sha256": models[task], "instructions": counts[task]} for task in TASKS},
+    }
+
+
+def main() -> None:
+    """Count anew and write the record."""
+    userland = open_userland("litert")
+    for task in TASKS:
+        lay_out(task, userland.exchange / task)
+    RECORD.write_text(json.dumps(record(userland, count(userland)), indent=2) + "\n", "utf-8")
+    print(f"{RECORD.relative_to(Path.cwd()) if RECORD.is_relative_to(Path.cwd()) else RECORD} is written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Figures about the ARM side, and the page that shows them: docs/arm.md, of which every table is written by a test."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the answers of two machines to the same `pictures` differ.
+
+    `differing` pictures have any output that is not the same, `largest_lsb` is the largest difference in steps of the output's
+    quantization, `flips` counts other most probable classes.
+    """
+
+    pictures: int
+    differing: int
+    largest_lsb: int
+    flips: int
+
+
+def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32], scale: float) -> Difference:
+    """Compare dequantized outputs `(n, classes)` whose quantization has this scale."""
+    steps = np.rint((candidate.astype(np.float64) - reference) / scale).astype(np.int64)
+    return Difference(
+        len(steps),
+        int((steps != 0).any(axis=1).sum()),
+        int(np.abs(steps).max(initial=0)),
+        int((reference.argmax(axis=1) != candidate.argmax(axis=1)).sum()),
+    )
+
+
+def regressions(
+    recorded: Mapping[str, Mapping[str, int]], counted: Mapping[str, Mapping[str, int]], tolerance: float
+) -> list[str]:
+    """Say of each figure `[processor][step]` that grew by more than `tolerance` (a share) how much it grew."""
+    return [
+        f"{step} on {processor}: {counted[processor][step]:,} instructions, {before:,} were recorded "
+        f"({counted[processor][step] / before - 1:+.1%})"
+        for processor, steps in recorded.items()
+        for step, before in steps.items()
+        if counted[processor][step] > before * (1 + tolerance)
+    ]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table; numbers stand at the right."""
+    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    rule = "|".join("---:" if right else "---" for right in numeric)
+    lines = [f"| {' | '.join(header)} |", f"|{rule}|"]
+    lines += [f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else str(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+class Page:
+    """Collects tables while tests run, and puts them into a page between `<!-- NAME -->` and `<!-- end -->`."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, tuple[tuple[str, ...], list[tuple[Any, ...]]]] = {}
+
+    def add(self, name: str, header: tuple[str, ...], *row: Any) -> None:
+        """Add a row to a table."""
+        self.tables.setdefault(name, (header, []))[1].append(row)
+
+    def write(self, path: Path) -> None:
+        """Replace the tables that have rows, and leave the others as they are."""
+        text = path.read_text("utf-8")
+        for name, (header, rows) in self.tables.items():
+            text = put(text, name, table(header, rows))
+        path.write_text(text, "utf-8")
+
+
+def put(text: str, name: str, content: str) -> str:
+    """Return a page with other content between its marks; ValueError when it has no such place."""
+    pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    changed, count = pattern.subn(lambda found: found[1] + content + found[2], text)
+    if count != 1:
+        raise ValueError(f"the page has {count} places called {name}, expected one")
+    return changed
+
+
+def page_path() -> Path | None:
+    """Return the page that this run is to write, None when it is to write none: EDGECNN_ARM_PAGE."""
+    named = os.environ.get("EDGECNN_ARM_PAGE")
+    return Path(named) if named else None

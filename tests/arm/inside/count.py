@@ -1,0 +1,72 @@
+"""Does what a camera does, a mark before each step, for the emulator to count its instructions: `count.py FOLDER OUT.json`.
+
+A mark is a call of getppid(2), at which the plugin prints the instructions executed so far; OUT.json gets the marks' names in
+order. What follows a mark up to the next belongs to its name; an empty name is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts import golden
+from edgecnn.classifying import artifact_path
+from edgecnn_device.finders import choose_look
+from edgecnn_device.frames import Frame
+from edgecnn_device.health import Health, Limits
+from edgecnn_device.loop import Watcher, run_loop
+from edgecnn_device.model import Model, ModelOptions, open_model
+from edgecnn_device.sinks.jsonl import JsonLinesSink
+from edgecnn_device.tracking import Tracker
+
+TASKS = ("neu", "mnist")
+INVOKES, WARM_UP = 5, 2
+MARKS: list[str] = []
+
+
+def mark(name: str = "") -> bool:
+    """Begin what is counted under `name`."""
+    MARKS.append(name)
+    os.getppid()
+    return True
+
+
+def count_inference(task: str, model: Model) -> None:
+    """Run one picture a few times."""
+    contract = model.artifact.contract
+    images = golden.make_inputs(contract.golden.seeds[:1], contract.preprocessing.shape)
+    for number in range(WARM_UP + INVOKES):
+        mark(f"{task} inference" if number >= WARM_UP else "")
+        model.classifier.runtime.run(images)
+    mark()
+
+
+def count_frames(task: str, model: Model, pictures: NDArray[np.uint8], lines: Path) -> None:
+    """Take frames `(n, h, w, 3)` through the whole loop, writing JSON lines to `lines`."""
+    frames = [Frame(picture, i, "counted", datetime.now(UTC), time.monotonic()) for i, picture in enumerate(pictures)]
+    classifier = model.classifier
+    look = choose_look(classifier.preprocessing)
+    watcher = Watcher(lambda: classifier, look, Health(Limits(live=False)), Tracker(5))
+    before = iter([""] * WARM_UP + [f"{task} frame"] * (len(frames) - WARM_UP) + [""])
+    with JsonLinesSink(lines, max_bytes=10**9, keep=1) as sink:
+        run_loop(frames, watcher, [sink], between=lambda: mark(next(before)))
+
+
+def main(folder: Path, out: Path) -> None:
+    """Count for both tasks; `folder` holds frames as `<task>/frames.npy`."""
+    for task in TASKS:
+        model = open_model(ModelOptions(str(artifact_path(task))))
+        count_inference(task, model)
+        count_frames(task, model, np.load(folder / task / "frames.npy"), out.with_suffix(".jsonl"))
+    out.write_text(json.dumps(MARKS))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

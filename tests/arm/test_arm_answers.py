@@ -1,0 +1,115 @@
+"""What the emulated boards make of the same pictures, beside this x86-64 machine: pixels, logits, answers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from arm_counts import TASKS
+from arm_figures import Page, compare
+from arm_userland import PROCESSORS, USUAL_PROCESSOR, Userland, run_here
+
+pytestmark = pytest.mark.timeout(7200)
+Answers = dict[str, Any]
+_HEADER = (
+    "model", "runtime", "processor", "pictures", "logits differ", "answers differ", "by at most (steps of 1/256)", "other class"
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers_here(board: Userland, pictures: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
+    """What this machine answers, by task."""
+    folder = tmp_path_factory.mktemp("here")
+    for task in TASKS:
+        run_here(board.exchange / "inside" / "answer.py", str(board.exchange / task), str(folder / f"{task}.npz"))
+    return {task: read(folder / f"{task}.npz") for task in TASKS}
+
+
+@pytest.fixture(scope="module")
+def answers_there(board: Userland, pictures: dict[str, str]) -> Callable[[str, str], Answers]:
+    """What an emulated processor answers about a task; asked once."""
+    asked: dict[tuple[str, str], Answers] = {}
+
+    def ask(task: str, processor: str) -> Answers:
+        if (task, processor) not in asked:
+            asked[task, processor] = answer(board, task, processor)
+        return asked[task, processor]
+
+    return ask
+
+
+def answer(userland: Userland, task: str, processor: str, *runtime: str) -> Answers:
+    script, out = "/exchange/inside/answer.py", f"/exchange/{task}-{processor}.npz"
+    userland.must("python", script, f"/exchange/{task}", out, *runtime, processor=processor)
+    return read(userland.root / out[1:])
+
+
+def read(path: Path) -> Answers:
+    with np.load(path) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_network_is_shown_the_same_pixels(
+    answers_here: dict[str, Answers], answers_there: Callable[[str, str], Answers], page: Page, task: str, processor: str
+) -> None:
+    here, there = answers_here[task], answers_there(task, processor)
+
+    names = [name for name in here if name.startswith(("decoded ", "inputs ", "boxes "))]
+    differing = [name for name in names if not np.array_equal(here[name], there[name])]
+    files = {name.split(" ", 1)[1] for name in names}
+    inputs = sum(len(here[name]) for name in names if name.startswith("inputs "))
+    header = ("model", "processor", "picture files", "inputs made of them", "files of which any bit differs")
+    page.add("pixels", header, task, processor, len(files), inputs, len({name.split(" ", 1)[1] for name in differing}))
+    assert len(files) >= 10
+    assert differing == []
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("task", TASKS)
+def test_validation_pictures_get_the_same_answers(
+    answers_here: dict[str, Answers],
+    answers_there: Callable[[str, str], Answers],
+    pictures: dict[str, str],
+    page: Page,
+    task: str,
+    processor: str,
+) -> None:
+    here, there = answers_here[task], answers_there(task, processor)
+
+    logits = compare(here["logits"], there["logits"], float(here["logit_scale"]))
+    answers = compare(here["probabilities"], there["probabilities"], float(here["probability_scale"]))
+    what = f"{task} ({pictures[task]})"
+    figures = (answers.pictures, logits.differing, answers.differing, answers.largest_lsb, answers.flips)
+    page.add("answers", _HEADER, what, str(there["runtime"]), processor, *figures)
+    assert str(there["delegate"]) == str(here["delegate"]) == "XNNPACK delegate"
+    assert (logits.differing, answers.flips) == (0, 0)
+    assert answers.largest_lsb <= 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_older_runtime_answers_alike(
+    old_board: Userland, answers_here: dict[str, Answers], pictures: dict[str, str], page: Page, task: str
+) -> None:
+    here, there = answers_here[task], answer(old_board, task, USUAL_PROCESSOR, "tflite-runtime")
+
+    logits = compare(here["logits"], there["logits"], float(here["logit_scale"]))
+    answers = compare(here["probabilities"], there["probabilities"], float(here["probability_scale"]))
+    figures = (answers.pictures, logits.differing, answers.differing, answers.largest_lsb, answers.flips)
+    page.add("answers", _HEADER, f"{task} ({pictures[task]})", str(there["runtime"]), USUAL_PROCESSOR, *figures)
+    assert str(there["runtime"]) == "tflite-runtime 2.14.0"
+    assert answers.flips == 0
+    assert logits.largest_lsb <= 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean(board: Userland) -> Any:
+    yield
+    for path in board.exchange.glob("*.npz"):
+        path.unlink()
+    shutil.rmtree(board.exchange / "machine", ignore_errors=True)

@@ -1,0 +1,44 @@
+"""Instructions per inference and per frame, against those that were recorded: what takes 5 % more is seen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from arm_counts import AGAIN, RECORD, TASKS, TOLERANCE, Counts, count
+from arm_figures import Page, regressions
+from arm_userland import Userland
+
+from edgecnn import shipped
+from edgecnn.artifacts import Artifact
+
+pytestmark = pytest.mark.timeout(7200)
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    return dict(json.loads(RECORD.read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def counted(board: Userland, pictures: dict[str, str]) -> Counts:
+    return count(board)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_step_takes_more_instructions_than_recorded(
+    board: Userland, recorded: dict[str, Any], counted: Counts, page: Page, task: str
+) -> None:
+    model = recorded["models"][task]
+    name = shipped.int8_path(task).name
+    for processor, steps in counted[task].items():
+        header = ("model", "processor", "instructions per inference", "instructions per frame of the camera loop")
+        page.add("instructions", header, name, processor, steps["inference"], steps["frame"])
+    if Artifact.open(shipped.int8_path(task)).contract.model_sha256 != model["sha256"]:
+        pytest.fail(f"{name} is not the model whose instructions were recorded; {AGAIN}", pytrace=False)
+
+    grown = regressions(model["instructions"], counted[task], TOLERANCE)
+
+    packages = {name: board.versions()[name] for name in recorded["packages"]}
+    assert not grown, f"{grown}; recorded with {recorded['packages']}, counted with {packages}; if that is right, {AGAIN}"
