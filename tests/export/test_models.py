@@ -97,3 +97,16 @@ def test_an_unknown_model_is_one_line_with_the_known_ones() -> None:
 def test_pictures_too_small_for_the_network_are_refused(model_name: str) -> None:
     with pytest.raises(InputError, match="pixels a side"):
         build(model_name, folder_task(3, 3))
+
+
+def test_mobilenet_is_the_one_that_keras_ships_with_a_quarter_of_the_channels() -> None:
+    model = build("mobilenet", folder_task(64, 96))
+
+    shipped = keras.applications.MobileNet((64, 96, 1), alpha=0.25, weights=None, classes=3)
+    assert model.count_params() == shipped.count_params()
+    assert np.allclose(np.asarray(model(np.zeros((2, 64, 96, 1), np.uint8))).sum(axis=1), 1, atol=1e-5)
+
+
+def test_mobilenet_refuses_pictures_that_it_would_shrink_to_nothing() -> None:
+    with pytest.raises(InputError, match="at least 32 pixels a side, got 24"):
+        build("mobilenet", folder_task(24, 32))
