@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.training import fitting
-from edgecnn_export.training.others import draw_counter_examples, scramble
 from edgecnn_export.training.recipes import Recipe
 
 SIDE = 12
@@ -38,7 +39,7 @@ def halves(count: int = 64) -> Splits:
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[fitting.TrainingRun, list[tuple[int, int]]]:
-    """A training with as many counter-examples as pictures, and the count and seed of each draw from the task."""
+    """A training with as many counter-examples as pictures, and the count and seed of each draw."""
     draws: list[tuple[int, int]] = []
 
     def drawn(count: int, seed: int) -> NDArray[np.uint8]:
@@ -69,38 +70,13 @@ def test_a_model_trained_with_counter_examples_is_unsure_of_them_and_sure_of_its
 def test_counter_examples_are_drawn_anew_each_epoch(exposed: tuple[fitting.TrainingRun, list[tuple[int, int]]]) -> None:
     _, draws = exposed
 
-    assert {count for count, _ in draws} == {32}
+    assert {count for count, _ in draws} == {64}
     assert len(set(draws)) == 6
 
 
-def test_half_of_the_counter_examples_are_scrambled_training_pictures() -> None:
-    even = np.full((3, SIDE, SIDE, 1), 77, np.uint8)  # scrambled, it stays what it is
-
-    drawn = draw_counter_examples(even, TASK, 7, (0, 0))
-
-    assert [bool((image == 77).all()) for image in drawn] == [False] * 4 + [True] * 3
-
-
-def test_a_task_that_can_generate_none_trains_with_scrambled_pictures() -> None:
+def test_a_task_without_counter_examples_refuses_to_train_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = dataclasses.replace(TASK, counter_examples=None)
+    monkeypatch.setattr(fitting, "find_recipe", lambda model, task: recipe(others=0.25))
 
-    drawn = draw_counter_examples(halves().train.images, task, 5, (0, 0))
-
-    assert drawn.shape == (5, SIDE, SIDE, 1)
-    assert np.array_equal(drawn, draw_counter_examples(halves().train.images, task, 5, (0, 0)))
-    assert not np.array_equal(drawn, draw_counter_examples(halves().train.images, task, 5, (0, 1)))
-
-
-@pytest.mark.parametrize("shape", [(12, 12, 1), (11, 14, 3)])
-def test_a_scrambled_picture_keeps_light_and_spectrum_and_loses_its_content(shape: tuple[int, ...]) -> None:
-    random = np.random.default_rng(0)
-    image = np.full(shape, 100, np.uint8)
-    image[2:5, 3:6] = 130
-
-    scrambled = scramble(image, random)
-
-    assert scrambled.mean() == pytest.approx(image.mean(), abs=0.5)
-    assert scrambled.std() == pytest.approx(image.std(), rel=0.1)
-    spectra = [np.abs(np.fft.rfft2(picture, axes=(0, 1))) for picture in (image, scrambled)]
-    assert np.corrcoef(*(spectrum.ravel()[1:] for spectrum in spectra))[0, 1] > 0.95
-    assert abs(np.corrcoef(image.ravel(), scrambled.ravel())[0, 1]) < 0.6
+    with pytest.raises(InputError, match="can make no counter-examples"):
+        fitting.train(task, halves(), out=tmp_path)

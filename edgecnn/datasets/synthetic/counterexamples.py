@@ -69,18 +69,14 @@ def _standard(plane: Plane) -> Plane:
 
 
 def _exposed(plane: Plane, rng: Rng) -> NDArray[np.uint8]:
-    contrast = math.exp(rng.uniform(math.log(2), math.log(100)))
+    contrast = math.exp(rng.uniform(math.log(2), math.log(70)))
     noise = rng.normal(0, rng.choice([0.0, rng.uniform(0, 25)]), plane.shape)
     return np.clip(np.rint(rng.uniform(15, 240) + contrast * plane + noise), 0, 255).astype(np.uint8)
 
 
 def _power_law(rng: Rng, side: int = _SIDE) -> Plane:
-    """Return noise whose amplitude falls with frequency as f^-a, a of 0 (white) to 2.5 (clouds), stretched along an angle.
-
-    Up to a hundredfold, and every other time along an axis: traces of rolling, combing, scanning.
-    """
-    angle = rng.uniform(0, math.pi) if rng.random() < 0.5 else rng.choice([0.0, math.pi / 2])
-    stretch = 2.0 ** rng.uniform(0, 7)
+    """Return noise whose amplitude falls with frequency as f^-a, a of 0 (white) to 2.5 (clouds), stretched along an angle."""
+    angle, stretch = rng.uniform(0, math.pi), 2.0 ** rng.uniform(0, 3.5)
     fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
     along, across = fx * math.cos(angle) + fy * math.sin(angle), fy * math.cos(angle) - fx * math.sin(angle)
     frequency = np.hypot(along * stretch, across)

@@ -40,7 +40,6 @@ from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.curves import draw_curves
 from edgecnn_export.training.devices import Devices, open_devices
 from edgecnn_export.training.pictures import TrainingPictures
-from edgecnn_export.training.others import draw_counter_examples
 from edgecnn_export.training.recipes import Recipe, find_recipe
 
 _VALIDATION_BATCH = 64
@@ -317,12 +316,15 @@ def _compile(model: keras.Model, recipe: Recipe, *, steps: int, jit_compile: boo
 def _with_others(
     images: NDArray[np.uint8], targets: NDArray[np.float32], task: Task, share: float, seed: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Append `share` x n counter-examples, drawn by `seed`; their targets are the same for all classes."""
+    """Append `share` x n counter-examples of the task, drawn by `seed`; their targets are the same for all classes."""
     count = round(share * len(images))
     if count == 0:
         return images, targets
+    if task.counter_examples is None:
+        raise InputError(f"task {task.name!r} can make no counter-examples; train it with others=0 in its recipe")
+    drawn = task.counter_examples(count, int(np.random.SeedSequence(seed).generate_state(1)[0]))
     uniform = np.full((count, targets.shape[1]), 1 / targets.shape[1], np.float32)
-    return np.concatenate([images, draw_counter_examples(images, task, count, seed)]), np.concatenate([targets, uniform])
+    return np.concatenate([images, drawn]), np.concatenate([targets, uniform])
 
 
 def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, Dataset]:

@@ -17,8 +17,8 @@ class Recipe:
     `patience` is how many epochs without a better validation loss end the training. `simulated` is the share of a digit
     task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits;
     epochs take turns at `simulations` versions of them.
-    `others` is how many counter-examples come to each training picture, drawn anew each epoch, whose target is the same
-    probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
+    `others` is how many counter-examples of the task come to each training picture, drawn anew each epoch, whose target is the
+    same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
     """
 
     epochs: int
@@ -42,7 +42,8 @@ def find_recipe(model: str, task: Task) -> Recipe:
     if model == "compact":
         augmentation = default_augmentation(task)
         if large:
-            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, others=0.25)
+            others = 0.25 if task.counter_examples else 0.0
+            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, others=others)
         if task.preprocessing.fit == "digit":
             return Recipe(
                 40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, others=0.04
