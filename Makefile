@@ -4,13 +4,14 @@
 # make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/arm.md
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/arm.md
 # make count-arm  count ARM instructions anew after a model was replaced; as root, writes tests/arm/instructions.json
+# make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/benchmarks.md
 # make models   train the shipped models anew on the real data (about an hour on two cores)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-system test-arm test-vm count-arm models lint clean help
+.PHONY: demo test bench test-system test-arm test-vm count-arm models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -63,6 +64,11 @@ test-vm: $(READY)
 count-arm: $(READY)
 	@tests/arm/install.sh userland
 	$(BIN)/python tests/arm/arm_counts.py
+
+bench: $(READY)
+	@benchmarks/setup.sh
+	$(BIN)/edgecnn export neu --int8 --out build/bench
+	$(BIN)/python benchmarks/report.py build/bench docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Makes one environment for each way of classifying a video, below benchmarks/.envs. What cannot be had is said and left out.
+# PEERS="edgecnn supervision" sets only these up; ultralytics brings PyTorch with CUDA, several gigabytes.
+cd "$(dirname "$0")" || exit 1
+mkdir -p .envs
+OPENCV='opencv-python-headless>=4.9,<5'
+
+make_env() { # name, then what pip is to install
+    name=$1
+    shift
+    [ -e ".envs/$name/.ready" ] && return
+    echo "Installing $name into benchmarks/.envs/$name ..." >&2
+    "${PYTHON:-python3}" -m venv ".envs/$name" &&
+        ".envs/$name/bin/pip" install --quiet --no-compile --disable-pip-version-check "$@" &&
+        touch ".envs/$name/.ready" ||
+        echo "$name cannot be had here; its row is left out" >&2
+}
+
+for peer in ${PEERS:-edgecnn supervision edge_impulse keras ultralytics}; do
+    case $peer in
+        edgecnn) make_env edgecnn .. ;;
+        supervision) make_env supervision supervision ai-edge-litert "$OPENCV" ;;
+        edge_impulse)
+            # pyaudio, which only sound needs, must be compiled.
+            make_env edge_impulse numpy six psutil ai-edge-litert "$OPENCV"
+            .envs/edge_impulse/bin/pip install --quiet --disable-pip-version-check --no-deps edge_impulse_linux ;;
+        keras) make_env keras tensorflow-cpu 'keras>=3.15,<3.16' "$OPENCV" ;;
+        ultralytics) make_env ultralytics ultralytics ;;
+    esac
+done
+exit 0
