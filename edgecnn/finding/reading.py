@@ -25,11 +25,13 @@ _TURNS_DEG = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0)
 _LEAST_TURNED, _MOST_TURNED = 5, 32
 _LEGIBLE, _UPRIGHT, _TURN_MARGIN = 0.4, 0.9, 0.05
 # What stands apart is joined only if it reads so much better, where two of the parts are high enough for digits of their own.
-_JOIN_MARGIN, _OWN_HEIGHT = 0.25, 0.4
+_JOIN_MARGIN, _OWN_HEIGHT, _WHOLE = 0.25, 0.4, 0.9
 # Digits of one number stand side by side: so much of the lower one's height, so little of the narrower one's width in common.
 _LEAST_COMMON_HEIGHT, _MOST_COMMON_WIDTH = 0.4, 0.5
 # What is cut apart is at least half as high as the sheet's writing.
 _LOWEST_TO_SPLIT = 0.5
+# Where so many readings reach the threshold, others need only this share of it: it was chosen for marks that stand alone.
+_WITNESSES, _AMONG_WITNESSES = 3, 0.5
 # Digits stand among digits: the least mean sureness, and with how many readings' weight the eight nearest speak.
 _DIGITS, _PRIOR, _AROUND, _CUT_APART = 0.7, 2.0, 8, 0.8
 # Letters with and without ascenders differ by less than this factor in height.
@@ -89,8 +91,8 @@ def read_digits(
 ) -> list[DigitReading]:
     """Find and read the handwritten digits of a picture `(h, w, 3)` uint8 BGR, from top to bottom.
 
-    `runtime` is an MNIST model. What it gives less than `reject_threshold` to, and what stands in a word, is returned with
-    `class_id` None. Raises ShapeError for another array.
+    `runtime` is an MNIST model. What it gives less than `reject_threshold` to (among other digits: less than half of it), and
+    what stands in a word, is returned with `class_id` None. Raises ShapeError for another array.
     """
     sheet = take_apart(image_bgr, steps)
     if steps.turning:
@@ -101,7 +103,7 @@ def read_digits(
     if steps.splitting:
         guesses = _with_splits(sheet, guesses, runtime)
     guesses.sort(key=lambda guess: (guess.region.box[1], guess.region.box[0]))
-    accepted = np.array([guess.sureness >= (reject_threshold if steps.reject else 1e-6) for guess in guesses], bool)
+    accepted = _sure_enough(guesses, reject_threshold if steps.reject else 1e-6)
     if steps.reject and guesses:
         accepted &= _among_digits(guesses)
         accepted &= _credible_ones(guesses, accepted)
@@ -111,6 +113,14 @@ def read_digits(
         DigitReading(guess.region, guess.probabilities, guess.class_id if ok else None)
         for guess, ok in zip(guesses, accepted, strict=True)
     ]
+
+
+def _sure_enough(guesses: list[_Guess], reject_threshold: float) -> NDArray[np.bool_]:
+    sureness = np.array([guess.sureness for guess in guesses])
+    alone = sureness >= reject_threshold
+    if np.count_nonzero(alone) < _WITNESSES:
+        return alone
+    return sureness >= _AMONG_WITNESSES * reject_threshold
 
 
 def _upright(sheet: Sheet, runtime: Runtime) -> Sheet:
@@ -150,7 +160,11 @@ def _with_joins(sheet: Sheet, guesses: list[_Guess], runtime: Runtime) -> list[_
     for (group, union), guess in zip(unions, together, strict=True):
         explained = sum(apart[id(part)].sureness * part.area for part in group if id(part) in apart)
         several = sum(part.height >= _OWN_HEIGHT * union.height and id(part) in apart for part in group) > 1
-        gains.append(guess.sureness - explained / union.area - several * _JOIN_MARGIN)
+        gain = guess.sureness - explained / union.area - several * _JOIN_MARGIN
+        # What reads surely as a digit is no piece of another, but for a 1: that is any upright stroke.
+        parts = [apart[id(part)] for part in group if id(part) in apart]
+        whole = any(part.sureness >= _WHOLE and part.class_id != _ONE for part in parts)
+        gains.append(-1.0 if whole else gain)
     used: set[int] = set()
     kept = []
     for index in sorted(range(len(unions)), key=lambda i: -gains[i]):

@@ -111,6 +111,34 @@ def test_what_the_model_is_unsure_of_is_rejected(runtime: NearestDigit) -> None:
     assert all(reading.class_id is None for reading in readings)
 
 
+def test_among_other_digits_half_of_the_threshold_is_enough() -> None:
+    class Doubtful:
+        name = "doubtful"
+
+        def run(self, images: Image) -> NDArray[np.float32]:
+            probabilities = np.zeros((len(images), 10), np.float32)
+            probabilities[:, 3] = [0.6 if i % 5 == 4 else 0.95 for i in range(len(images))]
+            return probabilities
+
+    steps = Steps(joining=False, splitting=False, turning=False)
+
+    many = read_digits(written("3 3 3 3 3"), Doubtful(), 0.9, steps)
+
+    assert [reading.class_id for reading in many] == [3] * 5
+
+
+def test_alone_a_digit_needs_the_whole_threshold() -> None:
+    class Doubtful:
+        name = "doubtful"
+
+        def run(self, images: Image) -> NDArray[np.float32]:
+            return np.tile(0.6 * np.eye(10, dtype=np.float32)[3], (len(images), 1))
+
+    readings = read_digits(written("3"), Doubtful(), 0.9, Steps(joining=False, splitting=False))
+
+    assert [reading.class_id for reading in readings] == [None]
+
+
 def test_without_rejection_everything_gets_a_class(runtime: NearestDigit) -> None:
     readings = read_digits(draw_sheet(21).image_bgr, runtime, 1.01, Steps(reject=False))
 
