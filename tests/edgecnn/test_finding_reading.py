@@ -288,6 +288,32 @@ def test_the_loose_bar_of_a_five_is_left_out_without_joining() -> None:
     assert all(reading.box[1] + reading.box[3] > 100 and reading.box[3] < 95 for reading in readings)
 
 
+@dataclass
+class Rings:
+    """A runtime that reads round things as a 0 with some sureness, and all else, two rings too, as an 8 with more."""
+
+    sureness: float
+    name: str = "rings"
+
+    def run(self, images: Image) -> NDArray[np.float32]:
+        probabilities = np.zeros((len(images), 10), np.float32)
+        for row, image in zip(probabilities, images, strict=True):
+            _, _, width, height = cv2.boundingRect(image[..., 0])
+            row[0 if 0.9 < width / height < 1.1 else 8] = self.sureness if 0.9 < width / height < 1.1 else 0.97
+        return probabilities
+
+
+@pytest.mark.parametrize(("sureness", "expected"), [(0.6, [8]), (0.92, [0, 0])])
+def test_a_sure_digit_is_no_piece_of_another(sureness: float, expected: list[int]) -> None:
+    image = np.full((240, 320, 3), 230, np.uint8)
+    cv2.circle(image, (150, 70), 14, (30, 30, 30), 5)
+    cv2.circle(image, (150, 145), 50, (30, 30, 30), 5)
+
+    readings = read_digits(image, Rings(sureness), 0.5, Steps(splitting=False))
+
+    assert [reading.class_id for reading in readings] == expected
+
+
 def test_readings_come_from_top_to_bottom(runtime: NearestDigit) -> None:
     readings = read_digits(draw_sheet(22).image_bgr, runtime, 0.3)
 
