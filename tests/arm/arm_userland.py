@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
+from email import message_from_bytes
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -86,13 +88,29 @@ def install(userland: Userland, wheel: Path) -> None:
         return
     mark.unlink(missing_ok=True)
     shutil.copy(wheel, userland.exchange)
-    pip = ("-m", "pip", "--quiet")
-    if any(userland.site_packages.glob("edgecnn-*.dist-info")):
-        userland.must("python", *pip, "uninstall", "--yes", "edgecnn")
+    pip = ("-m", "pip", "--quiet", "install", "--no-compile", "--only-binary=:all:")
     requirement = f"edgecnn[{ENVIRONMENTS[userland.environment]}] @ file:///exchange/{wheel.name}"
-    userland.must("python", *pip, "install", "--no-compile", "--only-binary=:all:", requirement)
-    userland.must("python", "-m", "pip", "check")
+    if needs(userland) == needs_of(wheel):  # only our own code is another
+        userland.must("python", *pip, "--force-reinstall", "--no-deps", requirement)
+    else:
+        userland.must("python", *pip, requirement)
+        userland.must("python", "-m", "pip", "check")
     mark.write_text(digest)
+
+
+def needs(userland: Userland) -> list[str]:
+    """Return what the installed edgecnn requires; nothing where none is installed."""
+    (requirements,) = [found.requires or [] for found in distributions(path=[str(userland.site_packages)], name="edgecnn")] or [
+        []
+    ]
+    return sorted(requirements)
+
+
+def needs_of(wheel: Path) -> list[str]:
+    """Return what a wheel requires."""
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = [name for name in file.namelist() if name.endswith(".dist-info/METADATA")]
+        return sorted(message_from_bytes(file.read(name)).get_all("Requires-Dist", []))
 
 
 def run_here(script: Path, *arguments: str) -> None:

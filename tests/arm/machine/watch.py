@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ VIEWED = {"page_bytes": 0, "stream_bytes": 0, "statistics": {}}
 def view() -> None:
     """Open the page, and then look at the stream for as long as there is one."""
     address = f"http://127.0.0.1:{PORT}"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, HTTPException, ValueError):  # the camera ends in the middle of a picture
         VIEWED["page_bytes"] = len(urllib.request.urlopen(f"{address}/", timeout=60).read())
         VIEWED["statistics"] = json.load(urllib.request.urlopen(f"{address}/api/stats", timeout=60))
         with urllib.request.urlopen(f"{address}/stream.mjpg", timeout=600) as stream:
