@@ -19,7 +19,6 @@ from typing import Any
 from arm_pictures import lay_out
 from arm_userland import BUILD, HERE, PROCESSORS, Userland, open_userland
 
-from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 
 RECORD = HERE / "instructions.json"
@@ -61,6 +60,7 @@ def count_on(userland: Userland, processor: str, plugin: Path) -> dict[str, int]
     emulator = ["qemu-aarch64", "-cpu", processor, "-L", str(root), "-plugin", str(plugin), str(root / "usr/bin/python3")]
     script = str(userland.exchange / "inside" / "count.py")
     command = [*emulator, script, str(userland.exchange), str(out)]
+    out.with_suffix(".jsonl").unlink(missing_ok=True)  # the camera's lines: a file that is there is gone on with
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_LIMIT_S, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"counting on {processor} failed: {done.stderr[-2000:]}")
@@ -82,11 +82,16 @@ def read_marks(names: list[str], stderr: str) -> dict[str, int]:
 def record(userland: Userland, counts: Counts) -> dict[str, Any]:
     """Return what is kept: the counts of each task with its model's digest, and the packages that they were counted with."""
     installed = userland.versions()
-    models = {task: Artifact.open(shipped.int8_path(task)).contract.model_sha256 for task in TASKS}
+    models = {task: counted_digest(userland, task) for task in TASKS}
     return {
         "packages": {name: installed[name] for name in _PACKAGES},
         "models": {task: {"sha256": models[task], "instructions": counts[task]} for task in TASKS},
     }
+
+
+def counted_digest(userland: Userland, task: str) -> str:
+    """Return the SHA-256 of the model that was laid out to be counted, the shipped one of that moment."""
+    return Artifact.open(userland.exchange / task / "model.tflite").contract.model_sha256
 
 
 def main() -> None:

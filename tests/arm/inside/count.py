@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import golden
-from edgecnn.classifying import artifact_path
 from edgecnn_device.finders import choose_look
 from edgecnn_device.frames import Frame
 from edgecnn_device.health import Health, Limits
@@ -60,9 +59,9 @@ def count_frames(task: str, model: Model, pictures: NDArray[np.uint8], lines: Pa
 
 
 def main(folder: Path, out: Path) -> None:
-    """Count for both tasks; `folder` holds frames as `<task>/frames.npy`."""
+    """Count for both tasks; `folder` holds `<task>/model.tflite` and frames as `<task>/frames.npy`."""
     for task in TASKS:
-        model = open_model(ModelOptions(str(artifact_path(task))))
+        model = open_model(ModelOptions(str(folder / task / "model.tflite")))
         count_inference(task, model)
         count_frames(task, model, np.load(folder / task / "frames.npy"), out.with_suffix(".jsonl"))
     out.write_text(json.dumps(MARKS))
