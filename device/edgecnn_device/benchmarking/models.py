@@ -95,7 +95,7 @@ def bench_model(
             except InferenceError as error:
                 failures.append(str(error))
     size = artifact.path.stat().st_size
-    return ModelBenchmark(str(artifact.path), size, _operators(artifact), tuple(cases), tuple(failures))
+    return ModelBenchmark(str(model), size, _operators(artifact), tuple(cases), tuple(failures))
 
 
 def run_child(request: Request) -> dict[str, Any]:
