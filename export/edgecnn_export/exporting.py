@@ -163,7 +163,7 @@ def export(
             )
             checks = [] if audited is None else audited.to_json()
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
-            install(staged, out, [*names, PARITY_PAGE, PARITY_JSON], superseded=other)
+            install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
     return ExportResult(out, tuple(files), report, calibration, seconds, tries, audited)
 

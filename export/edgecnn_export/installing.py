@@ -17,6 +17,7 @@ from edgecnn.files import make_folder
 
 REJECTED = ".rejected"
 PREVIOUS = ".previous"
+Move = tuple[Path, Path | None]
 
 
 @contextlib.contextmanager
@@ -41,40 +42,60 @@ def staging(out: Path) -> Iterator[Path]:
 
 
 def install(
-    staged: Path, out: Path, names: Collection[str], *, obsolete: Collection[str] = (), superseded: Collection[str] = ()
+    staged: Path,
+    out: Path,
+    names: Collection[str],
+    *,
+    reports: Collection[str] = (),
+    obsolete: Collection[str] = (),
+    superseded: Collection[str] = (),
 ) -> None:
-    """Move the files `names`, in order, from `staged` to `out`, and take the `obsolete` ones away.
+    """Move the files `names`, then the `reports` about them, from `staged` to `out`, and take the `obsolete` ones away.
 
-    What of the `superseded` there is becomes `X.previous`.
-    Signals wait until it is done; when a move fails, all files of before come back. A file `X.rejected` takes the place of
-    `X`: an older `X` becomes `X.previous`, so that nobody takes it for the new result. A new `X` removes both.
+    What of the `superseded` there is becomes `X.previous`. A file `X.rejected` takes the place of `X`: an older `X` becomes
+    `X.previous`, so that nobody takes it for the new result. A new `X` removes both.
+    Signals wait until it is done; when a move fails, all files of before come back. After a kill in the middle each file is
+    the old or the new one, whole, and no report stands beside files that it does not speak of.
     """
-    backup = staged / "before"
-    backup.mkdir()
-    moves = [move for name in names for move in _clearing(name, out, backup)]
-    moves += [(out / name, backup / name) for name in obsolete]
+    moves: list[Move] = [(out / name, None) for name in (*reports, *obsolete)]
+    moves += [move for name in names for move in _moves(name, staged, out)]
     moves += [(out / name, out / (name + PREVIOUS)) for name in superseded]
-    moves += [(staged / name, out / name) for name in names]
-    done: list[tuple[Path, Path]] = []
+    moves += [(staged / name, out / name) for name in reports]
     with _undisturbed():
+        before = _keep(staged / "before", moves, out)
         try:
             for source, target in moves:
-                if source.exists():
+                if target is None:
+                    source.unlink(missing_ok=True)
+                elif source.exists():
                     source.replace(target)
-                    done.append((source, target))
         except OSError as error:
-            for source, target in reversed(done):
-                target.replace(source)
+            for path, kept in before.items():
+                path.unlink(missing_ok=True) if kept is None else kept.replace(path)
             raise OutputError(f"cannot write to {out}: {_reason(error)}; the earlier files were put back") from error
     _flush(out)
 
 
-def _clearing(name: str, out: Path, backup: Path) -> list[tuple[Path, Path]]:
-    """Return the moves that make room for a file."""
+def _moves(name: str, staged: Path, out: Path) -> list[Move]:
+    """Return what puts one file in its place; a move to None takes a file away."""
     plain = name.removesuffix(REJECTED)
     if name == plain:
-        return [(out / old, backup / old) for old in (plain, plain + REJECTED, plain + PREVIOUS)]
-    return [(out / name, backup / name), (out / plain, out / (plain + PREVIOUS))]
+        return [(staged / name, out / name), *((out / (plain + old), None) for old in (REJECTED, PREVIOUS))]
+    return [(out / plain, out / (plain + PREVIOUS)), (staged / name, out / name)]
+
+
+def _keep(folder: Path, moves: Collection[Move], out: Path) -> dict[Path, Path | None]:
+    """Keep what `moves` would change in `out` a second time in `folder`; None stands for what is not there."""
+    folder.mkdir()
+    changed = {path for move in moves for path in move if path is not None and path.parent == out}
+    kept: dict[Path, Path | None] = {path: folder / path.name if path.exists() else None for path in changed}
+    for path, copy in kept.items():
+        if copy is not None:
+            try:
+                copy.hardlink_to(path)
+            except OSError:  # FAT knows no links
+                shutil.copy2(path, copy)
+    return kept
 
 
 @contextlib.contextmanager

@@ -125,6 +125,51 @@ def test_ctrl_c_between_two_moves_waits_until_all_are_done(tmp_path: Path, monke
     assert content(tmp_path) == {"a.tflite": "new", "b.onnx": "new"}
 
 
+def test_no_file_is_ever_missing_and_no_report_stands_beside_files_of_another_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(tmp_path, "a.tflite", "b.onnx", "parity.json", text="old")
+    seen: list[dict[str, str]] = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        moved = replace(self, target)
+        seen.append(content(tmp_path))
+        return moved
+
+    with staging(tmp_path) as staged:
+        stage(staged, "a.tflite", "b.onnx", "parity.json")
+        monkeypatch.setattr(Path, "replace", watched)
+        install(staged, tmp_path, ["a.tflite", "b.onnx"], reports=["parity.json"])
+
+    assert all({"a.tflite", "b.onnx"} <= found.keys() for found in seen)
+    assert [len(set(found.values())) for found in seen if "parity.json" in found] == [1]
+
+
+def test_where_there_are_no_links_a_failure_brings_the_old_files_back_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(tmp_path, "a.tflite", "parity.json", text="old")
+    replace = Path.replace
+
+    def no_links(self: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    def refuse_report(self: Path, target: Path) -> Path:
+        if target == tmp_path / "parity.json" and self.read_text() == "new":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    with staging(tmp_path) as staged:
+        stage(staged, "a.tflite", "parity.json")
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+        monkeypatch.setattr(Path, "replace", refuse_report)
+        with pytest.raises(OutputError, match="put back"):
+            install(staged, tmp_path, ["a.tflite"], reports=["parity.json"])
+
+    assert content(tmp_path) == {"a.tflite": "old", "parity.json": "old"}
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     stage(tmp_path, "file")
 
