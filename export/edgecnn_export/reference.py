@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import lzma
 import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -176,6 +178,9 @@ def _read_entry(path: Path) -> dict[str, Any] | None:
             names = archive.namelist()
             if "config.json" not in names:
                 raise InputError(f"{path} is a ZIP file but not a Keras model: it has no config.json")
+            # Keras reads weights in pieces, for which Python does not compare the checksums.
+            if (damaged := archive.testzip()) is not None:
+                raise InputError(f"{path} is damaged: its {damaged} is not what it was when it was saved")
             if ENTRY not in names:
                 return None
             if archive.getinfo(ENTRY).file_size > _MAX_ENTRY_BYTES:
@@ -183,7 +188,7 @@ def _read_entry(path: Path) -> dict[str, Any] | None:
             about = json.loads(archive.read(ENTRY))
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is not a .keras file, or it is cut short") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, EdgecnnError):
             raise
         raise InputError(f"cannot read {path}: {error}") from error
@@ -214,7 +219,7 @@ def _saved_by(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return str(json.loads(archive.read("metadata.json"))["keras_version"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile):
         return "of unknown version"
 
 

@@ -162,6 +162,17 @@ def test_another_zip_file_is_one_line(tmp_path: Path) -> None:
         open_reference(tmp_path / "other.keras")
 
 
+def test_a_flipped_bit_among_the_weights_is_noticed(saved: tuple[Reference, Path], tmp_path: Path) -> None:
+    path = Path(shutil.copy(saved[1], tmp_path / "flipped.keras"))
+    weights = max((variable.numpy().tobytes() for variable in saved[0].model.trainable_variables), key=len)
+    data = bytearray(path.read_bytes())
+    data[data.index(weights) + len(weights) // 2] ^= 0x40
+    path.write_bytes(data)
+
+    with pytest.raises(InputError, match=r"is damaged: its model\.weights\.h5 is not what it was when it was saved"):
+        open_reference(path)
+
+
 def test_a_file_that_keras_cannot_load_names_the_keras_that_saved_it(foreign: Path, tmp_path: Path) -> None:
     newer = tmp_path / "newer.keras"
     with zipfile.ZipFile(foreign) as old, zipfile.ZipFile(newer, "w") as new:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import InputError
 from edgecnn.files import replacing
+from edgecnn.runtimes.tflite import first_line
 
 FILE_NAME = "checkpoint.npz"
 
@@ -53,8 +53,8 @@ class Checkpoint:
                     for part in ("weights", "best_weights", "optimizer")
                 }
             return cls(about["settings"], about["history"], **parts)
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"the checkpoint {path} is damaged ({error}); delete it to start anew") from error
+        except Exception as error:  # whatever damaged bytes make zipfile and NumPy stumble over
+            raise InputError(f"the checkpoint {path} is damaged ({first_line(error)}); delete it to start anew") from error
 
     def check(self, settings: dict[str, Any], path: Path) -> None:
         """Raise InputError naming the first setting in which this checkpoint is another training's."""
