@@ -169,9 +169,7 @@ class Contract:
         if len(self.labels) < 2 or len(self.labels) != len(set(self.labels)):
             raise ContractError(f"expected two or more different labels in the contract, got {list(self.labels)}")
         for text in (self.task, self.title, self.model, *self.labels):
-            # A line break would tear labels.txt, an escape sequence would take over the terminal it is printed on.
-            if any(unicodedata.category(letter) == "Cc" for letter in text):
-                raise ContractError(f"the contract's text {reprlib.repr(text)} has control characters")
+            _check_text(text)
 
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
@@ -243,12 +241,21 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {_check_text(str(key)): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return _finite(value, where)
+    if kind is str and isinstance(value, str):
+        return _check_text(value)
     if isinstance(kind, type) and type(value) is kind:
         return value
     raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected {getattr(kind, '__name__', kind)}")
+
+
+def _check_text(text: str) -> str:
+    """Return a text that may be printed; a line break would tear labels.txt, an escape sequence take over a terminal."""
+    if any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ContractError(f"the contract's text {reprlib.repr(text)} has control characters")
+    return text
 
 
 def _finite(value: int | float, where: str) -> float:

@@ -94,6 +94,14 @@ def test_the_first_visit_leads_nowhere_else(page: Page, path: str) -> None:
     assert headers["location"].startswith("/") and not headers["location"].startswith(("//", "/\\"))
 
 
+def test_no_address_leads_to_where_the_host_header_says(page: Page) -> None:
+    proof = {"Authorization": f"Bearer {TOKEN}", "Host": "evil.example"}
+
+    status, headers, _ = page.ask("/app.js/", headers=proof)
+
+    assert (status, headers.get("location")) == (404, None)
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1].evil:1", "10.0.0.7"])
 def test_without_a_token_another_name_for_this_machine_is_refused(host: str) -> None:
     with serve() as page:

@@ -80,7 +80,9 @@ def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable
         "/snapshot.jpg": snapshot,
         "/stream.mjpg": stream,
     }
-    return Starlette(routes=[Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()])
+    app = Starlette(routes=[Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()])
+    app.router.redirect_slashes = False  # it would lead to wherever the visitor's Host header says
+    return app
 
 
 def _page_files() -> dict[str, Callable[[Request], Response]]:
