@@ -1,6 +1,8 @@
 # make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
 # make test     set everything up, check style, types and layers, run the tests
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
+# make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reliability.md
+# make LOCKED=1 demo|test   the same with every package by its SHA-256 (requirements/locked.txt, from requirements/lock.sh)
 # make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/arm.md
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/arm.md
 # make count-arm  count ARM instructions anew after a model was replaced; as root, writes tests/arm/instructions.json
@@ -11,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test bench test-system test-arm test-vm count-arm models lint clean help
+.PHONY: demo test bench test-system test-faults test-arm test-vm count-arm models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -21,7 +23,12 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing edgecnn with its tools into $(VENV) (TensorFlow is large: a minute or two) ..." >&2
 	@$(PYTHON) -m venv $(VENV)
+ifdef LOCKED
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/locked.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+else
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+endif
 	@touch $@
 
 demo: $(READY)
@@ -52,6 +59,9 @@ test-system: $(READY)
 	@tests/system/install.sh
 	@$(BIN)/python -c 'import selenium' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[system]'
 	$(BIN)/python -m pytest tests/system
+
+test-faults: $(READY)
+	EDGECNN_RELIABILITY=docs/reliability.md $(BIN)/python -m pytest tests/faults
 
 test-arm: $(READY)
 	@tests/arm/install.sh userland

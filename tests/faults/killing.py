@@ -1,0 +1,209 @@
+"""Kills writers at random moments: `python killing.py KIND FOLDER SEED KILLS`.
+
+A forked child writes as fast as it can, counting in shared memory what it was told is written; the parent kills it (SIGKILL)
+after a random time and looks at what lies there. Prints the counts as JSON; an AssertionError says what was half-written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import mmap
+import os
+import random
+import signal
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from edgecnn.artifacts import Artifact
+from edgecnn.classifying import Prediction
+from edgecnn.pictures import read_picture
+from edgecnn_device.frames import OK, STAGES, Frame, Observation, Region, RegionPrediction
+
+Write = Callable[[int], None]
+Look = Callable[[int], None]
+START = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@dataclasses.dataclass
+class Victim:
+    """What is killed: `write(n)` writes the n-th thing; `look(done)` checks the folder, `done` being told as written."""
+
+    write: Write
+    look: Look
+    open: Callable[[], None] = lambda: None
+    most_s: float = 0.03
+
+
+def export_victim(folder: Path) -> Victim:
+    """Puts sets of four artifacts and their report in place, the third of them now good, now rejected."""
+    import edgecnn
+    from edgecnn_export.installing import install, staging
+
+    source = Artifact.open(Path(edgecnn.__file__).parent / "shipped" / "mnist-int8.tflite")
+    names = [f"m{number}.tflite" for number in range(4)]
+
+    def write(number: int) -> None:
+        with staging(folder) as staged:
+            placed = [f"{name}.rejected" if name == "m2.tflite" and number % 3 == 0 else name for name in names]
+            for name in placed:
+                contract = dataclasses.replace(source.contract, export_id=str(number))
+                dataclasses.replace(source, path=staged / name, contract=contract).save(staged / name)
+            (staged / "parity.json").write_text(json.dumps({"export": number}))
+            install(staged, folder, placed, reports=["parity.json"])
+
+    def look(done: int) -> None:
+        found = {path.name: Artifact.open(path) for path in folder.glob("m*.tflite*")}
+        exports = {name: int(artifact.contract.export_id) for name, artifact in found.items()}
+        current = {name: number for name, number in exports.items() if not name.endswith(".previous")}
+        if done >= 0:
+            assert {name.removesuffix(".rejected") for name in current} == set(names), exports
+            assert all(number >= done for name, number in current.items() if "m2" not in name), (exports, done)
+        report = folder / "parity.json"
+        if report.exists():
+            stated = json.loads(report.read_text())["export"]
+            assert set(current.values()) == {stated}, (exports, stated)
+
+    return Victim(write, look, most_s=0.1)
+
+
+def checkpoint_victim(folder: Path) -> Victim:
+    """Writes checkpoints as large as those of the steel model."""
+    from edgecnn_export.training.checkpoints import FILE_NAME, Checkpoint
+
+    path = folder / FILE_NAME
+
+    def write(number: int) -> None:
+        arrays = [np.full((120, 100), number, np.float32) for _ in range(8)]
+        Checkpoint({"epoch": number}, [{"loss": float(number)}], arrays, arrays[:4], arrays[:2]).save(path)
+
+    def look(done: int) -> None:
+        if done < 0 and not path.exists():
+            return
+        opened = Checkpoint.open(path)
+        number = opened.settings["epoch"]
+        assert number >= done, (number, done)
+        values = {float(value) for part in (opened.weights, opened.best_weights) for a in part for value in np.unique(a)}
+        assert values == {float(number)}, values
+
+    return Victim(write, look, most_s=0.1)
+
+
+def observation(number: int) -> Observation:
+    """Return an observation of a frame of noise, with a class."""
+    image = np.random.default_rng(number).integers(0, 256, (60, 80, 3), np.uint8)
+    frame = Frame(image, number, "camera", START + timedelta(seconds=number), float(number))
+    prediction = Prediction("a", 0, 0.5, np.array([0.5, 0.5], np.float32))
+    region = RegionPrediction(1, Region((0, 0, 80, 60), image), image[:28, :28, :1], prediction, prediction)
+    return Observation("camera", OK, frame, (region,), 2.0, dict.fromkeys(STAGES, 1.0))
+
+
+def samples_victim(folder: Path) -> Victim:
+    """Keeps a ring of twenty samples or so."""
+    from edgecnn_device.sinks.samples import SampleOptions, SampleSink
+
+    options, sinks = SampleOptions(folder, every_s=1e-9, max_bytes=300_000), list[SampleSink]()
+
+    def begin() -> None:
+        sinks[:] = [SampleSink(options)]
+
+    def write(number: int) -> None:
+        sinks[0].write(observation(number))
+
+    def look(done: int) -> None:
+        for picture in folder.glob("*.png"):
+            image = read_picture(picture)
+            body = json.loads(picture.with_suffix(".json").read_text())
+            assert f"-{body['frame']}-" in picture.name
+            assert np.array_equal(image, np.random.default_rng(body["frame"]).integers(0, 256, (60, 80, 3), np.uint8))
+        numbers = {int(picture.name.split("-")[1]) for picture in folder.glob("*.png")}
+        assert done < 0 or done in numbers, (done, sorted(numbers)[-3:])
+
+    return Victim(write, look, begin)
+
+
+def jsonl_victim(folder: Path) -> Victim:
+    """Appends lines to a file that is set aside every hundred lines or so."""
+    from edgecnn_device.sinks.jsonl import JsonLinesSink
+
+    path, sinks = folder / "out.jsonl", list[JsonLinesSink]()
+
+    def begin() -> None:
+        sinks[:] = [JsonLinesSink(path, max_bytes=30_000, keep=3)]
+
+    def write(number: int) -> None:
+        sinks[0].write(observation(number))
+
+    def look(done: int) -> None:
+        begin()  # what follows a crash: the next start
+        sinks[0].__exit__(None, None, None)
+        files = [path.with_name(f"out.jsonl.{number}") for number in (3, 2, 1)]
+        lines = [line for file in [*files, path] if file.exists() for line in file.read_bytes().splitlines(keepends=True)]
+        assert all(line.endswith(b"\n") for line in lines)
+        numbers = [json.loads(line)["frame"] for line in lines]
+        # After a kill the child begins again with what it was not told is written: a line may stand there twice.
+        assert all(after - before in (0, 1) for before, after in itertools.pairwise(numbers)), "a line is missing"
+        assert done < 0 or numbers[-1] >= done, (numbers[-1:], done)
+
+    return Victim(write, look, begin)
+
+
+VICTIMS = {"export": export_victim, "checkpoint": checkpoint_victim, "samples": samples_victim, "jsonl": jsonl_victim}
+
+
+def main() -> None:
+    """Kill one kind of writer so many times."""
+    kind, folder, seed, kills = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    victim, rng, counts = VICTIMS[kind](folder), random.Random(f"{seed} {kind}"), Counter[str]()
+    shared = mmap.mmap(-1, 8)
+    shared[:8] = struct.pack("q", -1)
+    for _ in range(kills):
+        (before,) = struct.unpack("q", shared[:8])
+        child = os.fork()
+        if child == 0:
+            victim.open()
+            for number in itertools.count(before + 1):
+                victim.write(number)
+                shared[:8] = struct.pack("q", number)
+        if rng.random() < 0.8:  # the others die while they begin
+            _await_first(shared, before)
+        time.sleep(rng.uniform(0.0, victim.most_s))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"the writer ended by itself: {status}"
+        (done,) = struct.unpack("q", shared[:8])
+        leftovers = [path for path in folder.iterdir() if path.name.startswith(".")]
+        counts["in the middle of a file"] += bool(leftovers)
+        counts["written"] += done - before
+        victim.look(done)
+        for path in leftovers:
+            _remove(path)
+    counts["kills"] = kills
+    print(json.dumps(counts))
+
+
+def _await_first(shared: mmap.mmap, before: int) -> None:
+    deadline_s = time.monotonic() + 20
+    while struct.unpack("q", shared[:8])[0] == before and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for inside in path.rglob("*"):
+            if inside.is_file():
+                inside.unlink()
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

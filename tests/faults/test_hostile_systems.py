@@ -1,0 +1,303 @@
+"""A system that lacks something: each lack has a defined answer, one line and exit code 2, or a camera that goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from commands import SHIPPED, fill, run_edgecnn
+from ledger import Ledger, counted
+from mjpeg_server import MjpegServer
+from running import CameraProcess, wait_until
+
+pytestmark = pytest.mark.timeout(900)
+TABLE = "system"
+MODEL = str(SHIPPED / "neu-int8.tflite")
+
+
+def _lines(path: Path) -> list[dict[str, object]]:
+    """Read JSON Lines, all of which must be whole."""
+    data = path.read_bytes()
+    assert data.endswith(b"\n") or not data
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_a_full_disk_keeps_the_export_of_before(small_disk: Path, ledger: Ledger) -> None:
+    out = small_disk / "out"
+    assert run_edgecnn("export", "mnist", "--format", "tflite", "--out", out, timeout_s=600).code in (0, 1)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    fill(small_disk, leave=20_000)
+
+    done = run_edgecnn("export", "mnist", "--int8", "--out", out, timeout_s=600)
+
+    assert "no space left on device" in done.complaint and done.code == 2, done
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    ledger.note(TABLE, "disk full during `edgecnn export`", 1, f"exit code 2, `{_short(done.complaint, small_disk)}`")
+
+
+def test_a_full_disk_is_counted_and_the_camera_goes_on(small_disk: Path, ledger: Ledger) -> None:
+    ballast = fill(small_disk, leave=60_000)
+    sinks: list[str | Path] = [
+        "--jsonl",
+        small_disk / "o.jsonl",
+        "--csv",
+        small_disk / "o.csv",
+        "--video",
+        small_disk / "o.avi",
+    ]
+    kept: list[str | Path] = ["--keep", small_disk / "kept", "--keep-every", "0.001"]
+
+    options = ["--no-realtime", "--frames", "300", "--no-terminal"]
+    done = run_edgecnn("camera", MODEL, *options, *sinks, *kept, timeout_s=300)
+
+    assert done.code == 0 and "300 frames" in done.err and "Traceback" not in done.err, done
+    errors = {name: f"errors of {name}" in done.err for name in ("jsonl", "csv", "video", "samples")}
+    assert errors["samples"] and errors["video"], done.err
+    assert all(line["state"] == "ok" for line in _lines(small_disk / "o.jsonl"))
+    for picture in (small_disk / "kept").glob("*.png"):
+        assert cv2.imread(str(picture)) is not None
+    ballast.unlink()
+    again = run_edgecnn("camera", MODEL, *options, *sinks[:4], timeout_s=300)
+    assert again.code == 0 and "errors of jsonl" not in again.err, again
+    ledger.note(
+        TABLE, "disk full under all files of a camera", 1, "all 300 frames seen, each failed write counted, one line each"
+    )
+
+
+def test_a_limit_on_file_sizes_is_one_line(tmp_path: Path, picture: Path, ledger: Ledger) -> None:
+    limit = {resource.RLIMIT_FSIZE: 3000}
+
+    exported = run_edgecnn("export", "mnist", "--format", "tflite", "--out", tmp_path / "out", limits=limit, timeout_s=600)
+    plotted = run_edgecnn("classify", MODEL, picture, "--plot", tmp_path / "p.png", limits=limit, timeout_s=300)
+
+    assert (exported.code, plotted.code) == (2, 2), (exported, plotted)
+    assert "file too large" in exported.complaint and "file too large" in plotted.complaint
+    assert not list((tmp_path / "out").glob("mnist-*")) and not (tmp_path / "p.png").exists()
+    ledger.note(TABLE, "files limited to 3 kB (RLIMIT_FSIZE): export, plot", 2, "exit code 2, one line, nothing half-written")
+
+
+def test_a_read_only_folder_is_one_line(small_disk: Path, picture: Path, ledger: Ledger) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    camera = ["camera", MODEL, "--frames", "1", "--no-realtime"]
+    commands: list[list[str | Path]] = [
+        [*camera, "--jsonl", small_disk / "a"],
+        [*camera, "--csv", small_disk / "a"],
+        [*camera, "--keep", small_disk / "a", "--keep-every", "1"],
+        ["classify", MODEL, picture, "--plot", small_disk / "a.png"],
+        ["data", "generate", "neu", small_disk / "a", "--count", "1"],
+        ["export", "mnist", "--out", small_disk / "a"],
+        ["train", "mnist", "--out", small_disk / "a", "--epochs", "1"],
+        ["sign", _copy_of_model(small_disk), "--key", _key(picture.parent)],
+    ]
+
+    answers = [run_edgecnn(*command, timeout_s=600) for command in commands]
+
+    for command, done in zip(commands, answers, strict=True):
+        assert done.code == 2 and "read-only file system" in done.complaint, (command, done)
+    ledger.note(
+        TABLE, "read-only folder: " + ", ".join(f"`{c[0]}`" for c in commands[2:]), len(commands), "exit code 2, one line"
+    )
+
+
+def _copy_of_model(read_only: Path) -> Path:
+    """Put a model on the read-only disk."""
+    subprocess.run(["mount", "-o", "remount,rw", str(read_only)], check=True)
+    (read_only / "model.tflite").write_bytes(Path(MODEL).read_bytes())
+    subprocess.run(["mount", "-o", "remount,ro", str(read_only)], check=True)
+    return read_only / "model.tflite"
+
+
+def _key(folder: Path) -> Path:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path = folder / "key.pem"
+    path.write_bytes(Ed25519PrivateKey.generate().private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return path
+
+
+def _short(complaint: str, folder: Path) -> str:
+    return complaint.replace(str(folder), "DISK")
+
+
+def test_commands_with_few_descriptors_end_in_one_line(picture: Path, ledger: Ledger) -> None:
+    counts: Counter[str] = Counter()
+    limits = [6, 7, 8, 9, 10, 12, 14, 16, 20, 24]
+    for command in (["verify", MODEL], ["classify", MODEL, str(picture)], ["camera", MODEL, "--frames", "2", "--no-realtime"]):
+        for most in limits:
+            done = run_edgecnn(*command, limits={resource.RLIMIT_NOFILE: most}, timeout_s=120)
+            assert done.code == 0 or done.is_one_line, (command, most, done)
+            counts["did their work" if done.code == 0 else "refused in one line"] += 1
+
+    assert counts["did their work"]
+    ledger.note(
+        TABLE, f"only {limits[0]} to {limits[-1]} descriptors: `verify`, `classify`, `camera`", counts.total(), counted(counts)
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    camera = MjpegServer(fps=15)
+    yield camera
+    camera.die()
+
+
+def test_a_camera_that_runs_out_of_descriptors_recovers(tmp_path: Path, server: MjpegServer, ledger: Ledger) -> None:
+    camera = CameraProcess(tmp_path, MODEL, "--source", server.address, "--read-timeout", "1", "--reject", "0", "--web", "0")
+    with contextlib.ExitStack() as stack:
+        stack.callback(camera.close)
+        wait_until(lambda: any(line.has_class for line in camera.lines[-3:]), 90, "class")
+        held = len(list((Path("/proc") / str(camera.pid) / "fd").iterdir()))
+        before = resource.prlimit(camera.pid, resource.RLIMIT_NOFILE, (held, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        server.die()
+        began = time.time()
+        wait_until(lambda: camera.state_since(began) == "stale", 30, "stale state")
+        server.start()
+        time.sleep(3)
+        assert camera.alive, camera.said
+        resource.prlimit(camera.pid, resource.RLIMIT_NOFILE, before)
+        again = time.time()
+        wait_until(lambda: any(line.has_class for line in camera.lines[-3:] if line.at > again), 90, "class")
+        camera.end()
+
+    assert camera.returncode == 0 and "Traceback" not in camera.said
+    reasons = {str(line.body.get("reason", "")) for line in camera.lines}
+    refused = any("Too many open files" in reason for reason in reasons)
+    ledger.note(
+        TABLE,
+        "descriptors used up while the camera is lost",
+        1,
+        "stale" + ", with that reason" * refused + ", then frames again",
+    )
+
+
+def test_a_clock_that_is_set_changes_no_state_and_loses_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    jumps = [-(50 * 365 * 86400), 10 * 365 * 86400, -3600, 3600, -0.5, 86400 * 45]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "clocks.py"), str(tmp_path), json.dumps(jumps)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = json.loads(done.stdout)
+    # A machine that is busy elsewhere may make a frame late; no clock may.
+    assert seen["states"].keys() <= {"ok", "stale"} and seen["states"]["ok"] >= 0.9 * seen["frames"], seen
+    assert (seen["lines"], seen["history_grew"]) == (sum(seen["states"].values()), True), seen
+    assert seen["samples"] > seen["jumps"], seen
+    assert abs(seen["state_seconds"] - seen["seconds"]) < 0.5, seen
+    outcome = f"{seen['frames']} frames, {seen['states']['ok']} of them `ok`, each with its line; seconds of states stay right"
+    ledger.note(TABLE, "clock set back 50 years, forward 10, by an hour, 45 days", seen["jumps"], outcome)
+
+
+def test_memory_that_is_short_is_one_line_or_enough(tmp_path: Path, ledger: Ledger) -> None:
+    large = tmp_path / "large.png"
+    cv2.imwrite(
+        str(large), np.random.default_rng(0).integers(0, 256, (6000, 8000, 3), np.uint8), (cv2.IMWRITE_PNG_COMPRESSION, 0)
+    )
+    usual = _address_space()
+    counts: Counter[str] = Counter()
+    for spare_mb in (50, 100, 150, 200, 300, 400, 600, 1200):
+        limits = {resource.RLIMIT_AS: usual + spare_mb * 2**20}
+        done = run_edgecnn("classify", MODEL, large, limits=limits, timeout_s=120)
+        assert done.code == 0 or done.is_one_line, (spare_mb, done)
+        counts["did their work" if done.code == 0 else "refused in one line"] += 1
+
+    assert counts["did their work"] and counts["refused in one line"], counts
+    ledger.note(TABLE, "48 megapixels with 50 to 1,200 MB to spare (RLIMIT_AS)", counts.total(), counted(counts))
+
+
+def _address_space() -> int:
+    """Return how many bytes of addresses `classify` uses before it reads a picture."""
+    code = (
+        "from edgecnn.classifying import Classifier; import sys; Classifier.open(sys.argv[1])\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmPeak')).split()[1])"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code, MODEL], capture_output=True, text=True, check=True, env=environment)
+    return int(done.stdout) * 1024
+
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@contextlib.contextmanager
+def memory_group(most: int) -> Iterator[Path]:
+    """Make a control group of so many bytes (version 1 or 2); skipped where this user may not."""
+    version_1 = (CGROUP / "memory" / "memory.limit_in_bytes").exists()
+    group = (CGROUP / "memory" if version_1 else CGROUP) / f"edgecnn-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("only root may limit a control group's memory")
+    try:
+        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(str(most))
+        if not version_1 and (group / "memory.swap.max").exists():
+            (group / "memory.swap.max").write_text("0")
+        yield group
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text().strip(), 20, "empty group")
+        group.rmdir()
+
+
+def test_a_camera_fits_into_256_mb_and_one_that_does_not_leaves_whole_lines(tmp_path: Path, ledger: Ledger) -> None:
+    with memory_group(256 * 2**20) as group:
+        fits = CameraProcess(tmp_path, MODEL, "--no-realtime", "--frames", "400", "--web", "0")
+        (group / "cgroup.procs").write_text(str(fits.pid))
+        wait_until(lambda: not fits.alive, 300, "end")
+        fits.close()
+        assert fits.returncode == 0, fits.said
+    with memory_group(256 * 2**20) as group:
+        folder = tmp_path / "short"
+        folder.mkdir()
+        short = CameraProcess(folder, MODEL, "--no-realtime")
+        (group / "cgroup.procs").write_text(str(short.pid))
+        wait_until(lambda: len(short.lines) > 20, 120, "lines")
+        limit = next(group.glob("memory.limit_in_bytes"), group / "memory.max")
+        _squeeze(limit, short)
+        assert short.returncode == -signal.SIGKILL, (short.returncode, short.said)
+    again = run_edgecnn(
+        "camera", MODEL, "--no-realtime", "--frames", "5", "--no-terminal", "--jsonl", folder / "out.jsonl", timeout_s=200
+    )
+
+    assert again.code == 0, again
+    assert len(_lines(folder / "out.jsonl")) > 25
+    ledger.note(TABLE, "control group of 256 MB, with the web page", 1, "400 frames, all seen")
+    ledger.note(
+        TABLE, "memory taken away until the kernel kills the camera", 1, "signal 9; the next start goes on behind whole lines"
+    )
+
+
+def _squeeze(limit: Path, camera: CameraProcess) -> None:
+    """Lower a group's memory until the kernel ends the camera; the kernel refuses what it cannot reclaim at once."""
+    for megabytes in range(120, 0, -2):
+        with contextlib.suppress(OSError):
+            limit.write_text(str(megabytes * 2**20))
+        time.sleep(0.2)
+        if not camera.alive:
+            break
+    wait_until(lambda: not camera.alive, 30, "end by the kernel")
+    camera.close()
+
+
+def test_a_port_that_is_taken_and_an_artifact_that_goes_are_one_line(tmp_path: Path, ledger: Ledger) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_edgecnn("camera", MODEL, "--web", str(port), "--frames", "1")
+    gone = run_edgecnn("camera", str(tmp_path / "gone.tflite"), "--frames", "1")
+
+    assert done.is_one_line and gone.is_one_line, (done, gone)
+    ledger.note(TABLE, "port taken; model file gone", 2, "exit code 2, one line")
