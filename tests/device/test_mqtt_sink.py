@@ -104,7 +104,7 @@ def test_the_end_says_offline_and_leaves_politely(broker: TinyBroker) -> None:
 
 def test_the_last_will_is_a_retained_offline(broker: TinyBroker) -> None:
     with sink_for(broker):
-        wait_until(lambda: bool(broker.connects))
+        wait_until(lambda: broker.topics("/status") == ["online"])
 
     body = broker.connects[0]
     assert b"edge/status\x00\x07offline" in body
