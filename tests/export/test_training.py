@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.reference import open_reference
 from edgecnn_export.training import TrainingRun, train
+from edgecnn_export.training.checkpoints import Checkpoint
 
 TASK = Task("stripes", "stripes", ("flat", "upright", "sloping"), Preprocessing(16, 16), flips=False)
 # The same data in a program of its own, for what must not happen inside the tests' process.
@@ -167,6 +169,20 @@ def test_resuming_needs_a_checkpoint(tmp_path: Path) -> None:
 def test_a_complete_training_has_nothing_to_resume(uninterrupted: TrainingRun) -> None:
     with pytest.raises(InputError, match=r"nothing to resume in .*, it holds a training that is complete"):
         run(uninterrupted.folder, resume=True)
+
+
+def test_a_checkpoint_whose_directory_lost_an_entry_is_damaged(tmp_path: Path) -> None:
+    arrays = [np.ones((3, 4), np.float32)] * 2
+    path = tmp_path / "checkpoint.npz"
+    Checkpoint({}, [], arrays, arrays, arrays).save(path)
+    with zipfile.ZipFile(path) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist()[:-1]}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in kept.items():
+            archive.writestr(name, content)
+
+    with pytest.raises(InputError, match="its arrays are not those that were written"):
+        Checkpoint.open(path)
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all."""
-        about = json.dumps({"settings": self.settings, "history": self.history})
+        about = json.dumps({"settings": self.settings, "history": self.history, "digest": self._digest()})
         parts = {"weights": self.weights, "best_weights": self.best_weights, "optimizer": self.optimizer}
         arrays: dict[str, Any] = {f"{name}_{i:04d}": array for name, part in parts.items() for i, array in enumerate(part)}
         with replacing(path) as beside, beside.open("wb") as file:
@@ -52,9 +53,21 @@ class Checkpoint:
                     part: [file[name] for name in sorted(file.files) if name.rpartition("_")[0] == part]
                     for part in ("weights", "best_weights", "optimizer")
                 }
-            return cls(about["settings"], about["history"], **parts)
+            checkpoint = cls(about["settings"], about["history"], **parts)
+            if about.get("digest", found := checkpoint._digest()) != found:
+                raise ValueError("its arrays are not those that were written")
+            return checkpoint
         except Exception as error:  # whatever damaged bytes make zipfile and NumPy stumble over
             raise InputError(f"the checkpoint {path} is damaged ({first_line(error)}); delete it to start anew") from error
+
+    def _digest(self) -> str:
+        """Return the SHA-256 of all arrays: the checksums of a ZIP do not tell when its directory lost an entry."""
+        digest = hashlib.sha256()
+        for part in (self.weights, self.best_weights, self.optimizer):
+            digest.update(f"{len(part)} ".encode())
+            for array in part:
+                digest.update(f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def check(self, settings: dict[str, Any], path: Path) -> None:
         """Raise InputError naming the first setting in which this checkpoint is another training's."""
