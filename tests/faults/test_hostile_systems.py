@@ -267,7 +267,7 @@ def test_a_camera_fits_into_256_mb_and_one_that_does_not_leaves_whole_lines(tmp_
         (group / "cgroup.procs").write_text(str(short.pid))
         with contextlib.closing(short):
             wait_until(lambda: len(short.lines) > 20, 120, "lines")
-            _take_memory(group, short, 200)
+            _take_memory(group, short, 236)
         assert short.returncode == -signal.SIGKILL, (short.returncode, short.said)
     again = run_edgecnn(
         "camera", MODEL, "--no-realtime", "--frames", "5", "--no-terminal", "--jsonl", folder / "out.jsonl", timeout_s=200
