@@ -26,19 +26,23 @@ def make_input(seed: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """
     random = np.random.RandomState(seed)
     height, width, channels = shape
-    rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
-    level, contrast, slope_y, slope_x = random.randint(20, 200), random.randint(0, 90), *random.randint(-60, 61, 2)
-    image = level + (slope_y * rows) // height + (slope_x * columns) // width
-    noise = random.randint(-128, 128, (height, width))
+    # int32: a camera makes these at its start, and wider integers take twice as long.
+    rows, columns = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
+    level, contrast = random.randint(20, 200), random.randint(0, 90)
+    slope_y, slope_x = random.randint(-60, 61), random.randint(-60, 61)
+    noise = random.randint(-128, 128, (height, width)).astype(np.int32)
     for _ in range(random.randint(0, 4)):  # each pass averages 2 x 2 and doubles: the grain grows, the contrast stays
-        noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))) // 2
-    image = image + (contrast * noise) // 128
+        noise += np.roll(noise, 1, axis=1)
+        noise += np.roll(noise, 1, axis=0)
+        noise >>= 1
+    image = level + (slope_y * rows) // height + (slope_x * columns) // width + ((contrast * noise) >> 7)
     for _ in range(random.randint(0, 6)):
         top, left = random.randint(0, height), random.randint(0, width)
         size_y, size_x = random.randint(1, height // 2 + 2), random.randint(1, width // 4 + 2)
         lean = random.randint(-3, 4)
-        inside = (rows >= top) & (rows < top + size_y) & (abs(4 * (columns - left) - lean * (rows - top)) < 2 * size_x)
-        image = np.where(inside, image + random.randint(-180, 181), image)
+        reached = slice(top, top + size_y)
+        inside = abs(4 * (columns - left) - lean * (rows[reached] - top)) < 2 * size_x
+        image[reached] += random.randint(-180, 181) * inside
     return np.repeat(np.clip(image, 0, 255).astype(np.uint8)[:, :, None], channels, axis=2)
 
 
