@@ -17,7 +17,6 @@ from edgecnn.errors import ContractError, InputError
 from edgecnn.preprocessing import Color, Fit, Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.opening import open_tflite
-from edgecnn.runtimes.probing import probe_tflite
 from edgecnn.runtimes.tflite import PixelScale
 
 
@@ -78,6 +77,8 @@ class Classifier:
         model, contract_json = split(path)
         if contract_json is not None:
             raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+        from edgecnn.runtimes.probing import probe_tflite  # with it comes what starts processes
+
         probe_tflite(model, path, runtime)
         tflite = open_tflite(model, runtime=runtime, threads=threads, pixels=pixels)
         preprocessing = _preprocessing_for(tflite.input.shape, color, fit)

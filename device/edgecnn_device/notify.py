@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping
 
@@ -40,6 +39,8 @@ class Notifier:
     def _send(self, text: str) -> None:
         if not self._address:
             return
+        import socket  # most cameras have nobody to tell
+
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 channel.setblocking(False)

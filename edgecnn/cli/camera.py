@@ -247,36 +247,39 @@ def _source(values: dict[str, Any]) -> SourceOptions:
 
 def _samples(values: dict[str, Any]) -> SampleOptions | None:
     from edgecnn.errors import InputError
-    from edgecnn_device.sinks.samples import SampleOptions
 
     below, every_s = values["keep_below"], values["keep_every"]
     if values["keep"] is None:
         if below is not None or every_s is not None:
             raise InputError("--keep-below and --keep-every need --keep FOLDER")
         return None
+    from edgecnn_device.sinks.samples import SampleOptions
+
     return SampleOptions(values["keep"], below, every_s, round(values["keep_mb"] * 1e6), values["keep_days"] * 86400)
 
 
 def _mqtt(values: dict[str, Any]) -> MqttOptions | None:
     from edgecnn.errors import InputError
-    from edgecnn_device.sinks.mqtt_broker import MqttOptions
 
     address, others = values["mqtt"], (values["mqtt_password_file"], values["mqtt_ca"], values["mqtt_discovery"])
     if address is None:
         if any(others):
             raise InputError("--mqtt-password-file, --mqtt-ca and --mqtt-discovery need --mqtt URL")
         return None
+    from edgecnn_device.sinks.mqtt_broker import MqttOptions
+
     return MqttOptions(address, *others)
 
 
 def _web(values: dict[str, Any]) -> WebOptions | None:
     from edgecnn.errors import InputError
-    from edgecnn_device.web.options import read_web_options
 
     if values["web"] is None:
         if values["token_file"] is not None:
             raise InputError("--token-file needs --web [HOST:]PORT")
         return None
+    from edgecnn_device.web.options import read_web_options
+
     return read_web_options(values["web"], values["token_file"])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
+from typing import IO
 
 # Printed by LiteRT and TensorFlow Lite whenever an interpreter is made; it cannot be switched off from Python.
 _USUAL = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", b"INFO: Initialized TensorFlow Lite runtime.")
@@ -16,8 +16,7 @@ _USUAL = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", b"INFO: In
 def without_chatter() -> Iterator[None]:
     """Drop the lines that every start prints from what the block writes to file descriptor 2; all else is passed on."""
     sys.stderr.flush()
-    # In memory where the system can: a board's disk may be read-only.
-    with os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as held:
+    with _hidden_file() as held:
         kept = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
@@ -30,3 +29,12 @@ def without_chatter() -> Iterator[None]:
             for line in held.read().splitlines(keepends=True):
                 if line.strip() not in _USUAL:
                     os.write(2, line)
+
+
+def _hidden_file() -> IO[bytes]:
+    """Return a file without a name, in memory where the system can: a board's disk may be read-only."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()
