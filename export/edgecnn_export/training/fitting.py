@@ -127,8 +127,7 @@ class _Session:
             splits.train, len(task.labels), simulated=recipe.simulated, simulations=recipe.simulations, seed=seed
         )
         with _policy(devices.policy), devices.scope():
-            self.model = build(model, task)
-            devices.prepare(self.model)
+            self.model = devices.prepare(build(model, task))
             _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)), jit_compile=devices.jit_compile)
         self.validation = _views(splits.validation, recipe.augmentation)
         # Builds losses and metrics. Left to the first `fit`, the JAX backend takes a batch from the epoch for it, and a
