@@ -25,8 +25,8 @@ class Task:
     `load(folder, seed)` reads its data set, `synthesize(count, seed)` makes `count` generated pictures a class where the task
     has a generator, and `others(count, seed)` makes `count` pictures `(count, height, width, channels)` uint8 of each kind of
     what belongs to no class: with these rejection is measured. `counter_examples(count, seed)` makes `count` such pictures in
-    other ways, to train on. `max_drop` is the default parity margin in percentage points. `flips` tells that a mirrored or
-    turned picture keeps its class (steel does, digits do not).
+    other ways, to train on. `max_drop` is the default parity margin in percentage points. `flips` tells that a mirrored picture
+    keeps its class (steel does, digits do not).
     """
 
     name: str

@@ -30,7 +30,8 @@ class Augmentation:
     slant: float = 0.0  # horizontal shear, pixels a row
     shift: float = 0.0
     bend: float = 0.0  # smooth displacement that differs from place to place
-    flips: bool = False  # mirrored and, in square pictures, turned by quarter turns
+    flips: bool = False  # mirrored about either axis, or both
+    turns: bool = False  # square pictures turned by quarter turns besides: only where no direction means anything
     stroke: float = 0.0  # 1: as much as a 3 x 3 dilation or erosion
     defocus: float = 0.0  # sigma of a Gaussian
     motion: float = 0.0  # length of the smear
@@ -51,7 +52,7 @@ class Augmentation:
         if severity < 0:
             raise InputError(f"severity must not be negative, got {severity}")
         strengths = {name: getattr(self, name) * severity for name in _STRENGTHS}
-        return replace(self, **strengths, flips=self.flips and severity > 0)
+        return replace(self, **strengths, flips=self.flips and severity > 0, turns=self.turns and severity > 0)
 
 
 _CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
@@ -98,7 +99,7 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     """Flip, warp, thicken or thin, and blur one picture `(h, w, c)`."""
     shape = image.shape
     if strengths.flips:
-        image = _flip(image, random)
+        image = _flip(image, random, quarter_turns=strengths.turns)
     # Half of the pictures keep their pixel grid, since resampling itself blurs.
     if random.random() < max(strengths.share, 0.5):
         image = _warp(image, strengths, random)
@@ -118,12 +119,13 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     return image
 
 
-def _flip(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def _flip(image: NDArray[np.uint8], random: np.random.Generator, *, quarter_turns: bool) -> NDArray[np.uint8]:
     mirrored, turns = random.integers(2), int(random.integers(4))
     if mirrored:
         image = image[:, ::-1]
-    quarter_turns = turns if image.shape[0] == image.shape[1] else 2 * (turns // 2)
-    return np.ascontiguousarray(np.rot90(image, quarter_turns))
+    if not quarter_turns or image.shape[0] != image.shape[1]:
+        turns = 2 * (turns // 2)
+    return np.ascontiguousarray(np.rot90(image, turns))
 
 
 def _warp(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
