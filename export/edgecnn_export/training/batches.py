@@ -25,15 +25,16 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         batch_size: int,
         seed: int,
         epoch: int,
+        mixup: float = 0.0,
         workers: int = 2,
     ) -> None:
         """Shuffle pictures `(n, h, w, c)` and targets `(n, classes)` for `epoch`, counted from 0.
 
-        None for `augmentation` leaves the pictures as they are.
+        None for `augmentation` leaves the pictures as they are; `mixup` is the recipe's.
         """
         super().__init__(workers=workers, max_queue_size=8)
         self._images, self._targets = images, targets
-        self._augmentation = augmentation
+        self._augmentation, self._mixup = augmentation, mixup
         self._seed = (seed, epoch)
         self._batch_size = min(batch_size, len(images))
         self._order = np.random.default_rng(self._seed).permutation(len(images))
@@ -45,14 +46,27 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return batch `index`: pixels `(batch, h, w, c)` of 0..255 and targets `(batch, classes)`."""
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        images = self._images[chosen]
+        images, targets = self._images[chosen], self._targets[chosen]
+        random = np.random.default_rng((*self._seed, index + 1))
         if self._augmentation is not None:
-            images = augment(images, self._augmentation, np.random.default_rng((*self._seed, index + 1)))
-        return images.astype(np.float32), self._targets[chosen]
+            images = augment(images, self._augmentation, random)
+        return blend(images.astype(np.float32), targets, self._mixup, random)
 
     def release(self) -> None:
         """Let go of the pictures: TensorFlow keeps a reference to whatever `fit` was given for as long as the process lives."""
         self._images, self._targets = self._images[:0].copy(), self._targets[:0].copy()  # a view would keep them
+
+
+def blend(
+    images: NDArray[np.float32], targets: NDArray[np.float32], alpha: float, random: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Blend each picture `(n, h, w, c)` and its target `(n, classes)` with another's, by a share from Beta(alpha, alpha)."""
+    if alpha <= 0:
+        return images, targets
+    share, partner = random.beta(alpha, alpha, len(images)).astype(np.float32), random.permutation(len(images))
+    of_picture, of_target = share[:, None, None, None], share[:, None]
+    blended = images * of_picture + images[partner] * (1 - of_picture)
+    return blended, targets * of_target + targets[partner] * (1 - of_target)
 
 
 def one_hot(class_ids: NDArray[np.int64], classes: int) -> NDArray[np.float32]:

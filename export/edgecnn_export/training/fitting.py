@@ -123,9 +123,7 @@ class _Session:
         self.history: list[dict[str, float]] = []
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
-        self.pictures = TrainingPictures(
-            splits.train, len(task.labels), simulated=recipe.simulated, simulations=recipe.simulations, seed=seed
-        )
+        self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed)
         with _policy(devices.policy), devices.scope():
             self.model = devices.prepare(build(model, task))
             _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)), jit_compile=devices.jit_compile)
@@ -200,8 +198,16 @@ class _Session:
 
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe
-        images, targets = _with_others(*self.pictures.of_epoch(epoch), self.task, recipe.others, (self.seed, epoch))
-        return EpochBatches(images, targets, recipe.augmentation, batch_size=recipe.batch_size, seed=self.seed, epoch=epoch)
+        images, targets = self.pictures.of_epoch(epoch)
+        return EpochBatches(
+            images,
+            targets,
+            recipe.augmentation,
+            batch_size=recipe.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            mixup=recipe.mixup,
+        )
 
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
         """Train epoch `epoch`, counted from 0, validate, and return its entry of the history."""
@@ -310,20 +316,6 @@ def _compile(model: keras.Model, recipe: Recipe, *, steps: int, jit_compile: boo
         optimizer = keras.optimizers.Adam(rate)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
-
-
-def _with_others(
-    images: NDArray[np.uint8], targets: NDArray[np.float32], task: Task, share: float, seed: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Append `share` x n counter-examples of the task, drawn by `seed`; their targets are the same for all classes."""
-    count = round(share * len(images))
-    if count == 0:
-        return images, targets
-    if task.counter_examples is None:
-        raise InputError(f"task {task.name!r} can make no counter-examples; train it with others=0 in its recipe")
-    drawn = task.counter_examples(count, int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    uniform = np.full((count, targets.shape[1]), 1 / targets.shape[1], np.float32)
-    return np.concatenate([images, drawn]), np.concatenate([targets, uniform])
 
 
 def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, Dataset]:

@@ -19,6 +19,8 @@ class Recipe:
     epochs take turns at `simulations` versions of them.
     `others` is how many counter-examples of the task come to each training picture, drawn anew each epoch, whose target is the
     same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
+    `mixup` is the alpha of the Beta distribution by which pictures and targets of a batch are blended (Zhang et al.,
+    arXiv:1710.09412); 0 blends nothing.
     """
 
     epochs: int
@@ -32,6 +34,7 @@ class Recipe:
     simulated: float = 0.0
     simulations: int = 1
     others: float = 0.0
+    mixup: float = 0.0
 
 
 def find_recipe(model: str, task: Task) -> Recipe:
