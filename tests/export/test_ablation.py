@@ -10,7 +10,8 @@ from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.tasks import find_task
-from edgecnn_export.studies.ablation import VARIANTS, Row, _accuracies, _choose, ablate, format_table
+from edgecnn_export.models import NETWORKS
+from edgecnn_export.studies.ablation import VARIANTS, Doubt, Row, _accuracies, _choose, ablate, format_table
 from edgecnn_export.training.recipes import find_recipe
 
 MNIST = find_task("mnist")
@@ -42,16 +43,23 @@ def test_each_variant_has_a_name_of_its_own() -> None:
 def test_variants_that_change_nothing_are_left_out(task: str) -> None:
     recipe = find_recipe("compact", find_task(task))
 
-    chosen = _choose(recipe, ())
+    chosen = _choose(recipe, find_task(task), ())
 
-    changed = [variant.change(recipe) != recipe for variant in chosen if variant.name != "recipe"]
+    changed = [each.change(recipe) != recipe or each.model != "compact" for each in chosen if each.name != "recipe"]
     assert changed
     assert all(changed)
 
 
 def test_an_unknown_variant_is_named_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"no-such.*known: recipe, no-augmentation"):
-        _choose(find_recipe("compact", MNIST), ["no-such"])
+        _choose(find_recipe("compact", MNIST), MNIST, ["no-such"])
+
+
+def test_other_networks_are_compared_where_there_are_any() -> None:
+    chosen = {task: _choose(find_recipe("compact", find_task(task)), find_task(task), ()) for task in ("mnist", "neu")}
+
+    networks = {task: {each.model for each in variants} - {"compact"} for task, variants in chosen.items()}
+    assert networks == {"mnist": set(), "neu": {f"compact-{name}" for name in NETWORKS}}
 
 
 def test_the_worst_corruption_is_named() -> None:
@@ -86,9 +94,10 @@ def test_a_variant_is_trained_exported_measured_and_kept(tmp_path: Path) -> None
 def test_the_table_has_a_line_a_variant() -> None:
     pictures = generate_digits(1, seed=0)
     found = _accuracies({"int8": _SeesOnlyBright(0)}, pictures, MNIST)["int8"]
-    row = Row("recipe", found, dataclasses.replace(found, clean=0.5))
+    row = Row("recipe", 28834, found, dataclasses.replace(found, clean=0.5), Doubt(0.975, 0.9))
 
     lines = format_table([row, dataclasses.replace(row, name="no-light")]).splitlines()
 
     assert len(lines) == 4
     assert lines[2].startswith("| recipe | 50.0 |")
+    assert "| 0.975 | 90.0 |" in lines[2]

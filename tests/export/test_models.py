@@ -7,7 +7,7 @@ import pytest
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task, find_task
-from edgecnn_export.models import build
+from edgecnn_export.models import NETWORKS, build
 
 
 def folder_task(height: int, width: int, color: str = "gray") -> Task:
@@ -49,6 +49,19 @@ def test_any_task_gets_a_network_of_its_shape_and_classes(model_name: str, task:
 
     assert probabilities.shape == (2, 3)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_networks_to_compare_with_differ_from_ours_and_stay_small(network: str) -> None:
+    parameters = build(f"compact-{network}", find_task("neu")).count_params()
+
+    assert parameters != build("compact", find_task("neu")).count_params()
+    assert parameters <= 60_000
+
+
+def test_a_network_to_compare_with_is_unknown_where_pictures_are_small() -> None:
+    with pytest.raises(InputError, match="unknown model 'compact-deep'"):
+        build("compact-deep", find_task("mnist"))
 
 
 @pytest.mark.parametrize("model_name", ["compact", "course"])

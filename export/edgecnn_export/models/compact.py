@@ -40,23 +40,29 @@ SMALL = (
 )
 # 200 x 200 surfaces: full convolutions while the maps are large, where depthwise layers are slow (int8 under XNNPACK: a
 # quarter faster than a depthwise-separable second step). A first step at stride 3 was faster still, and lost fine grain.
-LARGE = (
-    Block(16, stride=2, separable=False),
-    Block(32, stride=2, separable=False),
-    Block(64, stride=2),
-    Block(64),
-    Block(96, stride=2),
-    Block(96),
-    Block(128, stride=2),
-)
+_FIRST = (Block(8, stride=2, separable=False), Block(32, stride=2, separable=False))
+_REST = (Block(64, stride=2), Block(64), Block(96, stride=2), Block(96), Block(128, stride=2))
+LARGE = _FIRST + _REST
+# Other forms of it by the names of edgecnn_export.models.NETWORKS.
+OTHERS = {
+    "wide-first": (Block(16, stride=2, separable=False), *LARGE[1:]),
+    "large-kernel-first": (Block(8, stride=2, kernel=5, separable=False), *LARGE[1:]),
+    "shallow": _FIRST + (Block(64, stride=2), Block(96, stride=2), Block(128, stride=2)),
+    "deep": _FIRST + (Block(64, stride=2), Block(64), Block(96, stride=2), Block(96), Block(96), Block(128, stride=2)),
+}
 
 
-def build_compact(task: Task) -> keras.Model:
-    """Build our network for a task's input shape and classes; pictures from 64 pixels a side get the deeper one."""
+def build_compact(task: Task, network: str = "compact") -> keras.Model:
+    """Build our network for a task's input shape and classes; pictures from 64 pixels a side get the deeper one.
+
+    `network` names one of OTHERS instead.
+    """
     side = min(task.preprocessing.shape[:2])
     if side < 8:
         raise InputError(f"the compact network needs pictures of at least 8 pixels a side, got {side}")
-    return build_blocks(task, LARGE) if side >= LARGE_FROM_PIXELS else build_blocks(task, SMALL, weigh_places=True)
+    if side < LARGE_FROM_PIXELS:
+        return build_blocks(task, SMALL, weigh_places=True)
+    return build_blocks(task, OTHERS.get(network, LARGE))
 
 
 def build_blocks(task: Task, blocks: tuple[Block, ...], *, weigh_places: bool = False) -> keras.Model:

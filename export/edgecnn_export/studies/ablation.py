@@ -1,6 +1,7 @@
 """Ablation: what each part of a recipe brings, measured by training without it (or with something more) under one seed.
 
-Chosen and measured on the validation split alone, clean and under every camera corruption at severity 3.
+Chosen and measured on the validation split alone: clean, under every camera corruption at severity 3, and beside generated
+pictures of no class.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.errors import InputError
 from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
+from edgecnn.rejection import CUT_BY, FALSE_ACCEPTS, measure_rejection
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.exporting import export
+from edgecnn_export.models import NETWORKS, networks_for
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.augmentation import Augmentation
@@ -37,10 +41,11 @@ _GEOMETRY = ("rotation_deg", "scale_octaves", "slant", "shift", "stroke")
 
 @dataclass(frozen=True)
 class Variant:
-    """One deviation from the recipe: its name in tables and folders, and what it changes."""
+    """One deviation from the recipe: its name in tables and folders, what it changes, and the network that is trained."""
 
     name: str
     change: Callable[[Recipe], Recipe]
+    model: str = "compact"
 
 
 def _without(*effects: str) -> Callable[[Recipe], Recipe]:
@@ -56,6 +61,13 @@ def _scaled(strength: float) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, augmentation=(recipe.augmentation or Augmentation()).scaled(strength))
 
 
+def _with_turns(recipe: Recipe) -> Recipe:
+    augmentation = recipe.augmentation
+    if augmentation is None or not augmentation.flips:
+        return recipe
+    return replace(recipe, augmentation=replace(augmentation, turns=True))
+
+
 VARIANTS = (
     Variant("recipe", lambda recipe: recipe),
     Variant("no-augmentation", lambda recipe: replace(recipe, augmentation=None)),
@@ -66,11 +78,14 @@ VARIANTS = (
     Variant("no-optics", _without(*_OPTICS)),
     Variant("no-sensor", _without(*_SENSOR)),
     Variant("no-geometry", _without(*_GEOMETRY)),
+    Variant("quarter-turns", _with_turns),
     Variant("half-counter-examples", lambda recipe: replace(recipe, others=recipe.others / 2)),
     Variant("no-counter-examples", lambda recipe: replace(recipe, others=0.0)),
     Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
     Variant("no-label-smoothing", lambda recipe: replace(recipe, label_smoothing=0.0)),
     Variant("no-weight-decay", lambda recipe: replace(recipe, weight_decay=0.0)),
+    Variant("mixup", lambda recipe: replace(recipe, mixup=0.2)),
+    *(Variant(name, lambda recipe: recipe, f"compact-{name}") for name in NETWORKS),
 )
 
 
@@ -87,12 +102,22 @@ class Accuracies:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """How the int8 file tells pictures of a class from generated ones of none; `kept` of the former when FALSE_ACCEPTS pass."""
+
+    auroc: float
+    kept: float
+
+
+@dataclass(frozen=True)
 class Row:
-    """One variant and what its float model and its int8 file reach."""
+    """One variant and what its float model and its int8 file reach; `doubt` is None for a task without other pictures."""
 
     name: str
+    parameters: int
     float32: Accuracies
     int8: Accuracies
+    doubt: Doubt | None
 
 
 def ablate(
@@ -111,7 +136,7 @@ def ablate(
     Interrupted, it goes on by the same call. Raises InputError for an unknown variant, and what `train` and `export` raise.
     """
     recipe = find_recipe("compact", task)
-    chosen = _choose(recipe, names)
+    chosen = _choose(recipe, task, names)
     pool = concatenate([splits.train, splits.validation])
     train, validation = np.split(np.arange(len(pool)), [len(splits.train)])
     settings = {
@@ -122,27 +147,33 @@ def ablate(
         "recipe": dataclasses.asdict(recipe),
     }
     trainings = [
-        Training(variant.name, (train, validation, validation[:0]), "compact", seed, epochs, variant.change(recipe))
+        Training(variant.name, (train, validation, validation[:0]), variant.model, seed, epochs, variant.change(recipe))
         for variant in chosen
     ]
     rows = {}
     results = run_trainings(task, pool, splits.info, trainings, _measure, out=out, settings=settings, jobs=jobs)
     for training, result in results:
-        found = {name: Accuracies(**result[name]) for name in ("float32", "int8")}
-        rows[training.name] = Row(training.name, **found)
-        progress(f"{len(rows)} of {len(trainings)} done: {training.name}: int8 {found['int8']}")
+        rows[training.name] = row = _row(training.name, result)
+        progress(f"{len(rows)} of {len(trainings)} done: {row.name}: int8 {row.int8}, {row.doubt}")
     ordered = [rows[variant.name] for variant in chosen]
     write_json(out / "ablation.json", settings | {"rows": [dataclasses.asdict(row) for row in ordered]})
     return ordered
 
 
-def _choose(recipe: Recipe, names: Sequence[str]) -> list[Variant]:
+def _row(name: str, result: dict[str, Any]) -> Row:
+    float32, int8 = Accuracies(**result["float32"]), Accuracies(**result["int8"])
+    return Row(name, result["parameters"], float32, int8, None if result["doubt"] is None else Doubt(**result["doubt"]))
+
+
+def _choose(recipe: Recipe, task: Task, names: Sequence[str]) -> list[Variant]:
     known = {variant.name: variant for variant in VARIANTS}
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"unknown variant {unknown[0]!r}; known: {', '.join(known)}")
     if names:
         return [known[name] for name in names]
-    return [variant for variant in VARIANTS if variant.name == "recipe" or variant.change(recipe) != recipe]
+    networks = {"compact", *(f"compact-{name}" for name in networks_for(task))}
+    changing = (each for each in VARIANTS if each.model != "compact" or each.change(recipe) != recipe)
+    return [known["recipe"], *(each for each in changing if each.model in networks)]
 
 
 def _measure(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
@@ -150,7 +181,15 @@ def _measure(reference: Reference, splits: Splits, folder: Path) -> dict[str, An
     runtimes = {"float32": reference.runtime(), "int8": open_runtime(Artifact.open(exported.path))}
     kept = np.random.default_rng(0).permutation(len(splits.validation))[:MEASURED_PICTURES]
     pictures = splits.validation.take(np.sort(kept))
-    return {name: dataclasses.asdict(found) for name, found in _accuracies(runtimes, pictures, reference.task).items()}
+    found = {name: dataclasses.asdict(reached) for name, reached in _accuracies(runtimes, pictures, reference.task).items()}
+    doubt = None if reference.task.others is None else dataclasses.asdict(_doubt(runtimes["int8"], pictures, reference.task))
+    return found | {"doubt": doubt, "parameters": reference.model.count_params()}
+
+
+def _doubt(runtime: Runtime, pictures: Dataset, task: Task) -> Doubt:
+    data = DataInfo("validation", "validation", len(pictures), pictures.digest(), synthetic=False)
+    found = measure_rejection(runtime, task, pictures, data, threshold=None)
+    return Doubt(found.areas[CUT_BY].area, found.wanted.kept.share)
 
 
 def _accuracies(runtimes: dict[str, Runtime], pictures: Dataset, task: Task) -> dict[str, Accuracies]:
@@ -174,13 +213,16 @@ def _accuracies(runtimes: dict[str, Runtime], pictures: Dataset, task: Task) -> 
 def format_table(rows: Sequence[Row]) -> str:
     """Return a Markdown table: per variant the int8 file's figures in percent, and the float model's clean and mean."""
     lines = [
-        "| variant | int8 clean | kinds seen | kinds never seen | mean | worst | float clean | float mean |",
-        "|---|---|---|---|---|---|---|---|",
+        "| variant | int8 clean | kinds seen | kinds never seen | mean | worst | AUROC "
+        f"| kept at {FALSE_ACCEPTS:.0%} false accepts | float clean | float mean |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         int8, floating = row.int8, row.float32
         shares = (int8.clean, int8.seen, int8.unseen, int8.mean)
         worst = f"{100 * int8.worst:.1f} {int8.worst_corruption}"
         others = f"{100 * floating.clean:.1f} | {100 * floating.mean:.1f}"
-        lines.append(f"| {row.name} | " + " | ".join(f"{100 * share:.1f}" for share in shares) + f" | {worst} | {others} |")
+        doubt = " | " if row.doubt is None else f"{row.doubt.auroc:.3f} | {100 * row.doubt.kept:.1f}"
+        cells = [row.name, *(f"{100 * share:.1f}" for share in shares), worst, doubt, others]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

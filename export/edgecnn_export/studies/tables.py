@@ -150,8 +150,11 @@ def _ablation(task: str) -> Callable[[Records], str]:
             int8, floating = row["int8"], row["float32"]
             shares = [f"{100 * int8[name]:.1f}" for name in ("clean", "seen", "unseen", "mean")]
             worst = f"{100 * int8['worst']:.1f} {int8['worst_corruption']}"
-            rows.append([row["name"], *shares, worst, f"{100 * floating['clean']:.1f}", f"{100 * floating['mean']:.1f}"])
-        head = ["variant", "int8 clean", "kinds seen", "never seen", "mean", "worst", "float clean", "float mean"]
+            doubt = ["", ""] if row["doubt"] is None else [f"{row['doubt']['auroc']:.3f}", f"{100 * row['doubt']['kept']:.1f}"]
+            means = [f"{100 * floating[name]:.1f}" for name in ("clean", "mean")]
+            rows.append([row["name"], f"{row['parameters']:,}", *shares, worst, *doubt, *means])
+        head = ["variant", "parameters", "int8 clean", "kinds seen", "never seen", "mean", "worst"]
+        head += ["AUROC", "kept at 5 % false accepts", "float clean", "float mean"]
         return f"{record['epochs'] or 'all'} epochs, seed {record['seed']}:\n\n{_markdown(head, rows)}"
 
     return table
