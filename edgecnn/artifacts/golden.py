@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +21,14 @@ CANDIDATES = 96
 
 
 def make_input(seed: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Make one input `(height, width, channels)` uint8: smoothed noise, bars and blocks over a slope, by integers only.
-
-    NumPy freezes the stream of RandomState (NEP 19), unlike that of Generator.
-    """
-    random = np.random.RandomState(seed)
+    """Make one input `(height, width, channels)` uint8: smoothed noise, bars and blocks over a slope, by integers only."""
+    random = _Stream(seed)
     height, width, channels = shape
     # int32: a camera makes these at its start, and wider integers take twice as long.
     rows, columns = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
     level, contrast = random.randint(20, 200), random.randint(0, 90)
     slope_y, slope_x = random.randint(-60, 61), random.randint(-60, 61)
-    noise = random.randint(-128, 128, (height, width)).astype(np.int32)
+    noise = random.bytes(height * width).reshape(height, width).astype(np.int32) - 128
     for _ in range(random.randint(0, 4)):  # each pass averages 2 x 2 and doubles: the grain grows, the contrast stays
         noise += np.roll(noise, 1, axis=1)
         noise += np.roll(noise, 1, axis=0)
@@ -44,6 +42,33 @@ def make_input(seed: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         inside = abs(4 * (columns - left) - lean * (rows[reached] - top)) < 2 * size_x
         image[reached] += random.randint(-180, 181) * inside
     return np.repeat(np.clip(image, 0, 255).astype(np.uint8)[:, :, None], channels, axis=2)
+
+
+class _Stream:
+    """The integers of NumPy's `RandomState(seed)`, whose stream is frozen (NEP 19): a Mersenne Twister, as Python's own is.
+
+    By Python's own, since importing `numpy.random` takes longer than making all inputs, and a camera does it at its start.
+    """
+
+    def __init__(self, seed: int) -> None:
+        state = [seed]
+        for i in range(1, 624):  # init_genrand of mt19937ar.c (Matsumoto and Nishimura, 2002); Python seeds otherwise
+            state.append((1812433253 * (state[-1] ^ (state[-1] >> 30)) + i) & 0xFFFFFFFF)
+        self._twister = Random()
+        self._twister.setstate((3, (*state, 624), None))
+
+    def randint(self, low: int, high: int) -> int:
+        """Return an integer of low to high - 1: the low bits of a word, drawn again while they are too many."""
+        span = high - 1 - low
+        mask, drawn = (1 << span.bit_length()) - 1, span + 1
+        while drawn > span:
+            drawn = self._twister.getrandbits(32) & mask if span else 0
+        return low + drawn
+
+    def bytes(self, count: int) -> NDArray[np.uint8]:
+        """Return `count` integers of 0 to 255, `(count,)`."""
+        words = self._twister.getrandbits(32 * count).to_bytes(4 * count, "little")
+        return np.frombuffer(words, np.uint8)[::4]
 
 
 def make_inputs(seeds: Sequence[int], shape: tuple[int, int, int]) -> NDArray[np.uint8]:

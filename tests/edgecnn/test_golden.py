@@ -30,6 +30,16 @@ def test_inputs_are_pinned_to_the_bit(shape: tuple[int, int, int]) -> None:
     assert hashlib.sha256(inputs.tobytes()).hexdigest() == PINNED[shape]
 
 
+@given(seed=st.integers(0, 2**32 - 1), spans=st.lists(st.integers(1, 70_000), max_size=20), count=st.integers(1, 50))
+def test_its_integers_are_those_of_numpys_frozen_stream(seed: int, spans: list[int], count: int) -> None:
+    stream, reference = golden._Stream(seed), np.random.RandomState(seed)
+
+    drawn = [stream.randint(-3, span - 3) for span in spans], (stream.bytes(count).astype(int) - 128).tolist()
+
+    expected = [int(reference.randint(-3, span - 3)) for span in spans]
+    assert drawn == (expected, reference.randint(-128, 128, count).tolist())
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
