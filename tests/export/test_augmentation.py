@@ -102,7 +102,7 @@ def test_mirroring_leaves_a_stripe_its_direction() -> None:
 def test_quarter_turns_change_a_stripes_direction() -> None:
     images = np.broadcast_to(np.arange(30, dtype=np.uint8)[None, None, :, None], (16, 30, 30, 1)).copy()
 
-    seen = augment(images, Augmentation(flips=True, turns=True), np.random.default_rng(0))
+    seen = augment(images, Augmentation(turns=1), np.random.default_rng(0))
 
     assert any(np.array_equal(image, image[:, :1].repeat(30, axis=1)) for image in seen)
 
@@ -110,7 +110,7 @@ def test_quarter_turns_change_a_stripes_direction() -> None:
 def test_a_long_picture_is_never_turned_by_a_quarter() -> None:
     images = np.broadcast_to(np.arange(30, dtype=np.uint8)[None, None, :, None], (16, 10, 30, 1)).copy()
 
-    seen = augment(images, Augmentation(flips=True, turns=True), np.random.default_rng(0))
+    seen = augment(images, Augmentation(turns=1), np.random.default_rng(0))
 
     assert all(np.array_equal(image, image[:1].repeat(10, axis=0)) for image in seen)
 

@@ -65,7 +65,7 @@ def _with_turns(recipe: Recipe) -> Recipe:
     augmentation = recipe.augmentation
     if augmentation is None or not augmentation.flips:
         return recipe
-    return replace(recipe, augmentation=replace(augmentation, turns=True))
+    return replace(recipe, augmentation=replace(augmentation, turns=0.5))
 
 
 VARIANTS = (

@@ -3,7 +3,8 @@
     python -m edgecnn_export.studies.tables docs/models.md
 
 Each table stands between `<!-- table: NAME -->` and `<!-- end -->`; the text around them is left alone. Records are what the
-commands printed with --json or left in a run: docs/models/<name>/{training,parity,robustness,rejection,latency,test}.json.
+commands printed with --json or left in a run: docs/models/<name>/{training,parity,robustness,rejection,latency,test}.json, for NEU also crossval, ablation and
+leave-one-class-out.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ def _crossval(records: Records) -> str:
         ]
         for figure in record["figures"]
     ]  # fmt: skip
-    return _markdown(["folds", "model", "seed", "right", "in %", "single folds"], rows)
+    table = _markdown(["folds", "model", "seed", "right", "in %", "single folds"], rows)
+    epochs = record["settings"]["epochs"]
+    return table if epochs is None else f"{epochs} epochs each:\n\n{table}"
 
 
 def _ablation(task: str) -> Callable[[Records], str]:
@@ -178,6 +181,19 @@ def _rejection(records: Records) -> str:
         "int8 model", "AUROC", "kept at 5 % false accepts, %", "false accepts, %", "own threshold", "keeps, %", "accepts, %",
     ]  # fmt: skip
     return _markdown(head, rows)
+
+
+def _left_out(records: Records) -> str:
+    record = records("neu", "leave-one-class-out")
+    if record is None:
+        return MISSING
+    rows = []
+    for row in record["classes"]:
+        (low, high), accepted = row["auroc"]["interval"], row["accepted"]
+        area = f"{row['auroc']['area']:.3f} ({low:.3f} to {high:.3f})"
+        rows.append([row["label"], area, MISSING if accepted is None else _of(accepted), _of(row["kept"])])
+    head = ["class left out", "AUROC", "of it accepted, %", "others kept at 5 % of it accepted, %"]
+    return f"{record['epochs'] or 'all'} epochs, seed {record['seed']}:\n\n{_markdown(head, rows)}"
 
 
 def _of(share: Record) -> str:
@@ -262,6 +278,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "neu-ablation": _ablation("neu"),
     "mnist-ablation": _ablation("mnist"),
     "rejection": _rejection,
+    "left-out": _left_out,
 }
 
 

@@ -31,7 +31,7 @@ class Augmentation:
     shift: float = 0.0
     bend: float = 0.0  # smooth displacement that differs from place to place
     flips: bool = False  # mirrored about either axis, or both
-    turns: bool = False  # square pictures turned by quarter turns besides: only where no direction means anything
+    turns: float = 0.0  # share of square pictures that are turned by a quarter besides, either way
     stroke: float = 0.0  # 1: as much as a 3 x 3 dilation or erosion
     defocus: float = 0.0  # sigma of a Gaussian
     motion: float = 0.0  # length of the smear
@@ -52,13 +52,13 @@ class Augmentation:
         if severity < 0:
             raise InputError(f"severity must not be negative, got {severity}")
         strengths = {name: getattr(self, name) * severity for name in _STRENGTHS}
-        return replace(self, **strengths, flips=self.flips and severity > 0, turns=self.turns and severity > 0)
+        return replace(self, **strengths, flips=self.flips and severity > 0)
 
 
 _CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
 _STRENGTHS = (
-    "rotation_deg", "scale_octaves", "slant", "shift", "bend", "stroke", "defocus", "motion", "erasing", "exposure_stops",
-    "contrast_stops", "gradient", "banding", "read_noise", "shot_noise", "jpeg",
+    "turns", "rotation_deg", "scale_octaves", "slant", "shift", "bend", "stroke", "defocus", "motion", "erasing",
+    "exposure_stops", "contrast_stops", "gradient", "banding", "read_noise", "shot_noise", "jpeg",
 )  # fmt: skip
 
 # Surfaces under an industrial camera: strong, since blur and noise are what broke a net trained without them.
@@ -99,7 +99,9 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     """Flip, warp, thicken or thin, and blur one picture `(h, w, c)`."""
     shape = image.shape
     if strengths.flips:
-        image = _flip(image, random, quarter_turns=strengths.turns)
+        image = _flip(image, random)
+    if strengths.turns > 0 and shape[0] == shape[1] and random.random() < strengths.turns:
+        image = np.ascontiguousarray(np.rot90(image))
     # Half of the pictures keep their pixel grid, since resampling itself blurs.
     if random.random() < max(strengths.share, 0.5):
         image = _warp(image, strengths, random)
@@ -119,13 +121,11 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     return image
 
 
-def _flip(image: NDArray[np.uint8], random: np.random.Generator, *, quarter_turns: bool) -> NDArray[np.uint8]:
-    mirrored, turns = random.integers(2), int(random.integers(4))
-    if mirrored:
-        image = image[:, ::-1]
-    if not quarter_turns or image.shape[0] != image.shape[1]:
-        turns = 2 * (turns // 2)
-    return np.ascontiguousarray(np.rot90(image, turns))
+def _flip(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    for axis in (0, 1):
+        if random.integers(2):
+            image = np.flip(image, axis)
+    return np.ascontiguousarray(image)
 
 
 def _warp(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
