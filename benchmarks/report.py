@@ -27,6 +27,7 @@ PEERS = {
     "tensorflow_pi": ("edgecnn", "TensorFlow's Raspberry Pi example, re-expressed"),
     "opencv_dnn": ("edgecnn", "OpenCV DNN (float ONNX)"),
     "supervision_callback": ("supervision", "supervision with a callback"),
+    "roboflow_pipeline": ("roboflow", "Roboflow's inference pipeline, logic of one's own"),
     "edge_impulse": ("edge_impulse", "Edge Impulse's Python SDK loop"),
     "keras_predict": ("keras", "Keras `predict` (float)"),
     "ultralytics_predict": ("ultralytics", "Ultralytics `predict` (its yolo11n-cls, untrained)"),
@@ -164,7 +165,6 @@ def peer_lines(peers: dict[str, dict[str, float]], missing: list[str]) -> list[s
         "",
         f"The base install is {size:.3f} times the size of its large dependencies alone (target: at most 1.15).",
         *([f"\nCould not be installed here, so not measured: {'; '.join(missing)}."] if missing else []),
-        "\nRoboflow's inference pipeline was not measured: it wants a model of its own service, and a key.",
     ]
 
 

@@ -16,10 +16,11 @@ make_env() { # name, then what pip is to install
         echo "$name cannot be had here; its row is left out" >&2
 }
 
-for peer in ${PEERS:-edgecnn supervision edge_impulse keras ultralytics}; do
+for peer in ${PEERS:-edgecnn supervision roboflow edge_impulse keras ultralytics}; do
     case $peer in
         edgecnn) make_env edgecnn .. ;;
         supervision) make_env supervision supervision ai-edge-litert "$OPENCV" ;;
+        roboflow) make_env roboflow inference ai-edge-litert ;;
         edge_impulse)
             # pyaudio, which only sound needs, must be compiled.
             make_env edge_impulse numpy six psutil ai-edge-litert "$OPENCV"

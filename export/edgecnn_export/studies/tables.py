@@ -3,8 +3,8 @@
     python -m edgecnn_export.studies.tables docs/models.md
 
 Each table stands between `<!-- table: NAME -->` and `<!-- end -->`; the text around them is left alone. Records are what the
-commands printed with --json or left in a run: docs/models/<name>/{training,parity,robustness,rejection,latency,test}.json, for NEU also crossval, ablation and
-leave-one-class-out.
+commands printed with --json or left in a run: docs/models/<name>/{training,parity,robustness,rejection,latency,test}.json, for
+NEU also crossval, ablation and leave-one-class-out.
 """
 
 from __future__ import annotations
