@@ -1,9 +1,9 @@
 """Surfaces and marks that belong to no class, to train on: a model learns to give all classes the same probability there.
 
 "Outlier exposure" (Hendrycks, Mazeika and Dietterich, arXiv:1812.04606). The painters are procedural and general, in the manner
-of Baradad et al. (arXiv:2106.05963): power-law noise, dead leaves (Lee, Mumford and Huang, 2001), waves, cells, strokes,
-lattices, flat light. `edgecnn.datasets.synthetic.other_surfaces` and `other_marks`, with which rejection is measured, have
-other ones; plain steel, blank paper and what noise looks like as a digit stand in both.
+of Baradad et al. (arXiv:2106.05963): power-law noise, dead leaves (Lee, Mumford and Huang, 2001), waves, cells, strokes, flat
+light. `edgecnn.datasets.synthetic.other_surfaces` and `other_marks`, with which rejection is measured, have other ones; plain
+steel, blank paper and what noise looks like as a digit stand in both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from edgecnn.digits import SIDE, mnist_form
 Plane = NDArray[np.float32]
 Rng = np.random.Generator
 _SIDE = 200
-_CELL = 32
 
 
 def generate_counter_surfaces(count: int, seed: int) -> NDArray[np.uint8]:
@@ -145,23 +144,4 @@ def _even(rng: Rng, side: int = _SIDE) -> Plane:
     return np.asarray(np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / rng.uniform(0.05, 1)), np.float32)
 
 
-def _lattice(rng: Rng) -> Plane:
-    """Return one random cell again and again along two directions, row by row shifted, each a little lighter or darker."""
-    y, x = np.mgrid[:_SIDE, :_SIDE].astype(np.float32)
-    angle = rng.uniform(0, math.pi)
-    lean, periods = angle + math.pi / 2 + rng.normal(0, 0.15), np.exp(rng.uniform(math.log(6), math.log(80), 2))
-    down = (x * math.cos(lean) + y * math.sin(lean)) / periods[0] + rng.random()
-    row = np.floor(down)
-    along = (x * math.cos(angle) + y * math.sin(angle)) / periods[1] + rng.choice([0.0, 0.5, rng.random()]) * row
-    column = np.floor(along)
-    down, along = down - row, along - column
-    cell = _power_law(rng, _CELL)[(down * _CELL).astype(int), (along * _CELL).astype(int)]
-    if rng.random() < 0.5:  # one patch on a ground, as round or as square as it comes
-        size, power = rng.uniform(0.5, 1), rng.choice([1.0, 2.0, 8.0])
-        patch = abs(2 * down - 1) ** power + abs(2 * along - 1) ** power < size
-        cell = rng.uniform(0, 0.5) * cell + np.where(patch, 1, -1)
-    lightness = rng.normal(0, rng.uniform(0, 0.7), (_CELL, _CELL))
-    return np.asarray(cell + lightness[row.astype(int) % _CELL, column.astype(int) % _CELL] + 0.2 * _power_law(rng), np.float32)
-
-
-_PAINTERS: tuple[Callable[[Rng], Plane], ...] = (_power_law, _dead_leaves, _waves, _cells, _strokes, _even, _lattice)
+_PAINTERS: tuple[Callable[[Rng], Plane], ...] = (_power_law, _dead_leaves, _waves, _cells, _strokes, _even)
