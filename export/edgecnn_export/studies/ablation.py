@@ -61,11 +61,14 @@ def _scaled(strength: float) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, augmentation=(recipe.augmentation or Augmentation()).scaled(strength))
 
 
-def _with_turns(recipe: Recipe) -> Recipe:
-    augmentation = recipe.augmentation
-    if augmentation is None or not augmentation.flips:
-        return recipe
-    return replace(recipe, augmentation=replace(augmentation, turns=0.5))
+def _with_turns(share: float) -> Callable[[Recipe], Recipe]:
+    def change(recipe: Recipe) -> Recipe:
+        augmentation = recipe.augmentation
+        if augmentation is None or not augmentation.flips:
+            return recipe
+        return replace(recipe, augmentation=replace(augmentation, turns=share))
+
+    return change
 
 
 VARIANTS = (
@@ -78,7 +81,8 @@ VARIANTS = (
     Variant("no-optics", _without(*_OPTICS)),
     Variant("no-sensor", _without(*_SENSOR)),
     Variant("no-geometry", _without(*_GEOMETRY)),
-    Variant("quarter-turns", _with_turns),
+    Variant("no-quarter-turns", _with_turns(0.0)),
+    Variant("half-of-all-turned", _with_turns(0.5)),
     Variant("half-counter-examples", lambda recipe: replace(recipe, others=recipe.others / 2)),
     Variant("no-counter-examples", lambda recipe: replace(recipe, others=0.0)),
     Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
