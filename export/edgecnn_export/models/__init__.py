@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 MODELS = ("compact", "course", "mobilenet")
-NETWORKS = ("wide-first", "large-kernel-first", "narrow", "deep")  # of `compact`, to compare with: `edgecnn ablation`
+NETWORKS = ("narrow-first", "large-kernel-first", "wide-last", "deep")  # of `compact`, to compare with: `edgecnn ablation`
 LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 

@@ -40,15 +40,21 @@ SMALL = (
 )
 # 200 x 200 surfaces: full convolutions while the maps are large, where depthwise layers are slow (int8 under XNNPACK: a
 # quarter faster than a depthwise-separable second step). A first step at stride 3 was faster still, and lost fine grain.
-_FIRST = (Block(8, stride=2, separable=False), Block(32, stride=2, separable=False))
-_REST = (Block(64, stride=2), Block(64), Block(112, stride=2), Block(112), Block(160, stride=2))
-LARGE = _FIRST + _REST
+LARGE = (
+    Block(16, stride=2, separable=False),
+    Block(32, stride=2, separable=False),
+    Block(64, stride=2),
+    Block(64),
+    Block(96, stride=2),
+    Block(96),
+    Block(128, stride=2),
+)
 # Other forms of it by the names of edgecnn_export.models.NETWORKS.
 OTHERS = {
-    "wide-first": (Block(16, stride=2, separable=False), *LARGE[1:]),
-    "large-kernel-first": (Block(8, stride=2, kernel=5, separable=False), *LARGE[1:]),
-    "narrow": _FIRST + (Block(64, stride=2), Block(64), Block(96, stride=2), Block(96), Block(128, stride=2)),
-    "deep": _FIRST + (Block(64, stride=2), Block(64), Block(96, stride=2), Block(96), Block(96), Block(128, stride=2)),
+    "narrow-first": (Block(8, stride=2, separable=False), *LARGE[1:]),
+    "large-kernel-first": (Block(16, stride=2, kernel=5, separable=False), *LARGE[1:]),
+    "wide-last": (*LARGE[:4], Block(112, stride=2), Block(112), Block(160, stride=2)),
+    "deep": (*LARGE[:5], Block(96), Block(96), LARGE[-1]),
 }
 
 

@@ -4,7 +4,7 @@
 
 Each table stands between `<!-- table: NAME -->` and `<!-- end -->`; the text around them is left alone. Records are what the
 commands printed with --json or left in a run: docs/models/<name>/{training,parity,robustness,rejection,latency,test}.json, for
-NEU also crossval, ablation and leave-one-class-out.
+NEU also crossval (grouped folds), crossval-random, ablation and leave-one-class-out.
 """
 
 from __future__ import annotations
@@ -128,19 +128,18 @@ def _severities(task: str) -> Callable[[Records], str]:
 
 
 def _crossval(records: Records) -> str:
-    record = records("neu", "crossval")
-    if record is None:
+    found = [record for kind in ("crossval", "crossval-random") if (record := records("neu", kind)) is not None]
+    if not found:
         return MISSING
     rows = [
         [
             figure["rule"], figure["precision"], str(figure["seed"]), f"{figure['correct']:,} of {figure['count']:,}",
             _share(figure), " ".join(f"{100 * fold:.1f}" for fold in figure["folds"]),
         ]
+        for record in found
         for figure in record["figures"]
     ]  # fmt: skip
-    table = _markdown(["folds", "model", "seed", "right", "in %", "single folds"], rows)
-    epochs = record["settings"]["epochs"]
-    return table if epochs is None else f"{epochs} epochs each:\n\n{table}"
+    return _markdown(["folds", "model", "seed", "right", "in %", "single folds"], rows)
 
 
 def _ablation(task: str) -> Callable[[Records], str]:

@@ -66,9 +66,9 @@ SURFACE = Augmentation(
     rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.08, erasing=0.25, exposure_stops=0.9,
     contrast_stops=1.0, gradient=0.5, banding=0.35, read_noise=25, shot_noise=12, jpeg=0.9, share=0.25, light_share=0.5,
 )  # fmt: skip
-# Where a surface may be mirrored, some are turned by a quarter too: direction is a hint (crazing and rolled-in scale differ in
-# little else under noise), but no law (NEU has inclusions across the strip).
-_TURNED = 0.15
+# Where a surface may be mirrored, it is turned by a quarter as often as not: direction is a hint (crazing and rolled-in scale
+# differ in little else under noise), but no law (NEU has inclusions across the strip, and cameras stand as they can).
+_TURNED = 0.5
 # Digits that were already found and centred: mild, a 4 must not become a 9.
 DIGIT = Augmentation(
     rotation_deg=12, scale_octaves=0.2, slant=0.2, shift=0.08, bend=0.05, stroke=0.7, defocus=0.04, motion=0.08,

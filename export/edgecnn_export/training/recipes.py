@@ -46,7 +46,7 @@ def find_recipe(model: str, task: Task) -> Recipe:
         augmentation = default_augmentation(task)
         if large:
             others = 0.25 if task.counter_examples else 0.0
-            return Recipe(120, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, others=others)
+            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, others=others)
         if task.preprocessing.fit == "digit":
             return Recipe(
                 40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, others=0.04
