@@ -12,9 +12,11 @@ import json
 import mmap
 import os
 import random
+import shutil
 import signal
 import struct
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +63,7 @@ def export_victim(folder: Path) -> Victim:
             install(staged, folder, placed, reports=["parity.json"])
 
     def look(done: int) -> None:
-        found = {path.name: Artifact.open(path) for path in folder.glob("m*.tflite*")}
+        found = {path.name: _open(path) for path in folder.glob("m*.tflite*")}
         exports = {name: int(artifact.contract.export_id) for name, artifact in found.items()}
         current = {name: number for name, number in exports.items() if not name.endswith(".previous")}
         if done >= 0:
@@ -73,6 +75,14 @@ def export_victim(folder: Path) -> Victim:
             assert set(current.values()) == {stated}, (exports, stated)
 
     return Victim(write, look, most_s=0.1)
+
+
+def _open(path: Path) -> Artifact:
+    """Open an artifact; one that was superseded, which must be whole too, under the name that it had."""
+    if path.suffix != ".previous":
+        return Artifact.open(path)
+    with tempfile.TemporaryDirectory() as folder:
+        return Artifact.open(shutil.copy(path, Path(folder) / path.stem))
 
 
 def checkpoint_victim(folder: Path) -> Victim:
