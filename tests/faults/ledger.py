@@ -40,13 +40,15 @@ class Ledger:
         self.rows.append(Row(table, fault, cases, outcome))
 
     def write(self, page: Path) -> None:
-        """Replace the tables of the page for which there are rows."""
+        """Replace the tables of the page for which there are rows; which run it was is said by one that made all of them."""
         text = page.read_text("utf-8")
-        for table in dict.fromkeys(row.table for row in self.rows):
+        tables = list(dict.fromkeys(row.table for row in self.rows))
+        for table in tables:
             rows = [f"| {row.fault} | {row.cases:,} | {row.outcome} |\n" for row in self.rows if row.table == table]
             text = _put(text, table, _HEAD + "".join(rows))
-        minutes = (time.monotonic() - self._started_s) / 60
-        text = _put(text, "run", f"Seed {SEED}, {minutes:.0f} minutes on {_machine()}.\n")
+        if {"run", "end", *tables} >= set(re.findall(r"<!-- ([\w-]+) -->", text)):
+            minutes = (time.monotonic() - self._started_s) / 60
+            text = _put(text, "run", f"Seed {SEED}, {minutes:.0f} minutes on {_machine()}.\n")
         page.write_text(text, "utf-8")
 
 
