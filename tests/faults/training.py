@@ -19,7 +19,7 @@ from edgecnn_export.training import train
 from edgecnn_export.training.checkpoints import FILE_NAME
 
 TASK = Task("bars", "drawn bars", ("dark", "upright", "lying"), Preprocessing(16, 16), max_drop=5.0)
-EPOCHS = 8
+EPOCHS = 12
 
 
 def draw(count_per_class: int, seed: int) -> Dataset:
