@@ -104,7 +104,8 @@ def test_the_older_runtime_answers_alike(
     page.add("answers", _HEADER, f"{task} ({pictures[task]})", str(there["runtime"]), USUAL_PROCESSOR, *figures)
     assert str(there["runtime"]) == "tflite-runtime 2.14.0"
     assert answers.flips == 0
-    assert logits.largest_lsb <= 1
+    # It has kernels of its own for int8, which round otherwise: by no more than a hundredth of the 256 steps.
+    assert logits.largest_lsb <= 2
 
 
 @pytest.fixture(scope="module", autouse=True)
