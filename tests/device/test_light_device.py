@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import edgecnn_device
@@ -37,6 +39,21 @@ def test_a_camera_that_runs_loads_only_what_its_options_need(artifacts: Path, tm
     modules = loaded(code, str(artifacts / "neu.tflite"), "--no-realtime", "--frames", "3", "--jsonl", str(tmp_path / "o"))
 
     assert modules & {*HEAVY, "tomllib", "picamera2", "http", "ssl", "asyncio", "starlette", "uvicorn"} == set()
+
+
+def test_a_camera_imports_nothing_for_what_was_not_asked_for(artifacts: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "picture.png"), np.full((200, 200), 128, np.uint8))
+    code = (
+        "import sys; from edgecnn.cli.camera import camera; camera(sys.argv[1:], standalone_mode=False)\n"
+        "unasked = {'numpy.random', 'socket', 'subprocess', 'edgecnn.runtimes.probing', 'edgecnn_device.sinks.samples',\n"
+        "           'edgecnn_device.sinks.mqtt_broker', 'edgecnn_device.web.options'}\n"
+        "print(sorted(unasked & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code, str(artifacts / "neu.tflite"), "--source", str(tmp_path / "picture.png")]
+
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("module", ["edgecnn.cli.camera", "edgecnn.cli.doctor"])
