@@ -32,7 +32,8 @@ def test_each_class_is_kept_out_of_its_own_training_and_asked_about(
     def run(task: Task, pool: Any, info: Any, trainings: Any, measure: Any, **options: Any) -> Any:
         for training in trainings:
             shown[training.name] = tuple(set(pool.class_ids[part].tolist()) for part in training.parts)  # type: ignore[assignment]
-            yield training, {"true": [0.9, 0.8], "left_out": [0.3], "threshold": None}
+            about = {"name": training.name, "best_epoch": 1}  # among what a real training keeps
+            yield training, about | {"true": [0.9, 0.8], "left_out": [0.3], "threshold": None}
 
     monkeypatch.setattr(leaving_out, "run_trainings", run)
     task = dataclasses.replace(_task(), labels=("dark", "upright", "lying"))
@@ -47,6 +48,16 @@ def test_each_class_is_kept_out_of_its_own_training_and_asked_about(
     assert [row.label for row in rows] == ["dark", "upright", "lying"]
     assert np.isclose(rows[0].auroc.area, 1.0)
     assert (tmp_path / "leave-one-class-out.json").is_file()
+
+
+def test_real_trainings_are_asked_and_not_repeated(bar_splits: Splits, tmp_path: Path) -> None:
+    task = dataclasses.replace(_task(), labels=("dark", "upright", "lying"))
+
+    rows = leave_one_class_out(task, bar_splits, out=tmp_path, epochs=1, jobs=2)
+
+    assert leave_one_class_out(task, bar_splits, out=tmp_path, epochs=1) == rows
+    assert [row.label for row in rows] == list(task.labels)
+    assert all(0 <= row.auroc.area <= 1 for row in rows)
 
 
 def _task() -> Task:

@@ -78,7 +78,7 @@ def leave_one_class_out(
     settings = {"task": task.name, "epochs": epochs, "seed": seed, "pictures": pool.digest(), "recipe": recipe}
     found = {}
     for training, result in run_trainings(task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs):
-        found[training.name] = judge(training.name, **result)
+        found[training.name] = judge(training.name, result["true"], result["left_out"], result["threshold"])
         progress(f"{len(found)} of {len(trainings)} done: {training.name}: AUROC {found[training.name].auroc.area:.4f}")
     rows = [found[label] for label in task.labels]
     write_json(out / "leave-one-class-out.json", settings | {"classes": [row.to_json() for row in rows]})
