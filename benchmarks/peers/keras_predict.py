@@ -22,4 +22,4 @@ def answers(model: Path, folder: Path, video: str) -> Iterator[int]:
         yield int(network.predict(gray.astype("float32")[None, :, :, None], verbose=0).argmax())
 
 
-run(answers, ["tensorflow", "keras", "opencv-python-headless"])
+run(answers, ["tensorflow", "tensorflow-cpu", "keras", "opencv-python-headless"])
