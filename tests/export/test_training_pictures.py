@@ -86,3 +86,36 @@ def test_a_task_that_can_make_no_counter_examples_says_so(digits: Dataset) -> No
 
     with pytest.raises(InputError, match="'mnist' can make no counter-examples; train it with others=0"):
         TrainingPictures(digits, task, dataclasses.replace(PLAIN, others=0.1), seed=0)
+
+
+def _simulated(digits: Dataset, *, simulated: float, simulations: int, seed: int = 0) -> TrainingPictures:
+    return TrainingPictures(digits, TASK, dataclasses.replace(PLAIN, simulated=simulated, simulations=simulations), seed=seed)
+
+
+def test_the_simulated_pictures_come_after_the_training_pictures(digits: Dataset) -> None:
+    images, targets = _simulated(digits, simulated=0.5, simulations=1).of_epoch(0)
+
+    assert np.array_equal(images[: len(digits)], digits.images)
+    assert len(images) == len(targets) > 1.5 * len(digits)
+
+
+def test_epochs_take_turns_at_the_versions(digits: Dataset) -> None:
+    pictures = _simulated(digits, simulated=0.5, simulations=2)
+
+    first, second, third = (pictures.of_epoch(epoch)[0] for epoch in range(3))
+
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, third)
+
+
+def test_a_version_does_not_depend_on_those_drawn_before_it(digits: Dataset) -> None:
+    resumed, whole = (_simulated(digits, simulated=0.5, simulations=2, seed=7) for _ in range(2))
+    whole.of_epoch(0)
+
+    assert np.array_equal(resumed.of_epoch(1)[0], whole.of_epoch(1)[0])
+
+
+@pytest.mark.parametrize(("simulated", "simulations"), [(1.5, 1), (-0.1, 1), (0.5, 0)])
+def test_an_impossible_share_or_count_is_refused(digits: Dataset, simulated: float, simulations: int) -> None:
+    with pytest.raises(InputError, match="must be"):
+        _simulated(digits, simulated=simulated, simulations=simulations)
