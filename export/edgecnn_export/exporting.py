@@ -21,7 +21,8 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.installing import REJECTED, install, staging
-from edgecnn_export.parity.compare import MIN_PICTURES, ParityReport
+from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure
 from edgecnn_export.parity.page import write_page
 from edgecnn_export.parity.report import write_json

@@ -20,7 +20,7 @@ from edgecnn_export import exporting
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.exporting import ExportResult, export, formats_named
-from edgecnn_export.parity.compare import ParityReport
+from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.pictures import find_splits
 from edgecnn_export.reference import Reference, open_reference, save_reference
 

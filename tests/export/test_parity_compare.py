@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError, InputError
-from edgecnn_export.parity.compare import MAX_FLIPS, ParityReport, compare
+from edgecnn_export.parity.compare import MAX_FLIPS, compare
+from edgecnn_export.parity.figures import ParityReport
 
 LABELS = ("crack", "dent", "good")
 

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
 from edgecnn_export.frameworks import require_keras
-from edgecnn_export.parity.compare import ParityReport, compare
+from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.diagnosis import (
     InputShift,
     LayerLoss,
@@ -14,6 +14,7 @@ from edgecnn_export.parity.diagnosis import (
     probe_input,
     rank_layers,
 )
+from edgecnn_export.parity.figures import ParityReport
 
 require_keras()
 import keras  # noqa: E402  # only after its start-up messages are held back

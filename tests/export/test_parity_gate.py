@@ -39,7 +39,8 @@ from edgecnn_export.conversion.converting import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
-from edgecnn_export.parity.compare import ParityReport, compare  # noqa: E402
+from edgecnn_export.parity.compare import compare  # noqa: E402
+from edgecnn_export.parity.figures import ParityReport  # noqa: E402
 from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure  # noqa: E402
 from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402
 

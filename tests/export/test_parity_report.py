@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
-from edgecnn_export.parity.compare import ParityReport, compare
+from edgecnn_export.parity.compare import compare
+from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.parity.report import format_report, format_size, write_json
 
 

@@ -35,7 +35,7 @@ from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.graph import read_graph  # noqa: E402
 from edgecnn_export.conversion.simulation import RoundedModel  # noqa: E402
 from edgecnn_export.exporting import ExportResult, export  # noqa: E402
-from edgecnn_export.parity.compare import ParityReport  # noqa: E402
+from edgecnn_export.parity.figures import ParityReport  # noqa: E402
 from edgecnn_export.reference import Reference, save_reference  # noqa: E402
 from edgecnn_export.repairing import ladder  # noqa: E402
 from edgecnn_export.repairing.bias import correct_biases  # noqa: E402

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import DataInfo, ParityInfo
+from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError, InputError, ShapeError
 from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
@@ -24,184 +23,16 @@ from edgecnn_export.parity.corrupted import (
     deal,
     reference_figures,
 )
+from edgecnn_export.parity.figures import CandidateReport, ClassFigures, Flip, FlipKind, ModelFigures, ParityReport
 from edgecnn_export.parity.statistics import mcnemar_p, paired_bound
+from edgecnn_export.parity.verdict import judge
 
-Verdict = Literal["pass", "undecided", "fail"]
-FlipKind = Literal["lost", "gained", "other"]
 Progress = Callable[[str, int, int], None]
 
 FLOAT_TOLERANCE = 1e-4
 MIN_PICTURES = 10
 MAX_FLIPS = 200  # disagreements kept picture by picture; all are counted
 _BATCH = 500
-_SEVERITY: tuple[Verdict, ...] = ("pass", "undecided", "fail")
-
-
-@dataclass(frozen=True)
-class ModelFigures:
-    """What one model reached on the pictures.
-
-    `interval` is the two-sided Wilson interval of `accuracy` (a share) at the report's confidence.
-    `confusion[true][predicted]` counts pictures, `ece` is the expected calibration error, `latency_ms` the mean time a
-    picture took in this run on this machine, `size_bytes` the file's size where one was given.
-    """
-
-    runtime: str
-    right: int
-    accuracy: float
-    interval: tuple[float, float]
-    ece: float
-    latency_ms: float
-    confusion: tuple[tuple[int, ...], ...]
-    size_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class ClassFigures:
-    """One class: its pictures, how many of them each model had right, and the drop in percentage points."""
-
-    label: str
-    count: int
-    reference_right: int
-    candidate_right: int
-    drop: float
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A picture on which the two models disagree: `lost` by the candidate, `gained`, or wrong in two ways (`other`).
-
-    `index` is the picture's place in the data set, `name` where it comes from; ids are class ids.
-    """
-
-    kind: FlipKind
-    index: int
-    name: str
-    class_id: int
-    reference_id: int
-    candidate_id: int
-    reference_probabilities: tuple[float, ...]
-    candidate_probabilities: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class CandidateReport:
-    """One candidate against the reference.
-
-    `drop` and `drop_bound` are in percentage points; the bound is one-sided at the report's confidence, and `bound_method`
-    says which of the two methods gave it. `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
-    `other` count all. `tolerance` is what a float file's probabilities were held to, None for others.
-    `corrupted` is what became of it under camera corruptions, None where that was not measured.
-    """
-
-    name: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    figures: ModelFigures
-    drop: float
-    drop_bound: float
-    bound_method: str
-    mcnemar_p: float
-    lost: int
-    gained: int
-    other: int
-    agreement: float
-    largest_difference: float
-    mean_difference: float
-    tolerance: float | None
-    latency_ratio: float
-    classes: tuple[ClassFigures, ...]
-    flips: tuple[Flip, ...]
-    corrupted: CorruptedFigures | None = None
-
-    @property
-    def sentence(self) -> str:
-        """The verdict and why, in one line."""
-        return f"{self.verdict.upper()} {self.name}: {'; '.join(self.reasons)}"
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CandidateReport:
-        """Restore a candidate from `dataclasses.asdict` after JSON."""
-        nested = {
-            "reasons": tuple(data["reasons"]),
-            "figures": _figures_from_json(data["figures"]),
-            "classes": tuple(ClassFigures(**row) for row in data["classes"]),
-            "flips": tuple(_flip_from_json(flip) for flip in data["flips"]),
-            "corrupted": CorruptedFigures.from_json(data["corrupted"]) if data.get("corrupted") else None,
-        }
-        return cls(**(data | nested))
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them.
-
-    `corrupted` says what was also compared under camera corruptions, None where nothing was.
-    """
-
-    labels: tuple[str, ...]
-    data: DataInfo
-    groups: int | None
-    max_drop: float
-    confidence: float
-    seed: int
-    reference: ModelFigures
-    candidates: tuple[CandidateReport, ...] = field(default=())
-    corrupted: CorruptedReference | None = None
-
-    def __getitem__(self, name: str) -> CandidateReport:
-        for candidate in self.candidates:
-            if candidate.name == name:
-                return candidate
-        raise KeyError(name)
-
-    @property
-    def count(self) -> int:
-        """How many pictures were compared."""
-        return sum(sum(row) for row in self.reference.confusion)
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst verdict among the candidates."""
-        return max((candidate.verdict for candidate in self.candidates), key=_SEVERITY.index)
-
-    def info(self, name: str) -> ParityInfo:
-        """Return what the contract of candidate `name` says about its parity."""
-        candidate = self[name]
-        return ParityInfo(
-            verdict=candidate.verdict,
-            data=self.data,
-            reference_accuracy=self.reference.accuracy,
-            accuracy=candidate.figures.accuracy,
-            drop=candidate.drop,
-            drop_bound=candidate.drop_bound,
-            confidence=self.confidence,
-            max_drop=self.max_drop,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain numbers, strings, lists and dictionaries, with each candidate's sentence."""
-        data = asdict(self)
-        for candidate, row in zip(self.candidates, data["candidates"], strict=True):
-            row["sentence"] = candidate.sentence
-        return data | {"verdict": self.verdict}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ParityReport:
-        """Restore a report from `to_json`, also after JSON; InputError when it is malformed."""
-        try:
-            fields = {key: value for key, value in data.items() if key not in ("verdict", "repair", "calibration_audit")}
-            rows = [{key: value for key, value in row.items() if key != "sentence"} for row in data["candidates"]]
-            nested = {
-                "labels": tuple(data["labels"]),
-                "data": DataInfo(**data["data"]),
-                "reference": _figures_from_json(data["reference"]),
-                "candidates": tuple(CandidateReport.from_json(row) for row in rows),
-                "corrupted": CorruptedReference.from_json(data["corrupted"]) if data.get("corrupted") else None,
-            }
-            return cls(**(fields | nested))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"malformed parity report: {error}") from error
 
 
 def compare(
@@ -415,7 +246,7 @@ def _judge(
         flips=_flips(reference, candidate, dataset, np.flatnonzero(disagree)),
         corrupted=corrupted,
     )
-    verdict, reasons = _verdict(report, measured, candidate.flaw)
+    verdict, reasons = judge(report, measured, candidate.flaw)
     return replace(measured, verdict=verdict, reasons=reasons)
 
 
@@ -450,52 +281,3 @@ def _flips(reference: _Answers, candidate: _Answers, dataset: Dataset, indices: 
         )
         for kind, i in chosen
     )
-
-
-def _verdict(report: ParityReport, candidate: CandidateReport, flaw: str | None) -> tuple[Verdict, tuple[str, ...]]:
-    """Decide, with the reasons in words."""
-    failures = []
-    if flaw:
-        failures.append(f"its answers are no probabilities: {flaw}")
-    if candidate.tolerance is not None and candidate.largest_difference > candidate.tolerance:
-        failures.append(
-            f"a probability differs by {candidate.largest_difference:.2g}, a float file may differ by {candidate.tolerance:g}"
-        )
-    if candidate.drop > report.max_drop:
-        failures.append(f"it lost {candidate.drop:.2f} points of accuracy, at most {report.max_drop:g} are allowed")
-    corrupted = candidate.corrupted
-    if corrupted and corrupted.exceeds(report.max_drop, report.confidence):
-        failures.append(
-            f"under camera corruptions it lost {corrupted.drop:.2f} points ({corrupted.lost} pictures lost, {corrupted.gained} "
-            f"gained), at most {report.max_drop:g} are allowed"
-        )
-    if failures:
-        return "fail", tuple(failures)
-    at = f"at {100 * report.confidence:g} %"
-    if _guesses(report.reference):
-        return "undecided", (
-            f"the reference itself has {100 * report.reference.accuracy:.1f} % right, no better than guessing "
-            "the commonest class: check the order of the labels and the data",
-        )
-    if candidate.drop_bound > report.max_drop:
-        return "undecided", (
-            f"{report.count} pictures cannot exclude a drop above {report.max_drop:g} points; "
-            f"the bound is {candidate.drop_bound:.2f} {at}",
-        )
-    return "pass", (f"the drop is at most {candidate.drop_bound:.2f} points {at}, {report.max_drop:g} are allowed",)
-
-
-def _guesses(reference: ModelFigures) -> bool:
-    """Tell whether the reference is no better than always naming the most frequent class: then it has nothing to lose."""
-    counts = [sum(row) for row in reference.confusion]
-    return reference.interval[0] <= max(counts) / sum(counts)
-
-
-def _figures_from_json(data: dict[str, Any]) -> ModelFigures:
-    low, high = data["interval"]
-    return ModelFigures(**(data | {"interval": (low, high), "confusion": tuple(tuple(row) for row in data["confusion"])}))
-
-
-def _flip_from_json(data: dict[str, Any]) -> Flip:
-    vectors = ("reference_probabilities", "candidate_probabilities")
-    return Flip(**(data | {key: tuple(data[key]) for key in vectors}))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError
 from edgecnn.runtimes.runtime import Runtime
-from edgecnn_export.parity.compare import CandidateReport, ParityReport
+from edgecnn_export.parity.figures import CandidateReport, ParityReport
 
 if TYPE_CHECKING:
     import keras

@@ -18,8 +18,9 @@ from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, task_of
-from edgecnn_export.parity.compare import ParityReport, Progress, compare
+from edgecnn_export.parity.compare import Progress, compare
 from edgecnn_export.parity.diagnosis import explain
+from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.reference import Reference, find_reference, open_reference
 
 

@@ -15,7 +15,7 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import OutputError
 from edgecnn.files import write_bytes
 from edgecnn_export.pages import render
-from edgecnn_export.parity.compare import Flip, ParityReport
+from edgecnn_export.parity.figures import Flip, ParityReport
 from edgecnn_export.parity.report import describe_corrupted, describe_data, format_size
 
 FLIPS_SHOWN = 12

@@ -8,8 +8,8 @@ from typing import Any
 
 from edgecnn.files import write_json as write_json_file
 from edgecnn.printing import printable
-from edgecnn_export.parity.compare import CandidateReport, ModelFigures, ParityReport
 from edgecnn_export.parity.corrupted import CorruptedReference
+from edgecnn_export.parity.figures import CandidateReport, ModelFigures, ParityReport
 
 _FLIPS_SHOWN = 10
 _CORRUPTED_HEAD = ("model", "right", "drop", "bound", "lost", "gained", "other", "p", "largest drop")

@@ -20,7 +20,8 @@ from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn_export.contracts import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.converting import Format
-from edgecnn_export.parity.compare import CandidateReport, ParityReport, compare
+from edgecnn_export.parity.compare import compare
+from edgecnn_export.parity.figures import CandidateReport, ParityReport
 from edgecnn_export.reference import Reference
 from edgecnn_export.repairing.ladder import Climb, Repair, Try, pictures_to_time
 from edgecnn_export.repairing.workshop import Workshop

@@ -19,7 +19,7 @@ from edgecnn.errors import ConversionError
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn_export.contracts import ContractWriter
 from edgecnn_export.conversion.converting import Conversion, Format, Precision, Quantization, convert_quantized
-from edgecnn_export.parity.compare import CandidateReport, ParityReport, Verdict
+from edgecnn_export.parity.figures import CandidateReport, ParityReport, Verdict
 from edgecnn_export.repairing.clipping import clip_ranges
 from edgecnn_export.repairing.equalization import equalize_layers
 from edgecnn_export.repairing.finetuning import fine_tune

@@ -1,0 +1,192 @@
+"""What a comparison of models found, as frozen dataclasses that survive JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from edgecnn.artifacts.contract import DataInfo, ParityInfo
+from edgecnn.errors import InputError
+from edgecnn_export.parity.corrupted import CorruptedFigures, CorruptedReference
+
+Verdict = Literal["pass", "undecided", "fail"]
+FlipKind = Literal["lost", "gained", "other"]
+
+_SEVERITY: tuple[Verdict, ...] = ("pass", "undecided", "fail")
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """What one model reached on the pictures.
+
+    `interval` is the two-sided Wilson interval of `accuracy` (a share) at the report's confidence.
+    `confusion[true][predicted]` counts pictures, `ece` is the expected calibration error, `latency_ms` the mean time a
+    picture took in this run on this machine, `size_bytes` the file's size where one was given.
+    """
+
+    runtime: str
+    right: int
+    accuracy: float
+    interval: tuple[float, float]
+    ece: float
+    latency_ms: float
+    confusion: tuple[tuple[int, ...], ...]
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: its pictures, how many of them each model had right, and the drop in percentage points."""
+
+    label: str
+    count: int
+    reference_right: int
+    candidate_right: int
+    drop: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A picture on which the two models disagree: `lost` by the candidate, `gained`, or wrong in two ways (`other`).
+
+    `index` is the picture's place in the data set, `name` where it comes from; ids are class ids.
+    """
+
+    kind: FlipKind
+    index: int
+    name: str
+    class_id: int
+    reference_id: int
+    candidate_id: int
+    reference_probabilities: tuple[float, ...]
+    candidate_probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CandidateReport:
+    """One candidate against the reference.
+
+    `drop` and `drop_bound` are in percentage points; the bound is one-sided at the report's confidence, and `bound_method`
+    says which of the two methods gave it. `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
+    `other` count all. `tolerance` is what a float file's probabilities were held to, None for others.
+    `corrupted` is what became of it under camera corruptions, None where that was not measured.
+    """
+
+    name: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    figures: ModelFigures
+    drop: float
+    drop_bound: float
+    bound_method: str
+    mcnemar_p: float
+    lost: int
+    gained: int
+    other: int
+    agreement: float
+    largest_difference: float
+    mean_difference: float
+    tolerance: float | None
+    latency_ratio: float
+    classes: tuple[ClassFigures, ...]
+    flips: tuple[Flip, ...]
+    corrupted: CorruptedFigures | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict and why, in one line."""
+        return f"{self.verdict.upper()} {self.name}: {'; '.join(self.reasons)}"
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CandidateReport:
+        """Restore a candidate from `dataclasses.asdict` after JSON."""
+        nested = {
+            "reasons": tuple(data["reasons"]),
+            "figures": _figures_from_json(data["figures"]),
+            "classes": tuple(ClassFigures(**row) for row in data["classes"]),
+            "flips": tuple(_flip_from_json(flip) for flip in data["flips"]),
+            "corrupted": CorruptedFigures.from_json(data["corrupted"]) if data.get("corrupted") else None,
+        }
+        return cls(**(data | nested))
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them.
+
+    `corrupted` says what was also compared under camera corruptions, None where nothing was.
+    """
+
+    labels: tuple[str, ...]
+    data: DataInfo
+    groups: int | None
+    max_drop: float
+    confidence: float
+    seed: int
+    reference: ModelFigures
+    candidates: tuple[CandidateReport, ...] = field(default=())
+    corrupted: CorruptedReference | None = None
+
+    def __getitem__(self, name: str) -> CandidateReport:
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    @property
+    def count(self) -> int:
+        """How many pictures were compared."""
+        return sum(sum(row) for row in self.reference.confusion)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict among the candidates."""
+        return max((candidate.verdict for candidate in self.candidates), key=_SEVERITY.index)
+
+    def info(self, name: str) -> ParityInfo:
+        """Return what the contract of candidate `name` says about its parity."""
+        candidate = self[name]
+        return ParityInfo(
+            verdict=candidate.verdict,
+            data=self.data,
+            reference_accuracy=self.reference.accuracy,
+            accuracy=candidate.figures.accuracy,
+            drop=candidate.drop,
+            drop_bound=candidate.drop_bound,
+            confidence=self.confidence,
+            max_drop=self.max_drop,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain numbers, strings, lists and dictionaries, with each candidate's sentence."""
+        data = asdict(self)
+        for candidate, row in zip(self.candidates, data["candidates"], strict=True):
+            row["sentence"] = candidate.sentence
+        return data | {"verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ParityReport:
+        """Restore a report from `to_json`, also after JSON; InputError when it is malformed."""
+        try:
+            fields = {key: value for key, value in data.items() if key not in ("verdict", "repair", "calibration_audit")}
+            rows = [{key: value for key, value in row.items() if key != "sentence"} for row in data["candidates"]]
+            nested = {
+                "labels": tuple(data["labels"]),
+                "data": DataInfo(**data["data"]),
+                "reference": _figures_from_json(data["reference"]),
+                "candidates": tuple(CandidateReport.from_json(row) for row in rows),
+                "corrupted": CorruptedReference.from_json(data["corrupted"]) if data.get("corrupted") else None,
+            }
+            return cls(**(fields | nested))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"malformed parity report: {error}") from error
+
+
+def _figures_from_json(data: dict[str, Any]) -> ModelFigures:
+    low, high = data["interval"]
+    return ModelFigures(**(data | {"interval": (low, high), "confusion": tuple(tuple(row) for row in data["confusion"])}))
+
+
+def _flip_from_json(data: dict[str, Any]) -> Flip:
+    vectors = ("reference_probabilities", "candidate_probabilities")
+    return Flip(**(data | {key: tuple(data[key]) for key in vectors}))
