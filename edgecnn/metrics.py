@@ -28,6 +28,16 @@ def confusion_matrix(predicted_ids: NDArray[np.int64], class_ids: NDArray[np.int
     return counts.reshape(classes, classes).astype(np.int64)
 
 
+def weak_classes(confusion: NDArray[np.int64]) -> list[int]:
+    """Return the ids of the classes of which fewer than half the pictures were recognised, the weakest first.
+
+    `confusion` `(classes, classes)` counts pictures, the row is the true class; a class without pictures is not weak.
+    """
+    counts, right = confusion.sum(axis=1), confusion.diagonal()
+    weak = np.flatnonzero(2 * right < counts)
+    return [int(i) for i in weak[np.argsort(right[weak] / counts[weak], kind="stable")]]
+
+
 def expected_calibration_error(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64], bins: int = 15) -> float:
     """Return the mean gap between confidence and accuracy over `bins` equal bins (Guo et al., ICML 2017, eq. 3)."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids

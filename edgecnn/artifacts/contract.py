@@ -43,13 +43,17 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """The pictures that a figure was measured on: `source` and `split` in words, `count`, SHA-256 of pixels and classes."""
+    """The pictures that a figure was measured on: `source` and `split` in words, `count`, SHA-256 of pixels and classes.
+
+    Where they are not `labelled`, the reference's own answers stand in for their classes.
+    """
 
     source: str
     split: str
     count: int
     digest: str
     synthetic: bool = False
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,21 @@ class CalibrationInfo:
 
 @dataclass(frozen=True)
 class ParityInfo:
-    """The verdict of the parity check that the artifact went through, and its figures (percentage points for drops)."""
+    """The verdict of the parity check that the artifact went through, and its figures (percentage points for drops).
 
-    verdict: Literal["pass", "fail", "undecided", "not measured"]
+    `agrees` says that it answers unlabelled pictures as the reference does: `agreement` is the share, and nobody knows how
+    many are right. `drop_bound` rests on the labelled pictures alone, `margin_bound` also on unlabelled ones where those
+    alone could not decide.
+    """
+
+    verdict: Literal["pass", "agrees", "fail", "undecided", "not measured"]
     data: DataInfo | None = None
+    agreement: float | None = None
     reference_accuracy: float | None = None
     accuracy: float | None = None
     drop: float | None = None
     drop_bound: float | None = None
+    margin_bound: float | None = None
     confidence: float | None = None
     max_drop: float | None = None
 

@@ -71,7 +71,8 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         rows.append(("repair", f"{contract.repair.rung}, the last of {len(contract.repair.tried)} tried{floats}"))
     rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))
     if parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
-        bound = f"at most {parity.drop_bound:.2f} at {parity.confidence:.0%} confidence"
+        sharper = "" if parity.margin_bound is None else f" ({parity.margin_bound:.2f} by margins)"
+        bound = f"at most {parity.drop_bound:.2f}{sharper} at {parity.confidence:.0%} confidence"
         rows.append(("", f"drop {parity.drop:.2f} points, {bound}; allowed {parity.max_drop}"))
     rows.append(("golden vectors", f"{len(contract.golden.seeds)}, tolerance {contract.golden.tolerance:.2g}"))
     rows.append(("export", contract.export_id))
@@ -102,7 +103,8 @@ def _data(data: Any) -> str:
     if data is None:
         return "unknown"
     synthetic = "SYNTHETIC " if data.synthetic else ""
-    return f"{data.count} {synthetic}pictures of {data.source}, {data.split} split (SHA-256 {data.digest[:12]})"
+    unlabelled = "" if data.labelled else "unlabelled "
+    return f"{data.count} {synthetic}{unlabelled}pictures of {data.source}, {data.split} split (SHA-256 {data.digest[:12]})"
 
 
 def _as_json(artifact: Artifact, graph: Graph | None) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class SplitInfo:
     """Where splits come from: said in every report made on them.
 
     `source` names the data ("MNIST", "NEU surface defects", a folder), `rule` how it was divided, `complete` which splits
-    have all the pictures that the rule lists, `synthetic` whether the pictures were generated.
+    have all the pictures that the rule lists, `synthetic` whether the pictures were generated, `labelled` whether their classes
+    are known (else they are a model's answers).
     """
 
     source: str
@@ -74,6 +75,7 @@ class SplitInfo:
     seed: int | None = None
     complete: dict[str, bool] = field(default_factory=dict)
     synthetic: bool = False
+    labelled: bool = True
 
     def describe(self, split: str) -> str:
         """Return one phrase for reports, such as `NEU surface defects, validation (300 of 300)`."""

@@ -62,7 +62,8 @@ def synthesize_splits(task: Task, seed: int) -> Splits:
 def data_info(splits: Splits, split: str) -> DataInfo:
     """Describe one split (`train`, `validation` or `test`) for contracts and reports."""
     dataset = splits[split]
-    return DataInfo(splits.info.source, split, len(dataset), dataset.digest(), splits.info.synthetic)
+    info = splits.info
+    return DataInfo(info.source, split, len(dataset), dataset.digest(), info.synthetic, info.labelled)
 
 
 def _checkout() -> Path:

@@ -22,7 +22,7 @@ from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.installing import REJECTED, install, staging
 from edgecnn_export.parity.compare import MIN_PICTURES
-from edgecnn_export.parity.figures import ParityReport
+from edgecnn_export.parity.figures import ParityReport, Verdict
 from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure
 from edgecnn_export.parity.page import write_page
 from edgecnn_export.parity.report import write_json
@@ -37,7 +37,7 @@ REPAIR_NEEDS = "ask for int8 and give at least 10 labelled pictures with --data"
 UNMEASURED = "give at least 10 labelled pictures with --data"
 
 Progress = Callable[[str], None]
-Verdict = Literal["pass", "fail", "undecided", "not measured"]
+Outcome = Verdict | Literal["not measured"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ExportedFile:
     format: str
     precision: Precision
     size_bytes: int
-    verdict: Verdict
+    verdict: Outcome
     reason: str
     advice: tuple[str, ...] = ()
 
@@ -198,7 +198,7 @@ def _measure(
 
 def _judge(artifact: Artifact, measured: Measured | None, out: Path) -> ExportedFile:
     """Write the verdict into a staged file's contract; a file that failed gets its other name."""
-    verdict: Verdict = "not measured"
+    verdict: Outcome = "not measured"
     reason, advice = UNMEASURED, tuple[str, ...]()
     if measured is not None:
         name, report = artifact.path.name, measured.report

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,9 @@ def test_300_pictures_cannot_exclude_a_drop_of_half_a_point() -> None:
     candidate = compare_answers(truth, truth, truth, max_drop=0.5)["int8"]
 
     assert candidate.verdict == "undecided"
-    assert candidate.reasons == ("300 pictures cannot exclude a drop above 0.5 points; the bound is 0.89 at 95 %",)
+    assert candidate.reasons == (
+        "300 pictures cannot exclude a drop above 0.5 points; the bound is 0.89 at 95 %; about 540 would decide",
+    )
 
 
 def test_a_measured_drop_above_the_margin_fails() -> None:
@@ -92,6 +95,141 @@ def test_a_measured_drop_above_the_margin_fails() -> None:
 
     assert candidate.verdict == "fail"
     assert "lost 1.33 points" in candidate.sentence
+
+
+def test_one_flip_among_twenty_pictures_is_no_fail() -> None:
+    truth = balanced(20)
+
+    candidate = compare_answers(truth, flipped(truth, 5), truth)["int8"]
+
+    assert candidate.verdict == "undecided"
+    assert "on 20 pictures no more than chance explains; about 55 would decide" in candidate.sentence
+
+
+def test_a_loss_that_chance_does_not_explain_fails_on_twenty_pictures_too() -> None:
+    truth = balanced(20)
+
+    candidate = compare_answers(truth, flipped(truth, 5, 6, 7), truth)["int8"]
+
+    assert candidate.verdict == "fail"
+    assert "lost 15.00 points of accuracy (3 of 20 pictures lost, 0 gained)" in candidate.sentence
+
+
+def test_a_float_file_that_changes_nothing_passes_on_few_pictures() -> None:
+    truth = balanced(20)
+
+    report = compare(
+        Table(answers(truth)), {"float32": Table(answers(truth))}, make_dataset(truth), float_candidates=["float32"]
+    )
+
+    assert report["float32"].verdict == "pass"
+    assert report["float32"].reasons == ("no answer differs, and no probability by more than 0.0001",)
+
+
+def unlabelled(count: int) -> DataInfo:
+    return DataInfo("loose pictures", "whole", count, "0" * 64, labelled=False)
+
+
+def test_without_labels_the_verdict_is_agrees_and_never_pass() -> None:
+    truth = balanced(300)
+    candidates = {"float32": Table(answers(truth)), "int8": Table(answers(flipped(truth, 5)))}
+
+    report = compare(Table(answers(truth)), candidates, make_dataset(truth), data=unlabelled(300), float_candidates=["float32"])
+
+    assert [candidate.verdict for candidate in report.candidates] == ["agrees", "agrees"]
+    assert report["int8"].sentence.startswith("AGREES int8: 299 of 300 unlabelled pictures are answered as by the reference")
+    assert (report.info("int8").agreement, report.info("int8").accuracy) == (pytest.approx(299 / 300), None)
+
+
+def test_without_labels_a_file_that_answers_otherwise_still_fails() -> None:
+    truth = balanced(300)
+    candidates = {"int8": Table(answers(flipped(truth, *range(30))))}
+
+    report = compare(Table(answers(truth)), candidates, make_dataset(truth), data=unlabelled(300))
+
+    assert report.verdict == "fail"
+    assert "answers 10.00 % of 300 unlabelled pictures otherwise" in report["int8"].sentence
+
+
+def test_a_doubt_about_the_reference_lets_nothing_pass() -> None:
+    truth = balanced(600)
+
+    report = compare(Table(answers(truth)), {"int8": Table(answers(truth))}, make_dataset(truth), doubt="it is another model")
+
+    assert report["int8"].sentence == "UNDECIDED int8: it is another model"
+
+
+def test_pictures_of_one_class_alone_are_called_so() -> None:
+    truth = np.zeros(600, np.int64)
+
+    candidate = compare_answers(truth, truth, truth)["int8"]
+
+    assert candidate.sentence == "UNDECIDED int8: all 600 pictures show crack: give pictures of the other classes too"
+
+
+def test_a_good_reference_on_too_few_pictures_is_not_called_a_guesser() -> None:
+    truth = np.array([0] * 11 + [1], np.int64)
+
+    candidate = compare_answers(truth, truth, truth)["int8"]
+
+    assert candidate.verdict == "undecided"
+    assert "too few to tell the reference, which reads 12 rightly, from one that always says crack" in candidate.sentence
+
+
+class Margins(Table):
+    """A table whose answers to pictures of three rows and more are uncertain by their brightness, with an error added."""
+
+    def __init__(self, probabilities: NDArray[np.float32], error: float = 0.0) -> None:
+        super().__init__(probabilities)
+        self.error = error
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if images[0].shape == (1, 1, 3):
+            return super().run(images)
+        margin = images[:, 0, 0, 0] / 256 - self.error
+        return np.stack([0.5 + margin / 2, 0.5 - margin / 2, 0 * margin], axis=1).astype(np.float32)
+
+
+def variants() -> NDArray[np.uint8]:
+    """Two thousand pictures with margins of 0 to 1, near ties rare."""
+    levels = 255 * np.random.default_rng(0).uniform(0, 1, 2000) ** 0.25
+    return np.broadcast_to(np.rint(levels)[:, None, None, None], (2000, 1, 2, 3)).astype(np.uint8)
+
+
+def with_variants(count: int, error: float, **options: Any) -> ParityReport:
+    truth, certain = balanced(count), answers(balanced(count), 0.99)
+    candidates = {"int8": Margins(certain, error)}
+    return compare(Margins(certain), candidates, make_dataset(truth), labels=LABELS, variants=variants, **options)
+
+
+def test_margins_of_unlabelled_pictures_decide_where_few_labelled_ones_cannot() -> None:
+    report = with_variants(135, error=0.01)
+
+    candidate = report["int8"]
+    assert candidate.verdict == "pass"
+    assert candidate.margins is not None
+    assert candidate.margins.bound < 1 < candidate.drop_bound
+    assert "1.96 by the 135 labelled ones alone" in candidate.sentence
+    assert report.info("int8").margin_bound == candidate.margins.bound
+
+
+def test_a_large_quantization_error_stays_undecided_and_shows_both_bounds() -> None:
+    candidate = with_variants(135, error=0.9)["int8"]
+
+    assert candidate.verdict == "undecided"
+    assert "the bound is 1.96 at 95 % (" in candidate.sentence
+    assert "flipped); about 270 would decide" in candidate.sentence
+
+
+def test_unlabelled_pictures_are_not_made_where_labelled_ones_decide() -> None:
+    def refuse() -> NDArray[np.uint8]:
+        raise AssertionError("not needed")
+
+    truth = balanced(600)
+
+    report = compare(Table(answers(truth)), {"int8": Table(answers(truth))}, make_dataset(truth), variants=refuse)
+
+    assert report["int8"].margins is None
 
 
 def test_flips_are_counted_both_ways_and_named() -> None:

@@ -34,16 +34,17 @@ def make_report(flips: int, synthetic: bool = False, name: str = "int8", picture
     return compare(Fixed(class_ids), {name: Fixed(flipped)}, dataset, labels=("a", "b", "c"), data=data)
 
 
-def test_the_first_line_is_the_verdict() -> None:
-    first = format_report(make_report(0)).splitlines()[0]
+def test_the_reference_is_named_with_its_accuracy_before_any_verdict() -> None:
+    first, second = format_report(make_report(0)).splitlines()[:2]
 
-    assert first == "PASS int8: the drop is at most 0.89 points at 95 %, 1 are allowed"
+    assert first == "reference: 300 of 300 pictures right, 100.0 % (95 % interval 98.7 to 100.0)"
+    assert second == "PASS int8: the drop is at most 0.89 points at 95 %, 1 are allowed"
 
 
 def test_advice_stands_below_its_verdict() -> None:
     lines = format_report(make_report(30), {"int8": ["try harder"]}).splitlines()
 
-    assert lines[1] == "  - try harder"
+    assert lines[2] == "  - try harder"
 
 
 def test_the_table_is_aligned() -> None:

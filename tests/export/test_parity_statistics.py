@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.errors import InputError
-from edgecnn_export.parity.statistics import drop_bound, grouped_drop_bound, mcnemar_p
+from edgecnn_export.parity.statistics import (
+    drop_bound,
+    exceeds_chance,
+    grouped_drop_bound,
+    mcnemar_p,
+    pictures_to_decide,
+)
 
 
 @st.composite
@@ -133,3 +139,23 @@ def test_the_grouped_bound_covers_the_true_drop_where_groups_err_together() -> N
     bounds = [grouped_drop_bound(np.repeat(random.binomial(1, 0.1, 100), 3), groups, seed=i) for i in range(200)]
 
     assert np.mean(np.array(bounds) >= 0.1) > 0.88
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "expected"), [(0, 0, False), (1, 0, False), (2, 0, False), (3, 0, True), (3, 1, False)]
+)
+def test_a_few_losses_are_within_chance(lost: int, gained: int, expected: bool) -> None:
+    assert exceeds_chance(lost, gained) is expected
+
+
+@given(st.integers(1, 5000), st.sampled_from([0.001, 0.005, 0.01, 0.05]))
+def test_that_many_pictures_decide_and_one_fewer_do_not(count: int, max_drop: float) -> None:
+    needed = pictures_to_decide(0, 0, count, max_drop)
+
+    assert needed is not None
+    assert drop_bound(0, 0, needed) <= max_drop
+    assert needed == count or drop_bound(0, 0, needed - 1) > max_drop
+
+
+def test_no_number_of_pictures_proves_a_drop_of_nothing() -> None:
+    assert pictures_to_decide(0, 0, 100, 0.0) is None

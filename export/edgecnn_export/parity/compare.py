@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,16 @@ from edgecnn_export.parity.corrupted import (
     deal,
     reference_figures,
 )
-from edgecnn_export.parity.figures import CandidateReport, ClassFigures, Flip, FlipKind, ModelFigures, ParityReport
+from edgecnn_export.parity.figures import (
+    CandidateReport,
+    ClassFigures,
+    Flip,
+    FlipKind,
+    MarginFigures,
+    ModelFigures,
+    ParityReport,
+)
+from edgecnn_export.parity.margins import Flips, margin_bound
 from edgecnn_export.parity.statistics import mcnemar_p, paired_bound
 from edgecnn_export.parity.verdict import judge
 
@@ -48,16 +58,17 @@ def compare(
     float_candidates: Collection[str] = (),
     sizes: Mapping[str, int] | None = None,
     corruptions: Sequence[Corruption] = (),
+    variants: Callable[[], NDArray[np.uint8]] | None = None,
+    doubt: str | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ParityReport:
-    """Run reference and candidates on the same pictures and judge each candidate.
+    """Run reference and candidates on the same pictures and judge each candidate (see `parity.verdict`).
 
-    A candidate passes when the upper confidence bound of its drop is at most `max_drop` percentage points. It fails when the
-    measured drop is larger, when its answers are no probabilities, or when one of `float_candidates` leaves the tolerance.
-    Else it is undecided: the pictures are too few to exclude such a drop.
-    With `corruptions` pictures are compared once more, each under one of them (see `parity.corrupted`). A candidate also fails
-    when it loses more than `max_drop` there, all together, unless chance explains it; the bound there is only reported.
+    `max_drop` is the margin in percentage points; `data.labelled` tells whether the classes of `dataset` are known.
+    With `corruptions` pictures are compared once more, each under one of them (see `parity.corrupted`). `variants` makes
+    unlabelled pictures `(n, h, w, c)` for the sharper bound of `parity.margins`; it is called once, and only when a candidate
+    would be undecided without. `doubt` says why the reference is not to be trusted here: then nothing passes.
     `sizes` maps names (`reference` for the reference) to bytes; `progress(name, done, total)` is called after each batch.
     Raises InputError when arguments or the reference's answers are unusable, DatasetError when the pictures are.
     """
@@ -75,14 +86,20 @@ def compare(
         confidence=confidence,
         seed=seed,
         reference=_figures(answers, dataset, confidence, sizes.get("reference")),
+        doubt=doubt,
     )
     corrupted = _Corrupted.measure(reference, dealt, progress, clock) if dealt else None
+    unlabelled = None if variants is None or not report.data.labelled else _Unlabelled(reference, variants, progress, clock)
     judged = []
     for name, runtime in candidates.items():
         measured = _measure(name, runtime, dataset, progress, clock)
         tolerance = FLOAT_TOLERANCE if name in float_candidates else None
         under = corrupted.compare(name, runtime, report) if corrupted else None
-        judged.append(_judge(report, name, answers, measured, dataset, tolerance, sizes.get(name), under))
+        candidate = _judge(report, name, answers, measured, dataset, tolerance, sizes.get(name), under)
+        if unlabelled and candidate.verdict == "undecided" and candidate.drop <= max_drop and not doubt:
+            margins = unlabelled.bound(name, runtime, answers, dataset, report)
+            candidate = _decided(report, replace(candidate, margins=margins), None)
+        judged.append(candidate)
     return replace(report, candidates=tuple(judged), corrupted=corrupted.figures if corrupted else None)
 
 
@@ -121,6 +138,39 @@ class _Corrupted:
     def compare(self, name: str, runtime: Runtime, report: ParityReport) -> CorruptedFigures:
         answers = _measure(f"{name}, corrupted", runtime, self.dealt.dataset, self.progress, self.clock)
         return candidate_figures(self.dealt, self.class_ids, answers.class_ids, report.confidence, report.seed)
+
+
+@dataclass(eq=False)
+class _Unlabelled:
+    """The unlabelled pictures, made when they are first asked for, and what the reference answered to them."""
+
+    reference: Runtime
+    make: Callable[[], NDArray[np.uint8]]
+    progress: Progress | None
+    clock: Callable[[], float]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        images = self.make()
+        return Dataset(images, np.zeros(len(images), np.int64), tuple(f"variant[{i}]" for i in range(len(images))))
+
+    @cached_property
+    def answers(self) -> _Answers:
+        return _measure("reference, unlabelled", self.reference, self.dataset, self.progress, self.clock)
+
+    def bound(
+        self, name: str, runtime: Runtime, reference: _Answers, dataset: Dataset, report: ParityReport
+    ) -> MarginFigures | None:
+        """Bound the drop of a candidate; None where there are no such pictures."""
+        if not len(self.dataset):
+            return None
+        candidate = _measure(f"{name}, unlabelled", runtime, self.dataset, self.progress, self.clock)
+        flips = Flips.between(self.answers.probabilities, candidate.probabilities)
+        right = reference.class_ids == dataset.class_ids
+        bound = margin_bound(
+            flips, reference.probabilities, right, dataset.groups, confidence=report.confidence, seed=report.seed
+        )
+        return MarginFigures(100 * bound, len(flips.flipped), int(flips.flipped.sum()))
 
 
 def _check_arguments(
@@ -246,8 +296,12 @@ def _judge(
         flips=_flips(reference, candidate, dataset, np.flatnonzero(disagree)),
         corrupted=corrupted,
     )
-    verdict, reasons = judge(report, measured, candidate.flaw)
-    return replace(measured, verdict=verdict, reasons=reasons)
+    return _decided(report, measured, candidate.flaw)
+
+
+def _decided(report: ParityReport, candidate: CandidateReport, flaw: str | None) -> CandidateReport:
+    verdict, reasons = judge(report, candidate, flaw)
+    return replace(candidate, verdict=verdict, reasons=reasons)
 
 
 def _class_table(

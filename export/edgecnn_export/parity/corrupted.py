@@ -106,6 +106,21 @@ def deal(dataset: Dataset, corruptions: Sequence[Corruption], seed: int) -> Deal
     return Dealt(replace(dealt, images=images), tuple(each.name for each in corruptions), corruption_ids)
 
 
+def variants(dataset: Dataset, corruptions: Sequence[Corruption], seed: int, count: int = MOST) -> NDArray[np.uint8]:
+    """Return up to `count` pictures `(n, h, w, c)` of a data set under camera corruptions, each once at SEVERITY.
+
+    They need no labels: near ties are frequent among them (see `parity.margins`).
+    """
+    total = len(dataset) * len(corruptions)
+    random = np.random.default_rng(seed)
+    chosen = random.choice(total, min(count, total), replace=False)
+    images = np.empty((len(chosen), *dataset.images.shape[1:]), np.uint8)
+    for i, corruption in enumerate(corruptions):
+        own = chosen % len(corruptions) == i
+        images[own] = corrupt(dataset.images[chosen[own] // len(corruptions)], corruption, SEVERITY, seed)
+    return images
+
+
 def reference_figures(dealt: Dealt, class_ids: NDArray[np.int64]) -> CorruptedReference:
     """Count what the reference answered `(n,)` right."""
     right = class_ids == dealt.dataset.class_ids

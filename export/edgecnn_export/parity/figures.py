@@ -9,10 +9,10 @@ from edgecnn.artifacts.contract import DataInfo, ParityInfo
 from edgecnn.errors import InputError
 from edgecnn_export.parity.corrupted import CorruptedFigures, CorruptedReference
 
-Verdict = Literal["pass", "undecided", "fail"]
+Verdict = Literal["pass", "agrees", "undecided", "fail"]
 FlipKind = Literal["lost", "gained", "other"]
 
-_SEVERITY: tuple[Verdict, ...] = ("pass", "undecided", "fail")
+_SEVERITY: tuple[Verdict, ...] = ("pass", "agrees", "undecided", "fail")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class ModelFigures:
     latency_ms: float
     confusion: tuple[tuple[int, ...], ...]
     size_bytes: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many pictures it answered."""
+        return sum(sum(row) for row in self.confusion)
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,21 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class MarginFigures:
+    """A drop's bound from margins (see `parity.margins`), in points: `flipped` of `count` unlabelled pictures flipped."""
+
+    bound: float
+    count: int
+    flipped: int
+
+
+@dataclass(frozen=True)
 class CandidateReport:
     """One candidate against the reference.
 
     `drop` and `drop_bound` are in percentage points; the bound is one-sided at the report's confidence, and `bound_method`
-    says which of the two methods gave it. `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
+    says which of the two methods gave it. `margins` is the sharper bound, measured only where that one does not decide.
+    `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
     `other` count all. `tolerance` is what a float file's probabilities were held to, None for others.
     `corrupted` is what became of it under camera corruptions, None where that was not measured.
     """
@@ -91,6 +106,17 @@ class CandidateReport:
     classes: tuple[ClassFigures, ...]
     flips: tuple[Flip, ...]
     corrupted: CorruptedFigures | None = None
+    margins: MarginFigures | None = None
+
+    @property
+    def bound(self) -> float:
+        """The sharper of the drop's bounds, in points."""
+        return self.drop_bound if self.margins is None else min(self.drop_bound, self.margins.bound)
+
+    @property
+    def unchanged(self) -> bool:
+        """True for a float file whose probabilities lie within its tolerance, and none of whose answers differs."""
+        return self.tolerance is not None and self.largest_difference <= self.tolerance and self.agreement == 1
 
     @property
     def sentence(self) -> str:
@@ -106,6 +132,7 @@ class CandidateReport:
             "classes": tuple(ClassFigures(**row) for row in data["classes"]),
             "flips": tuple(_flip_from_json(flip) for flip in data["flips"]),
             "corrupted": CorruptedFigures.from_json(data["corrupted"]) if data.get("corrupted") else None,
+            "margins": MarginFigures(**data["margins"]) if data.get("margins") else None,
         }
         return cls(**(data | nested))
 
@@ -114,7 +141,8 @@ class CandidateReport:
 class ParityReport:
     """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them.
 
-    `corrupted` says what was also compared under camera corruptions, None where nothing was.
+    `corrupted` says what was also compared under camera corruptions, None where nothing was. `doubt` says in a sentence why
+    the reference itself is not to be trusted on these pictures, None where it is.
     """
 
     labels: tuple[str, ...]
@@ -126,6 +154,7 @@ class ParityReport:
     reference: ModelFigures
     candidates: tuple[CandidateReport, ...] = field(default=())
     corrupted: CorruptedReference | None = None
+    doubt: str | None = None
 
     def __getitem__(self, name: str) -> CandidateReport:
         for candidate in self.candidates:
@@ -136,7 +165,7 @@ class ParityReport:
     @property
     def count(self) -> int:
         """How many pictures were compared."""
-        return sum(sum(row) for row in self.reference.confusion)
+        return self.reference.count
 
     @property
     def verdict(self) -> Verdict:
@@ -145,14 +174,16 @@ class ParityReport:
 
     def info(self, name: str) -> ParityInfo:
         """Return what the contract of candidate `name` says about its parity."""
-        candidate = self[name]
+        candidate, labelled = self[name], self.data.labelled
         return ParityInfo(
             verdict=candidate.verdict,
             data=self.data,
-            reference_accuracy=self.reference.accuracy,
-            accuracy=candidate.figures.accuracy,
-            drop=candidate.drop,
-            drop_bound=candidate.drop_bound,
+            agreement=candidate.agreement,
+            reference_accuracy=self.reference.accuracy if labelled else None,
+            accuracy=candidate.figures.accuracy if labelled else None,
+            drop=candidate.drop if labelled else None,
+            drop_bound=candidate.drop_bound if labelled else None,
+            margin_bound=candidate.margins.bound if candidate.margins else None,
             confidence=self.confidence,
             max_drop=self.max_drop,
         )

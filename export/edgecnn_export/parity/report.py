@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgecnn.files import write_json as write_json_file
+from edgecnn.metrics import weak_classes
 from edgecnn.printing import printable
 from edgecnn_export.parity.corrupted import CorruptedReference
 from edgecnn_export.parity.figures import CandidateReport, ModelFigures, ParityReport
@@ -31,9 +34,9 @@ def write_json(
 
 
 def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | None = None) -> str:
-    """Return the report as lines for a terminal: verdicts first, with advice where given, then data, figures and flips."""
+    """Return the report as lines for a terminal: what the reference is worth, verdicts with advice, figures and flips."""
     rows = [_HEAD, _reference_row(report.reference), *(_row(candidate) for candidate in report.candidates)]
-    lines = []
+    lines = [printable(line) for line in describe_reference(report)]
     for candidate in report.candidates:
         lines.append(printable(candidate.sentence))
         lines += [printable(f"  - {line}") for line in (advice or {}).get(candidate.name, ())]
@@ -45,10 +48,26 @@ def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | No
     return "\n".join(lines) + "\n"
 
 
+def describe_reference(report: ParityReport) -> list[str]:
+    """Say in sentences what the reference itself is worth on these pictures: its accuracy, weak classes, any doubt."""
+    figures = report.reference
+    if not report.data.labelled:
+        return [f"reference: its accuracy is unknown, the {report.count} pictures have no labels"]
+    low, high = figures.interval
+    lines = [
+        f"reference: {figures.right} of {report.count} pictures right, {100 * figures.accuracy:.1f} % "
+        f"({100 * report.confidence:g} % interval {100 * low:.1f} to {100 * high:.1f})"
+    ]
+    for i in weak_classes(np.array(figures.confusion)):
+        lines.append(f"weak: {report.labels[i]}, {figures.confusion[i][i]} of {sum(figures.confusion[i])} pictures right")
+    return lines + ([report.doubt] if report.doubt else [])
+
+
 def describe_data(report: ParityReport) -> str:
     """Say in a sentence which pictures were compared, and loudly when they are synthetic."""
     grouped = f" in {report.groups} groups of related pictures" if report.groups is not None else ""
-    where = f"{report.data.source}, {report.data.split} split: {report.count} pictures{grouped}"
+    unlabelled = "" if report.data.labelled else "unlabelled "
+    where = f"{report.data.source}, {report.data.split} split: {report.count} {unlabelled}pictures{grouped}"
     return f"measured on SYNTHETIC pictures of {where}" if report.data.synthetic else f"measured on {where}"
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 
 RESAMPLES = 2000
+MOST_PICTURES = 10_000_000  # nobody labels more
 _CHUNK_DRAWS = 2_000_000  # group draws held at a time: 16 MB
 
 
@@ -28,10 +29,41 @@ def mcnemar_p(lost: int, gained: int) -> float:
     return min(1.0, 2 * math.fsum(math.exp(term) for term in log_terms))
 
 
-def drop_bound(lost: int, gained: int, count: int, confidence: float = 0.95) -> float:
+def exceeds_chance(lost: float, gained: float, confidence: float = 0.95) -> bool:
+    """Tell whether more is lost than gained by more than chance explains: the one-sided score test (McNemar, 1947)."""
+    return lost - gained > NormalDist().inv_cdf(confidence) * math.sqrt(lost + gained)
+
+
+def pictures_to_decide(lost: int, gained: int, count: int, max_drop: float, confidence: float = 0.95) -> int | None:
+    """Return how many pictures would decide whether the drop exceeds `max_drop` (a share), if they flip as often as these.
+
+    None where no number would: the margin is 0, or the measured drop lies on it.
+    """
+    rate_lost, rate_gained = lost / count, gained / count
+    drop = rate_lost - rate_gained
+
+    def decides(n: int) -> bool:
+        if drop > max_drop:
+            return exceeds_chance(rate_lost * n, rate_gained * n, confidence)
+        return drop_bound(rate_lost * n, rate_gained * n, n, confidence) <= max_drop
+
+    enough = count
+    while not decides(enough):
+        enough *= 2
+        if enough > MOST_PICTURES:
+            return None
+    low = max(enough // 2, count - 1)
+    while enough - low > 1:
+        middle = (low + enough) // 2
+        low, enough = (low, middle) if decides(middle) else (middle, enough)
+    return enough
+
+
+def drop_bound(lost: float, gained: float, count: int, confidence: float = 0.95) -> float:
     """Return the one-sided upper confidence bound of the drop by the score method (Tango, Stat. Med. 17, 1998, eq. 7-11).
 
-    It is the largest drop that a score test does not reject; without any flip it is z^2 / (count + z^2).
+    It is the largest drop that a score test does not reject; without any flip it is z^2 / (count + z^2). Counts may be
+    fractions, for what is expected of another number of pictures.
     Raises InputError when the counts or the confidence are impossible.
     """
     if count < 1 or min(lost, gained) < 0 or lost + gained > count:
@@ -85,7 +117,7 @@ def paired_bound(
     return (grouped, "bootstrap over groups") if grouped > score else (score, "Tango score")
 
 
-def _tango_statistic(drop: float, lost: int, gained: int, count: int) -> float:
+def _tango_statistic(drop: float, lost: float, gained: float, count: int) -> float:
     """Return the score statistic of the hypothesis that the true drop is `drop`; it falls as `drop` rises."""
     b = -(lost + gained) + (2 * count - lost + gained) * drop
     minus_c = gained * drop * (1 - drop)
