@@ -50,7 +50,9 @@ def open_model(options: ModelOptions) -> Model:
     contract = artifact.contract
     runtime = open_runtime(artifact, runtime=options.runtime, threads=options.threads)
     if options.verify:
-        report = golden.replay(contract.golden, runtime.run, contract.preprocessing.shape)
+        report = golden.replay(contract, runtime.run)
+        if report.contradiction:
+            raise ArtifactError(f"{artifact.path} contradicts its own reference: {report.contradiction}; export it again")
         if not report.passed:
             raise ArtifactError(
                 f"{artifact.path} computes something else on this machine than where it was exported: {runtime.name} differs "

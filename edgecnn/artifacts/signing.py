@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgecnn.artifacts import golden
 from edgecnn.artifacts.artifact import Artifact, file_format, join_bytes, split
 from edgecnn.artifacts.signature import sign_contract
 from edgecnn.errors import InputError
@@ -19,6 +20,8 @@ def sign_file(path: Path, key: Path) -> str:
     artifact = Artifact.open(path)
     if artifact.contract.parity.verdict == "fail":
         raise InputError(f"{path} failed its parity; a signature would let boards take it for a good one")
+    if contradiction := golden.contradiction(artifact.contract):
+        raise InputError(f"{path} contradicts its own reference: {contradiction}; export it again")
     model, contract_json = split(path)
     assert contract_json is not None
     signature, fingerprint = sign_contract(contract_json, key)

@@ -31,7 +31,8 @@ def verify(
 ) -> None:
     """Replay the golden vectors of exported files through the serving path of this machine.
 
-    Exits with 1 when a file answers otherwise here than where it was exported, with 2 when it cannot be trusted at all.
+    Exits with 1 when a file answers otherwise here than where it was exported, or than its reference answered; with 2 when it
+    cannot be trusted at all.
     """
     from edgecnn.artifacts import Artifact, golden
     from edgecnn.artifacts.signature import TrustedKey
@@ -43,7 +44,7 @@ def verify(
     for name in files:
         artifact = Artifact.open(artifact_path(name), trusted=trusted)
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
-        report = golden.replay(artifact.contract.golden, opened.run, artifact.contract.preprocessing.shape)
+        report = golden.replay(artifact.contract, opened.run)
         rows.append(
             {
                 "file": str(artifact.path),
@@ -53,6 +54,7 @@ def verify(
                 "largest_difference": float(report.difference.max()),
                 "tolerance": report.tolerance,
                 "same_answers": int(report.same_answer.sum()),
+                "contradiction": report.contradiction,
             }
         )
         if not as_json:
@@ -62,6 +64,8 @@ def verify(
                 f"vectors, largest difference {row['largest_difference']:.2g} (tolerance {row['tolerance']:.2g}), "
                 f"{row['same_answers']} same answers"
             )
+            if report.contradiction:
+                line += f"; its record contradicts itself: {report.contradiction}: export it again"
             click.echo(printable(line))
     if as_json:
         click.echo(json_text(rows))

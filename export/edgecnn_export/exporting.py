@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecnn.artifacts import Artifact
+from edgecnn.artifacts import Artifact, golden
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import InputError
 from edgecnn_export.auditing import Audit
@@ -198,16 +198,20 @@ def _measure(
 
 def _judge(artifact: Artifact, measured: Measured | None, out: Path) -> ExportedFile:
     """Write the verdict into a staged file's contract; a file that failed gets its other name."""
+    name, contract = artifact.path.name, artifact.contract
     verdict: Outcome = "not measured"
-    reason, advice = UNMEASURED, tuple[str, ...]()
+    parity, reason, advice = contract.parity, UNMEASURED, tuple[str, ...]()
     if measured is not None:
-        name, report = artifact.path.name, measured.report
-        verdict, reason = report[name].verdict, "; ".join(report[name].reasons)
+        candidate = measured.report[name]
+        verdict, reason, parity = candidate.verdict, "; ".join(candidate.reasons), measured.report.info(name)
         advice = tuple(measured.advice.get(name, ()))
-        path = artifact.path.with_name(name + REJECTED) if verdict == "fail" else artifact.path
-        contract = dataclasses.replace(artifact.contract, parity=report.info(name))
-        artifact = dataclasses.replace(artifact, path=path, contract=contract)
-        artifact.save(path)
+    contract = dataclasses.replace(contract, parity=parity)
+    if verdict != "fail" and (contradiction := golden.contradiction(contract)):
+        verdict, reason = "fail", contradiction
+        contract = dataclasses.replace(contract, parity=dataclasses.replace(parity, verdict=verdict))
+    path = artifact.path.with_name(name + REJECTED) if verdict == "fail" else artifact.path
+    artifact = dataclasses.replace(artifact, path=path, contract=contract)
+    artifact.save(path)
     return ExportedFile(
         path=out / artifact.path.name,
         format=artifact.format,

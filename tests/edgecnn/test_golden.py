@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact, golden
+from edgecnn.artifacts.contract import Contract, GoldenVectors, ParityInfo
 from edgecnn.errors import ContractError
 from edgecnn.runtimes import open_runtime
 
@@ -65,11 +67,7 @@ def test_seeds_are_chosen_so_that_many_classes_answer() -> None:
 
 def _replay(artifact: Artifact, order: list[int], factor: float = 1.0) -> golden.GoldenReport:
     runtime = open_runtime(artifact)
-    return golden.replay(
-        artifact.contract.golden,
-        lambda images: runtime.run(images)[:, order] * np.float32(factor),
-        artifact.contract.preprocessing.shape,
-    )
+    return golden.replay(artifact.contract, lambda images: runtime.run(images)[:, order] * np.float32(factor))
 
 
 def test_the_replay_passes_on_the_machine_that_recorded(tiny_artifact: Artifact) -> None:
@@ -101,7 +99,7 @@ def test_the_replay_notices_an_altered_recorded_answer(tiny_artifact: Artifact) 
     recorded = tiny_artifact.contract.golden
     altered = replace(recorded, artifact=(recorded.artifact[0][::-1], *recorded.artifact[1:]))
 
-    report = golden.replay(altered, open_runtime(tiny_artifact).run, tiny_artifact.contract.preprocessing.shape)
+    report = golden.replay(replace(tiny_artifact.contract, golden=altered), open_runtime(tiny_artifact).run)
 
     assert (report.difference > report.tolerance).tolist() == [True, False, False]
 
@@ -110,4 +108,55 @@ def test_a_machine_that_makes_other_inputs_is_told_so(tiny_artifact: Artifact) -
     other = replace(tiny_artifact.contract.golden, inputs_sha256="0" * 64)
 
     with pytest.raises(ContractError, match="golden inputs differ on this machine"):
-        golden.replay(other, open_runtime(tiny_artifact).run, tiny_artifact.contract.preprocessing.shape)
+        golden.replay(replace(tiny_artifact.contract, golden=other), open_runtime(tiny_artifact).run)
+
+
+_DECIDED = np.array([[0.7, 0.2, 0.1], [0.2, 0.8, 0.0], [0.9, 0.1, 0.0]])
+
+
+def _recorded(artifact: Artifact, answers: NDArray[np.float64], **changes: Any) -> Contract:
+    """A contract whose reference gave _DECIDED and whose artifact gave `answers`."""
+    rows = (tuple(tuple(float(p) for p in row) for row in given) for given in (_DECIDED, answers))
+    vectors = GoldenVectors((0, 1, 2), "0" * 64, *rows, 0.01)
+    return replace(artifact.contract, golden=vectors, **changes)
+
+
+def test_a_float_file_that_answers_otherwise_than_its_reference_contradicts_itself(tiny_artifact: Artifact) -> None:
+    told = golden.contradiction(_recorded(tiny_artifact, _DECIDED[:, ::-1], precision="float32"))
+
+    assert told == "of 3 golden inputs it answers 1 as the reference does, and a probability differs by 0.9, 0.0001 allowed"
+
+
+@pytest.mark.parametrize("precision", ["int8", "mixed", "int16x8"])
+def test_an_unproven_quantized_file_may_differ_on_single_inputs_but_not_on_most(
+    tiny_artifact: Artifact, precision: str
+) -> None:
+    one, most = _DECIDED.copy(), _DECIDED.copy()
+    one[0], most[[0, 2]] = one[0, ::-1], most[[0, 2], ::-1]
+
+    assert golden.contradiction(_recorded(tiny_artifact, one, precision=precision)) is None
+    assert golden.contradiction(_recorded(tiny_artifact, most, precision=precision)) is not None
+
+
+def test_a_quantized_file_that_was_compared_on_pictures_is_judged_by_those(tiny_artifact: Artifact) -> None:
+    contract = _recorded(tiny_artifact, _DECIDED[:, ::-1], precision="int8", parity=ParityInfo("pass"))
+
+    assert golden.contradiction(contract) is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_answers_that_are_no_numbers_contradict_every_reference(tiny_artifact: Artifact, precision: str) -> None:
+    contract = _recorded(tiny_artifact, np.full((3, 3), np.nan), precision=precision)
+
+    assert golden.contradiction(contract) is not None
+
+
+def test_a_file_whose_record_contradicts_itself_is_verified_nowhere(tiny_artifact: Artifact) -> None:
+    recorded = tiny_artifact.contract.golden
+    other = replace(recorded, reference=tuple(row[::-1] for row in recorded.reference))
+    contract = replace(tiny_artifact.contract, golden=other, precision="float32")
+
+    report = golden.replay(contract, open_runtime(tiny_artifact).run)
+
+    assert (report.difference <= report.tolerance).all()
+    assert not report.passed

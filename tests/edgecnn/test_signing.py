@@ -54,6 +54,21 @@ def test_a_signed_file_opens_for_those_who_demand_it_and_for_all_others(copy: Pa
         assert (opened.model, opened.contract) == (before.model, before.contract)
 
 
+def test_a_file_that_contradicts_its_own_reference_is_neither_signed_nor_verified(
+    tiny_onnx_artifact: Artifact, keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract, path = tiny_onnx_artifact.contract, tmp_path / "other.onnx"
+    other = replace(contract.golden, reference=tuple(row[::-1] for row in contract.golden.reference))
+    replace(tiny_onnx_artifact, contract=replace(contract, golden=other)).save(path)
+
+    with pytest.raises(InputError, match="contradicts its own reference"):
+        sign_file(path, keys[0])
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(path)])
+    assert ended.value.code == 1
+    assert "its record contradicts itself" in capsys.readouterr().out
+
+
 def test_an_unsigned_file_is_refused_with_the_way_out(copy: Path, keys: tuple[Path, Path]) -> None:
     with pytest.raises(SignatureError, match=r"carries no signature .* edgecnn sign"):
         Artifact.open(copy, trusted=TrustedKey.open(keys[1]))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -19,6 +20,7 @@ from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export import exporting
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
+from edgecnn_export.conversion.fold import fold
 from edgecnn_export.exporting import ExportResult, export, formats_named
 from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.pictures import find_splits
@@ -65,7 +67,7 @@ def test_an_export_is_four_files_and_a_report(exported: ExportResult) -> None:
 def test_each_file_opens_and_runs_and_answers_its_golden_vectors(exported: ExportResult, name: str) -> None:
     artifact = Artifact.open(exported.folder / name)
 
-    report = replay(artifact.contract.golden, open_runtime(artifact).run, artifact.contract.preprocessing.shape)
+    report = replay(artifact.contract, open_runtime(artifact).run)
 
     assert report.passed
 
@@ -77,7 +79,7 @@ def test_golden_vectors_hold_on_the_kernels_that_tflite_runtime_has(exported: Ex
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     runtime = TfliteRuntime(Interpreter(model_content=artifact.model, experimental_op_resolver_type=older), "older kernels")
 
-    report = replay(artifact.contract.golden, runtime.run, artifact.contract.preprocessing.shape)
+    report = replay(artifact.contract, runtime.run)
 
     assert report.passed
 
@@ -129,6 +131,25 @@ def test_recorded_ranges_survive_the_keras_file(keras_file: Path, recorded: Refe
     assert reopened.calibration is not None
     assert recorded.calibration is not None
     assert Calibration.from_json(reopened.calibration) == Calibration.from_json(recorded.calibration)
+
+
+def test_a_file_that_contradicts_its_reference_is_rejected_even_where_no_picture_was_compared(
+    recorded: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fold_wrongly(model: keras.Model) -> keras.Model:
+        folded = fold(model)
+        answer = next(layer for layer in reversed(folded.layers) if layer.get_weights())
+        answer.set_weights([weights[..., ::-1] for weights in answer.get_weights()])
+        return folded
+
+    monkeypatch.setattr(exporting, "fold", fold_wrongly)
+
+    result = export(recorded, out=tmp_path, formats=formats_named("tflite"))
+
+    (rejected,) = result.rejected
+    assert rejected.path.name == "bars-float32.tflite.rejected"
+    assert "golden inputs it answers" in rejected.reason
+    assert Artifact.open(rejected.path).contract.parity.verdict == "fail"
 
 
 def test_without_pictures_parity_is_not_measured_and_an_old_report_goes(recorded: Reference, tmp_path: Path) -> None:

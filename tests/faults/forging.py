@@ -61,6 +61,6 @@ def use(path: Path) -> None:
     """Do what a camera does before its first frame."""
     artifact = Artifact.open(path)
     runtime = open_runtime(artifact)
-    report = golden.replay(artifact.contract.golden, runtime.run, artifact.contract.preprocessing.shape)
+    report = golden.replay(artifact.contract, runtime.run)
     if not report.passed:
         raise ArtifactError("the golden vectors differ")

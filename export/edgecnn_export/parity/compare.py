@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
+from edgecnn.artifacts.golden import FLOAT_TOLERANCE
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError, InputError, ShapeError
 from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
@@ -39,7 +40,6 @@ from edgecnn_export.parity.verdict import judge
 
 Progress = Callable[[str, int, int], None]
 
-FLOAT_TOLERANCE = 1e-4
 MIN_PICTURES = 10
 MAX_FLIPS = 200  # disagreements kept picture by picture; all are counted
 _BATCH = 500

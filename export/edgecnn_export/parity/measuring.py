@@ -19,6 +19,7 @@ from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, task_of
 from edgecnn_export.parity.compare import Progress, compare
+from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.reference import Reference, find_reference, open_reference
@@ -84,9 +85,12 @@ def measure(
     max_drop: float | None = None,
     confidence: float = 0.95,
     seed: int = 0,
+    doubt: str | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Compare artifacts with the reference on one split; `max_drop` in points, the task's own margin by default.
+
+    Where the split's pictures are too few, those of the training split serve as unlabelled ones (see `parity.margins`).
 
     Raises ContractError when a candidate is of another task, other labels or another input, DatasetError for an empty split.
     A candidate that lists the same labels in another order is compared label by label: if only its list is wrong it fails.
@@ -97,6 +101,7 @@ def measure(
     artifacts = _open_candidates(candidates, task)
     runtimes = {name: _matched(artifact, task) for name, artifact in artifacts.items()}
     sizes = {name: artifact.path.stat().st_size for name, artifact in artifacts.items()}
+    corruptions = corruptions_for(task)
     report = compare(
         reference.runtime,
         runtimes,
@@ -107,7 +112,9 @@ def measure(
         data=data_info(splits, split),
         seed=seed,
         float_candidates=_float_names(artifacts) if reference.keras else (),
-        corruptions=corruptions_for(task),
+        corruptions=corruptions,
+        variants=lambda: variants(splits.train, corruptions, seed),
+        doubt=doubt,
         sizes=sizes if reference.size_bytes is None else sizes | {"reference": reference.size_bytes},
         progress=progress,
     )

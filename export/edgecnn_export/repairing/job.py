@@ -21,6 +21,7 @@ from edgecnn_export.contracts import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.converting import Format
 from edgecnn_export.parity.compare import compare
+from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.figures import CandidateReport, ParityReport
 from edgecnn_export.reference import Reference
 from edgecnn_export.repairing.ladder import Climb, Repair, Try, pictures_to_time
@@ -73,7 +74,7 @@ class RepairJob:
     def comparison(self) -> Callable[[Collection[Artifact]], ParityReport]:
         """Return the comparison that an export makes, with the reference answering the same pictures only once."""
         reference = _Remembering(self.reference.runtime())
-        task = self.reference.task
+        task, corruptions = self.reference.task, corruptions_for(self.reference.task)
 
         def against_reference(artifacts: Collection[Artifact]) -> ParityReport:
             return compare(
@@ -84,7 +85,8 @@ class RepairJob:
                 max_drop=task.max_drop if self.max_drop is None else self.max_drop,
                 data=data_info(self.splits, "validation"),
                 seed=self.seed,
-                corruptions=corruptions_for(task),
+                corruptions=corruptions,
+                variants=lambda: variants(self.splits.train, corruptions, self.seed),
             )
 
         return against_reference
