@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Task:
     """A classification problem: name, labels in class order, and how a raw picture becomes the model's input.
 
-    `load(folder, seed)` reads its data set, `synthesize(count, seed)` makes `count` generated pictures a class where the task
+    `load(folder, seed)` reads its data set and divides it; `read(folder)` only reads it, where the folder holds arrays instead
+    of picture files (None where it does not). `synthesize(count, seed)` makes `count` generated pictures a class where the task
     has a generator, and `others(count, seed)` makes `count` pictures `(count, height, width, channels)` uint8 of each kind of
     what belongs to no class: with these rejection is measured. `counter_examples(count, seed)` makes `count` such pictures in
     other ways, to train on. `max_drop` is the default parity margin in percentage points. `flips` tells that a mirrored picture
@@ -36,6 +37,7 @@ class Task:
     max_drop: float = 1.0
     flips: bool = False
     load: Callable[[Path | None, int], Splits] | None = field(default=None, compare=False, repr=False)
+    read: Callable[[Path], Dataset | None] | None = field(default=None, compare=False, repr=False)
     synthesize: Callable[[int, int], Dataset] | None = field(default=None, compare=False, repr=False)
     others: Callable[[int, int], dict[str, NDArray[np.uint8]]] | None = field(default=None, compare=False, repr=False)
     counter_examples: Callable[[int, int], NDArray[np.uint8]] | None = field(default=None, compare=False, repr=False)

@@ -45,7 +45,8 @@ def train(
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
-    Writes model.keras, training.json and curves.png. Ctrl-C ends after the current batch and keeps the best weights; the
+    Writes model.keras, training.json, curves.png and, for pictures in a folder, splits.csv: which picture stood in which split,
+    with its SHA-256. Ctrl-C ends after the current batch and keeps the best weights; the
     training can then go on with --resume.
     """
     from edgecnn.datasets.loading import load_splits
@@ -73,7 +74,8 @@ def train(
         progress=lambda line: click.echo(line, err=True),
     )
     low, high = run.validation_interval
-    click.echo(f"model: {run.folder / 'model.keras'} (beside it training.json and curves.png)")
+    beside = "training.json, curves.png" + (" and the split in splits.csv" if run.record["splits_table"] else "")
+    click.echo(f"model: {run.folder / 'model.keras'} (beside it {beside})")
     click.echo(
         f"{splits.info.describe('validation')}: {run.validation_accuracy:.4f} ({run.correct} of {run.count}; "
         f"95 % interval {low:.4f} to {high:.4f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.overlap import Progress, find_overlaps
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError, PictureError
-from edgecnn.pictures import SUFFIXES, natural_key, read_picture
+from edgecnn.files import read_bytes
+from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture, natural_key
 from edgecnn.preprocessing import Color, Fit, Preprocessing
 from edgecnn.tasks import Task, shipped_tasks
 
@@ -52,7 +54,7 @@ def task_from_folder(folder: Path) -> Task:
     """
     classes = find_classes(folder)
     sizes, is_gray = set(), True
-    for _, image in _read_all(classes):
+    for _, _, image in _read_all(classes):
         sizes.add(image.shape[:2])
         is_gray = is_gray and _looks_gray(image)
     name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "folder"
@@ -76,20 +78,21 @@ def load_folder(task: Task, folder: Path, seed: int, progress: Progress | None =
         raise DatasetError(
             f"the class folders of {folder} are not the labels of {task.name!r}: {', '.join(odd)} in one of the two"
         )
-    images, grays, ids = [], [], []
-    for label, image in _read_all(classes):
+    images, grays, ids, digests = [], [], [], []
+    for label, digest, image in _read_all(classes):
         images.append(task.preprocessing(image))
         grays.append(to_gray(image))
         ids.append(task.labels.index(label))
+        digests.append(digest)
     names = [f"{label}/{path.name}" for label, paths in classes.items() for path in paths]
     class_ids = np.array(ids, np.int64)
     groups = find_overlaps(grays, class_ids, seed=seed, progress=progress).groups
     parts = split_groups(class_ids, groups, task.labels, seed=seed)
-    whole = Dataset(np.stack(images), class_ids, tuple(names), groups)
+    whole = Dataset(np.stack(images), class_ids, tuple(names), groups, tuple(digests))
     rule = "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
     complete = {"train": True, "validation": True, "test": True}
     train, validation, test = (whole.take(part) for part in parts)
-    return Splits(train, validation, test, SplitInfo(folder.resolve().name, rule, seed, complete))
+    return Splits(train, validation, test, SplitInfo(folder.resolve().name, rule, seed, complete), folder.resolve())
 
 
 def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -118,11 +121,13 @@ def _refuse_empty(folder: Path) -> None:
     raise DatasetError(f"{folder} holds {holds}; expected FOLDER/<class>/<pictures>")
 
 
-def _read_all(classes: dict[str, list[Path]]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _read_all(classes: dict[str, list[Path]]) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+    """Yield label, SHA-256 of the file and BGR picture."""
     for label, paths in classes.items():
         for path in paths:
             try:
-                yield label, read_picture(path)
+                data = read_bytes(path, at_most=MAX_FILE_BYTES)
+                yield label, hashlib.sha256(data).hexdigest(), decode_picture(data, name=str(path))
             except PictureError as error:
                 raise DatasetError(f"{error}; remove or replace it (`edgecnn data check` lists all such files)") from error
             except InputError as error:

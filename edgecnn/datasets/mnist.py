@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate, picture_digests
 from edgecnn.datasets.idx import read_idx
 from edgecnn.errors import DatasetError, MissingDependencyError, NoDataError
 from edgecnn.preprocessing import Preprocessing
@@ -40,8 +40,7 @@ def load_mnist(folder: Path | None, seed: int = 0) -> Splits:
     """
     del seed
     arrays = _read_cache() if folder is None else _read_folder(folder)
-    train_images, train_labels, test_images, test_labels = (arrays[name] for name in ORIGINAL)
-    train = _dataset(train_images, train_labels, "train")
+    train, test = _datasets(arrays)
     kept = len(train) - min(VALIDATION, len(train) // 12)
     if kept == len(train):
         raise DatasetError(f"{len(train)} training pictures are too few to take a validation split from; 12 are the least")
@@ -54,9 +53,15 @@ def load_mnist(folder: Path | None, seed: int = 0) -> Splits:
     return Splits(
         train.take(np.arange(kept)),
         train.take(np.arange(kept, len(train))),
-        _dataset(test_images, test_labels, "test"),
+        test,
         info,
+        None if folder is None else folder.resolve(),
     )
+
+
+def read_mnist(folder: Path) -> Dataset:
+    """Read all pictures of the four IDX files of `folder`, train before test, without dividing them."""
+    return concatenate(_datasets(_read_folder(folder)))
 
 
 def cache_path() -> Path:
@@ -112,6 +117,12 @@ def _read_cache() -> Arrays:
     return dict(zip(ORIGINAL, arrays, strict=True))
 
 
+def _datasets(arrays: Arrays) -> tuple[Dataset, Dataset]:
+    """Return the training and the test pictures."""
+    train_images, train_labels, test_images, test_labels = (arrays[name] for name in ORIGINAL)
+    return _dataset(train_images, train_labels, "train"), _dataset(test_images, test_labels, "test")
+
+
 def _dataset(images: NDArray[np.uint8], labels: NDArray[np.uint8], split: str) -> Dataset:
     if images.shape[1:] != (28, 28):
         raise DatasetError(f"expected {split} pictures of 28 x 28 pixels, got {' x '.join(map(str, images.shape[1:]))}")
@@ -122,7 +133,8 @@ def _dataset(images: NDArray[np.uint8], labels: NDArray[np.uint8], split: str) -
     if labels.max() > 9:
         raise DatasetError(f"{split} label {labels.max()} is no digit; labels must be 0..9")
     names = tuple(f"{split}[{i}]" for i in range(len(images)))
-    return Dataset(np.ascontiguousarray(images[..., None]), labels.astype(np.int64), names)
+    pictures = np.ascontiguousarray(images[..., None])
+    return Dataset(pictures, labels.astype(np.int64), names, digests=picture_digests(pictures))
 
 
 def _synthesize(count: int, seed: int) -> Dataset:
@@ -150,6 +162,7 @@ TASK: Task = Task(
     preprocessing=Preprocessing(28, 28, "gray", "digit"),
     max_drop=0.2,
     load=load_mnist,
+    read=read_mnist,
     synthesize=_synthesize,
     others=_others,
     counter_examples=_counter_examples,

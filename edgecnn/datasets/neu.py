@@ -8,16 +8,18 @@ of the 1,800 (measured on the pixels; only names, no pictures). The labels stand
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate, picture_digests
 from edgecnn.errors import DatasetError, NoDataError
-from edgecnn.pictures import SUFFIXES, natural_key, read_picture
+from edgecnn.files import read_bytes
+from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture, natural_key
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 
@@ -62,9 +64,13 @@ def load_neu(folder: Path | None, seed: int = 0) -> Splits:
         raise NoDataError("NEU is nowhere on this machine; its authors give it away for research: name its folder with --data")
     if not folder.is_dir():
         raise DatasetError(f"no such folder: {folder}; expected the unpacked NEU database")
-    if any((folder / name).exists() for name in ARRAYS):
-        return _load_arrays(folder, seed)
-    return _load_pictures(folder)
+    splits = _load_arrays(folder, seed) if _holds_arrays(folder) else _load_pictures(folder)
+    return replace(splits, folder=folder.resolve())
+
+
+def read_arrays(folder: Path) -> Dataset | None:
+    """Read all pictures of the course's arrays, train before test, without dividing them; None where there are none."""
+    return concatenate(_read_arrays(folder)) if _holds_arrays(folder) else None
 
 
 def find_pictures(folder: Path) -> dict[tuple[str, int], Path]:
@@ -127,13 +133,22 @@ def _load_pictures(folder: Path) -> Splits:
 
 def _read_rows(folder: Path, rows: list[Row], found: dict[tuple[str, int], Path]) -> Dataset:
     paths = [found[row.label, row.number] for row in rows]
-    images = [TASK.preprocessing(read_picture(path)) for path in paths]
+    images, digests = [], []
+    for path in paths:
+        data = read_bytes(path, at_most=MAX_FILE_BYTES)
+        images.append(TASK.preprocessing(decode_picture(data, name=str(path))))
+        digests.append(hashlib.sha256(data).hexdigest())
     return Dataset(
         np.stack(images) if images else np.zeros((0, *TASK.preprocessing.shape), np.uint8),
         np.array([_LABELS.index(row.label) for row in rows], np.int64),
         tuple(str(path.relative_to(folder)) for path in paths),
         np.array([row.group for row in rows], np.int64),
+        tuple(digests),
     )
+
+
+def _holds_arrays(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ARRAYS)
 
 
 def _load_arrays(folder: Path, seed: int) -> Splits:
@@ -141,26 +156,30 @@ def _load_arrays(folder: Path, seed: int) -> Splits:
     from edgecnn.datasets.overlap import find_overlaps
     from edgecnn.datasets.splitting import split_groups
 
-    train_images, train_ids = _read_pair(folder, *ARRAYS[:2])
-    test_images, test_ids = _read_pair(folder, *ARRAYS[2:])
-    groups = find_overlaps(list(train_images[..., 0]), train_ids, seed=seed).groups
-    kept, held_out = split_groups(train_ids, groups, _LABELS, seed=seed, shares=(0.85, 0.15))
-    course = Dataset(train_images, train_ids, tuple(f"train[{i}]" for i in range(len(train_ids))), groups)
-    test = Dataset(test_images, test_ids, tuple(f"test[{i}]" for i in range(len(test_ids))))
+    train, test = _read_arrays(folder)
+    groups = find_overlaps(list(train.images[..., 0]), train.class_ids, seed=seed).groups
+    kept, held_out = split_groups(train.class_ids, groups, _LABELS, seed=seed, shares=(0.85, 0.15))
+    train = replace(train, groups=groups)
     rule = (
         "the course's own test pictures, which overlap its training pictures; validation: 15 % of train, overlaps kept together"
     )
-    complete = {"train": len(train_ids) == 1500, "validation": len(train_ids) == 1500, "test": len(test_ids) == 300}
+    complete = {"train": len(train) == 1500, "validation": len(train) == 1500, "test": len(test) == 300}
     info = SplitInfo(f"{SOURCE} (the course's arrays)", rule, seed, complete)
-    return Splits(course.take(kept), course.take(held_out), test, info)
+    return Splits(train.take(kept), train.take(held_out), test, info)
 
 
-def _read_pair(folder: Path, images_name: str, labels_name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _read_arrays(folder: Path) -> tuple[Dataset, Dataset]:
+    """Return the course's training and its test pictures."""
+    return _read_pair(folder, "train", *ARRAYS[:2]), _read_pair(folder, "test", *ARRAYS[2:])
+
+
+def _read_pair(folder: Path, split: str, images_name: str, labels_name: str) -> Dataset:
     from edgecnn.datasets.arrays import read_images, read_labels
 
     images = read_images(folder / images_name)
     labels = read_labels(folder / labels_name, count=len(images), classes=len(_LABELS))
-    return np.stack([TASK.preprocessing(image) for image in images]), labels
+    names = tuple(f"{split}[{i}]" for i in range(len(labels)))
+    return Dataset(np.stack([TASK.preprocessing(image) for image in images]), labels, names, digests=picture_digests(images))
 
 
 def _synthesize(count: int, seed: int) -> Dataset:
@@ -189,6 +208,7 @@ TASK: Task = Task(
     max_drop=1.0,
     flips=True,
     load=load_neu,
+    read=read_arrays,
     synthesize=_synthesize,
     others=_others,
     counter_examples=_counter_examples,

@@ -115,4 +115,4 @@ def deal_at_random(splits: Splits, seed: int) -> Splits:
     shares = tuple(len(part) / len(whole) for part in parts)
     train, validation, test = (whole.take(part) for part in random_split(whole.class_ids, seed=seed, shares=shares))
     info = replace(splits.info, rule="dealt at random by class; overlapping pictures stand on both sides", seed=seed)
-    return Splits(train, validation, test, info)
+    return replace(splits, train=train, validation=validation, test=test, info=info)

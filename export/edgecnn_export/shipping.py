@@ -7,6 +7,7 @@ Needs the real data, since ranges and parity that are shipped must be measured o
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.loading import data_info, load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
-from edgecnn.files import make_folder, replacing, write_json
+from edgecnn.files import make_folder, read_bytes, replacing, write_json
 from edgecnn.rejection import measure_rejection
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
@@ -32,7 +33,7 @@ from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.tempering import temper
 
 REJECTION_JSON = "rejection.json"
-PROOF_FILES = ("training.json", "curves.png")
+TRAINING_JSON, CURVES_PNG = "training.json", "curves.png"
 
 
 def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
@@ -61,8 +62,8 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         _copy(staged / PARITY_JSON, proof)
         measured = _measure(staged / f"{task.name}-int8.tflite", task, splits, seed)
         write_json(proof / REJECTION_JSON, measured | {"temperature": tempering})
-        for file in PROOF_FILES:
-            _copy(run / file, proof)
+        write_json(proof / TRAINING_JSON, _public_record(run / TRAINING_JSON))
+        _copy(run / CURVES_PNG, proof)
     for exported in result.files:
         _say(f"{exported.path.name}: {exported.size_bytes} bytes, {exported.verdict}: {exported.reason}")
 
@@ -107,6 +108,12 @@ def _measure(path: Path, task: Task, splits: Splits, seed: int) -> dict[str, Any
     threshold = artifact.contract.reject_threshold
     data = data_info(splits, "validation")
     return measure_rejection(open_runtime(artifact), task, splits.validation, data, threshold=threshold, seed=seed).to_json()
+
+
+def _public_record(training_json: Path) -> dict[str, Any]:
+    """Return the record without where this machine keeps the pictures."""
+    record: dict[str, Any] = json.loads(read_bytes(training_json))
+    return {name: value for name, value in record.items() if name not in ("data_folder", "splits_table")}
 
 
 def _copy(file: Path, folder: Path) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 import edgecnn
 from edgecnn.artifacts.contract import DataInfo
+from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError
 from edgecnn.files import make_folder, write_json
@@ -90,7 +91,10 @@ def train(
     devices: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> TrainingRun:
-    """Train a model and write `model.keras`, `training.json` and `curves.png` to the folder `out`.
+    """Train a model and write `model.keras`, `training.json`, `curves.png` and `splits.csv` to the folder `out`.
+
+    `splits.csv` says which picture of the data folder stood in which split (`edgecnn.datasets.split_table`); pictures that are
+    in no folder have none, and `training.json` then names no data folder.
 
     The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming. After
     each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training; it is
@@ -184,10 +188,11 @@ class _Session:
         predicted = reference.runtime().run(self.splits.validation.images).argmax(axis=1)
         correct, count = int((predicted == self.splits.validation.class_ids).sum()), len(predicted)
         record = self._record(correct, count, interrupted)
-        reference = dataclasses.replace(reference, training=record)
+        reference = dataclasses.replace(reference, training=dict(record))
         reference = reference.rejecting(choose_rejection(reference.runtime(), self.task, self.splits.validation, self.seed))
         with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
             reference = record_calibration(reference, self.splits, self.seed)
+        record |= self._store_splits()  # behind the reference: a model may be given away, where its pictures lie need not
         save_reference(reference, self.out / MODEL_FILE)
         write_json(self.out / "training.json", record)
         title = f"{self.task.name} {self.name}: {correct} of {count} validation pictures"
@@ -233,6 +238,15 @@ class _Session:
         state = checkpoints.optimizer_state(self.model)
         checkpoint = Checkpoint(self.settings, self.history, self._weights(), self.best_weights, state)
         checkpoint.save(self.out / checkpoints.FILE_NAME)
+
+    def _store_splits(self) -> dict[str, Any]:
+        """Write the table of the splits where they came from a folder; return what the record says of both."""
+        path = self.out / split_table.FILE_NAME
+        if not self.splits.storable:
+            path.unlink(missing_ok=True)  # of a training that was here before
+            return {"data_folder": None, "splits_table": None}
+        digest = split_table.write_splits_table(self.task, self.splits, path)
+        return {"data_folder": str(self.splits.folder), "splits_table": {"file": path.name, "sha256": digest}}
 
     def _record(self, correct: int, count: int, interrupted: bool) -> dict[str, Any]:
         low, high = wilson_interval(correct, count)

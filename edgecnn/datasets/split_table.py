@@ -1,0 +1,185 @@
+"""A split as a table: which picture of a data folder stands where, kept beside the model that was trained on it.
+
+`splits.csv` has one row per picture in the order of the splits: `file` (relative to the data folder, or `train[17]` in files
+of arrays), `sha256` of its content, `label`, `split` and `group` (pictures of one group show the same physical thing; may be
+empty). A folder and its table give the same splits again, without a search and without dealing; what the table does not name
+is left out, so that a picture never moves.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.files import read_bytes, write_bytes
+from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture
+from edgecnn.printing import printable
+from edgecnn.tasks import Task
+
+FILE_NAME = "splits.csv"
+SPLITS = ("train", "validation", "test")
+MAX_TABLE_BYTES = 2**28
+_COLUMNS = ("file", "sha256", "label", "split", "group")
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One picture of a stored split: where it is, the SHA-256 of its content, its label, its split, its group if known."""
+
+    file: str
+    sha256: str
+    label: str
+    split: str
+    group: int | None
+
+
+def split_rows(task: Task, splits: Splits) -> list[SplitRow]:
+    """Return the rows of all pictures, split by split; DatasetError for pictures without digests (generated ones)."""
+    rows: list[SplitRow] = []
+    for split in SPLITS:
+        dataset = splits[split]
+        if dataset.digests is None:
+            raise DatasetError(f"the {split} pictures of {splits.info.source} have no files that a table could name")
+        groups = [None] * len(dataset) if dataset.groups is None else dataset.groups.tolist()
+        labels = [task.labels[class_id] for class_id in dataset.class_ids]
+        of_split = [split] * len(dataset)
+        rows += map(SplitRow, dataset.names, dataset.digests, labels, of_split, groups)
+    return rows
+
+
+def write_splits_table(task: Task, splits: Splits, path: Path) -> str:
+    """Write the table of `splits` to `path`, whole or not at all, and return its SHA-256.
+
+    Raises DatasetError for pictures without digests, OutputError when `path` cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    table.writerows(
+        (row.file, row.sha256, row.label, row.split, "" if row.group is None else row.group) for row in split_rows(task, splits)
+    )
+    # Bytes of a file name that are no UTF-8 go into the table as they are.
+    data = text.getvalue().encode("utf-8", "surrogateescape")
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_splits_table(path: Path) -> list[SplitRow]:
+    """Read a table that `write_splits_table` wrote.
+
+    Raises DatasetError when it is none, or names a file twice or one outside its folder.
+    """
+    text = read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8", "surrogateescape")
+    try:
+        table = csv.reader(io.StringIO(text, newline=""), strict=True)
+        if tuple(next(table, ())) != _COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(_COLUMNS)}")
+        rows = [_row(*line) for line in table]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DatasetError(f"{path} is no table of splits: {error}") from error
+    if len({row.file for row in rows}) < len(rows):
+        raise DatasetError(f"{path} names a picture twice; it is not as it was written")
+    return rows
+
+
+def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo | None = None) -> Splits:
+    """Rebuild the splits that `table` records from the pictures in `folder`: the same pictures, order and groups.
+
+    `info` says where they come from (`SplitInfo.from_json` of what `training.json` keeps); its `ignored` becomes the number of
+    pictures in the folder that the table does not name: they are left out. Raises DatasetError when a picture is missing, its
+    content is another one, or the labels are not the task's.
+    """
+    rows = read_splits_table(table)
+    if odd := {row.label for row in rows} - set(task.labels):
+        raise DatasetError(
+            f"{table} has labels that {task.name!r} lacks: {printable(', '.join(sorted(odd)))}; it is another task's"
+        )
+    if not folder.is_dir():
+        raise DatasetError(f"the pictures of this split lay in {folder}, which is gone; name their folder with --data")
+    whole = None if task.read is None else task.read(folder)
+    images = _read_files(task, folder, rows) if whole is None else _pick(whole, folder, rows)
+    there = _pictures_inside(folder) if whole is None else set(whole.names)
+    ignored = there - {row.file for row in rows}
+    info = info or SplitInfo(folder.resolve().name, f"as stored in {table.name}", complete=dict.fromkeys(SPLITS, True))
+    parts = {split: _part(task, rows, images, split) for split in SPLITS}
+    return Splits(**parts, info=replace(info, ignored=len(ignored)), folder=folder.resolve())
+
+
+def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow:
+    row = SplitRow(file, sha256, label, split, int(group) if group else None)
+    path = PurePosixPath(row.file)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in row.file:
+        raise ValueError(f"{row.file!r} is no file inside a data folder")
+    if row.split not in SPLITS:
+        raise ValueError(f"{row.split!r} is no split")
+    return row
+
+
+def _read_files(task: Task, folder: Path, rows: Sequence[SplitRow]) -> list[NDArray[np.uint8]]:
+    """Read the pictures that the rows name, in their order, as the task's input."""
+    images: list[NDArray[np.uint8]] = []
+    troubles: list[str] = []
+    for row in rows:
+        path = folder / row.file
+        try:
+            data = read_bytes(path, at_most=MAX_FILE_BYTES)
+        except InputError:
+            troubles.append(f"{row.file} {'cannot be read' if path.exists() else 'is missing'}")
+            continue
+        if hashlib.sha256(data).hexdigest() != row.sha256:
+            troubles.append(f"{row.file} has other content")
+        elif not troubles:
+            images.append(task.preprocessing(decode_picture(data, name=str(path))))
+    _refuse(troubles, folder, rows)
+    return images
+
+
+def _pick(whole: Dataset, folder: Path, rows: Sequence[SplitRow]) -> list[NDArray[np.uint8]]:
+    """Take the pictures that the rows name out of a folder's arrays."""
+    at = {name: i for i, name in enumerate(whole.names)}
+    digests = whole.digests or ("",) * len(whole)
+    troubles = [
+        f"{row.file} {'has other content' if row.file in at else 'is missing'}"
+        for row in rows
+        if row.file not in at or digests[at[row.file]] != row.sha256
+    ]
+    _refuse(troubles, folder, rows)
+    return [whole.images[at[row.file]] for row in rows]
+
+
+def _refuse(troubles: Sequence[str], folder: Path, rows: Sequence[SplitRow]) -> None:
+    if troubles:
+        raise DatasetError(
+            f"{len(troubles)} of the {len(rows)} pictures that this split was made of are not in {folder} as they were; "
+            f"the first: {printable(troubles[0])}. Restore them, or train again"
+        )
+
+
+def _part(task: Task, rows: Sequence[SplitRow], images: Sequence[NDArray[np.uint8]], split: str) -> Dataset:
+    inside = [(row, image) for row, image in zip(rows, images, strict=True) if row.split == split]
+    groups = [row.group for row, _ in inside if row.group is not None]
+    grouped = any(row.group is not None for row in rows) if not inside else len(groups) == len(inside)
+    return Dataset(
+        np.stack([image for _, image in inside]) if inside else np.zeros((0, *task.preprocessing.shape), np.uint8),
+        np.array([task.labels.index(row.label) for row, _ in inside], np.int64),
+        tuple(row.file for row, _ in inside),
+        np.array(groups, np.int64) if grouped else None,
+        tuple(row.sha256 for row, _ in inside),
+    )
+
+
+def _pictures_inside(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    }
