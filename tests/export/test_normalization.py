@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.tasks import find_task
-from edgecnn_export.models import build
+from edgecnn_export.networks import build
 from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.normalization import FusedBatchNormalization, with_fused_normalization
 

@@ -12,7 +12,7 @@ import pytest
 from edgecnn.errors import InputError, ShapeError, UnknownTaskError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task, find_task
-from edgecnn_export.models import build
+from edgecnn_export.networks import build
 from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model
 
 TASK = Task("parts", "machine parts", ("good", "bad"), Preprocessing(12, 12), max_drop=0.5, flips=True)

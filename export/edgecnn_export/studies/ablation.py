@@ -25,7 +25,7 @@ from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.exporting import export
-from edgecnn_export.models import NETWORKS, networks_for
+from edgecnn_export.networks import NETWORKS, networks_for
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.augmentation import Augmentation

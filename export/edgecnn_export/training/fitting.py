@@ -31,7 +31,7 @@ from edgecnn.metrics import wilson_interval
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.calibrating import record_calibration
-from edgecnn_export.models import build
+from edgecnn_export.networks import build
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.training import checkpoints

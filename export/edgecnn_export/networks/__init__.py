@@ -27,9 +27,9 @@ def build(name: str, task: Task) -> keras.Model:
     if name not in MODELS and name not in networks:
         raise InputError(f"unknown model {name!r}; known models: {', '.join(MODELS)}")
     require_keras()
-    from edgecnn_export.models.compact import build_compact
-    from edgecnn_export.models.course import build_course
-    from edgecnn_export.models.mobilenet import build_mobilenet
+    from edgecnn_export.networks.compact import build_compact
+    from edgecnn_export.networks.course import build_course
+    from edgecnn_export.networks.mobilenet import build_mobilenet
 
     if name in networks:
         return build_compact(task, networks[name])

@@ -7,7 +7,7 @@ import pytest
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task, find_task
-from edgecnn_export.models import NETWORKS, build
+from edgecnn_export.networks import NETWORKS, build
 
 
 def folder_task(height: int, width: int, color: str = "gray") -> Task:
