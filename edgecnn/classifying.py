@@ -14,10 +14,10 @@ from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import file_format, split
 from edgecnn.errors import ContractError, InputError
+from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Color, Fit, Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.opening import open_tflite
-from edgecnn.runtimes.tflite import PixelScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,8 @@ class Classifier:
         path: Path,
         labels: Sequence[str],
         *,
-        color: Color | None = None,
         fit: Fit = "squash",
-        pixels: PixelScale | None = None,
+        convention: InputConvention = UNSTATED,
         runtime: str | None = None,
         threads: int = 1,
     ) -> Classifier:
@@ -80,8 +79,9 @@ class Classifier:
         from edgecnn.runtimes.probing import probe_tflite  # with it comes what starts processes
 
         probe_tflite(model, path, runtime)
-        tflite = open_tflite(model, runtime=runtime, threads=threads, pixels=pixels)
-        preprocessing = _preprocessing_for(tflite.input.shape, color, fit)
+        tflite = open_tflite(model, runtime=runtime, threads=threads)
+        preprocessing = _preprocessing_for(tflite.input.shape, fit)
+        tflite.pixels = convention.normalization(preprocessing.channels)
         if tflite.output.shape[1:] != (len(labels),):
             raise ContractError(f"{path} gives {list(tflite.output.shape)}, which does not fit {len(labels)} labels")
         return cls(tflite, tuple(labels), preprocessing)
@@ -108,12 +108,10 @@ def artifact_path(model: Path | str) -> Path:
     return shipped.int8_path(path.name) if is_name and not path.is_file() else path
 
 
-def _preprocessing_for(shape: tuple[int | None, ...], color: Color | None, fit: Fit) -> Preprocessing:
+def _preprocessing_for(shape: tuple[int | None, ...], fit: Fit) -> Preprocessing:
     sides = shape[1:]
     if len(sides) != 3 or sides[2] not in (1, 3):
         raise ContractError(f"the model's input {list(shape)} is no picture (1, h, w, 1 or 3)")
     height, width, channels = (side or 0 for side in sides)
     found: Color = "gray" if channels == 1 else "rgb"
-    if color is not None and color != found:
-        raise InputError(f"--color {color} does not fit the model's {channels} channel(s)")
     return Preprocessing(height, width, found, fit)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import json_option, read_labels, runtime_options
+from edgecnn.cli.options import convention_options, json_option, read_convention, read_labels, runtime_options
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ MAX_PLOTTED = 50
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="OUT.png", help="Draw each picture beside its probabilities.")
 @click.option("--labels", help="For another tool's .tflite: labels in class order, a,b,c or a file with one a line.")
-@click.option("--color", type=click.Choice(["gray", "rgb"]), help="For another tool's .tflite: its channel order.")
 @click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
-@click.option("--pixel-scale", type=float, help="For another tool's .tflite: it wants pixel * SCALE + OFFSET.")
-@click.option("--pixel-offset", type=float, help="For another tool's .tflite: see --pixel-scale.")
+@convention_options
 @runtime_options
 @json_option
 def classify(
@@ -33,13 +31,11 @@ def classify(
     images: tuple[Path, ...],
     plot: Path | None,
     labels: str | None,
-    color: Any,
     fit: Any,
-    pixel_scale: float | None,
-    pixel_offset: float | None,
     runtime: str | None,
     threads: int,
     as_json: bool,
+    **stated: Any,
 ) -> None:
     """Classify pictures with an exported model, or with the shipped int8 model of a task.
 
@@ -49,17 +45,15 @@ def classify(
     from edgecnn.classifying import Classifier
     from edgecnn.errors import InputError
     from edgecnn.pictures import find_pictures, read_picture
-    from edgecnn.runtimes.tflite import PixelScale
 
-    foreign = {"--color": color, "--fit": fit, "--pixel-scale": pixel_scale, "--pixel-offset": pixel_offset}
+    convention = read_convention(stated)
     if labels is None:
-        if given := [name for name, value in foreign.items() if value is not None]:
-            raise InputError(f"{given[0]} is for another tool's .tflite; give --labels too")
+        if convention.stated or fit is not None:
+            raise InputError("--pixel-range, --color and --fit are for another tool's .tflite; give --labels too")
         classifier = Classifier.open(model, runtime=runtime, threads=threads)
     else:
-        pixels = PixelScale(pixel_scale if pixel_scale is not None else 1.0, pixel_offset or 0.0)
         classifier = Classifier.open_foreign(
-            Path(model), read_labels(labels), color=color, fit=fit or "squash", pixels=pixels, runtime=runtime, threads=threads
+            Path(model), read_labels(labels), convention=convention, fit=fit or "squash", runtime=runtime, threads=threads
         )
     files = find_pictures(images)
     if plot is not None and len(files) > MAX_PLOTTED:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, read_labels, seed_option
+from edgecnn.cli.options import convention_options, data_option, json_option, read_convention, read_labels, seed_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 @click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
 @seed_option
 @click.option("--labels", help="Classes of a model that another tool saved: a,b,c or a file with one a line.")
-@click.option("--unit-range", is_flag=True, help="The model of another tool takes pixels as 0..1 instead of 0..255.")
+@convention_options
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures to calibrate int8 on.")
 @json_option
 @click.pass_context
 def export(
     context: click.Context,
+    /,
     model: str,
     int8: bool,
     repair: bool,
@@ -41,9 +42,9 @@ def export(
     max_drop: float | None,
     seed: int,
     labels: str | None,
-    unit_range: bool,
     calibration: Path | None,
     as_json: bool,
+    **stated: Any,
 ) -> None:
     """Export a shipped TASK's model, a FILE.keras, or the FOLDER of a training run or SavedModel.
 
@@ -59,7 +60,7 @@ def export(
     from edgecnn_export.pictures import find_splits
     from edgecnn_export.reference import open_reference
 
-    reference = open_reference(model, labels=read_labels(labels) if labels else None, unit_range=unit_range)
+    reference = open_reference(model, labels=read_labels(labels) if labels else None, convention=read_convention(stated))
     result = run_export(
         reference,
         out=out or Path("exports") / reference.task.name,

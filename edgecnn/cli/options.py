@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from edgecnn.normalization import InputConvention
     from edgecnn.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,6 +47,36 @@ def seed_option(command: F) -> F:
 def json_option(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def convention_options(command: F) -> F:
+    """Add the options that state how another tool's model wants its pictures: `read_convention` reads them."""
+    options = (
+        click.option(
+            "--pixel-range",
+            type=click.Choice(["0..255", "0..1", "-1..1", "imagenet", "caffe"]),
+            help="Another tool's model wants its pixels so; imagenet: mean and deviation of torchvision; caffe: BGR, mean "
+            "subtracted.",
+        ),
+        click.option("--pixel-scale", metavar="S[,S,S]", help="Instead of --pixel-range: it wants pixel * S + O (R, G, B)."),
+        click.option("--pixel-offset", metavar="O[,O,O]", help="See --pixel-scale."),
+        click.option("--color", type=click.Choice(["rgb", "bgr", "gray"]), help="Another tool's model wants this order."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_convention(values: Mapping[str, Any]) -> InputConvention:
+    """Read what `convention_options` left in a command's parameters; InputError when they contradict each other."""
+    from edgecnn.normalization import InputConvention
+
+    return InputConvention.parse(
+        pixel_range=values["pixel_range"],
+        scale=values["pixel_scale"],
+        offset=values["pixel_offset"],
+        color=values["color"],
+    )
 
 
 def read_labels(text: str) -> tuple[str, ...]:

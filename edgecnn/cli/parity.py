@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, read_labels, seed_option
+from edgecnn.cli.options import convention_options, data_option, json_option, read_convention, read_labels, seed_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="Of the drop's bound."
 )
 @click.option("--labels", help="Classes of a reference that another tool saved: a,b,c or a file with one a line.")
-@click.option("--unit-range", is_flag=True, help="The reference of another tool takes pixels as 0..1 instead of 0..255.")
+@convention_options
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
 @click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
 @seed_option
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def parity(
     context: click.Context,
+    /,
     reference: str,
     candidates: tuple[str, ...],
     data: Path | None,
@@ -46,11 +47,11 @@ def parity(
     max_drop: float | None,
     confidence: float,
     labels: str | None,
-    unit_range: bool,
     html: Path | None,
     strict: bool,
     seed: int,
     as_json: bool,
+    **stated: Any,
 ) -> None:
     """Compare exported files with REFERENCE: a .keras file, the folder of a run, a task's name or another exported file.
 
@@ -59,7 +60,7 @@ def parity(
     from edgecnn.datasets.loading import load_splits
     from edgecnn_export.parity.measuring import ReferenceModel, measure
 
-    opened = ReferenceModel.open(reference, read_labels(labels) if labels else None, unit_range=unit_range)
+    opened = ReferenceModel.open(reference, read_labels(labels) if labels else None, convention=read_convention(stated))
     measured = measure(
         opened,
         candidates,

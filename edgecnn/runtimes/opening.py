@@ -10,7 +10,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
 from edgecnn.runtimes.chatter import without_chatter
 from edgecnn.runtimes.runtime import Runtime
-from edgecnn.runtimes.tflite import PixelScale, TfliteRuntime, check_tensors, first_line
+from edgecnn.runtimes.tflite import TfliteRuntime, check_tensors, first_line
 
 ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
 TFLITE_RUNTIMES = {
@@ -53,9 +53,7 @@ def _wanted(file_format: str, argument: str | None) -> str | None:
     return wanted
 
 
-def open_tflite(
-    model: bytes, *, runtime: str | None = None, threads: int = 1, pixels: PixelScale | None = None
-) -> TfliteRuntime:
+def open_tflite(model: bytes, *, runtime: str | None = None, threads: int = 1) -> TfliteRuntime:
     """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract."""
     missing: list[str] = []
     for name in [runtime] if runtime else TFLITE_RUNTIMES:
@@ -63,7 +61,7 @@ def open_tflite(
         try:
             module = importlib.import_module(module_name)
             with without_chatter():
-                return TfliteRuntime(_interpreter(module, model, threads), module.NAME, pixels=pixels)
+                return TfliteRuntime(_interpreter(module, model, threads), module.NAME)
         except ImportError:
             # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
             missing.append(install)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.errors import ContractError, InferenceError
+from edgecnn.normalization import RAW, Normalization
 from edgecnn.runtimes.runtime import check_images
 
 _SIGN_BIT = np.uint8(0x80)
@@ -29,13 +29,14 @@ class Interpreter(Protocol):
 class TfliteRuntime:
     """A `.tflite` with batch 1, run picture by picture: for these models as fast as a batch, and free of resizing."""
 
-    def __init__(self, interpreter: Interpreter, name: str, *, pixels: PixelScale | None = None) -> None:
+    def __init__(self, interpreter: Interpreter, name: str) -> None:
         """Take an interpreter that holds a model of one input and one output.
 
-        `pixels` is how another tool's model wants its pixels; those of edgecnn take them raw. Raises InferenceError when the
-        interpreter cannot prepare the model, ContractError when it has other than one input and one output.
+        Raises InferenceError when the interpreter cannot prepare the model, ContractError when it has other than one input
+        and one output. `pixels` may be set to how another tool's model wants its pixels; those of edgecnn take them raw.
         """
         self.name = name
+        self.pixels = RAW
         self._interpreter = interpreter
         try:
             interpreter.allocate_tensors()
@@ -46,7 +47,6 @@ class TfliteRuntime:
             raise ContractError(f"expected one input and one output, got {len(inputs)} and {len(outputs)}")
         self.input, self.output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
-        self._pixels = pixels
         # All 256 answers of an eight-bit model: one look-up a frame instead of four operations on a few numbers.
         is_small = np.dtype(self.output.dtype).itemsize == 1
         self._answers = dequantize(np.arange(256, dtype=np.uint8).view(self.output.dtype), self.output) if is_small else None
@@ -55,7 +55,7 @@ class TfliteRuntime:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
         check_images(images, self.input.shape[1:])
         scores = np.empty((len(images), self.output.shape[-1] or 0), np.dtype(self.output.dtype))
-        for i, image in enumerate(quantize(images, self.input, self._pixels)):
+        for i, image in enumerate(quantize(images, self.input, self.pixels)):
             self._interpreter.set_tensor(self._input_index, image[None])
             try:
                 self._interpreter.invoke()
@@ -65,30 +65,24 @@ class TfliteRuntime:
         return dequantize(scores, self.output) if self._answers is None else self._answers[scores.view(np.uint8)]
 
 
-@dataclass(frozen=True)
-class PixelScale:
-    """How a model of another tool wants its pixels: `pixel * scale + offset` (1/255 and 0 for 0..1)."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: PixelScale | None = None) -> NDArray[Any]:
+def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: Normalization = RAW) -> NDArray[Any]:
     """Map raw pixels to the input tensor's dtype: q = round(value / scale) + zero_point, clipped, where value is the pixel.
 
     `pixels` maps a raw pixel to the value that the model wants where that is another.
     """
-    if pixels is None and spec.scale is None:
+    if pixels == RAW and spec.scale is None:
         return images.astype(spec.dtype, copy=False)
-    if pixels is None and spec.dtype == "int8" and spec.scale == 1.0 and spec.zero_point == -128:
+    if pixels == RAW and spec.dtype == "int8" and spec.scale == 1.0 and spec.zero_point == -128:
         return (images ^ _SIGN_BIT).view(np.int8)  # pixel - 128, without leaving eight bits
     # A table of all 256 pixel values: the same bits everywhere, and one look-up a pixel.
-    pixels = pixels or PixelScale()
-    table = np.arange(256) * pixels.scale + pixels.offset
+    table = pixels.table(images.shape[-1])
     if spec.scale is not None:
         limits = np.iinfo(spec.dtype)
         table = np.clip(np.rint(table / spec.scale) + (spec.zero_point or 0), limits.min, limits.max)
-    return np.asarray(table.astype(spec.dtype)[images])
+    table = table.astype(spec.dtype)
+    alike = bool((table == table[:, :1]).all())
+    values = table[:, 0][images] if alike else table[images, np.arange(images.shape[-1])]
+    return np.ascontiguousarray(values[..., ::-1]) if pixels.bgr else np.asarray(values)
 
 
 def dequantize(scores: NDArray[Any], spec: TensorSpec) -> NDArray[np.float32]:

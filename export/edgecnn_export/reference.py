@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.errors import EdgecnnError, InputError, UnknownTaskError
 from edgecnn.files import replacing
-from edgecnn.preprocessing import Preprocessing
+from edgecnn.normalization import RAW, UNSTATED, InputConvention, Normalization
 from edgecnn.runtimes.runtime import check_images
+from edgecnn.runtimes.tflite import first_line
 from edgecnn.tasks import Task, shipped_tasks
 from edgecnn_export.frameworks import require_keras
 
@@ -38,7 +39,8 @@ class Reference:
 
     `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
     the activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is
-    `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`); all are None where unknown.
+    `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`); all are None where unknown. Of another tool's
+    model, `raw` is the model without the `normalization` that stands in front of it in `model`.
     """
 
     model: keras.Model
@@ -48,6 +50,20 @@ class Reference:
     calibration: dict[str, Any] | None = None
     reject_threshold: float | None = None
     rejection: RejectionInfo | None = None
+    raw: keras.Model | None = None
+    normalization: Normalization = RAW
+
+    def normalized(self, normalization: Normalization) -> Reference:
+        """Return another tool's model with another normalization in front.
+
+        Raises InputError for a model of our own, and when the normalization does not fit the model's channels.
+        """
+        from edgecnn_export.foreign import normalized
+
+        if self.raw is None:
+            raise InputError(f"model {self.name!r} is edgecnn's own and takes raw pixels")
+        model = normalized(self.raw, normalization, self.task.preprocessing.shape)
+        return dataclasses.replace(self, model=model, normalization=normalization)
 
     def rejecting(self, rejection: RejectionInfo | None) -> Reference:
         """Return the reference with another reject threshold, none for None."""
@@ -105,32 +121,38 @@ def save_reference(reference: Reference, path: Path) -> None:
 
 
 def open_reference(
-    source: Path | str, *, labels: tuple[str, ...] | None = None, unit_range: bool = False, unnamed: bool = False
+    source: Path | str,
+    *,
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    unnamed: bool = False,
 ) -> Reference:
     """Open a reference model: a shipped task's name, a `.keras` file, the folder of a training run, or a SavedModel folder.
 
-    `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `unit_range` says
-    that such a model eats 0..1 instead of 0..255: the division is then put in front of it. Files of our own know both, and
-    `labels` may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered.
+    `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `convention` says
+    how such a model wants its pixels: that normalization is then put in front of it. Files of our own know both, and `labels`
+    may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered.
     Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
     """
     path = find_reference(source)
     require_keras()
+    from edgecnn_export.foreign import check_model, foreign_reference, open_saved_model
+
     if path.is_dir():
-        return _foreign(_open_saved_model(path), path, labels, unit_range, unnamed)
+        return foreign_reference(open_saved_model(path), path, labels, convention, unnamed)
     about = _read_entry(path)
     model = _load_keras(path)
     if about is None:
-        return _foreign(model, path, labels, unit_range, unnamed)
+        return foreign_reference(model, path, labels, convention, unnamed)
     try:
         task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
         rejection = _rejection(about.get("rejection"))
         reference = Reference(model, task, str(about["name"]), about["training"], about["calibration"], threshold, rejection)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
-    if unit_range or (labels is not None and labels != reference.task.labels):
+    if convention.stated or (labels is not None and labels != reference.task.labels):
         raise InputError(f"{path} states its own labels and pixel range: {', '.join(reference.task.labels)}; leave ours out")
-    _check_model(model, reference.task, path)
+    check_model(model, reference.task, path)
     return reference
 
 
@@ -205,7 +227,7 @@ def _load_keras(path: Path) -> keras.Model:
         return keras.saving.load_model(_with_suffix(path), compile=False, safe_mode=True)
     except Exception as error:  # whatever the file's bytes make Keras stumble over: its errors share no base class
         raise InputError(
-            f"cannot load {path}, saved by Keras {_saved_by(path)} (this is Keras {keras.__version__}): {_first_line(error)}"
+            f"cannot load {path}, saved by Keras {_saved_by(path)} (this is Keras {keras.__version__}): {first_line(error)}"
         ) from error
 
 
@@ -221,78 +243,3 @@ def _saved_by(path: Path) -> str:
             return str(json.loads(archive.read("metadata.json"))["keras_version"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile):
         return "of unknown version"
-
-
-def _open_saved_model(path: Path) -> keras.Model:
-    """Wrap the serving signature of a SavedModel, one input and one output, as a Keras model."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(f"a SavedModel opens under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
-    try:
-        import tensorflow as tf
-
-        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
-        inputs = signature.structured_input_signature[1]
-        layer = keras.layers.TFSMLayer(str(path), call_endpoint="serving_default", name="saved_model")
-    except Exception as error:  # TensorFlow's loader raises a dozen unrelated types
-        raise InputError(f"{path} is not a SavedModel with a signature 'serving_default': {_first_line(error)}") from error
-    if len(inputs) != 1 or len(signature.structured_outputs) != 1:
-        raise InputError(
-            f"{path} has {len(inputs)} inputs and {len(signature.structured_outputs)} outputs; expected one of each"
-        )
-    ((_, spec),) = inputs.items()
-    ((output, _),) = signature.structured_outputs.items()
-    if spec.shape.rank != 4:
-        raise InputError(f"expected a SavedModel of pictures (n, height, width, channels), {path} takes {spec.shape}")
-    image = keras.Input(tuple(spec.shape[1:]), name="image", dtype=spec.dtype.name)
-    return keras.Model(image, layer(image)[output], name="saved_model")
-
-
-def _foreign(model: keras.Model, path: Path, labels: tuple[str, ...] | None, unit_range: bool, unnamed: bool) -> Reference:
-    """Give another tool's model a task of its own, named after its file."""
-    import keras
-
-    if labels is None and unnamed:
-        labels = tuple(str(class_id) for class_id in range(model.output_shape[-1]))
-    if labels is None:
-        raise InputError(f"{path} was not saved by edgecnn and does not know its classes; name them in order with --labels")
-    task = Task(path.stem, path.stem, labels, _preprocessing(model, path))
-    _check_classes(model, task, path)
-    if unit_range:
-        image = keras.Input(task.preprocessing.shape, name="image")
-        model = keras.Model(image, model(keras.layers.Rescaling(1 / 255, name="rescaling")(image)), name=model.name)
-    _check_model(model, task, path)
-    return Reference(model, task, model.name)
-
-
-def _preprocessing(model: keras.Model, path: Path) -> Preprocessing:
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or shape[3] not in (1, 3):
-        raise InputError(f"expected a model of pictures (n, height, width, 1 or 3) of fixed size, {path} takes {shape}")
-    return Preprocessing(shape[1], shape[2], "gray" if shape[3] == 1 else "rgb")
-
-
-def _check_classes(model: keras.Model, task: Task, path: Path) -> None:
-    shape = getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 2:
-        raise InputError(f"expected a model with one output (n, classes), {path} gives {shape}")
-    if shape[1] != len(task.labels):
-        raise InputError(f"{path} has {shape[1]} classes, but {len(task.labels)} labels: {', '.join(task.labels)}")
-
-
-def _check_model(model: keras.Model, task: Task, path: Path) -> None:
-    """Raise InputError unless the model maps the task's pictures to probabilities."""
-    shape = task.preprocessing.shape
-    if tuple(getattr(model, "input_shape", ())[1:]) != shape:
-        raise InputError(f"{path} takes {getattr(model, 'input_shape', None)}, its task prepares {shape}")
-    _check_classes(model, task, path)
-    levels = np.linspace(0, 255, 3).astype(np.uint8)
-    probabilities = KerasRuntime(model, shape).run(np.broadcast_to(levels[:, None, None, None], (3, *shape)).copy())
-    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < -1e-6:
-        raise InputError(f"{path} does not give probabilities (its outputs do not add up to 1); end the model in a softmax")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

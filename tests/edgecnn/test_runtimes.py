@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.contract import TensorSpec
 from edgecnn.errors import ContractError, EdgecnnError, InferenceError, InputError, MissingDependencyError, ShapeError
+from edgecnn.normalization import NORMALIZATIONS, Normalization
 from edgecnn.runtimes import ENVIRONMENT_VARIABLE, RUNTIMES, open_runtime
-from edgecnn.runtimes.tflite import PixelScale, dequantize, quantize
+from edgecnn.runtimes.tflite import dequantize, quantize
 
 PIXELS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 
@@ -48,9 +49,17 @@ def test_a_model_that_is_not_quantized_gets_the_pixels_as_they_are(dtype: str) -
 
 
 def test_pixels_are_scaled_as_another_tools_model_wants_them() -> None:
-    scaled = quantize(PIXELS, TensorSpec("image", "float32", (None, 16, 16, 1)), PixelScale(2 / 255, -1.0))
+    scaled = quantize(PIXELS, TensorSpec("image", "float32", (None, 16, 16, 1)), NORMALIZATIONS["-1..1"])
 
     np.testing.assert_allclose(scaled.ravel(), np.linspace(-1, 1, 256), atol=1e-6)
+
+
+def test_colours_are_scaled_each_by_its_own_and_turned_round_behind_that() -> None:
+    image = np.array([10, 20, 30], np.uint8).reshape(1, 1, 1, 3)
+
+    scaled = quantize(image, TensorSpec("image", "float32", (None, 1, 1, 3)), Normalization((1, 2, 3), (0, 1, 2), bgr=True))
+
+    assert scaled.ravel().tolist() == [92, 41, 10]
 
 
 @given(scale=st.floats(1e-6, 1e3), zero_point=st.integers(-128, 127))

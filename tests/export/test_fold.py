@@ -287,3 +287,39 @@ def test_two_outputs_are_refused_in_one_line() -> None:
 def test_a_sequential_model_without_a_shape_is_refused_in_one_line() -> None:
     with pytest.raises(ConversionError, match="no input shape"):
         fold(keras.Sequential([layers.Dense(2)]))
+
+
+def turned_round(x: Any) -> Any:
+    return x[..., ::-1]
+
+
+def test_a_convention_of_bgr_pixels_disappears_in_the_first_convolution() -> None:
+    model = build(
+        layers.Rescaling([0.1, 0.2, 0.3], [1, 2, 3]), turned_round, layers.Conv2D(3, 3), layers.ReLU(), shape=(8, 8, 3)
+    )
+
+    folded = fold(model)
+
+    assert kinds(folded) == ["Conv2D", "ReLU"]
+    assert largest_difference(model, folded) < 1e-5
+
+
+def test_pixels_may_be_turned_round_before_they_are_scaled_and_padded() -> None:
+    model = build(
+        turned_round, layers.Rescaling([0.1, 0.2, 0.3]), layers.ZeroPadding2D(1), layers.Conv2D(3, 3), shape=(8, 8, 3)
+    )
+
+    folded = fold(model)
+
+    assert "GetItem" not in kinds(folded) and kinds(folded).count("Conv2D") == 1
+    assert largest_difference(model, folded) < 1e-5
+
+
+@pytest.mark.parametrize("behind", [layers.DepthwiseConv2D(3), layers.BatchNormalization(), layers.Flatten()])
+def test_channels_turned_round_before_something_else_become_a_convolution(behind: keras.Layer) -> None:
+    model = build(turned_round, behind, shape=(8, 8, 3))
+
+    folded = fold(model)
+
+    assert "GetItem" not in kinds(folded)
+    assert largest_difference(model, folded) < 1e-5

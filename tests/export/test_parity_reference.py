@@ -9,6 +9,7 @@ import pytest
 
 from edgecnn.classifying import artifact_path
 from edgecnn.errors import InputError
+from edgecnn.normalization import NORMALIZATIONS, UNSTATED, InputConvention
 from edgecnn_export.frameworks import require_keras
 
 require_keras()
@@ -30,13 +31,15 @@ def unit_range_model(tmp_path: Path) -> keras.Model:
 def test_another_tools_model_may_take_pixels_as_0_to_1(unit_range_model: keras.Model, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
 
-    opened = ReferenceModel.open(tmp_path / "theirs.keras", ("a", "b"), unit_range=True)
+    opened = ReferenceModel.open(tmp_path / "theirs.keras", ("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
 
     expected = unit_range_model.predict(images / np.float32(255), verbose=0)
     assert np.allclose(opened.runtime.run(images), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("labels", "unit_range"), [(("a", "b"), False), (None, True)])
-def test_what_an_artifact_says_itself_cannot_be_said_again(labels: tuple[str, ...] | None, unit_range: bool) -> None:
+@pytest.mark.parametrize(
+    ("labels", "convention"), [(("a", "b"), UNSTATED), (None, InputConvention(NORMALIZATIONS["0..1"]))], ids=["labels", "range"]
+)
+def test_what_an_artifact_says_itself_cannot_be_said_again(labels: tuple[str, ...] | None, convention: InputConvention) -> None:
     with pytest.raises(InputError, match="carries its own labels and preprocessing"):
-        ReferenceModel.open(artifact_path("neu"), labels, unit_range=unit_range)
+        ReferenceModel.open(artifact_path("neu"), labels, convention=convention)

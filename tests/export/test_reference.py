@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgecnn.errors import InputError, ShapeError, UnknownTaskError
+from edgecnn.normalization import NORMALIZATIONS, InputConvention
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task, find_task
 from edgecnn_export.networks import build
@@ -104,7 +105,7 @@ def test_labels_must_be_as_many_as_classes(foreign: Path) -> None:
 def test_a_model_of_unit_range_pixels_gets_the_division(foreign: Path) -> None:
     bare = keras.saving.load_model(foreign)
 
-    opened = open_reference(foreign, labels=("a", "b"), unit_range=True)
+    opened = open_reference(foreign, labels=("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
 
     assert np.allclose(opened.runtime().run(IMAGES), np.asarray(bare(IMAGES / np.float32(255))), atol=1e-6)
 
@@ -237,3 +238,40 @@ def test_a_failed_save_leaves_the_old_file(
 
     assert path.read_bytes() == saved[1].read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+@pytest.mark.parametrize("name", ["0..1", "-1..1", "imagenet", "caffe"])
+def test_each_usual_convention_stands_in_front_of_the_raw_model(tmp_path: Path, name: str) -> None:
+    bare = foreign_model(shape=(12, 12, 3))
+    bare.save(tmp_path / "theirs.keras")
+    images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3)).astype(np.uint8)
+
+    opened = open_reference(tmp_path / "theirs.keras", labels=("a", "b"), convention=InputConvention(NORMALIZATIONS[name]))
+
+    pixels = {
+        "0..1": images / np.float32(255),
+        "-1..1": images / np.float32(127.5) - 1,
+        "imagenet": (images / np.float32(255) - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225]),
+        "caffe": keras.applications.resnet.preprocess_input(images.astype(np.float32)),
+    }[name]
+    assert np.allclose(opened.runtime().run(images), np.asarray(bare(pixels)), atol=1e-5)
+    assert opened.raw is not None and np.allclose(np.asarray(opened.raw(pixels)), np.asarray(bare(pixels)), atol=1e-6)
+
+
+def test_another_convention_can_be_tried_on_the_same_model(foreign: Path) -> None:
+    opened = open_reference(foreign, labels=("a", "b"))
+
+    tried = opened.normalized(NORMALIZATIONS["-1..1"])
+
+    assert tried.normalization.name == "-1..1"
+    assert np.allclose(tried.runtime().run(IMAGES), np.asarray(opened.model(IMAGES / np.float32(127.5) - 1)), atol=1e-5)
+
+
+def test_our_own_models_have_no_other_convention(saved: tuple[Reference, Path]) -> None:
+    with pytest.raises(InputError, match="takes raw pixels"):
+        open_reference(saved[1]).normalized(NORMALIZATIONS["0..1"])
+
+
+def test_a_convention_that_does_not_fit_the_channels_is_one_line(foreign: Path) -> None:
+    with pytest.raises(InputError, match="--color bgr does not fit a model whose pictures have 1 channel"):
+        open_reference(foreign, labels=("a", "b"), convention=InputConvention(color="bgr"))

@@ -42,6 +42,13 @@ _COMMUTING = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.MaxPooling2D,
 )
+# These treat each channel alike and by itself.
+_SPATIAL = (
+    keras.layers.AveragePooling2D,
+    keras.layers.Cropping2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.ZeroPadding2D,
+)
 
 
 @dataclass(eq=False)
@@ -103,6 +110,8 @@ def fold(model: keras.Model) -> keras.Model:
     for step in [step for step in graph.steps if _is_training_only(step)]:
         graph.remove(step)
     _split_layers(graph)
+    for step in list(graph.steps):
+        _absorb_flip(graph, step)
     while any(_absorb(graph, step) for step in list(graph.steps) if step in graph.steps):
         pass
     for step in graph.steps:
@@ -273,6 +282,50 @@ def _kernel_and_bias(part: Part) -> tuple[NDArray[np.float64], NDArray[np.float6
 def _set_weights(part: Part, kernel: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
     part.config = part.config | {"use_bias": True}
     part.weights = [kernel.astype(np.float32), bias.astype(np.float32)]
+
+
+def _absorb_flip(graph: Graph, step: Step) -> None:
+    """Let the convolution behind a step that turns the channels round (RGB to BGR) read them in the other order instead.
+
+    Where there is none, the step becomes the 1 x 1 convolution that it is.
+    """
+    channels = step.output.shape[-1]
+    if not _is_channel_flip(step) or channels is None:
+        return
+    passed: list[Part] = []
+    behind = graph.only_consumer(step.output)
+    while behind is not None and isinstance(behind.operation, Part) and graph.calls(behind.operation) == 1:
+        part = behind.operation
+        if part.kind is keras.layers.Conv2D and _takes_all_channels(part):
+            for each in passed:
+                config = {key: np.squeeze(np.atleast_1d(each.config[key])[::-1]).tolist() for key in ("scale", "offset")}
+                each.config = each.config | config
+            part.weights = [np.ascontiguousarray(part.weights[0][:, :, ::-1]), *part.weights[1:]]
+            graph.remove(step)
+            return
+        if part.kind is keras.layers.Rescaling:
+            passed.append(part)
+        elif part.kind not in _SPATIAL:
+            break
+        behind = graph.only_consumer(behind.output)
+    config = {"name": "flip", "filters": channels, "kernel_size": 1, "use_bias": False, "activation": "linear"}
+    kernel = np.eye(channels, dtype=np.float32)[::-1][None, None]
+    step.operation = Part(keras.layers.Conv2D, config | {"dtype": "float32"}, [np.ascontiguousarray(kernel)], step.operation)
+    step.arguments, step.keywords = (step.inputs[0],), {}
+
+
+def _is_channel_flip(step: Step) -> bool:
+    """True for `x[..., ::-1]` of a picture."""
+    if type(step.operation).__name__ != "GetItem" or len(step.output.shape) != 4:
+        return False
+    key = step.arguments[1] if len(step.arguments) > 1 else step.keywords.get("key")
+    *before, last = key if isinstance(key, tuple) else (key,)
+    untouched = before == [Ellipsis] or (len(before) == 3 and all(part == slice(None) for part in before))
+    return bool(untouched and last == slice(None, None, -1))
+
+
+def _takes_all_channels(part: Part) -> bool:
+    return bool(part.config.get("groups", 1) == 1 and part.config.get("data_format", "channels_last") == "channels_last")
 
 
 def _as_depthwise(step: Step) -> None:

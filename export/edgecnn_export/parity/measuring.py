@@ -15,6 +15,7 @@ from edgecnn.classifying import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.loading import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, task_of
@@ -45,18 +46,20 @@ class ReferenceModel:
     size_bytes: int | None = None
 
     @classmethod
-    def open(cls, source: Path | str, labels: tuple[str, ...] | None = None, *, unit_range: bool = False) -> ReferenceModel:
+    def open(
+        cls, source: Path | str, labels: tuple[str, ...] | None = None, *, convention: InputConvention = UNSTATED
+    ) -> ReferenceModel:
         """Open a `.keras` file, the folder of a run, a SavedModel, a task's shipped model or another artifact.
 
-        `labels` and `unit_range` are for a model that another tool saved; InputError when an artifact is given with them.
+        `labels` and `convention` are for a model that another tool saved; InputError when an artifact is given with them.
         """
         path = Path(source)
         if Path(path.name.removesuffix(".rejected")).suffix.lower() in SUFFIXES:
-            if labels is not None or unit_range:
-                raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and --unit-range out")
+            if labels is not None or convention.stated:
+                raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and --pixel-range out")
             artifact = Artifact.open(path)
             return cls(open_runtime(artifact), task_of(artifact.contract), None, path.stat().st_size)
-        path, reference = find_reference(source), open_reference(source, labels=labels, unit_range=unit_range)
+        path, reference = find_reference(source), open_reference(source, labels=labels, convention=convention)
         return cls(reference.runtime(), reference.task, reference, path.stat().st_size if path.is_file() else None)
 
 
