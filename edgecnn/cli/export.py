@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 @seed_option
 @click.option("--labels", help="Classes of a model that another tool saved: a,b,c or a file with one a line.")
 @convention_options
-@click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures to calibrate int8 on.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Folder of pictures to calibrate int8 on; in folders named after the labels, half of them prove the files.",
+)
+@click.option("--unproven", is_flag=True, help="Write files also where there are no pictures to prove them with.")
 @json_option
 @click.pass_context
 def export(
@@ -43,13 +48,15 @@ def export(
     seed: int,
     labels: str | None,
     calibration: Path | None,
+    unproven: bool,
     as_json: bool,
     **stated: Any,
 ) -> None:
     """Export a shipped TASK's model, a FILE.keras, or the FOLDER of a training run or SavedModel.
 
     Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
-    with the model before it is put in its place; one that fails is named *.rejected, and the exit code is 1. With --repair
+    with the model before it is put in its place: on the pictures that the model was trained on, as they were divided then, or
+    on those in --data or --calibration. One that fails is named *.rejected, and the exit code is 1. With --repair
     the first rung of the ladder whose file passes is written instead, and every rung tried is shown.
     """
     from edgecnn_export.frameworks import require_keras
@@ -67,7 +74,7 @@ def export(
         formats=formats_named(file_format),
         int8=int8,
         repair=repair,
-        splits=find_splits(reference, data, calibration, seed),
+        splits=find_splits(reference, data, calibration, seed, unproven=unproven),
         max_drop=max_drop,
         seed=seed,
         progress=lambda line: click.echo(line, err=True),
@@ -81,12 +88,14 @@ def export(
 
 
 def _show(result: ExportResult) -> None:
-    from edgecnn_export.parity.report import describe_data, format_size
+    from edgecnn_export.parity.report import describe_data, describe_reference, format_size
 
     if result.tries:
         from edgecnn_export.repairing.report import format_tries
 
         click.echo("\n".join(format_tries(result.tries)))
+    for line in () if result.parity is None else describe_reference(result.parity):
+        click.echo(printable(line))
     width = max(len(file.path.name) for file in result.files)
     for file in result.files:
         size = format_size(file.size_bytes)

@@ -57,15 +57,20 @@ def parity(
 
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
-    from edgecnn.datasets.loading import load_splits
-    from edgecnn_export.parity.measuring import ReferenceModel, measure
+    from edgecnn_export.models import open_model
+    from edgecnn_export.parity.measuring import measure
+    from edgecnn_export.parity.reference_check import check_reference
 
-    opened = ReferenceModel.open(reference, read_labels(labels) if labels else None, convention=read_convention(stated))
+    named = read_labels(labels) if labels else None
+    opened = open_model(reference, of_task="keras", labels=named, convention=read_convention(stated))
+    splits = opened.splits(data, seed)
+    doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
     measured = measure(
         opened,
         candidates,
-        load_splits(opened.task, data, seed if opened.keras is None else opened.keras.split_seed(seed)),
+        splits,
         split,
+        doubt=None if doubt is None else doubt.text,
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,

@@ -12,12 +12,10 @@ from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.rejection import Cut, Rejection, Share
-    from edgecnn.runtimes import Runtime
-    from edgecnn.tasks import Task
 
 
 @click.command(short_help="Measure how well a model tells its classes from all else, and what its threshold does.")
-@click.argument("model", metavar="FILE|TASK")
+@click.argument("model", metavar="FILE|RUN|TASK")
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
@@ -73,17 +71,18 @@ def rejection(
     if leaving_out:
         _leave_out(model, data, out, epochs, seed, jobs, as_json)
         return
-    from edgecnn.datasets.loading import data_info, load_splits
+    from edgecnn.datasets.loading import data_info
     from edgecnn.rejection import measure_rejection
+    from edgecnn_export.models import open_model
 
-    opened, task, threshold = _open(model, runtime, threads)
-    splits = load_splits(task, data, seed)
+    opened = open_model(model, runtime=runtime, threads=threads)
+    splits = opened.splits(data, seed)
     result = measure_rejection(
-        opened,
-        task,
+        opened.runtime,
+        opened.task,
         splits[split],
         data_info(splits, split),
-        threshold=threshold,
+        threshold=opened.reject_threshold,
         false_accepts=false_accepts,
         per_kind=per_kind,
         seed=seed,
@@ -96,9 +95,9 @@ def rejection(
         save_figure(plot_rejection(result, title=f"{model}, {splits.info.describe(split)}"), plot)
         click.echo(f"drew {plot}", err=True)
     if as_json:
-        click.echo(json_text({"model": model, "runtime": opened.name, "task": task.name} | result.to_json()))
+        click.echo(json_text({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json()))
         return
-    click.echo(printable(f"{model} on {opened.name}, {splits.info.describe(split)}"))
+    click.echo(printable(f"{model} on {opened.runtime.name}, {splits.info.describe(split)}"))
     for line in _lines(result):
         click.echo(line)
 
@@ -126,23 +125,6 @@ def _leave_out(task: str, data: Path | None, out: Path | None, epochs: int | Non
         return
     click.echo(f"{splits.info.source}, validation split beside the class left out, seed {seed}")
     click.echo(format_table(rows))
-
-
-def _open(model: str, runtime: str | None, threads: int) -> tuple[Runtime, Task, float | None]:
-    """Return a model's runtime, task and reject threshold."""
-    if Path(model).suffix == ".keras":
-        from edgecnn_export.reference import open_reference
-
-        reference = open_reference(model)
-        return reference.runtime(), reference.task, reference.reject_threshold
-    from edgecnn.artifacts import Artifact
-    from edgecnn.classifying import artifact_path
-    from edgecnn.runtimes import open_runtime
-    from edgecnn.tasks import task_of
-
-    artifact = Artifact.open(artifact_path(model))
-    opened = open_runtime(artifact, runtime=runtime, threads=threads)
-    return opened, task_of(artifact.contract), artifact.contract.reject_threshold
 
 
 def _lines(result: Rejection) -> list[str]:

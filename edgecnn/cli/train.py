@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgecnn.cli.options import data_option, seed_option, task_and_folder
+from edgecnn.printing import printable
 
 
 @click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
@@ -80,6 +81,8 @@ def train(
         f"{splits.info.describe('validation')}: {run.validation_accuracy:.4f} ({run.correct} of {run.count}; "
         f"95 % interval {low:.4f} to {high:.4f})"
     )
+    for label, right, count in run.weak_classes:
+        click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
     if run.interrupted:
         advice = "; go on with --resume" if run.resumable else ""
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)

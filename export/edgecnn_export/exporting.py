@@ -21,11 +21,14 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.installing import REJECTED, install, staging
+from edgecnn_export.models import Model
 from edgecnn_export.parity.compare import MIN_PICTURES
 from edgecnn_export.parity.figures import ParityReport, Verdict
-from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure
+from edgecnn_export.parity.measuring import Measured, measure
 from edgecnn_export.parity.page import write_page
+from edgecnn_export.parity.reference_check import check_reference
 from edgecnn_export.parity.report import write_json
+from edgecnn_export.pictures import too_few
 from edgecnn_export.reference import Reference
 from edgecnn_export.repairing.job import RepairJob
 from edgecnn_export.repairing.ladder import Try
@@ -33,8 +36,6 @@ from edgecnn_export.repairing.report import table
 
 PARITY_JSON, PARITY_PAGE = "parity.json", "parity.html"
 QUANTIZED: tuple[Precision, ...] = ("int8", "int16x8", "mixed")
-REPAIR_NEEDS = "ask for int8 and give at least 10 labelled pictures with --data"
-UNMEASURED = "give at least 10 labelled pictures with --data"
 
 Progress = Callable[[str], None]
 Outcome = Verdict | Literal["not measured"]
@@ -126,13 +127,17 @@ def export(
     `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
     reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
     With `repair`, int8 files that fail go up the ladder (see `repairing`) and are replaced by those of the rung that passes.
-    Calibration pictures that fail their audit (see `auditing`) are an InputError before anything is converted.
+    Calibration pictures that fail their audit (see `auditing`) are an InputError before anything is converted, and so is
+    another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`).
     A file that fails its parity is named `*.rejected`. Raises ConversionError, InputError or OutputError; an earlier export
     in `out` is then as it was.
     """
-    if repair and (not int8 or splits is None or len(splits.validation) < MIN_PICTURES):
-        raise InputError(f"a repair needs int8 files and pictures to judge them by; {REPAIR_NEEDS}")
+    if repair and not int8:
+        raise InputError("a repair is of int8 files: give --int8 with --repair")
+    if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
+        raise InputError(f"a repair needs pictures to judge by: {_unmeasured(splits)}; give them with --data or --calibration")
     started = time.monotonic()
+    doubt = _checked(reference, splits, seed)
     with quiet():
         folded = fold(reference.model)
         calibration, images = find_calibration(reference, folded, splits, seed) if int8 else (None, None)
@@ -146,14 +151,14 @@ def export(
         for artifact in artifacts:
             artifact.save(artifact.path)
         seconds = time.monotonic() - started
-        measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress)
+        measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         tries: tuple[Try, ...] = ()
         if repair and measured is not None and splits is not None and calibration is not None:
             job = RepairJob(reference, folded, calibration, splits, max_drop, seed, progress)
             tries, artifacts = job.run(writer, artifacts, measured.report, staged)
             if any(each.chosen for each in tries):
-                measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress)
-        files = [_judge(artifact, measured, out) for artifact in artifacts]
+                measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
+        files = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in files]
         other = _other_precisions(reference.task.name, files)
         if measured is None:
@@ -174,6 +179,16 @@ def formats_named(name: str) -> tuple[Format, ...]:
     return tuple(each for each in FORMATS if name in (each, "all"))
 
 
+def _checked(reference: Reference, splits: Splits | None, seed: int) -> str | None:
+    """Return a doubt about the reference; InputError for a mistake of the user's that labelled pictures show."""
+    if splits is None:
+        return None
+    doubt = check_reference(reference, splits.validation, labelled=splits.info.labelled, seed=seed)
+    if doubt is not None and doubt.mistake:
+        raise InputError(doubt.text)
+    return None if doubt is None else doubt.text
+
+
 def _measure(
     reference: Reference,
     calibration: Calibration | None,
@@ -182,6 +197,7 @@ def _measure(
     max_drop: float | None,
     seed: int,
     progress: Progress,
+    doubt: str | None,
 ) -> Measured | None:
     """Compare the staged files, read back from the disk and run as a board would run them, with the reference.
 
@@ -192,15 +208,16 @@ def _measure(
     progress(f"comparing {len(artifacts)} files with the reference on {len(splits.validation)} pictures")
     if calibration is not None:
         reference = dataclasses.replace(reference, calibration=calibration.to_json())
-    model = ReferenceModel(reference.runtime(), reference.task, reference)
-    return measure(model, [artifact.path for artifact in artifacts], splits, "validation", max_drop=max_drop, seed=seed)
+    return measure(
+        Model.of(reference), [artifact.path for artifact in artifacts], splits, "validation", max_drop=max_drop, seed=seed
+    )
 
 
-def _judge(artifact: Artifact, measured: Measured | None, out: Path) -> ExportedFile:
+def _judge(artifact: Artifact, measured: Measured | None, out: Path, unmeasured: str) -> ExportedFile:
     """Write the verdict into a staged file's contract; a file that failed gets its other name."""
     name, contract = artifact.path.name, artifact.contract
     verdict: Outcome = "not measured"
-    parity, reason, advice = contract.parity, UNMEASURED, tuple[str, ...]()
+    parity, reason, advice = contract.parity, unmeasured, tuple[str, ...]()
     if measured is not None:
         candidate = measured.report[name]
         verdict, reason, parity = candidate.verdict, "; ".join(candidate.reasons), measured.report.info(name)
@@ -221,6 +238,10 @@ def _judge(artifact: Artifact, measured: Measured | None, out: Path) -> Exported
         reason=reason,
         advice=advice,
     )
+
+
+def _unmeasured(splits: Splits | None) -> str:
+    return "there were no pictures to compare on" if splits is None else too_few(splits)
 
 
 def _other_precisions(task: str, files: Sequence[ExportedFile]) -> list[str]:

@@ -1,55 +1,212 @@
-"""Finding the pictures that an export calibrates on and is proven with."""
+"""Finding the pictures that a model is calibrated on and proven with."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.loading import find_data, load_splits
-from edgecnn.errors import InputError
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
+from edgecnn.datasets.folder import to_gray
+from edgecnn.datasets.loading import find_data, load_splits, synthesize_splits
+from edgecnn.datasets.overlap import find_overlaps
+from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits
+from edgecnn.datasets.splitting import split_groups
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.files import read_bytes
 from edgecnn.pictures import SUFFIXES, natural_key, read_picture
-from edgecnn_export.reference import Reference
+from edgecnn.printing import printable
+from edgecnn.tasks import Task
+from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.reference import MODEL_FILE, Reference
 
 MAX_PICTURES = 2000
+RUN_FILE = "training.json"
+_MAX_RECORD_BYTES = 2**26
 
 
-def find_splits(reference: Reference, data: Path | None, calibration: Path | None, seed: int) -> Splits | None:
-    """Return the pictures for an export: the data set in `data`, loose pictures in `calibration`, or what the task has.
+def load_pictures(task: Task, data: Path | None, seed: int, reference: Reference | None = None) -> Splits:
+    """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
 
-    With both, `calibration` gives the pictures to calibrate on and `data` those to measure parity on. None when nothing is
-    given and the task has no data of its own: int8 then needs recorded ranges, and parity is not measured. A model that was
-    trained here gets the division that it was trained with, whatever `seed` says.
-    Raises InputError (DatasetError) when a folder cannot be used.
+    A model that was trained here gets the division that it was trained with. For another tool's model nothing is set aside as
+    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be
+    used, when the pictures of the training are gone or changed, or when there are none.
     """
-    task = reference.task
-    own = task.synthesize is not None or (task.load is not None and find_data(task.name) is not None)
-    splits = load_splits(task, data, reference.split_seed(seed)) if data is not None or (own and calibration is None) else None
-    if calibration is None:
+    if reference is None:
+        return load_splits(task, data, seed)
+    seed, run = reference.split_seed(seed), TrainingPictures.of(reference)
+    if run is not None and (data is None or run.table is not None):
+        return run.load(seed) if data is None else run.moved_to(data, seed)
+    splits = load_splits(task, data, seed)
+    if reference.raw is None:
         return splits
-    loose = read_loose_pictures(calibration, reference)
-    if splits is None:
-        return loose
-    info = dataclasses.replace(splits.info, source=f"{splits.info.source} (calibrated on {calibration})")
-    return Splits(loose.train, splits.validation, splits.test, info)
+    rest = concatenate([splits.validation, splits.test])
+    return dataclasses.replace(splits, validation=rest, test=splits.test.take(np.empty(0, np.int64)))
 
 
-def read_loose_pictures(folder: Path, reference: Reference) -> Splits:
-    """Read all pictures below `folder`, labelled or not: to calibrate on, and to compare answers on.
+@dataclass(frozen=True)
+class TrainingPictures:
+    """Where the pictures of a training run are: in a `folder`, divided as `table` says, or generated where both are None."""
 
-    A picture's class is what the reference model says: parity then measures agreement with it, and reports say so. At most
-    MAX_PICTURES, evenly chosen, are read. Raises InputError when there are none, PictureError for one that cannot be read.
+    task: Task
+    folder: Path | None
+    table: Path | None
+    info: SplitInfo
+
+    @classmethod
+    def of(cls, reference: Reference) -> TrainingPictures | None:
+        """Read what the run folder beside a model records; None for a model that is in none, or whose run records nothing."""
+        if reference.raw is not None or reference.path is None or reference.path.name != MODEL_FILE:
+            return None
+        path = reference.path.with_name(RUN_FILE)
+        if not path.is_file():
+            return None
+        record = _read_record(path)
+        try:
+            info, folder = SplitInfo.from_json(record["split"]), record.get("data_folder")
+        except KeyError:
+            return None
+        if folder is not None:
+            return cls(reference.task, Path(folder), path.with_name(FILE_NAME), info)
+        return cls(reference.task, None, None, info) if info.synthetic else None
+
+    def load(self, seed: int) -> Splits:
+        """Load them as they were; DatasetError when they are gone or changed."""
+        if self.folder is None or self.table is None:
+            return synthesize_splits(self.task, seed)
+        return load_stored_splits(self.task, self.folder, self.table, info=self.info)
+
+    def moved_to(self, folder: Path, seed: int) -> Splits:
+        """Load them from another place; where that holds other pictures, load those as any other data set."""
+        assert self.table is not None
+        try:
+            return load_stored_splits(self.task, folder, self.table, info=self.info)
+        except DatasetError:
+            return load_splits(self.task, folder, seed)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(read_bytes(path, at_most=_MAX_RECORD_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not the record of a training: {error}; train again") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} is not the record of a training; train again")
+    return record
+
+
+def find_splits(
+    reference: Reference, data: Path | None, calibration: Path | None, seed: int, *, unproven: bool = False
+) -> Splits | None:
+    """Return the pictures for an export: the data set in `data`, pictures in `calibration`, or those of the training.
+
+    With both, `calibration` gives the pictures to calibrate on and `data` those to measure parity on. Raises InputError
+    (DatasetError) when a folder cannot be used, or when there is nothing to prove the files with: `unproven` makes that None.
     """
+    splits = _proof(reference, data, calibration, seed, unproven)
+    if splits is not None and len(splits.validation) < MIN_PICTURES and not unproven:
+        raise DatasetError(f"nothing to prove the files with: {too_few(splits)}; give more, or --unproven")
+    return splits
+
+
+def too_few(splits: Splits) -> str:
+    """Say that the pictures of `splits` are too few to compare on."""
+    given = sum(len(splits[name]) for name in ("train", "validation", "test"))
+    return f"of {given} pictures {len(splits.validation)} are for comparing, at least {MIN_PICTURES} are needed there"
+
+
+def _proof(reference: Reference, data: Path | None, calibration: Path | None, seed: int, unproven: bool) -> Splits | None:
+    if calibration is not None and data is None:
+        return read_calibration(calibration, reference, seed, unproven=unproven)
+    try:
+        splits = _own_pictures(reference, data, seed)
+    except DatasetError as error:
+        if data is not None:
+            raise
+        if not unproven:
+            advice = "name a folder with --data, or give --unproven"
+            raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
+        splits = None
+    if splits is None or calibration is None:
+        return splits
+    train = read_calibration(calibration, reference, seed, unproven=True).train
+    info = dataclasses.replace(splits.info, source=f"{splits.info.source} (calibrated on {calibration})")
+    return dataclasses.replace(splits, train=train, info=info)
+
+
+def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
+    task = reference.task
+    if data is None and TrainingPictures.of(reference) is None and task.synthesize is None and find_data(task.name) is None:
+        raise DatasetError(f"{reference.name} does not record the pictures that it was trained on")
+    return load_pictures(task, data, seed, reference)
+
+
+def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven: bool = False) -> Splits:
+    """Read the pictures below `folder` to calibrate on, and to compare with.
+
+    In folders named after the labels they are labelled: one half calibrates, the other compares, and pictures that overlap
+    stay together. `unproven` lets all of them calibrate where they cannot be divided. Other pictures have no labels: all serve
+    for both, and what the reference answers stands in for the truth. At most MAX_PICTURES, evenly chosen, are read.
+    Raises InputError when there are none, or when some folders are named after labels and some are not; DatasetError when a
+    class cannot be divided; PictureError for a picture that cannot be read.
+    """
+    paths = _pictures_below(folder)
+    found = _labels_of(paths, folder, reference.task.labels)
+    pictures = [read_picture(path) for path in paths]
+    images = np.stack([reference.task.preprocessing(picture) for picture in pictures])
+    names = tuple(str(path.relative_to(folder)) for path in paths)
+    nothing = np.empty(0, np.int64)
+    if found is None:
+        class_ids = reference.runtime().run(images).argmax(axis=1).astype(np.int64)
+        every = Dataset(images, class_ids, names)
+        info = SplitInfo(str(folder), "all pictures for both, unlabelled", labelled=False)
+        return Splits(every, every, every.take(nothing), info)
+    groups = find_overlaps([to_gray(picture) for picture in pictures], found, seed=seed).groups
+    every = Dataset(images, found, names, groups)
+    info = SplitInfo(str(folder), "halved by class, overlapping pictures kept together", seed)
+    try:
+        present, dense = np.unique(found, return_inverse=True)
+        labels = [reference.task.labels[i] for i in present]
+        train, validation = split_groups(dense.reshape(-1), groups, labels, seed=seed, shares=(0.5, 0.5))
+    except DatasetError:
+        if not unproven:
+            raise
+        train, validation = np.arange(len(every)), nothing
+    return Splits(every.take(train), every.take(validation), every.take(nothing), info)
+
+
+def _pictures_below(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of pictures")
     paths = sorted((path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES), key=natural_key)
     if not paths:
         raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    paths = paths[:: -(-len(paths) // MAX_PICTURES)]
-    images = np.stack([reference.task.preprocessing(read_picture(path)) for path in paths])
-    class_ids = reference.runtime().run(images).argmax(axis=1).astype(np.int64)
-    every = Dataset(images, class_ids, tuple(str(path.relative_to(folder)) for path in paths))
-    info = SplitInfo(f"{folder}, the reference's answers taken as true", "all pictures for both")
-    return Splits(every, every, every.take(np.empty(0, np.int64)), info)
+    return paths[:: -(-len(paths) // MAX_PICTURES)]
+
+
+def _labels_of(paths: Sequence[Path], folder: Path, labels: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """Return the class ids `(n,)` of pictures whose folders are named after labels, None when none is."""
+    known = {_plain(label): i for i, label in enumerate(labels)}
+    tops = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in paths]
+    named = {top: known.get(_plain(top)) for top in tops if top is not None}
+    if not any(class_id is not None for class_id in named.values()):
+        return None
+    odd = sorted(top for top, class_id in named.items() if class_id is None)
+    if None in tops:
+        odd.append("pictures outside of all folders")
+    if odd:
+        raise InputError(
+            printable(f"in {folder} some folders are named after labels, but not {', '.join(odd)}; labels: {', '.join(labels)}")
+        )
+    return np.array([named[top] for top in tops if top is not None], np.int64)
+
+
+def _plain(name: str) -> str:
+    """Return a label or folder name without what file systems and people change: case, spaces, underscores, hyphens."""
+    return name.casefold().replace("_", " ").replace("-", " ").strip()

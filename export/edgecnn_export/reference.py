@@ -52,6 +52,7 @@ class Reference:
     rejection: RejectionInfo | None = None
     raw: keras.Model | None = None
     normalization: Normalization = RAW
+    path: Path | None = None
 
     def normalized(self, normalization: Normalization) -> Reference:
         """Return another tool's model with another normalization in front.
@@ -139,15 +140,17 @@ def open_reference(
     from edgecnn_export.foreign import check_model, foreign_reference, open_saved_model
 
     if path.is_dir():
-        return foreign_reference(open_saved_model(path), path, labels, convention, unnamed)
+        opened = foreign_reference(open_saved_model(path), path, labels, convention, unnamed)
+        return dataclasses.replace(opened, path=path)
     about = _read_entry(path)
     model = _load_keras(path)
     if about is None:
-        return foreign_reference(model, path, labels, convention, unnamed)
+        return dataclasses.replace(foreign_reference(model, path, labels, convention, unnamed), path=path)
     try:
         task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
         rejection = _rejection(about.get("rejection"))
-        reference = Reference(model, task, str(about["name"]), about["training"], about["calibration"], threshold, rejection)
+        training, calibration = about["training"], about["calibration"]
+        reference = Reference(model, task, str(about["name"]), training, calibration, threshold, rejection, path=path)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
     if convention.stated or (labels is not None and labels != reference.task.labels):

@@ -14,7 +14,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.golden import replay
 from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn.errors import ConversionError, InputError, OutputError
+from edgecnn.errors import ConversionError, DatasetError, InputError, OutputError
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export import exporting
@@ -232,7 +232,7 @@ def test_loose_pictures_calibrate_and_show_agreement(recorded: Reference, bar_sp
 
     assert splits is not None
     assert len(splits.train) == len(splits.validation) == len(bar_splits.train)
-    assert "reference's answers taken as true" in splits.info.source
+    assert not splits.info.labelled
 
 
 def test_a_folder_without_pictures_is_one_line(recorded: Reference, tmp_path: Path) -> None:
@@ -240,8 +240,11 @@ def test_a_folder_without_pictures_is_one_line(recorded: Reference, tmp_path: Pa
         find_splits(recorded, None, tmp_path, 0)
 
 
-def test_a_task_without_data_of_its_own_has_no_pictures(recorded: Reference) -> None:
-    assert find_splits(recorded, None, None, 0) is None
+def test_without_pictures_nothing_is_proven_unless_that_is_wanted(recorded: Reference) -> None:
+    with pytest.raises(DatasetError, match=r"nothing to prove the files with: .* --data, or give --unproven"):
+        find_splits(recorded, None, None, 0)
+
+    assert find_splits(recorded, None, None, 0, unproven=True) is None
 
 
 def test_the_command_prints_a_line_for_each_file(keras_file: Path, bar_splits: Splits, tmp_path: Path) -> None:
@@ -252,13 +255,14 @@ def test_the_command_prints_a_line_for_each_file(keras_file: Path, bar_splits: S
 
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
-    assert [line.split()[0] for line in lines[:4]] == NAMES
-    assert "integers only" in lines[1]
-    assert all("pass" in line or "undecided" in line for line in lines[:4])
+    assert lines[0] == "reference: its accuracy is unknown, the 120 pictures have no labels"
+    assert [line.split()[0] for line in lines[1:5]] == NAMES
+    assert "integers only" in lines[2]
+    assert all("agrees: 120 of 120" in line for line in lines[1:5])
 
 
 def test_the_command_speaks_json(keras_file: Path, tmp_path: Path) -> None:
-    options = ["--format", "tflite", "--out", str(tmp_path), "--json"]
+    options = ["--format", "tflite", "--out", str(tmp_path), "--json", "--unproven"]
 
     result = CliRunner().invoke(cli, ["export", str(keras_file), *options], catch_exceptions=False)
 
@@ -270,7 +274,7 @@ def test_the_command_exits_with_1_when_a_file_is_rejected(
     recorded: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_reference(sabotaged(recorded), tmp_path / "bad.keras")
-    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_: without_training(bar_splits))
+    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_, **__: without_training(bar_splits))
     options = ["--int8", "--format", "tflite", "--out", str(tmp_path / "out")]
 
     result = CliRunner().invoke(cli, ["export", str(tmp_path / "bad.keras"), *options], catch_exceptions=False)

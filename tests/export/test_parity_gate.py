@@ -39,9 +39,10 @@ from edgecnn_export.conversion.converting import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
+from edgecnn_export.models import Model  # noqa: E402
 from edgecnn_export.parity.compare import compare  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
-from edgecnn_export.parity.measuring import Measured, ReferenceModel, measure  # noqa: E402
+from edgecnn_export.parity.measuring import Measured, measure  # noqa: E402
 from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402
 
 TINY = Task("parts", "drawn parts", ("dark", "bright", "upright", "lying"), Preprocessing(24, 24, "gray"))
@@ -67,8 +68,7 @@ class Subject:
 
     def measure(self, path: Path) -> Measured:
         """Compare a file with the reference on the validation split."""
-        reference = ReferenceModel(self.reference.runtime(), self.reference.task, self.reference)
-        return measure(reference, [path], self.splits, "validation")
+        return measure(Model.of(self.reference), [path], self.splits, "validation")
 
     def altered(self, change: Callable[[dict[str, list[NDArray[Any]]]], None]) -> keras.Model:
         """Return a copy of the folded model with changed weights `{layer name: [kernel, bias]}`."""
@@ -307,7 +307,7 @@ def test_the_sabotaged_layer_is_named(subject: Subject, tmp_path: Path) -> None:
     source = dataclasses.replace(subject.reference, calibration=sabotaged.to_json())
     path = subject.save(tmp_path / "int8.tflite", ranges=ranges)
 
-    measured = measure(ReferenceModel(source.runtime(), source.task, source), [path], subject.splits, "validation")
+    measured = measure(Model.of(source), [path], subject.splits, "validation")
 
     assert any(f"most at: activations of {victim} " in line for line in measured.advice["int8.tflite"])
 

@@ -365,7 +365,7 @@ def test_when_nothing_helps_the_plain_file_is_rejected_and_the_table_shown(
 
     save_reference(collapsing, tmp_path / "bad.keras")
     monkeypatch.setattr(ladder, "RUNGS", (Rung("a useless rung", useless),))
-    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_: bar_splits)
+    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_, **__: bar_splits)
     options = ["--int8", "--repair", "--format", "tflite", "--out", str(tmp_path / "out")]
 
     result = CliRunner().invoke(cli, ["export", str(tmp_path / "bad.keras"), *options], catch_exceptions=False)

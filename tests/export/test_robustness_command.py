@@ -97,10 +97,10 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None
 
 
 def test_without_tensorflow_the_int8_file_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(source: str) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise MissingDependencyError("TensorFlow is not installed. Install it with: pip install 'edgecnn[train]'")
 
-    monkeypatch.setattr(opening, "_open_keras", missing)
+    monkeypatch.setattr("edgecnn_export.reference.open_reference", missing)
 
     opened = opening.open_subjects(["neu"])
 

@@ -10,20 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.classifying import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.loading import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
-from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.tasks import Task, task_of
+from edgecnn.tasks import Task
+from edgecnn_export.models import Model
 from edgecnn_export.parity.compare import Progress, compare
 from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.reference import Reference, find_reference, open_reference
+from edgecnn_export.reference import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,33 +33,6 @@ class Measured:
     dataset: Dataset
     advice: dict[str, list[str]]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ReferenceModel:
-    """What candidates are compared with: a runtime of its task, the Keras model behind it where there is one."""
-
-    runtime: Runtime
-    task: Task
-    keras: Reference | None = None
-    size_bytes: int | None = None
-
-    @classmethod
-    def open(
-        cls, source: Path | str, labels: tuple[str, ...] | None = None, *, convention: InputConvention = UNSTATED
-    ) -> ReferenceModel:
-        """Open a `.keras` file, the folder of a run, a SavedModel, a task's shipped model or another artifact.
-
-        `labels` and `convention` are for a model that another tool saved; InputError when an artifact is given with them.
-        """
-        path = Path(source)
-        if Path(path.name.removesuffix(".rejected")).suffix.lower() in SUFFIXES:
-            if labels is not None or convention.stated:
-                raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and --pixel-range out")
-            artifact = Artifact.open(path)
-            return cls(open_runtime(artifact), task_of(artifact.contract), None, path.stat().st_size)
-        path, reference = find_reference(source), open_reference(source, labels=labels, convention=convention)
-        return cls(reference.runtime(), reference.task, reference, path.stat().st_size if path.is_file() else None)
 
 
 class MatchedByLabel:
@@ -80,7 +52,7 @@ class MatchedByLabel:
 
 
 def measure(
-    reference: ReferenceModel,
+    reference: Model,
     candidates: Sequence[Path | str],
     splits: Splits,
     split: str,
@@ -114,7 +86,7 @@ def measure(
         confidence=confidence,
         data=data_info(splits, split),
         seed=seed,
-        float_candidates=_float_names(artifacts) if reference.keras else (),
+        float_candidates=_float_names(artifacts) if reference.reference else (),
         corruptions=corruptions,
         variants=lambda: variants(splits.train, corruptions, seed),
         doubt=doubt,
@@ -166,9 +138,9 @@ def _float_names(artifacts: dict[str, Artifact]) -> list[str]:
     return [name for name, artifact in artifacts.items() if artifact.contract.precision == "float32"]
 
 
-def _source(reference: ReferenceModel, artifact: Artifact) -> Reference | None:
+def _source(reference: Model, artifact: Artifact) -> Reference | None:
     """The Keras model in which layers can be rounded one by one; float files have none to look for."""
-    return reference.keras if artifact.contract.precision == "int8" else None
+    return reference.reference if artifact.contract.precision == "int8" else None
 
 
 def _notes(artifacts: dict[str, Artifact], task: Task) -> tuple[str, ...]:

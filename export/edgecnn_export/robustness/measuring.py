@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.datasets.loading import load_splits
 from edgecnn.robustness.corruptions import SEVERITIES, corruptions_for
 from edgecnn.robustness.measuring import Progress, choose_pictures, measure
 from edgecnn.robustness.report import RobustnessReport
@@ -29,14 +28,14 @@ def measure_models(
     or loading its data raises.
     """
     opened = open_subjects(sources)
-    splits = load_splits(opened.task, data, seed if opened.split_seed is None else opened.split_seed)
+    splits = opened.model.splits(data, seed)
     dataset = splits[split]
     if pictures is not None:
         dataset = choose_pictures(dataset, pictures, seed)
     report = measure(
         opened.subjects,
         dataset,
-        corruptions_for(opened.task),
+        corruptions_for(opened.model.task),
         severities or SEVERITIES,
         data=DataInfo(splits.info.source, split, len(dataset), dataset.digest(), splits.info.synthetic),
         seed=seed,

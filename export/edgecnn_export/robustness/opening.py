@@ -7,21 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn import shipped
-from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import ContractError, MissingDependencyError
 from edgecnn.robustness.measuring import Subject
-from edgecnn.runtimes import open_runtime
-from edgecnn.tasks import Task, shipped_tasks, task_of
+from edgecnn.tasks import shipped_tasks
+from edgecnn_export.models import Model, open_model
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """Models of one task, `split_seed` if a training run among them recorded how its data was divided, and notes."""
+    """Models of one task, the one among them that knows its pictures best, and notes."""
 
-    task: Task
     subjects: tuple[Subject, ...]
-    split_seed: int | None
+    model: Model
     notes: tuple[str, ...]
 
 
@@ -32,57 +29,31 @@ def open_subjects(sources: Sequence[str]) -> Opened:
     not installed a task's name stands for its int8 file alone, and a note says so. Raises ContractError unless all are of
     one task.
     """
-    opened: list[_Model] = []
+    opened: list[Model] = []
     notes: list[str] = []
     for source in sources:
-        opened += _open_task(source, notes) if source in shipped_tasks() else [_open_file(source)]
+        opened += _open_task(source, notes) if source in shipped_tasks() else [open_model(source)]
     for model in opened[1:]:
         _check_same_task(opened[0], model)
-    seeds = [model.split_seed for model in opened if model.split_seed is not None]
-    return Opened(opened[0].task, _paired(_named(opened)), seeds[0] if seeds else None, tuple(notes))
+    model = next((model for model in opened if model.reference is not None), opened[0])
+    return Opened(_paired(_named(opened)), model, tuple(notes))
 
 
-@dataclass(frozen=True, eq=False)
-class _Model:
-    subject: Subject
-    path: Path
-    task: Task
-    split_seed: int | None = None
-
-
-def _open_task(name: str, notes: list[str]) -> list[_Model]:
-    int8 = _open_file(str(shipped.int8_path(name)))
+def _open_task(name: str, notes: list[str]) -> list[Model]:
+    int8 = open_model(shipped.int8_path(name))
     try:
-        return [_open_keras(str(shipped.reference_path(name))), int8]
+        return [open_model(shipped.reference_path(name)), int8]
     except MissingDependencyError as error:
         notes.append(f"{name}: only the int8 file is measured, the float model needs TensorFlow. {error}")
         return [int8]
 
 
-def _open_file(source: str) -> _Model:
-    path = Path(source)
-    if Path(path.name.removesuffix(".rejected")).suffix.lower() not in SUFFIXES:
-        return _open_keras(source)
-    artifact = Artifact.open(path)
-    subject = Subject(source, artifact.contract.precision, open_runtime(artifact))
-    return _Model(subject, path, task_of(artifact.contract))
-
-
-def _open_keras(source: str) -> _Model:
-    from edgecnn_export.reference import find_reference, open_reference
-
-    path = find_reference(source)
-    reference = open_reference(path)
-    seed = None if reference.training is None else reference.split_seed(0)
-    return _Model(Subject(source, "float32", reference.runtime()), Path(source), reference.task, seed)
-
-
-def _named(models: Sequence[_Model]) -> list[Subject]:
-    """Call each model by its file's name where that is enough to tell them apart, else by its path as given."""
-    names = [model.path.name for model in models]
+def _named(models: Sequence[Model]) -> list[Subject]:
+    """Call each model by its file's name where that is enough to tell them apart, else as the user named it."""
+    files = [Path(model.name).name for model in models]
     return [
-        replace(model.subject, name=model.path.name if names.count(model.path.name) == 1 else str(model.path))
-        for model in models
+        Subject(file if files.count(file) == 1 else model.name, model.precision, model.runtime)
+        for file, model in zip(files, models, strict=True)
     ]
 
 
@@ -97,10 +68,10 @@ def _paired(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
     return tuple(paired)
 
 
-def _check_same_task(first: _Model, other: _Model) -> None:
+def _check_same_task(first: Model, other: Model) -> None:
     for what, expected, found in (
         ("recognises", first.task.labels, other.task.labels),
         ("prepares pictures as", first.task.preprocessing, other.task.preprocessing),
     ):
         if expected != found:
-            raise ContractError(f"{other.path} {what} {found}, {first.path} {expected}; measure them separately")
+            raise ContractError(f"{other.name} {what} {found}, {first.name} {expected}; measure them separately")

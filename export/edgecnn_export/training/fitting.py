@@ -27,7 +27,7 @@ from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError
 from edgecnn.files import make_folder, write_json
-from edgecnn.metrics import wilson_interval
+from edgecnn.metrics import confusion_matrix, weak_classes, wilson_interval
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.calibrating import record_calibration
@@ -70,6 +70,13 @@ class TrainingRun:
     def validation_accuracy(self) -> float:
         """Share of the validation pictures that are classified rightly."""
         return self.correct / self.count
+
+    @property
+    def weak_classes(self) -> list[tuple[str, int, int]]:
+        """Label, right answers and pictures of each class of which fewer than half the validation pictures were recognised."""
+        confusion = np.array(self.record["validation"]["confusion"])
+        labels = self.reference.task.labels
+        return [(labels[i], int(confusion[i, i]), int(confusion[i].sum())) for i in weak_classes(confusion)]
 
     @property
     def validation_interval(self) -> tuple[float, float]:
@@ -186,8 +193,9 @@ class _Session:
         model.set_weights(self.best_weights)
         reference = Reference(model, self.task, self.name)
         predicted = reference.runtime().run(self.splits.validation.images).argmax(axis=1)
-        correct, count = int((predicted == self.splits.validation.class_ids).sum()), len(predicted)
-        record = self._record(correct, count, interrupted)
+        confusion = confusion_matrix(predicted, self.splits.validation.class_ids, len(self.task.labels))
+        correct, count = int(confusion.trace()), len(predicted)
+        record = self._record(confusion, interrupted)
         reference = dataclasses.replace(reference, training=dict(record))
         reference = reference.rejecting(choose_rejection(reference.runtime(), self.task, self.splits.validation, self.seed))
         with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
@@ -248,7 +256,8 @@ class _Session:
         digest = split_table.write_splits_table(self.task, self.splits, path)
         return {"data_folder": str(self.splits.folder), "splits_table": {"file": path.name, "sha256": digest}}
 
-    def _record(self, correct: int, count: int, interrupted: bool) -> dict[str, Any]:
+    def _record(self, confusion: NDArray[np.int64], interrupted: bool) -> dict[str, Any]:
+        correct, count = int(confusion.trace()), int(confusion.sum())
         low, high = wilson_interval(correct, count)
         return {
             **self.settings,
@@ -267,6 +276,7 @@ class _Session:
                 "accuracy": correct / count,
                 "confidence": 0.95,
                 "interval": [low, high],
+                "confusion": confusion.tolist(),
             },
             "history": self.history,
         }

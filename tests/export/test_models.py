@@ -1,4 +1,4 @@
-"""What a parity report may be measured against."""
+"""Any model opens by what a user calls it, and only with options that it has a use for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ require_keras()
 
 import keras  # noqa: E402
 
-from edgecnn_export.parity.measuring import ReferenceModel  # noqa: E402
+from edgecnn_export.models import open_model  # noqa: E402
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def unit_range_model(tmp_path: Path) -> keras.Model:
 def test_another_tools_model_may_take_pixels_as_0_to_1(unit_range_model: keras.Model, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
 
-    opened = ReferenceModel.open(tmp_path / "theirs.keras", ("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
+    opened = open_model(tmp_path / "theirs.keras", labels=("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
 
     expected = unit_range_model.predict(images / np.float32(255), verbose=0)
     assert np.allclose(opened.runtime.run(images), expected, atol=1e-6)
@@ -42,4 +42,4 @@ def test_another_tools_model_may_take_pixels_as_0_to_1(unit_range_model: keras.M
 )
 def test_what_an_artifact_says_itself_cannot_be_said_again(labels: tuple[str, ...] | None, convention: InputConvention) -> None:
     with pytest.raises(InputError, match="carries its own labels and preprocessing"):
-        ReferenceModel.open(artifact_path("neu"), labels, convention=convention)
+        open_model(artifact_path("neu"), labels=labels, convention=convention)

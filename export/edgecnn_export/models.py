@@ -1,0 +1,105 @@
+"""Any model by what a user calls it: a task's name, an exported file, a `.keras` file, the folder of a run, a SavedModel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgecnn import shipped
+from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.artifact import SUFFIXES
+from edgecnn.datasets.dataset import Splits
+from edgecnn.errors import InputError
+from edgecnn.normalization import UNSTATED, InputConvention
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.tasks import Task, shipped_tasks, task_of
+
+if TYPE_CHECKING:
+    from edgecnn_export.reference import Reference
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that a user named, ready to run: an `artifact` or a Keras `reference` stands behind its `runtime`.
+
+    `path` is the file that was opened, None for a model that is in none.
+    """
+
+    name: str
+    path: Path | None
+    task: Task
+    runtime: Runtime
+    artifact: Artifact | None = None
+    reference: Reference | None = None
+
+    @classmethod
+    def of(cls, reference: Reference) -> Model:
+        """Return a reference model that is in memory already."""
+        return cls(reference.name, reference.path, reference.task, reference.runtime(), reference=reference)
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: the artifact's precision, `float32` for a Keras model."""
+        return "float32" if self.artifact is None else self.artifact.contract.precision
+
+    @property
+    def reject_threshold(self) -> float | None:
+        """The probability below which its answer is `unknown`."""
+        if self.artifact is not None:
+            return self.artifact.contract.reject_threshold
+        return None if self.reference is None else self.reference.reject_threshold
+
+    @property
+    def trained_on(self) -> str | None:
+        """The digest of the training pictures that an artifact's contract states."""
+        data = None if self.artifact is None else self.artifact.contract.training_data
+        return None if data is None else data.digest
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The size of its file, None for a model that is in none or in many."""
+        return self.path.stat().st_size if self.path is not None and self.path.is_file() else None
+
+    def splits(self, data: Path | None, seed: int) -> Splits:
+        """Load its pictures: those in `data`, else those that it was trained on, else what its task has.
+
+        A model that was trained here gets the division that it was trained with, whatever `seed` says. Raises DatasetError in
+        one line when the pictures of its training are gone or changed, and when there are none.
+        """
+        from edgecnn_export.pictures import load_pictures
+
+        return load_pictures(self.task, data, seed, self.reference)
+
+
+def is_artifact(source: Path | str) -> bool:
+    """Tell by its suffix whether a path is that of an exported file, also one that was rejected."""
+    return Path(Path(source).name.removesuffix(".rejected")).suffix.lower() in SUFFIXES
+
+
+def open_model(
+    source: Path | str,
+    *,
+    of_task: Literal["int8", "keras"] = "int8",
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    runtime: str | None = None,
+    threads: int = 1,
+) -> Model:
+    """Open any model; `of_task` says which of the shipped models the name of a task stands for.
+
+    `labels` and `convention` are for a Keras model that another tool saved. `runtime` and `threads` are for exported files.
+    Raises what opening it raises; InputError for options that the model has no use for.
+    """
+    if is_artifact(source) or (of_task == "int8" and str(source) in shipped_tasks()):
+        if labels is not None or convention.stated:
+            raise InputError(f"{source} carries its own labels and preprocessing; leave --labels and --pixel-range out")
+        artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
+        opened = open_runtime(artifact, runtime=runtime, threads=threads)
+        return Model(str(source), artifact.path, task_of(artifact.contract), opened, artifact=artifact)
+    from edgecnn_export.reference import open_reference
+
+    if runtime is not None or threads != 1:
+        raise InputError(f"{source} is run by Keras; --runtime and --threads are for exported files")
+    reference = open_reference(source, labels=labels, convention=convention)
+    return Model(str(source), reference.path, reference.task, reference.runtime(), reference=reference)
