@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -78,7 +79,7 @@ def test_the_convention_that_fits_is_named(wanted: Normalization, options: str) 
     assert doubt is not None
     assert doubt.mistake
     assert doubt.text.startswith("theirs reads ")
-    assert doubt.text.endswith(f" % with {options}: state that")
+    assert re.search(rf" % with {re.escape(options)}( \(|,|\)|: state that)", doubt.text)  # others may read as much
 
 
 def test_a_convention_that_was_stated_wrongly_is_found_out_too() -> None:
@@ -86,7 +87,7 @@ def test_a_convention_that_was_stated_wrongly_is_found_out_too() -> None:
 
     assert doubt is not None
     assert "as stated (pixels 0..1)" in doubt.text
-    assert doubt.text.endswith("with --pixel-range 0..255: state that")
+    assert "% with --pixel-range 0..255" in doubt.text
 
 
 def test_labels_in_another_order_are_named_in_the_right_one() -> None:
@@ -94,14 +95,14 @@ def test_labels_in_another_order_are_named_in_the_right_one() -> None:
 
     assert doubt is not None
     assert doubt.mistake
-    assert doubt.text.endswith("with --labels dark,bright,red,blue: state that")
+    assert "% with --labels dark,bright,red,blue" in doubt.text
 
 
 def test_a_wrong_range_and_a_wrong_order_are_named_together() -> None:
     doubt = check_reference(reference(NORMALIZATIONS["-1..1"], labels=("bright", "dark", "red", "blue")), relabelled(draw(400)))
 
     assert doubt is not None
-    assert doubt.text.endswith("with --pixel-range -1..1 --labels dark,bright,red,blue: state that")
+    assert "% with --pixel-range -1..1 --labels dark,bright,red,blue" in doubt.text
 
 
 def relabelled(dataset: Dataset) -> Dataset:
@@ -161,7 +162,7 @@ def test_nothing_is_exported_from_a_model_that_is_fed_wrongly(
     code = export(on_disk, tmp_path / "out", "--labels", ",".join(LABELS), "--int8")
 
     assert code == 2
-    assert "with --pixel-range -1..1: state that" in capsys.readouterr().err
+    assert "% with --pixel-range -1..1" in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
 
 
@@ -171,7 +172,7 @@ def test_nothing_is_exported_under_labels_in_the_wrong_order(
     code = export(on_disk, tmp_path / "out", "--labels", "bright,dark,blue,red", "--pixel-range", "-1..1")
 
     assert code == 2
-    assert "with --labels dark,bright,red,blue: state that" in capsys.readouterr().err
+    assert "% with --labels dark,bright,red,blue" in capsys.readouterr().err
 
 
 def test_fed_rightly_the_same_export_is_proven_on_the_labelled_half(
@@ -193,4 +194,4 @@ def test_parity_says_the_same_and_lets_nothing_pass(on_disk: Path, tmp_path: Pat
     candidate = str(tmp_path / "out" / "theirs-float32.tflite")
     run("parity", str(on_disk / "theirs.keras"), candidate, *labels, "--data", str(on_disk / "pictures"))
 
-    assert "with --pixel-range -1..1: state that" in capsys.readouterr().out
+    assert "% with --pixel-range -1..1" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from edgecnn_export.reference import Reference
 PICTURES = 200  # asked under each convention
 BETTER = 0.1  # share of the pictures by which another convention must read more, and
 CERTAIN = 0.999  # at which confidence more than chance
+ALIKE = 0.95  # below this confidence two conventions read equally well
 FAR_BELOW = 0.1  # the accuracy that training recorded
 
 
@@ -66,25 +67,52 @@ def _check_convention(reference: Reference, sample: Dataset) -> Doubt | None:
     count, own = len(sample), _right(reference, sample)
     if own.sum() > (1 - BETTER) * count:
         return None  # nothing else could read that many more
-    tried: list[tuple[NDArray[np.bool_], Normalization, NDArray[np.int64] | None]] = []
+    tried: list[_Attempt] = []
     for normalization in _conventions(reference):
         answers = _answers(reference.normalized(normalization), sample)
-        tried.append((answers == sample.class_ids, normalization, None))
+        tried.append(_Attempt(answers == sample.class_ids, normalization))
         called = _exchange(answers, sample.class_ids, len(reference.task.labels))
         if called is not None:
-            tried.append((called[sample.class_ids] == answers, normalization, called))
-    # The first of the best: the stated convention, then the commonest.
-    right, normalization, called = max(tried, key=lambda each: (int(each[0].sum()), each[2] is None))
-    if not _reads_more(right, own):
+            tried.append(_Attempt(called[sample.class_ids] == answers, normalization, called))
+    best = max(tried, key=lambda each: int(each.right.sum()))
+    if not best.reads_more(own):
         return None
-    changes = [] if normalization == reference.normalization else [_options(normalization)]
-    if called is not None:
-        changes.append(f"--labels {','.join(reference.task.labels[i] for i in np.argsort(called))}")
-    return Doubt(
-        f"{reference.name} reads {100 * own.mean():.1f} % of {count} labelled pictures as stated (pixels "
-        f"{reference.normalization.name}), but {100 * right.mean():.1f} % with {' '.join(changes)}: state that",
-        mistake=True,
-    )
+    # Several may read about as much. Meant is rather a convention than an order of labels, and the stated or commonest one.
+    alike = [each for each in tried if not exceeds_chance(*best.against(each.right), ALIKE)]
+    ways = [
+        f"{each.percent} with {each.options(reference)}" for each in sorted(alike, key=lambda each: each.called is not None)
+    ]
+    also = f" ({', '.join(ways[1:3])})" if ways[1:] else ""
+    stated = f"{100 * own.mean():.1f} % of {count} labelled pictures as stated (pixels {reference.normalization.name})"
+    return Doubt(f"{reference.name} reads {stated}, but {ways[0]}{also}: state that", mistake=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """Which pictures `(n,)` are read rightly under a convention, and with each class called by `called` instead."""
+
+    right: NDArray[np.bool_]
+    normalization: Normalization
+    called: NDArray[np.int64] | None = None
+
+    @property
+    def percent(self) -> str:
+        return f"{100 * self.right.mean():.1f} %"
+
+    def against(self, other: NDArray[np.bool_]) -> tuple[int, int]:
+        """Count the pictures that only this one reads, and those that only the other one does."""
+        return int((self.right & ~other).sum()), int((other & ~self.right).sum())
+
+    def reads_more(self, than: NDArray[np.bool_]) -> bool:
+        gained, lost = self.against(than)
+        return gained - lost >= BETTER * len(than) and exceeds_chance(gained, lost, CERTAIN)
+
+    def options(self, reference: Reference) -> str:
+        """Write the command-line options that state what is different from the reference."""
+        changes = [] if self.normalization == reference.normalization else [_options(self.normalization)]
+        if self.called is not None:
+            changes.append(f"--labels {','.join(reference.task.labels[i] for i in np.argsort(self.called))}")
+        return " ".join(changes)
 
 
 def _conventions(reference: Reference) -> list[Normalization]:
@@ -112,11 +140,6 @@ def _exchange(answers: NDArray[np.int64], class_ids: NDArray[np.int64], classes:
     mostly = 2 * confusion.max(axis=1) > confusion.sum(axis=1)
     exchanged = mostly.all() and len(set(called.tolist())) == classes and (called != np.arange(classes)).any()
     return called if exchanged else None
-
-
-def _reads_more(right: NDArray[np.bool_], than: NDArray[np.bool_]) -> bool:
-    gained, lost = int((right & ~than).sum()), int((than & ~right).sum())
-    return gained - lost >= BETTER * len(right) and exceeds_chance(gained, lost, CERTAIN)
 
 
 def _options(normalization: Normalization) -> str:
