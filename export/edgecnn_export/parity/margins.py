@@ -4,10 +4,11 @@ An answer flips only where quantization moves it by more than the margin between
 that happens needs no labels: it is counted on pictures of the training split under camera corruptions, where near ties are
 frequent. The labelled pictures only say how much rarer near ties are among new pictures that the reference reads rightly.
 
-With F the flip rate of the corrupted pictures nearer to a tie than FAR, R that of those further away, H(t) their share of
-margins below t, and G(t) the share of labelled pictures that are read rightly with a margin below t,
+With F the share of the corrupted pictures that flip nearer to a tie than FAR, R the flip rate of those further away, H(t) their
+share of margins below t, G(t) the share of labelled pictures that are read rightly with a margin below t, and G' of those with
+FAR or more,
 
-    drop <= P(a right answer flips) <= max over t of G(t) / H(t) * F + R.
+    drop <= P(a right answer flips) <= max over t of G(t) / H(t) * F + G' * R.
 
 It rests on two assumptions, both stated wherever the bound is:
 
@@ -71,12 +72,15 @@ def margin_bound(
     far = _upper(random, int((flips.flipped & ~near).sum()), int((~near).sum()))
     own, count = margins(reference), len(right)
     units = count if groups is None else len(np.unique(groups))
+
+    def share(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return _upper(random, float((right & chosen).sum()) * units / count, units)
+
     ratios = []
     for limit in NEAR:
-        share = float((flips.margins < limit).mean())
-        hits = float((right & (own < limit)).sum()) * units / count
-        ratios.append(_upper(random, hits, units) / share if share else np.full(DRAWS, np.inf))
-    rates = np.minimum(np.max(ratios, axis=0) * flip + far, 1.0)
+        corrupted = float((flips.margins < limit).mean())
+        ratios.append(share(own < limit) / corrupted if corrupted else np.full(DRAWS, np.inf))
+    rates = np.minimum(np.max(ratios, axis=0) * flip + share(own >= FAR) * far, 1.0)
     return float(np.quantile(rates, confidence, method="higher"))
 
 
