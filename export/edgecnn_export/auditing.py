@@ -72,14 +72,15 @@ def audit_calibration(
     labels: tuple[str, ...],
     *,
     same: bool = False,
+    labelled: bool = True,
     seed: int = 0,
 ) -> Audit:
     """Check the calibration pictures of a folded model against the pictures that its files are judged by.
 
     `evaluation` may be empty: then only what can be seen without it is checked. `same` says that there is one set of pictures
-    for both, and that it is known.
+    for both, and that it is known; `labelled` that the classes are known and not only what the reference answers.
     """
-    checks = [check_balance(calibration, evaluation, labels), check_pixels(calibration, evaluation)]
+    checks = [check_balance(calibration, evaluation, labels, labelled=labelled), check_pixels(calibration, evaluation)]
     if len(evaluation):
         checks += [check_light(calibration, evaluation), check_overlap(calibration, evaluation, intended=same)]
     if place(folded) is not None and len(calibration) >= 2:
@@ -89,7 +90,7 @@ def audit_calibration(
     return Audit(tuple(checks))
 
 
-def check_balance(calibration: Dataset, evaluation: Dataset, labels: tuple[str, ...]) -> Check:
+def check_balance(calibration: Dataset, evaluation: Dataset, labels: tuple[str, ...], *, labelled: bool = True) -> Check:
     """Fail when a class that is judged by has no calibration picture, warn when one has far less than its share."""
     counts = np.bincount(calibration.class_ids, minlength=len(labels))
     judged = np.bincount(evaluation.class_ids, minlength=len(labels)) > 0
@@ -97,7 +98,8 @@ def check_balance(calibration: Dataset, evaluation: Dataset, labels: tuple[str, 
         return Check("class balance", "fail", f"no calibration picture shows {', '.join(absent)}; calibrate on all classes")
     even = len(calibration) / max(int((counts > 0).sum()), 1)
     least = int(np.where(counts > 0, counts, len(calibration)).argmin())
-    sentence = f"{labels[least]} has {counts[least]} of {len(calibration)} calibration pictures, {even:.0f} would be even"
+    shown = f"{labels[least]} has" if labelled else f"the reference says {labels[least]} to"
+    sentence = f"{shown} {counts[least]} of {len(calibration)} calibration pictures, {even:.0f} would be even"
     return Check("class balance", "warning" if counts[least] < SCARCE * even else "ok", sentence)
 
 

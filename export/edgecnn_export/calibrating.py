@@ -46,7 +46,8 @@ def audit(folded: keras.Model, splits: Splits, labels: tuple[str, ...], seed: in
     """Check the pictures that `find_calibration` measures on; InputError with each reason when they can't be trusted."""
     chosen = choose_calibration(splits.train, seed=seed)
     same = splits.train is splits.validation
-    found = audit_calibration(folded, chosen, splits.validation, labels, same=same, seed=seed)
+    labelled = splits.info.labelled
+    found = audit_calibration(folded, chosen, splits.validation, labels, same=same, labelled=labelled, seed=seed)
     if found.failures:
         raise InputError(f"no int8 file was made, the calibration pictures failed their audit: {'; '.join(found.failures)}")
     return found

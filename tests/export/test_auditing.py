@@ -68,6 +68,15 @@ def test_a_scarce_class_is_a_warning() -> None:
     assert check.sentence == "lying has 1 of 41 calibration pictures, 14 would be even"
 
 
+def test_of_unlabelled_pictures_only_the_references_answers_are_counted() -> None:
+    calibration = pictures()
+    kept = np.concatenate([np.flatnonzero(calibration.class_ids != 2), [2]])
+
+    check = check_balance(calibration.take(kept), pictures(), LABELS, labelled=False)
+
+    assert check.sentence == "the reference says lying to 1 of 41 calibration pictures, 14 would be even"
+
+
 @pytest.mark.parametrize("side", ["calibration", "evaluation"])
 def test_pictures_that_were_divided_before_fail(side: str) -> None:
     sides = {"calibration": pictures(), "evaluation": pictures(seed=5)}

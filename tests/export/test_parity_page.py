@@ -139,6 +139,36 @@ def test_each_verdict_is_said_in_words(flips: int, words: str) -> None:
     assert words in heading[1]
 
 
+def test_a_class_that_the_reference_does_not_read_stands_in_the_headline() -> None:
+    dataset = make_dataset()
+    reference = np.where(dataset.class_ids == 1, 2, dataset.class_ids)
+    report = compare(Fixed(reference), {"int8": Fixed(reference)}, dataset, labels=("a", "b", "c"))
+
+    page = render_page(report)
+
+    head = page[page.index("<body>") : page.index("<h2>")]
+    assert "Reference: 200 of 300 pictures right" in head
+    assert "Weak: b, 0 of 100 pictures right" in head
+
+
+def test_unlabelled_pictures_are_agreed_upon_and_never_passed() -> None:
+    dataset = make_dataset()
+    data = DataInfo("loose", "whole", 300, "0" * 64, labelled=False)
+    report = compare(Fixed(dataset.class_ids), {"int8": Fixed(dataset.class_ids)}, dataset, labels=("a", "b", "c"), data=data)
+
+    page = render_page(report)
+
+    assert "Agrees: 1 of 1 files answer 300 unlabelled pictures as the reference does" in page
+    assert 'class="badge pass"' not in page
+
+
+def test_each_term_is_explained_where_it_stands(page: str) -> None:
+    explained = re.findall(r'<abbr title="([^"]+)">([^<]+)</abbr>', page)
+
+    assert {name for _, name in explained} >= {"interval", "drop", "bound", "lost / gained", "McNemar", "difference", "ECE"}
+    assert all(len(text) > 20 for text, _ in explained)
+
+
 def test_the_same_report_gives_the_same_page() -> None:
     report = make_report(make_dataset(), flips=3)
 

@@ -113,7 +113,7 @@ def _headline(report: ParityReport) -> str:
         return f"{report.count} pictures do not decide about {counted} files"
     if report.verdict == "agrees":
         return f"{counted} files answer {report.count} unlabelled pictures as the reference does"
-    return f"no file loses more than {report.max_drop:g} points of accuracy"
+    return f"no file loses more than {report.max_drop:g} {'point' if report.max_drop == 1 else 'points'} of accuracy"
 
 
 def _pictures(report: ParityReport, dataset: Dataset | None) -> dict[int, str]:
