@@ -106,7 +106,7 @@ def _doubt(report: ParityReport) -> str | None:
         )
     return (
         f"the reference itself reads {accuracy} rightly, no better than guessing the commonest class ({label}): "
-        "check the order of the labels, the pixel range and the pictures"
+        "it is not trained enough, or fed or labelled wrongly"
     )
 
 
