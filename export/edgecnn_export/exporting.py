@@ -135,7 +135,7 @@ def export(
     if repair and not int8:
         raise InputError("a repair is of int8 files: give --int8 with --repair")
     if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
-        raise InputError(f"a repair needs pictures to judge by: {_unmeasured(splits)}; give them with --data or --calibration")
+        raise InputError(f"a repair of int8 files needs pictures to judge them by: {_unmeasured(splits)}; give them with --data or --calibration")
     started = time.monotonic()
     doubt = _checked(reference, splits, seed)
     with quiet():
