@@ -135,7 +135,8 @@ def export(
     if repair and not int8:
         raise InputError("a repair is of int8 files: give --int8 with --repair")
     if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
-        raise InputError(f"a repair of int8 files needs pictures to judge them by: {_unmeasured(splits)}; give them with --data or --calibration")
+        missing = _unmeasured(splits)
+        raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")
     started = time.monotonic()
     doubt = _checked(reference, splits, seed)
     with quiet():
