@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     from edgecnn.datasets.checking import check_folder, compare_with_table
 
     start = time.monotonic()
-    found = check_folder(folder, seed=seed, progress=_show_progress)
+    found = check_folder(folder, seed=seed)
     compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
     if as_json:
         body = found.to_json() | ({} if compared is None else {"against": compared})
@@ -210,8 +209,3 @@ def _show_files(title: str, files: dict[str, str]) -> None:
 def _show_rest(count: int) -> None:
     if count > _SHOWN:
         click.echo(f"    and {count - _SHOWN} more (--json lists all)")
-
-
-def _show_progress(stage: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{stage} {100 * done // total:3d} %" + ("\n" if done == total else ""), err=True, nl=False)

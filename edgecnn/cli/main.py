@@ -10,6 +10,7 @@ import sys
 import click
 
 from edgecnn import __version__
+from edgecnn.cli.progress import shown_progress
 from edgecnn.errors import EdgecnnError
 from edgecnn.printing import printable
 
@@ -104,7 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     stderr and exit code 2; Ctrl-C exits with 130; a bug of ours keeps its traceback.
     """
     try:
-        code = cli.main(arguments, prog_name="edgecnn", standalone_mode=False)
+        with shown_progress():
+            code = cli.main(arguments, prog_name="edgecnn", standalone_mode=False)
         sys.stdout.flush()
     except EdgecnnError as error:
         code = _complain(str(error), 2)

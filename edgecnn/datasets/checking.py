@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
 from edgecnn.datasets.folder import find_classes, to_gray
-from edgecnn.datasets.overlap import Overlap, Overlaps, Progress, connected, find_overlaps
+from edgecnn.datasets.overlap import Overlap, Overlaps, connected, find_overlaps
 from edgecnn.datasets.splitting import SHARES, random_split
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.files import read_bytes
@@ -72,11 +72,10 @@ class FolderCheck:
         return tuple(pair for pair in self.pairs if pair.kind == "duplicate")
 
 
-def check_folder(folder: Path, *, seed: int = 0, progress: Progress | None = None) -> FolderCheck:
+def check_folder(folder: Path, *, seed: int = 0) -> FolderCheck:
     """Check `folder/<class>/<pictures>`, or any form of NEU in files. Findings are returned, never raised.
 
-    `progress(stage, done, total)` is called now and then and may raise to stop. Raises DatasetError when the folder holds no
-    labelled pictures at all.
+    Raises DatasetError when the folder holds no labelled pictures at all.
     """
     listed = _labelled_pictures(folder)
     labels = list(dict.fromkeys(label for label, _ in listed))
@@ -95,7 +94,7 @@ def check_folder(folder: Path, *, seed: int = 0, progress: Progress | None = Non
             f"none of the {len(listed)} pictures in {folder} can be read, the first because: {unreadable.popitem()[1]}"
         )
     class_ids = np.array([labels.index(label) for label, _ in readable], np.int64)
-    overlaps = find_overlaps(grays, class_ids, seed=seed, progress=progress)
+    overlaps = find_overlaps(grays, class_ids, seed=seed)
     return _summarised(folder, readable, grays, class_ids, overlaps, unreadable, seed)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.overlap import Progress, find_overlaps
+from edgecnn.datasets.overlap import find_overlaps
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError, PictureError
 from edgecnn.files import read_bytes
@@ -67,7 +67,7 @@ def task_from_folder(folder: Path) -> Task:
     return dataclasses.replace(task, load=lambda chosen, seed: load_folder(task, chosen or folder, seed))
 
 
-def load_folder(task: Task, folder: Path, seed: int, progress: Progress | None = None) -> Splits:
+def load_folder(task: Task, folder: Path, seed: int) -> Splits:
     """Load `folder/<class>/<pictures>` for `task` and divide it 70 : 15 : 15, overlapping pictures kept together.
 
     Raises DatasetError when the class folders are not the task's labels, a picture cannot be read, or a class is too small.
@@ -86,7 +86,7 @@ def load_folder(task: Task, folder: Path, seed: int, progress: Progress | None =
         digests.append(digest)
     names = [f"{label}/{path.name}" for label, paths in classes.items() for path in paths]
     class_ids = np.array(ids, np.int64)
-    groups = find_overlaps(grays, class_ids, seed=seed, progress=progress).groups
+    groups = find_overlaps(grays, class_ids, seed=seed).groups
     parts = split_groups(class_ids, groups, task.labels, seed=seed)
     whole = Dataset(np.stack(images), class_ids, tuple(names), groups, tuple(digests))
     rule = "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"

@@ -19,19 +19,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Progress = Callable[[str, int, int], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from edgecnn.progress import on_all_cores, report
 
 COARSE = 64  # pixels a side for the search over all pairs
 MAX_SIDE = 256  # larger pictures are shrunk to this for the check
@@ -83,13 +79,12 @@ def find_overlaps(
     class_ids: NDArray[np.int64],
     *,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Overlaps:
     """Find duplicates and overlapping crops among gray pictures `(h, w)` uint8 with classes `(n,)`.
 
     Pictures of different sizes are compared after stretching to their median size; shifted overlaps are then reported only
     between pictures of one size, duplicates between all. `seed` draws the pairs that the null distribution is measured on.
-    `progress(stage, done, total)` is called now and then, and may raise to stop the search.
+    How far it is, is told to `edgecnn.progress`.
     """
     sizes = [image.shape for image in images_gray]
     common = _common_size(sizes)
@@ -97,11 +92,10 @@ def find_overlaps(
     copies = _exact_duplicates(forms, sizes)
     unique = np.setdiff1d(np.arange(len(forms)), [pair.second for pair in copies])
     pictures = [forms[i] for i in unique]
-    report = progress or (lambda stage, done, total: None)
     if min(common) < COARSE:
-        threshold, scenery, found = MIN_SCORE, False, _near_duplicates(pictures, report)
+        threshold, scenery, found = MIN_SCORE, False, _near_duplicates(pictures)
     else:
-        threshold, scenery, found = _search(pictures, class_ids[unique], seed, report)
+        threshold, scenery, found = _search(pictures, class_ids[unique], seed)
     found = [_renumbered(pair, unique) for pair in found]
     kept = [p for p in found if p.kind == "duplicate" or sizes[p.first] == sizes[p.second]]
     pairs = tuple(sorted(copies + kept, key=lambda p: (p.first, p.second)))
@@ -156,7 +150,7 @@ def _exact_duplicates(forms: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[
     return pairs
 
 
-def _near_duplicates(pictures: Sequence[NDArray[np.uint8]], report: Progress) -> list[Overlap]:
+def _near_duplicates(pictures: Sequence[NDArray[np.uint8]]) -> list[Overlap]:
     """Find pictures of one size whose pixels differ by at most DUPLICATE_RMS gray levels (root mean square)."""
     if not pictures:
         return []
@@ -171,21 +165,21 @@ def _near_duplicates(pictures: Sequence[NDArray[np.uint8]], report: Progress) ->
             if column > row:
                 score = 1 - float(max(squared[row, column], 0.0)) / (255.0**2 * flat.shape[1])
                 pairs.append(Overlap(start + int(row), start + int(column), "duplicate", (0, 0), 1.0, score))
-        report("comparing", block.stop, len(flat))
+        report("comparing pictures", block.stop, len(flat))
     return pairs
 
 
 def _search(
-    pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], seed: int, report: Progress
+    pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], seed: int
 ) -> tuple[float, bool, list[Overlap]]:
     """Return the score threshold, whether scenery was recognised, and the overlapping pairs (indices into `pictures`)."""
     if len(pictures) < 2:
         return MIN_SCORE, False, []
     unrelated = _unrelated_pairs(class_ids, seed)
     spectra = np.stack([_coarse_spectrum(picture) for picture in pictures])
-    candidates = _candidates(spectra, _candidate_peak(spectra, unrelated), report)
-    threshold = _score_threshold(_scored(pictures, sorted(unrelated[:NULL_SCORES]), "sampling", report))
-    scored = _scored(pictures, candidates, "checking", report)
+    candidates = _candidates(spectra, _candidate_peak(spectra, unrelated))
+    threshold = _score_threshold(_scored(pictures, sorted(unrelated[:NULL_SCORES]), "sampling unrelated pairs"))
+    scored = _scored(pictures, candidates, "checking likely overlaps")
     found = [pair for pair in scored if pair.score >= threshold or pair.kind == "duplicate"]
     return threshold, *_without_scenery(found, threshold, class_ids)
 
@@ -245,7 +239,7 @@ def _gumbel(probability: float) -> float:
     return -math.log(-math.log(probability))
 
 
-def _candidates(spectra: NDArray[np.complex64], least_peak: float, report: Progress) -> list[tuple[int, int]]:
+def _candidates(spectra: NDArray[np.complex64], least_peak: float) -> list[tuple[int, int]]:
     """List the pairs whose coarse correlation reaches `least_peak`."""
 
     def row(first: int) -> list[tuple[int, int]]:
@@ -255,12 +249,10 @@ def _candidates(spectra: NDArray[np.complex64], least_peak: float, report: Progr
             found.extend((first, start + int(k)) for k in np.flatnonzero(peaks >= least_peak))
         return found
 
-    return list(itertools.chain.from_iterable(_parallel(row, range(len(spectra)), "comparing", report)))
+    return list(itertools.chain.from_iterable(on_all_cores(row, range(len(spectra)), "comparing pictures")))
 
 
-def _scored(
-    pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[tuple[int, int]], stage: str, report: Progress
-) -> list[Overlap]:
+def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[tuple[int, int]], stage: str) -> list[Overlap]:
     """Check candidates at full resolution, those of one first picture together."""
     by_first = [(first, [pair[1] for pair in pairs]) for first, pairs in itertools.groupby(candidates, key=lambda p: p[0])]
 
@@ -270,7 +262,7 @@ def _scored(
         scored = [_check(pictures[first], spectrum, pictures[second]) for second in seconds]
         return [Overlap(first, second, *result) for second, result in zip(seconds, scored, strict=True) if result is not None]
 
-    return list(itertools.chain.from_iterable(_parallel(row, by_first, stage, report)))
+    return list(itertools.chain.from_iterable(on_all_cores(row, by_first, stage)))
 
 
 _Checked = tuple[Literal["duplicate", "overlap"], tuple[int, int], float, float]
@@ -360,16 +352,3 @@ def _without_scenery(found: list[Overlap], threshold: float, class_ids: NDArray[
     if sum(across) < SCENERY_PAIRS or rate_across <= SCENERY_RATE * rate_within:
         return False, found
     return True, duplicates
-
-
-def _parallel(work: Callable[[Item], Result], items: Sequence[Item], stage: str, report: Progress) -> Iterator[Result]:
-    """Map `work` over `items` on all cores, in order; NumPy and OpenCV release the interpreter lock in the long parts."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        try:
-            for done, result in enumerate(pool.map(work, items), 1):
-                yield result
-                if done % 16 == 0 or done == len(items):
-                    report(stage, done, len(items))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.neu import TASK, find_pictures, read_split_table
 from edgecnn.datasets.overlap import connected, find_overlaps
 from edgecnn.pictures import read_picture
+from edgecnn.progress import listening
 
 Pictures = list[NDArray[np.uint8]]
 
@@ -152,11 +153,11 @@ def test_a_shared_background_is_recognised_as_scenery() -> None:
 
 
 def test_the_search_can_be_stopped_by_its_progress() -> None:
-    def stop(stage: str, done: int, total: int) -> None:
+    def stop(stage: str, done: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        find_overlaps([crop(texture(seed), 0, 0) for seed in range(20)], classes(20), progress=stop)
+    with listening(stop), pytest.raises(KeyboardInterrupt):
+        find_overlaps([crop(texture(seed), 0, 0) for seed in range(20)], classes(20))
 
 
 def test_nothing_and_a_single_picture_have_no_overlaps() -> None:
