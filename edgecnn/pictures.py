@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.errors import InputError, PictureError
+from edgecnn.errors import PictureError
+from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+# What still pictures are called; `edgecnn.folders` looks inside instead. A .gif may be a video.
+SUFFIXES = frozenset(
+    {
+        ".avif", ".bmp", ".dib", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pam", ".pbm", ".pgm", ".png", ".pnm",
+        ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
+    }
+)  # fmt: skip
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 2**26  # 67 megapixels: above every board camera; decoded, already 200 MB
+_FLOAT = 3  # SampleFormat of TIFF 6.0, section 19
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 
 
@@ -38,6 +45,9 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
         raise PictureError(f"{name} is cut short or damaged")
     if (pixels := _claimed_pixels(data)) > MAX_PIXELS:
         raise PictureError(f"{name} claims {pixels} pixels; at most {MAX_PIXELS} are decoded")
+    if read_tags(data).get(SAMPLE_FORMAT) == _FLOAT:
+        # OpenCV cuts floats off at 0 and 255: 0..1 would become black.
+        raise PictureError(f"{name} holds floating-point pixels, which state no 0..255 range; save it with 8 or 16 bits")
     try:
         image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -47,37 +57,13 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
     return np.asarray(image_bgr, np.uint8)
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """List the pictures named by files and folders (folders are searched one level deep), in natural order.
-
-    Raises InputError when a path does not exist or a folder holds no picture.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = _pictures_inside(path)
-            if not inside:
-                raise InputError(f"the folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-            found.extend(inside)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"no such picture: {path}")
-    return found
-
-
-def _pictures_inside(folder: Path) -> list[Path]:
-    try:
-        inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    except OSError as error:
-        raise InputError(f"cannot look into the folder {folder}: {error.strerror}") from error
-    return sorted(inside, key=natural_key)  # the first sort settles a_1 against a_01
-
-
-def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts `a_2` before `a_10`."""
-    parts = re.split(r"([0-9]+)", path.name.lower())
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)
+def camera_of(data: bytes) -> str | None:
+    """Return make and model of the camera that the EXIF of a JPEG or the tags of a TIFF state, None where they do not."""
+    tiff = next((data[at + 10 :] for marker, at in _jpeg_segments(data) if _is_exif(data, marker, at)), b"")
+    tags = read_tags(tiff if data.startswith(_JPEG) else data)
+    stated = [str(tags[tag]) for tag in (MAKE, MODEL) if tags.get(tag)]
+    # Many models repeat the make.
+    return (stated[-1] if len(stated) < 2 or stated[1].startswith(stated[0]) else " ".join(stated)) if stated else None
 
 
 def _is_cut_short(data: bytes) -> bool:
@@ -102,6 +88,10 @@ def _claimed_pixels(data: bytes) -> int:
     if data.startswith(_JPEG):
         return _jpeg_pixels(data)
     return 0
+
+
+def _is_exif(data: bytes, marker: int, at: int) -> bool:
+    return marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0"
 
 
 def _jpeg_pixels(data: bytes) -> int:

@@ -44,7 +44,9 @@ def classify(
     """
     from edgecnn.classifying import Classifier
     from edgecnn.errors import InputError
-    from edgecnn.pictures import find_pictures, read_picture
+    from edgecnn.folders import count_reasons, list_all
+    from edgecnn.pictures import read_picture
+    from edgecnn.progress import note, report
 
     convention = read_convention(stated)
     if labels is None:
@@ -55,11 +57,18 @@ def classify(
         classifier = Classifier.open_foreign(
             Path(model), read_labels(labels), convention=convention, fit=fit or "squash", runtime=runtime, threads=threads
         )
-    files = find_pictures(images)
+    listing = list_all(images)
+    files = listing.pictures
+    if listing.left_out:
+        note(f"left out {len(listing.left_out)} files: {count_reasons(listing.left_out)}")
     if plot is not None and len(files) > MAX_PLOTTED:
         raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
     # One picture at a time: a folder of large photographs does not fit into a board's memory.
-    predictions = [classifier.classify([read_picture(file)])[0] for file in files]
+    predictions = []
+    for done, file in enumerate(files):
+        report("classifying pictures", done, len(files))
+        predictions.append(classifier.classify([read_picture(file)])[0])
+    report("classifying pictures", len(files), len(files))
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:

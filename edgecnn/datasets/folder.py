@@ -17,7 +17,8 @@ from edgecnn.datasets.overlap import find_overlaps
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError, PictureError
 from edgecnn.files import read_bytes
-from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture, natural_key
+from edgecnn.folders import natural_key
+from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture
 from edgecnn.preprocessing import Color, Fit, Preprocessing
 from edgecnn.tasks import Task, shipped_tasks
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate, picture_digests
 from edgecnn.errors import DatasetError, NoDataError
 from edgecnn.files import read_bytes
-from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture, natural_key
+from edgecnn.folders import natural_key
+from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 

@@ -20,7 +20,8 @@ from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
-from edgecnn.pictures import SUFFIXES, natural_key, read_picture
+from edgecnn.folders import natural_key
+from edgecnn.pictures import SUFFIXES, read_picture
 from edgecnn.printing import printable
 from edgecnn.tasks import Task
 from edgecnn_export.parity.compare import MIN_PICTURES

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError, PictureError
-from edgecnn.pictures import MAX_PIXELS, decode_picture, find_pictures, natural_key, read_picture
+from edgecnn.folders import find_pictures, natural_key
+from edgecnn.pictures import MAX_PIXELS, decode_picture, read_picture
 
 SUFFIXES = [".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm"]
 
@@ -193,7 +194,7 @@ def test_a_picture_is_turned_upright(orientation: int) -> None:
 
 def test_pictures_of_a_folder_come_in_natural_order(tmp_path: Path) -> None:
     for name in ("a_10.png", "a_2.png", "a_1.PNG", "B_1.jpg", "notes.txt", ".hidden"):
-        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).write_bytes(b"x" if name in ("notes.txt", ".hidden") else b"\xff\xd8\xff")
     (tmp_path / "folder.png").mkdir()
 
     assert [path.name for path in find_pictures([tmp_path])] == ["a_1.PNG", "a_2.png", "a_10.png", "B_1.jpg"]
@@ -210,7 +211,7 @@ def test_files_keep_the_order_in_which_they_were_given(tmp_path: Path) -> None:
 def test_names_that_sort_alike_have_one_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a_01.png", "a_1.png", "A_1.png"]
     for name in names:
-        (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).write_bytes(b"GIF89a")
     orders = []
 
     for listing in (names, names[::-1]):

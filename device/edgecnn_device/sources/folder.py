@@ -8,20 +8,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecnn.errors import InputError
-from edgecnn.pictures import find_pictures, read_picture
+from edgecnn.folders import is_other, list_all, path_key
+from edgecnn.pictures import read_picture
 from edgecnn_device.frames import Frame, Missing
 
 
 def read_folder(path: Path, *, loop: bool = False) -> Iterator[Frame | Missing]:
-    """Yield the pictures in natural order, each with its own path as source; a damaged one is a `Missing`.
+    """Yield the pictures in natural order, each with its own path as source; one that cannot be read is a `Missing`.
 
     InputError when the folder holds no picture.
     """
-    pictures = find_pictures([path])
+    listing = list_all([path])
+    no_pictures = {Path(name): reason for name, reason in listing.left_out.items() if not is_other(reason)}
     number = 0
     while True:
-        for picture in pictures:
+        for picture in sorted([*listing.pictures, *no_pictures], key=path_key):
             number += 1
+            if picture in no_pictures:
+                yield Missing(str(picture), f"{picture}: {no_pictures[picture]}")
+                continue
             try:
                 image_bgr = read_picture(picture)
             except InputError as error:

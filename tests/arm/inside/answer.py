@@ -19,7 +19,8 @@ import numpy as np
 from edgecnn.artifacts import Artifact
 from edgecnn.classifying import Classifier
 from edgecnn.evaluation import run_all
-from edgecnn.pictures import find_pictures, read_picture
+from edgecnn.folders import find_pictures
+from edgecnn.pictures import read_picture
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.opening import open_tflite
 from edgecnn_device.doctor import delegate
