@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +50,7 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
     if read_tags(data).get(SAMPLE_FORMAT) == _FLOAT:
         # OpenCV cuts floats off at 0 and 255: 0..1 would become black.
         raise PictureError(f"{name} holds floating-point pixels, which state no 0..255 range; save it with 8 or 16 bits")
+    _hush_opencv()
     try:
         image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -55,6 +58,13 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
     if image_bgr is None or image_bgr.size == 0:
         raise PictureError(f"{name} is not a picture that OpenCV can read")
     return np.asarray(image_bgr, np.uint8)
+
+
+@functools.cache
+def _hush_opencv() -> None:
+    """Keep OpenCV from writing on stderr what we say ourselves, in one line; OPENCV_LOG_LEVEL decides otherwise."""
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def camera_of(data: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,11 @@ def mnist_folder() -> Path | None:
 def photos_folder() -> Path | None:
     """The photographs of handwritten digits, None where there are none: then tests run on synthetic sheets."""
     return _data_folder("digit_photos")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is searched in the tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGECNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

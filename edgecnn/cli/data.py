@@ -140,6 +140,7 @@ def _described(task: Task, splits: Splits, folder: Path | None) -> dict[str, Any
         "rule": splits.info.rule,
         "seed": splits.info.seed,
         "input": list(task.preprocessing.shape),
+        "folder_summary": None if splits.summary is None else splits.summary.to_json(),
         "splits": {
             split: {
                 "count": len(splits[split]),
@@ -165,9 +166,11 @@ def _show_info(described: dict[str, Any]) -> None:
 
 
 def _show_check(found: FolderCheck) -> None:
-    total = sum(found.counts.values())
-    click.echo(f"{found.folder}: {total} pictures of {found.usual_size}, {len(found.counts)} classes")
-    click.echo("  " + ", ".join(f"{label} {count}" for label, count in found.counts.items()))
+    facts = found.summary.facts()
+    for line in (f"{found.folder}: {facts[0]}", *(f"  {fact}" for fact in facts[1:])):
+        click.echo(printable(line))
+    if found.empty_classes:
+        click.echo(printable(f"  class folders without pictures: {', '.join(found.empty_classes)}"))
     if found.scenery:
         click.echo("  pictures of different classes share their background: only copies were counted as overlapping")
     duplicates = found.duplicates()
@@ -176,8 +179,12 @@ def _show_check(found: FolderCheck) -> None:
     click.echo(f"  overlapping pairs: {overlapping}")
     click.echo(f"  groups: {found.groups} with {found.grouped} pictures, the largest with {found.largest_group}")
     _show_pairs("conflicting labels", found.conflicts)
-    _show_files("unreadable", found.unreadable)
-    _show_files("odd sizes", found.odd_sizes)
+    _show_files("left out", found.unreadable)
+    _show_files("files that are no pictures", found.others)
+    if 2 * found.summary.usual > found.summary.total:  # else no size is the usual one
+        _show_files("odd sizes", found.odd_sizes)
+    for line in (*found.summary.crossing_lines(), *found.summary.warnings()):
+        click.echo(printable(f"  warning: {line}"))
     click.echo(f"  a random test split would have leaked {100 * found.leaked:.1f} % of its pictures")
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from edgecnn.datasets.folder import Conflicts
     from edgecnn.normalization import InputConvention
+    from edgecnn.preprocessing import Color
     from edgecnn.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,10 +99,18 @@ def read_labels(text: str) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def task_and_folder(name: str, data: Path | None) -> tuple[Task, Path | None]:
+def task_and_folder(
+    name: str,
+    data: Path | None,
+    *,
+    color: Color | None = None,
+    conflicts: Conflicts | None = None,
+    default_conflicts: Conflicts = "keep",
+) -> tuple[Task, Path | None]:
     """Return the task that a command's TASK names and where its data is: a shipped task with --data, or a folder's own.
 
-    Raises UnknownTaskError for neither, InputError for --data beside a folder.
+    `color` and `conflicts` (`default_conflicts` where None) say how to read a folder. Raises UnknownTaskError for neither,
+    InputError for --data beside a folder, and for what says how to read a folder beside a shipped task.
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.errors import InputError
@@ -108,7 +118,11 @@ def task_and_folder(name: str, data: Path | None) -> tuple[Task, Path | None]:
 
     path = Path(name)
     if name in shipped_tasks() or not path.is_dir():
-        return find_task(name), data  # raises for another name, listing the known ones
+        task = find_task(name)  # raises for another name, listing the known ones
+        for option, value in (("--color", color), ("--conflicts", conflicts)):
+            if value is not None:
+                raise InputError(f"{option} belongs to a folder of your own; {name} is a task whose pictures are known")
+        return task, data
     if data is not None:
         raise InputError(f"--data belongs to a named task; {name} is the data already")
-    return task_from_folder(path), path
+    return task_from_folder(path, color=color, conflicts=conflicts or default_conflicts), path

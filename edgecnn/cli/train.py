@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,6 +29,14 @@ from edgecnn.printing import printable
     show_default=True,
     help="random: deal the same pictures out by class alone, as is commonly done; overlapping pictures then leak.",
 )
+@click.option(
+    "--color", type=click.Choice(["gray", "rgb"]), help="Input of a folder's model. Default: what most of its pictures are."
+)
+@click.option(
+    "--conflicts",
+    type=click.Choice(["refuse", "drop", "keep"]),
+    help="The same picture in two class folders: refuse the folder (default), leave such pictures out, or keep them.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-MODEL.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder of the run.")
 @click.option(
@@ -40,11 +50,16 @@ def train(
     seed: int,
     data: Path | None,
     rule: str,
+    color: Any,
+    conflicts: Any,
     out: Path | None,
     resume: bool,
     devices: int,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
+
+    A folder that holds train, val and test (or train and test) with the class folders in them is divided as it is; any other
+    70 : 15 : 15, pictures that overlap kept together. What was made of the folder, and what was left out, stands on stderr.
 
     Writes model.keras, training.json, curves.png and, for pictures in a folder, splits.csv: which picture stood in which split,
     with its SHA-256. Ctrl-C ends after the current batch and keeps the best weights; the
@@ -54,12 +69,15 @@ def train(
     from edgecnn.datasets.splitting import deal_at_random
     from edgecnn_export.frameworks import require_keras
 
+    if "keras" not in sys.modules:
+        click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
     require_keras()  # missing, it is missed before pictures are loaded
-    chosen, folder = task_and_folder(task, data)
+    chosen, folder = task_and_folder(task, data, color=color, conflicts=conflicts, default_conflicts="refuse")
     splits = load_splits(chosen, folder, seed)
     if rule == "random":
         splits = deal_at_random(splits, seed)
-    click.echo(f"{splits.info.describe('train')}: {len(splits.train)} pictures; validation: {len(splits.validation)}", err=True)
+    counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
+    click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
     from edgecnn_export.training import train as run_training
 
     run = run_training(

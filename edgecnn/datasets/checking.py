@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
-from edgecnn.datasets.folder import find_classes, to_gray
-from edgecnn.datasets.overlap import Overlap, Overlaps, connected, find_overlaps
+from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
+from edgecnn.datasets.layout import Layout, find_layout
+from edgecnn.datasets.overlap import Overlap, Overlaps, connected
+from edgecnn.datasets.overlap_cache import known_overlaps
+from edgecnn.datasets.reading import Picture
 from edgecnn.datasets.splitting import SHARES, random_split
-from edgecnn.errors import DatasetError, EdgecnnError
+from edgecnn.datasets.summary import FolderSummary, find_crossing
+from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
-from edgecnn.pictures import read_picture
+from edgecnn.folders import is_other
 
 LEAK_SEEDS = 20
 MAX_TABLE_BYTES = 2**26
@@ -42,9 +46,12 @@ class FolderCheck:
 
     `files` are the readable pictures, `counts` their number a class, `pairs` all that share pixels, `conflicts` those of them
     with two labels, `groups` the number of groups of two or more connected pictures, `grouped` the pictures in them,
-    `largest_group` the size of the largest. `unreadable` maps files to reasons, `odd_sizes` files to `height x width` where
-    that is not `usual_size`. `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels
-    with a training picture, mean over LEAK_SEEDS seeds. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
+    `largest_group` the size of the largest. `unreadable` maps files to reasons, `others` those that never were pictures,
+    `odd_sizes` files to `height x width` where that is not `usual_size`; `empty_classes` have no picture that can be used.
+    `summary` says what a training would make of the folder.
+
+    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
+    mean over LEAK_SEEDS seeds. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
     """
 
     folder: str
@@ -57,7 +64,10 @@ class FolderCheck:
     grouped: int
     largest_group: int
     unreadable: dict[str, str]
+    others: dict[str, str]
     odd_sizes: dict[str, str]
+    empty_classes: tuple[str, ...]
+    summary: FolderSummary
     leaked: float
     scenery: bool
     threshold: float
@@ -77,25 +87,11 @@ def check_folder(folder: Path, *, seed: int = 0) -> FolderCheck:
 
     Raises DatasetError when the folder holds no labelled pictures at all.
     """
-    listed = _labelled_pictures(folder)
-    labels = list(dict.fromkeys(label for label, _ in listed))
-    grays: list[NDArray[np.uint8]] = []
-    readable: list[tuple[str, str]] = []
-    unreadable: dict[str, str] = {}
-    for label, path in listed:
-        name = str(path.relative_to(folder))
-        try:
-            grays.append(to_gray(read_picture(path)))
-            readable.append((label, name))
-        except EdgecnnError as error:
-            unreadable[name] = str(error)
-    if not readable:
-        raise DatasetError(
-            f"none of the {len(listed)} pictures in {folder} can be read, the first because: {unreadable.popitem()[1]}"
-        )
-    class_ids = np.array([labels.index(label) for label, _ in readable], np.int64)
-    overlaps = find_overlaps(grays, class_ids, seed=seed)
-    return _summarised(folder, readable, grays, class_ids, overlaps, unreadable, seed)
+    contents = _read(folder)
+    class_ids = np.array([contents.labels.index(picture.file.label) for picture in contents.pictures], np.int64)
+    digests = [picture.sha256 for picture in contents.pictures]
+    overlaps = known_overlaps([picture.gray for picture in contents.pictures], class_ids, digests)
+    return _summarised(contents, class_ids, overlaps, seed)
 
 
 @dataclass(frozen=True)
@@ -171,45 +167,45 @@ def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed
     return float(np.mean(shares))
 
 
-def _labelled_pictures(folder: Path) -> list[tuple[str, Path]]:
+def _read(folder: Path) -> FolderContents:
+    layout: Layout | None
     try:
-        return [(label, path) for label, paths in find_classes(folder).items() for path in paths]
+        layout = find_layout(folder)
     except DatasetError:
         # Flat NEU names its classes in the file names; anything else is what the first complaint says it is.
         try:
-            found = neu.find_pictures(folder) if folder.is_dir() else {}
-        except DatasetError:
-            found = {}
-        if not found:
+            layout = neu.find_layout(folder)
+        except InputError:
+            layout = None
+        if layout is None or not layout.files:
             raise
-        return [(label, path) for (label, _), path in found.items()]
+    return read_layout(layout)
 
 
-def _summarised(
-    folder: Path,
-    readable: Sequence[tuple[str, str]],
-    grays: Sequence[NDArray[np.uint8]],
-    class_ids: NDArray[np.int64],
-    overlaps: Overlaps,
-    unreadable: dict[str, str],
-    seed: int,
-) -> FolderCheck:
-    sizes = [f"{gray.shape[0]} x {gray.shape[1]}" for gray in grays]
-    usual = Counter(sizes).most_common(1)[0][0]
-    pairs = tuple(_named(pair, readable) for pair in overlaps.pairs)
+def _summarised(contents: FolderContents, class_ids: NDArray[np.int64], overlaps: Overlaps, seed: int) -> FolderCheck:
+    pictures, summary = contents.pictures, contents.summary()
+    names = [picture.file.name for picture in pictures]
+    if contents.layout.divided:
+        parts = {part: np.flatnonzero([picture.file.part == part for picture in pictures]) for part in PARTS}
+        summary = replace(summary, crossing=find_crossing(names, overlaps.groups, parts))
+    sizes = {picture.file.name: f"{picture.size_hw[0]} x {picture.size_hw[1]}" for picture in pictures}
+    pairs = tuple(_named(pair, pictures) for pair in overlaps.pairs)
     group_sizes = np.bincount(overlaps.groups)
     return FolderCheck(
-        folder=str(folder),
-        files=tuple(name for _, name in readable),
-        counts=dict(Counter(label for label, _ in readable)),
-        usual_size=usual,
+        folder=str(contents.layout.folder),
+        files=tuple(names),
+        counts=dict(Counter(picture.file.label for picture in pictures)),
+        usual_size=summary.usual_size,
         pairs=pairs,
         conflicts=tuple(pair for pair in pairs if pair.labels[0] != pair.labels[1]),
         groups=int((group_sizes > 1).sum()),
         grouped=int(group_sizes[group_sizes > 1].sum()),
         largest_group=int(group_sizes.max()),
-        unreadable=unreadable,
-        odd_sizes={name: size for (_, name), size in zip(readable, sizes, strict=True) if size != usual},
+        unreadable={name: why for name, why in contents.left_out.items() if not is_other(why)},
+        others={name: why for name, why in contents.left_out.items() if is_other(why)},
+        odd_sizes={name: size for name, size in sizes.items() if size != summary.usual_size},
+        empty_classes=contents.without_pictures,
+        summary=summary,
         leaked=leaked_share(overlaps.pairs, class_ids, seed=seed),
         scenery=overlaps.scenery,
         threshold=overlaps.threshold,
@@ -217,6 +213,7 @@ def _summarised(
     )
 
 
-def _named(pair: Overlap, readable: Sequence[tuple[str, str]]) -> Pair:
-    (label_first, first), (label_second, second) = readable[pair.first], readable[pair.second]
-    return Pair(first, second, (label_first, label_second), pair.kind, round(pair.share, 4), round(pair.score, 4))
+def _named(pair: Overlap, pictures: Sequence[Picture]) -> Pair:
+    first, second = pictures[pair.first].file, pictures[pair.second].file
+    labels = first.label, second.label
+    return Pair(first.name, second.name, labels, pair.kind, round(pair.share, 4), round(pair.score, 4))

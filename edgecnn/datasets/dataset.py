@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import DatasetError, ShapeError
+
+if TYPE_CHECKING:
+    from edgecnn.datasets.summary import FolderSummary
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,8 @@ class SplitInfo:
 class Splits:
     """Train, validation and test, each a Dataset (possibly empty), and where they come from.
 
-    `folder` is the absolute path of the data folder, None for pictures that were generated or lie in no folder.
+    `folder` is the absolute path of the data folder, None for pictures that were generated or lie in no folder; `summary` says
+    what was made of it where that was looked into.
     """
 
     train: Dataset
@@ -120,6 +124,7 @@ class Splits:
     test: Dataset
     info: SplitInfo
     folder: Path | None = None
+    summary: FolderSummary | None = None
 
     @property
     def storable(self) -> bool:

@@ -1,146 +1,235 @@
-"""Any `FOLDER/<class>/<pictures>` as a task of its own."""
+"""Any folder of pictures per class as a task of its own."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.overlap import find_overlaps
-from edgecnn.datasets.splitting import split_groups
-from edgecnn.errors import DatasetError, InputError, PictureError
-from edgecnn.files import read_bytes
-from edgecnn.folders import natural_key
-from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture
-from edgecnn.preprocessing import Color, Fit, Preprocessing
+from edgecnn.datasets.layout import Layout, find_layout
+from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
+from edgecnn.datasets.reading import Picture, read_pictures
+from edgecnn.datasets.splitting import SHARES, TRAIN, VALIDATION, split_groups
+from edgecnn.datasets.summary import FolderSummary, find_crossing, summarize
+from edgecnn.errors import DatasetError
+from edgecnn.folders import count_reasons
+from edgecnn.preprocessing import Color, Preprocessing
+from edgecnn.progress import note
 from edgecnn.tasks import Task, shipped_tasks
 
-MAX_COMMON_SIDE = 256  # pictures of one size up to this are used as they are
-DEFAULT_SIDE = 128  # otherwise: small enough for a board, large enough for most parts
+Conflicts = Literal["refuse", "drop", "keep"]
+PARTS = ("train", "validation", "test")
+_FROM_TRAIN = (0.85, 0.15)  # train and validation, where the owner of a folder divided it without validation
 
 
-def find_classes(folder: Path) -> dict[str, list[Path]]:
-    """List the pictures of each class folder, classes and pictures in natural order.
+@dataclass(frozen=True, eq=False)
+class FolderContents:
+    """A folder that was read: its layout, the pictures that are used, the input that they were made for, and what is not used.
 
-    Raises DatasetError, in one line, when this is not a folder of at least two class folders with pictures.
+    `conflicts` are pairs of files with the same pixels under two labels, `chosen` tells that the input was chosen to fit the
+    pictures.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise DatasetError(f"{folder} {what}; expected FOLDER/<class>/<pictures>")
-    inside = sorted(_visible(folder), key=natural_key)
-    classes = {path.name: _pictures(path) for path in inside if path.is_dir()}
-    if not classes:
-        holds = "pictures but no class folders" if any(_is_picture(path) for path in inside) else "no class folders"
-        raise DatasetError(f"{folder} holds {holds}; expected FOLDER/<class>/<pictures>")
-    for label, pictures in classes.items():
-        if not pictures:
-            _refuse_empty(folder / label)
-    if len(classes) == 1:
-        raise DatasetError(f"{folder} has one class only ({next(iter(classes))}); a task needs at least two class folders")
-    return classes
+
+    layout: Layout
+    pictures: tuple[Picture, ...]
+    preprocessing: Preprocessing
+    left_out: dict[str, str]
+    conflicts: tuple[tuple[str, str], ...]
+    chosen: bool
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that have a picture that can be used."""
+        present = {picture.file.label for picture in self.pictures}
+        return tuple(label for label in self.layout.labels if label in present)
+
+    @property
+    def without_pictures(self) -> tuple[str, ...]:
+        """The class folders without a picture that can be used."""
+        return (*self.layout.empty, *(label for label in self.layout.labels if label not in self.labels))
+
+    def require_classes(self) -> None:
+        """Raise DatasetError for a class folder without a picture that can be used: what cannot be learned is a mistake."""
+        self.layout.require_pictures()
+        if lost := [label for label in self.layout.labels if label not in self.labels]:
+            names = {file.name for file in self.layout.files if file.label == lost[0]}
+            reasons = {name: why for name, why in self.left_out.items() if name in names}
+            raise DatasetError(f"no picture of the class {lost[0]!r} can be used: {count_reasons(reasons)}")
+
+    def summary(self) -> FolderSummary:
+        """Sum up what was read."""
+        return summarize(
+            self.layout,
+            self.pictures,
+            self.preprocessing,
+            left_out=self.left_out,
+            conflicts=self.conflicts,
+            chosen=self.chosen,
+        )
 
 
-def task_from_folder(folder: Path) -> Task:
-    """Make a task of a folder: its name, its class folders as labels, and a size and color that fit all pictures.
+def read_folder(folder: Path, fitting: Preprocessing | Color | None = None, conflicts: Conflicts = "keep") -> FolderContents:
+    """Read all pictures of a folder for the input `fitting`, or one that fits them (in that color).
 
-    Pictures that all have one size up to 256 pixels keep it; others are cropped to their middle square and made 128 x 128.
-    Gray when every picture is. `flips` stays off: whether a mirrored part is the same part is not for us to guess.
+    `conflicts` says what to do about the same picture under two labels: refuse the folder, drop such pictures, or keep them.
+    Raises DatasetError for a folder without classes or without any readable picture.
     """
-    classes = find_classes(folder)
-    sizes, is_gray = set(), True
-    for _, _, image in _read_all(classes):
-        sizes.add(image.shape[:2])
-        is_gray = is_gray and _looks_gray(image)
+    return read_layout(find_layout(folder), fitting, conflicts)
+
+
+def read_layout(layout: Layout, fitting: Preprocessing | Color | None = None, conflicts: Conflicts = "keep") -> FolderContents:
+    """Read the pictures of a folder that was listed; see `read_folder`."""
+    pictures = read_pictures(layout.files, fitting)
+    left_out = layout.left_out | pictures.unreadable
+    if not pictures.read:
+        why = count_reasons(left_out) or "all folders are empty"
+        raise DatasetError(f"{layout.folder} holds no picture that can be read: {why}")
+    under = _under_two_labels(pictures.read)
+    pairs = [_pair(members) for members in under]
+    kept = pictures.read
+    if under and conflicts == "refuse":
+        raise DatasetError(_contradiction(pairs))
+    if conflicts == "drop":
+        dropped = {picture.file.name for members in under for picture in members}
+        kept = tuple(picture for picture in kept if picture.file.name not in dropped)
+        left_out |= dict.fromkeys(dropped, "the same picture under two labels")
+        pairs = []
+    chosen = not isinstance(fitting, Preprocessing)
+    return FolderContents(layout, kept, pictures.preprocessing, left_out, tuple(pairs), chosen)
+
+
+def task_from_folder(folder: Path, *, color: Color | None = None, conflicts: Conflicts = "keep") -> Task:
+    """Make a task of a folder: its name, its class folders as labels, and a size and color that fit most of its pictures.
+
+    Pictures most of which have one size up to 256 pixels keep it; else they are cropped to their middle square and made 128 x
+    128. Gray unless most are in color, or as `color` says. `conflicts`: see `read_folder`. `flips` stays off: whether a
+    mirrored part is the same part is not for us to guess.
+    """
+    contents = read_folder(folder, color, conflicts)
+    contents.require_classes()
     name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "folder"
     task = Task(
         name=f"{name}-folder" if name in shipped_tasks() else name,
         title=f"pictures of {folder.resolve().name}",
-        labels=tuple(classes),
-        preprocessing=_preprocessing(sizes, "gray" if is_gray else "rgb"),
+        labels=contents.labels,
+        preprocessing=contents.preprocessing,
     )
-    return dataclasses.replace(task, load=lambda chosen, seed: load_folder(task, chosen or folder, seed))
+    unused = [contents]  # read once: the first loading takes it, and its pictures are not held twice
+
+    def load(chosen: Path | None, seed: int) -> Splits:
+        own = chosen is None or chosen.resolve() == folder.resolve()
+        if own and unused:
+            return divide(task, unused.pop(), seed)
+        return load_folder(task, chosen or folder, seed, conflicts=conflicts)
+
+    return replace(task, load=load)
 
 
-def load_folder(task: Task, folder: Path, seed: int) -> Splits:
-    """Load `folder/<class>/<pictures>` for `task` and divide it 70 : 15 : 15, overlapping pictures kept together.
+def load_folder(task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep") -> Splits:
+    """Load the pictures of `folder` for `task` and divide them as `divide` does; `conflicts`: see `read_folder`.
 
-    Raises DatasetError when the class folders are not the task's labels, a picture cannot be read, or a class is too small.
+    Raises DatasetError when the class folders are not the task's labels, or a class is too small.
     """
-    classes = find_classes(folder)
-    if set(classes) != set(task.labels):
-        odd = sorted(set(classes) ^ set(task.labels))
+    contents = read_folder(folder, task.preprocessing, conflicts)
+    return divide(task, contents, seed)
+
+
+def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
+    """Divide a folder's pictures 70 : 15 : 15, overlapping ones kept together; or as its owner did.
+
+    Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is told as notes.
+    Raises DatasetError when the classes are not the task's labels, or a class is too small.
+    """
+    contents.require_classes()
+    if set(contents.labels) != set(task.labels):
+        odd = sorted(set(contents.labels) ^ set(task.labels))
         raise DatasetError(
-            f"the class folders of {folder} are not the labels of {task.name!r}: {', '.join(odd)} in one of the two"
+            f"the class folders of {contents.layout.folder} are not the labels of {task.name!r}: "
+            f"{', '.join(odd)} in one of the two"
         )
-    images, grays, ids, digests = [], [], [], []
-    for label, digest, image in _read_all(classes):
-        images.append(task.preprocessing(image))
-        grays.append(to_gray(image))
-        ids.append(task.labels.index(label))
-        digests.append(digest)
-    names = [f"{label}/{path.name}" for label, paths in classes.items() for path in paths]
-    class_ids = np.array(ids, np.int64)
-    groups = find_overlaps(grays, class_ids, seed=seed).groups
-    parts = split_groups(class_ids, groups, task.labels, seed=seed)
-    whole = Dataset(np.stack(images), class_ids, tuple(names), groups, tuple(digests))
-    rule = "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
-    complete = {"train": True, "validation": True, "test": True}
+    folder, summary = contents.layout.folder.resolve(), contents.summary()
+    _tell(folder.name, summary)
+    pictures = contents.pictures
+    class_ids = np.array([task.labels.index(picture.file.label) for picture in pictures], np.int64)
+    digests = tuple(picture.sha256 for picture in pictures)
+    groups = known_overlaps([picture.gray for picture in pictures], class_ids, digests).groups
+    whole = Dataset(
+        np.stack([picture.image for picture in pictures]),
+        class_ids,
+        tuple(picture.file.name for picture in pictures),
+        groups,
+        digests,
+    )
+    parts, rule = _parts(task, whole, contents, seed)
+    if contents.layout.divided:
+        summary = replace(summary, crossing=find_crossing(whole.names, groups, dict(zip(PARTS, parts, strict=True))))
+        _warn(summary.crossing_lines())
+    complete = dict.fromkeys(PARTS, True)
     train, validation, test = (whole.take(part) for part in parts)
-    return Splits(train, validation, test, SplitInfo(folder.resolve().name, rule, seed, complete), folder.resolve())
+    return Splits(train, validation, test, SplitInfo(folder.name, rule, seed, complete), folder, summary)
 
 
-def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return `(h, w)` of a BGR picture."""
-    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), np.uint8)
+def _parts(task: Task, whole: Dataset, contents: FolderContents, seed: int) -> tuple[list[NDArray[np.int64]], str]:
+    """Return the indices of train, validation and test, and by which rule."""
+    everything = np.arange(len(whole))
+    if not contents.layout.divided:
+        parts = _deal(task, whole, everything, seed, SHARES)
+        return parts, "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
+    owned = [everything[[picture.file.part == part for picture in contents.pictures]] for part in PARTS]
+    rule = f"the folder's own {', '.join(part for part, own in zip(PARTS, owned, strict=True) if len(own))}"
+    if len(owned[VALIDATION]) == 0:
+        owned[TRAIN], owned[VALIDATION] = _deal(task, whole, owned[TRAIN], seed, _FROM_TRAIN)
+        rule += "; validation: 15 % of its train, pictures that overlap kept together"
+    return owned, rule
 
 
-def _visible(folder: Path) -> Iterator[Path]:
-    try:
-        yield from (path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DatasetError(f"cannot look into {folder}: {(error.strerror or str(error)).lower()}") from error
+def _deal(
+    task: Task, whole: Dataset, among: NDArray[np.int64], seed: int, shares: tuple[float, ...]
+) -> list[NDArray[np.int64]]:
+    """Deal the pictures `among` by group, in the order of their contents: no name decides where a picture goes."""
+    assert whole.digests is not None and whole.groups is not None
+    digests = [whole.digests[i] for i in among]
+    order = among[canonical_order(whole.class_ids[among], digests)]
+    parts = split_groups(whole.class_ids[order], numbered(whole.groups[order]), task.labels, seed=seed, shares=shares)
+    return [np.sort(order[part]) for part in parts]
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+def _tell(name: str, summary: FolderSummary) -> None:
+    first, *facts = summary.facts()
+    note(f"{name}: {first}")
+    for line in (*facts, *summary.omissions()):
+        note(f"  {line}")
+    _warn(summary.warnings())
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted((path for path in _visible(folder) if _is_picture(path)), key=natural_key)
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        note(f"  warning: {line}")
 
 
-def _refuse_empty(folder: Path) -> None:
-    deeper = any(path.is_dir() for path in folder.iterdir())
-    holds = "folders but no pictures" if deeper else f"no pictures ({', '.join(sorted(SUFFIXES))})"
-    raise DatasetError(f"{folder} holds {holds}; expected FOLDER/<class>/<pictures>")
+def _under_two_labels(pictures: Sequence[Picture]) -> list[list[Picture]]:
+    """Return the pictures that have the same pixels but more than one label, those with the same pixels together."""
+    same: dict[str, list[Picture]] = {}
+    for picture in pictures:
+        same.setdefault(picture.pixels, []).append(picture)
+    return [members for members in same.values() if len({picture.file.label for picture in members}) > 1]
 
 
-def _read_all(classes: dict[str, list[Path]]) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    """Yield label, SHA-256 of the file and BGR picture."""
-    for label, paths in classes.items():
-        for path in paths:
-            try:
-                data = read_bytes(path, at_most=MAX_FILE_BYTES)
-                yield label, hashlib.sha256(data).hexdigest(), decode_picture(data, name=str(path))
-            except PictureError as error:
-                raise DatasetError(f"{error}; remove or replace it (`edgecnn data check` lists all such files)") from error
-            except InputError as error:
-                raise DatasetError(str(error)) from error
+def _pair(members: Sequence[Picture]) -> tuple[str, str]:
+    """Name two of them with different labels."""
+    other = next(picture for picture in members if picture.file.label != members[0].file.label)
+    return members[0].file.name, other.file.name
 
 
-def _looks_gray(image_bgr: NDArray[np.uint8]) -> bool:
-    return bool((image_bgr[..., 0] == image_bgr[..., 1]).all() and (image_bgr[..., 1] == image_bgr[..., 2]).all())
-
-
-def _preprocessing(sizes: set[tuple[int, int]], color: Color) -> Preprocessing:
-    fit: Fit = "crop"
-    if len(sizes) == 1 and max(size := next(iter(sizes))) <= MAX_COMMON_SIDE:
-        return Preprocessing(*size, color, fit)
-    return Preprocessing(DEFAULT_SIDE, DEFAULT_SIDE, color, fit)
+def _contradiction(pairs: Sequence[tuple[str, str]]) -> str:
+    more = f", and {len(pairs) - 1} more such pairs" if len(pairs) > 1 else ""
+    return (
+        f"{pairs[0][0]} and {pairs[0][1]} are the same picture under two labels{more}: remove those that are labelled wrongly "
+        "(`edgecnn data check` lists all), or train with --conflicts drop or keep"
+    )

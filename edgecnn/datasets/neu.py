@@ -8,7 +8,6 @@ of the 1,800 (measured on the pixels; only names, no pictures). The labels stand
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate, picture_digests
+from edgecnn.datasets.folder import read_layout
+from edgecnn.datasets.layout import LabelledFile, Layout
+from edgecnn.datasets.overlap_cache import known_overlaps
+from edgecnn.datasets.reading import Picture
+from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, NoDataError
-from edgecnn.files import read_bytes
-from edgecnn.folders import natural_key
-from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture
+from edgecnn.folders import Listing, count_reasons, is_other, list_pictures
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.progress import note
 from edgecnn.tasks import Task
 
 ARRAYS = "NEU_train_imgs.npy", "NEU_train_labels.npy", "NEU_test_imgs.npy", "NEU_test_labels.npy"
@@ -80,20 +83,36 @@ def find_pictures(folder: Path) -> dict[tuple[str, int], Path]:
     A picture may be there twice (NEU-DET is also passed around with `IMAGES/` beside its two parts) as long as both hold the
     same bytes.
     """
+    return {key: folder / name for key, name in _find(list_pictures(folder)).items()}
+
+
+def find_layout(folder: Path) -> Layout:
+    """Return NEU's pictures below `folder` with their labels, and what else is there."""
+    listing = list_pictures(folder)
+    return _layout(listing, _find(listing))
+
+
+def _layout(listing: Listing, found: dict[tuple[str, int], str]) -> Layout:
+    files = tuple(LabelledFile(listing.folder / name, name, label) for (label, _), name in found.items())
+    twice = dict.fromkeys({str(path) for path in listing.pictures} - set(found.values()), "there twice")
+    return Layout(listing.folder, files, _LABELS, (), listing.left_out | twice)
+
+
+def _find(listing: Listing) -> dict[tuple[str, int], str]:
+    """Return the names of NEU's pictures by label and number."""
     known = read_split_table()
-    found: dict[tuple[str, int], Path] = {}
-    for path in sorted(folder.rglob("*"), key=lambda p: (p.parent, natural_key(p))):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        key = _identify(path)
+    found: dict[tuple[str, int], str] = {}
+    for picture in listing.pictures:
+        path, key = listing.folder / picture, _identify(listing.folder / picture)
         if key not in known:
             raise DatasetError(
                 f"{path} is not named like a picture of NEU (crazing_1.jpg to scratches_300.jpg, or Cr_1.bmp); for pictures "
                 "of your own give the folder as the task: edgecnn train FOLDER"
             )
-        if key in found and found[key].read_bytes() != path.read_bytes():
-            raise DatasetError(f"{found[key]} and {path} are named alike but differ; remove the one that is not of NEU")
-        found.setdefault(key, path)
+        if key in found and (listing.folder / found[key]).read_bytes() != path.read_bytes():
+            first = listing.folder / found[key]
+            raise DatasetError(f"{first} and {path} are named alike but differ; remove the one that is not of NEU")
+        found.setdefault(key, str(picture))
     return {key: found[key] for key in known if key in found}
 
 
@@ -115,36 +134,34 @@ def _letters(name: str) -> str:
 
 
 def _load_pictures(folder: Path) -> Splits:
-    found = find_pictures(folder)
+    listing = list_pictures(folder)
+    found = _find(listing)
     if not found:
         raise DatasetError(
             f"{folder} holds no pictures of NEU; expected crazing/crazing_1.jpg, Cr_1.bmp, IMAGES/crazing_1.jpg or "
             + ", ".join(ARRAYS)
         )
-    table = read_split_table()
+    contents = read_layout(_layout(listing, found), TASK.preprocessing)
+    if lost := {name: why for name, why in contents.left_out.items() if not is_other(why)}:
+        note(f"{SOURCE}: left out {len(lost)} files: {count_reasons(lost)}")
+    read = {picture.file.name: picture for picture in contents.pictures}
     parts, complete = {}, {}
     for split in _SPLITS.values():
-        rows = [row for row in table.values() if row.split == split]
-        present = [row for row in rows if (row.label, row.number) in found]
+        rows = [row for row in read_split_table().values() if row.split == split]
+        present = [row for row in rows if found.get((row.label, row.number)) in read]
         complete[split] = len(present) == len(rows)
-        parts[split] = _read_rows(folder, present, found)
+        parts[split] = _dataset(present, [read[found[row.label, row.number]] for row in present])
     info = SplitInfo(SOURCE, rule="neu_split.csv: pictures recorded as overlapping stay together", complete=complete)
-    return Splits(parts["train"], parts["validation"], parts["test"], info)
+    return Splits(parts["train"], parts["validation"], parts["test"], info, summary=contents.summary())
 
 
-def _read_rows(folder: Path, rows: list[Row], found: dict[tuple[str, int], Path]) -> Dataset:
-    paths = [found[row.label, row.number] for row in rows]
-    images, digests = [], []
-    for path in paths:
-        data = read_bytes(path, at_most=MAX_FILE_BYTES)
-        images.append(TASK.preprocessing(decode_picture(data, name=str(path))))
-        digests.append(hashlib.sha256(data).hexdigest())
+def _dataset(rows: list[Row], pictures: list[Picture]) -> Dataset:
     return Dataset(
-        np.stack(images) if images else np.zeros((0, *TASK.preprocessing.shape), np.uint8),
+        np.stack([picture.image for picture in pictures]) if rows else np.zeros((0, *TASK.preprocessing.shape), np.uint8),
         np.array([_LABELS.index(row.label) for row in rows], np.int64),
-        tuple(str(path.relative_to(folder)) for path in paths),
+        tuple(picture.file.name for picture in pictures),
         np.array([row.group for row in rows], np.int64),
-        tuple(digests),
+        tuple(picture.sha256 for picture in pictures),
     )
 
 
@@ -154,11 +171,8 @@ def _holds_arrays(folder: Path) -> bool:
 
 def _load_arrays(folder: Path, seed: int) -> Splits:
     """Load the course's arrays: its test stays, validation is taken from its train by our overlap check."""
-    from edgecnn.datasets.overlap import find_overlaps
-    from edgecnn.datasets.splitting import split_groups
-
     train, test = _read_arrays(folder)
-    groups = find_overlaps(list(train.images[..., 0]), train.class_ids, seed=seed).groups
+    groups = known_overlaps(list(train.images[..., 0]), train.class_ids, train.digests or ()).groups
     kept, held_out = split_groups(train.class_ids, groups, _LABELS, seed=seed, shares=(0.85, 0.15))
     train = replace(train, groups=groups)
     rule = (

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes, write_bytes
-from edgecnn.pictures import MAX_FILE_BYTES, SUFFIXES, decode_picture
+from edgecnn.folders import list_pictures
+from edgecnn.pictures import MAX_FILE_BYTES, decode_picture
 from edgecnn.printing import printable
+from edgecnn.progress import on_all_cores
 from edgecnn.tasks import Task
 
 FILE_NAME = "splits.csv"
@@ -107,11 +109,11 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
         raise DatasetError(f"the pictures of this split lay in {folder}, which is gone; name their folder with --data")
     whole = None if task.read is None else task.read(folder)
     images = _read_files(task, folder, rows) if whole is None else _pick(whole, folder, rows)
-    there = _pictures_inside(folder) if whole is None else set(whole.names)
+    there = {str(path) for path in list_pictures(folder).pictures} if whole is None else set(whole.names)
     ignored = there - {row.file for row in rows}
     info = info or SplitInfo(folder.resolve().name, f"as stored in {table.name}", complete=dict.fromkeys(SPLITS, True))
-    parts = {split: _part(task, rows, images, split) for split in SPLITS}
-    return Splits(**parts, info=replace(info, ignored=len(ignored)), folder=folder.resolve())
+    train, validation, test = (_part(task, rows, images, split) for split in SPLITS)
+    return Splits(train, validation, test, replace(info, ignored=len(ignored)), folder.resolve())
 
 
 def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow:
@@ -126,21 +128,21 @@ def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow
 
 def _read_files(task: Task, folder: Path, rows: Sequence[SplitRow]) -> list[NDArray[np.uint8]]:
     """Read the pictures that the rows name, in their order, as the task's input."""
-    images: list[NDArray[np.uint8]] = []
-    troubles: list[str] = []
-    for row in rows:
-        path = folder / row.file
-        try:
-            data = read_bytes(path, at_most=MAX_FILE_BYTES)
-        except InputError:
-            troubles.append(f"{row.file} {'cannot be read' if path.exists() else 'is missing'}")
-            continue
-        if hashlib.sha256(data).hexdigest() != row.sha256:
-            troubles.append(f"{row.file} has other content")
-        elif not troubles:
-            images.append(task.preprocessing(decode_picture(data, name=str(path))))
-    _refuse(troubles, folder, rows)
-    return images
+    results = list(on_all_cores(lambda row: _read_file(task, folder, row), rows, "reading pictures"))
+    _refuse([result for result in results if isinstance(result, str)], folder, rows)
+    return [result for result in results if not isinstance(result, str)]
+
+
+def _read_file(task: Task, folder: Path, row: SplitRow) -> NDArray[np.uint8] | str:
+    """Read one picture, or return in which way it is not as it was."""
+    path = folder / row.file
+    try:
+        data = read_bytes(path, at_most=MAX_FILE_BYTES)
+    except InputError:
+        return f"{row.file} {'cannot be read' if path.exists() else 'is missing'}"
+    if hashlib.sha256(data).hexdigest() != row.sha256:
+        return f"{row.file} has other content"
+    return task.preprocessing(decode_picture(data, name=str(path)))
 
 
 def _pick(whole: Dataset, folder: Path, rows: Sequence[SplitRow]) -> list[NDArray[np.uint8]]:
@@ -175,11 +177,3 @@ def _part(task: Task, rows: Sequence[SplitRow], images: Sequence[NDArray[np.uint
         np.array(groups, np.int64) if grouped else None,
         tuple(row.sha256 for row, _ in inside),
     )
-
-
-def _pictures_inside(folder: Path) -> set[str]:
-    return {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    }

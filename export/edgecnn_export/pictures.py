@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
-from edgecnn.datasets.folder import to_gray
+from edgecnn.datasets.layout import LabelledFile
 from edgecnn.datasets.loading import find_data, load_splits, synthesize_splits
-from edgecnn.datasets.overlap import find_overlaps
+from edgecnn.datasets.overlap_cache import known_overlaps
+from edgecnn.datasets.reading import Picture, read_pictures
 from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
-from edgecnn.folders import natural_key
-from edgecnn.pictures import SUFFIXES, read_picture
+from edgecnn.folders import count_reasons, list_pictures
 from edgecnn.printing import printable
+from edgecnn.progress import note
 from edgecnn.tasks import Task
 from edgecnn_export.parity.compare import MIN_PICTURES
 from edgecnn_export.reference import MODEL_FILE, Reference
@@ -155,20 +157,19 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
     stay together. `unproven` lets all of them calibrate where they cannot be divided. Other pictures have no labels: all serve
     for both, and what the reference answers stands in for the truth. At most MAX_PICTURES, evenly chosen, are read.
     Raises InputError when there are none, or when some folders are named after labels and some are not; DatasetError when a
-    class cannot be divided; PictureError for a picture that cannot be read.
+    class cannot be divided. What is no picture is left out, and told.
     """
-    paths = _pictures_below(folder)
-    found = _labels_of(paths, folder, reference.task.labels)
-    pictures = [read_picture(path) for path in paths]
-    images = np.stack([reference.task.preprocessing(picture) for picture in pictures])
-    names = tuple(str(path.relative_to(folder)) for path in paths)
+    pictures = _read_below(folder, reference.task)
+    found = _labels_of([Path(picture.file.name) for picture in pictures], folder, reference.task.labels)
+    images = np.stack([picture.image for picture in pictures])
+    names = tuple(picture.file.name for picture in pictures)
     nothing = np.empty(0, np.int64)
     if found is None:
         class_ids = reference.runtime().run(images).argmax(axis=1).astype(np.int64)
         every = Dataset(images, class_ids, names)
         info = SplitInfo(str(folder), "all pictures for both, unlabelled", labelled=False)
         return Splits(every, every, every.take(nothing), info)
-    groups = find_overlaps([to_gray(picture) for picture in pictures], found, seed=seed).groups
+    groups = known_overlaps([picture.gray for picture in pictures], found, [picture.sha256 for picture in pictures]).groups
     every = Dataset(images, found, names, groups)
     info = SplitInfo(str(folder), "halved by class, overlapping pictures kept together", seed)
     try:
@@ -182,19 +183,25 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
     return Splits(every.take(train), every.take(validation), every.take(nothing), info)
 
 
-def _pictures_below(folder: Path) -> list[Path]:
+def _read_below(folder: Path, task: Task) -> Sequence[Picture]:
+    """Read at most MAX_PICTURES of the pictures below a folder, evenly chosen; their names are relative to it."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of pictures")
-    paths = sorted((path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES), key=natural_key)
-    if not paths:
-        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    return paths[:: -(-len(paths) // MAX_PICTURES)]
+    listing = list_pictures(folder)
+    chosen = listing.pictures[:: max(1, -(-len(listing.pictures) // MAX_PICTURES))]
+    pictures = read_pictures([LabelledFile(folder / path, str(path), label="") for path in chosen], task.preprocessing)
+    left_out = listing.left_out | pictures.unreadable
+    if not pictures.read:
+        raise InputError(f"{folder} holds no pictures{f': {count_reasons(left_out)}' if left_out else ''}")
+    if left_out:
+        note(f"{folder}: left out {len(left_out)} files: {count_reasons(left_out)}")
+    return pictures.read
 
 
 def _labels_of(paths: Sequence[Path], folder: Path, labels: tuple[str, ...]) -> NDArray[np.int64] | None:
-    """Return the class ids `(n,)` of pictures whose folders are named after labels, None when none is."""
+    """Return the class ids `(n,)` of pictures in `folder` whose folders are named after labels, None when none is."""
     known = {_plain(label): i for i, label in enumerate(labels)}
-    tops = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in paths]
+    tops = [path.parts[0] if len(path.parts) > 1 else None for path in paths]
     named = {top: known.get(_plain(top)) for top in tops if top is not None}
     if not any(class_id is not None for class_id in named.values()):
         return None
@@ -209,5 +216,5 @@ def _labels_of(paths: Sequence[Path], folder: Path, labels: tuple[str, ...]) -> 
 
 
 def _plain(name: str) -> str:
-    """Return a label or folder name without what file systems and people change: case, spaces, underscores, hyphens."""
-    return name.casefold().replace("_", " ").replace("-", " ").strip()
+    """Return a label or folder name without what file systems and people change: case, hyphens, how letters are composed."""
+    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").strip()

@@ -113,7 +113,7 @@ def _measure(path: Path, task: Task, splits: Splits, seed: int) -> dict[str, Any
 def _public_record(training_json: Path) -> dict[str, Any]:
     """Return the record without where this machine keeps the pictures."""
     record: dict[str, Any] = json.loads(read_bytes(training_json))
-    return {name: value for name, value in record.items() if name not in ("data_folder", "splits_table")}
+    return {name: value for name, value in record.items() if name not in ("data_folder", "splits_table", "folder_summary")}
 
 
 def _copy(file: Path, folder: Path) -> None:

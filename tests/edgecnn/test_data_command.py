@@ -104,7 +104,7 @@ def test_a_folder_without_any_readable_picture_exits_with_two(tmp_path: Path, ca
 
     code, _, err = run(capsys, "data", "check", str(tmp_path))
 
-    assert (code, "none of the 2 pictures" in err) == (2, True)
+    assert (code, "holds no picture that can be read: 2 named .png but text" in err) == (2, True)
 
 
 def test_a_table_that_records_what_was_found_agrees(spoilt: Path, tmp_path: Path) -> None:

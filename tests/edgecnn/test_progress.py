@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from picture_files import write_classes
 
 from edgecnn.cli import progress as display_module
 from edgecnn.cli.progress import shown_progress
+from edgecnn.datasets.checking import check_folder
 from edgecnn.progress import listening, note, on_all_cores, report
 
 Heard = list[tuple[str, int, int | None]]
@@ -42,6 +46,18 @@ def test_an_interrupted_work_leaves_the_rest_undone() -> None:
         list(on_all_cores(work, range(2000), "working"))
 
     assert len(done) < 100
+
+
+def test_a_check_reports_every_stage_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGECNN_CACHE", "off")
+    heard: Heard = []
+
+    with listening(lambda stage, done, total: heard.append((stage, done, total))):
+        check_folder(write_classes(tmp_path))
+
+    for stage in ("looking for pictures", "reading pictures", "comparing pictures"):
+        last = [(done, total) for name, done, total in heard if name == stage][-1]
+        assert last == (16, 16)
 
 
 def test_what_is_done_at_once_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,3 +114,36 @@ def test_a_terminal_gets_one_line_that_changes_and_goes(
     assert "\r\x1b[Kleft out ?[31m1\n" in err
     assert err.endswith("\r\x1b[K")
     assert err.count("\n") == 1
+
+
+SLOW = """
+import sys, time
+from edgecnn.datasets import reading
+from edgecnn.cli.main import main
+read = reading._read
+reading._read = lambda *arguments: (time.sleep(0.3), read(*arguments))[1]
+main(sys.argv[1:])
+"""
+
+
+def test_a_command_on_a_folder_says_within_a_second_what_it_does(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "parts")
+
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW, "data", "check", str(folder)], capture_output=True, text=True, check=True, timeout=120
+    )
+
+    assert done.stderr.startswith("reading pictures: ")
+    assert "reading pictures: 16 of 16 (100 %)" in done.stderr
+
+
+def test_an_interrupted_search_is_one_line(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "parts")
+    running = subprocess.Popen([sys.executable, "-c", SLOW, "data", "check", str(folder)], stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    assert running.stderr.readline().startswith("reading pictures: ")
+
+    running.send_signal(2)
+    _, err = running.communicate(timeout=30)
+
+    assert (running.returncode, err.splitlines()[-1], "Traceback" in err) == (130, "edgecnn: interrupted", False)

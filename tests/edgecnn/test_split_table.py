@@ -59,7 +59,7 @@ def test_a_table_gives_the_same_splits_again_without_a_search(
 ) -> None:
     task, folder, splits = parts
     write_splits_table(task, splits, tmp_path / "splits.csv")
-    monkeypatch.setattr("edgecnn.datasets.folder.find_overlaps", None)
+    monkeypatch.setattr("edgecnn.datasets.overlap_cache.find_overlaps", None)
 
     rebuilt = load_stored_splits(task, folder, tmp_path / "splits.csv", info=splits.info)
 
@@ -230,7 +230,7 @@ def test_the_course_arrays_are_kept_without_a_search(tmp_path: Path, monkeypatch
         np.save(tmp_path / f"NEU_{split}_labels.npy", steel.class_ids)
     splits = load_splits(task, tmp_path, 2)
     write_splits_table(task, splits, tmp_path / "splits.csv")
-    monkeypatch.setattr("edgecnn.datasets.overlap.find_overlaps", None)
+    monkeypatch.setattr("edgecnn.datasets.overlap_cache.find_overlaps", None)
 
     assert same(load_stored_splits(task, tmp_path, tmp_path / "splits.csv"), splits)
 

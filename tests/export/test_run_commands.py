@@ -158,11 +158,11 @@ def test_options_of_exported_files_are_refused_for_a_run(trained: Path, capsys: 
 
 
 def test_a_weak_class_is_named_behind_the_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two classes of the same pictures' kind: one epoch calls nearly all of them by one name."""
+    """Two classes of the same pictures' kind, one of them rare: one epoch calls nearly all of them by the other's name."""
     parts, random = tmp_path / "alike", np.random.default_rng(1)
-    for label in ("left", "right"):
+    for label, count in (("left", 40), ("right", 8)):
         (parts / label).mkdir(parents=True)
-        for i in range(20):
+        for i in range(count):
             cv2.imwrite(str(parts / label / f"{i}.png"), random.integers(0, 256, (32, 32), np.uint8).astype(np.uint8))
 
     run("train", str(parts), "--epochs", "1", "--out", str(tmp_path / "run"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgecnn.cli.main import main
-from edgecnn.datasets.split_table import load_stored_splits
+from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn_export.reference import open_reference
 
 
@@ -57,6 +58,69 @@ def test_a_run_remembers_its_pictures_and_their_split(parts_folder: Path, tmp_pa
     }
     # The model may be given away.
     assert str(parts_folder) not in json.dumps(reference.training)
+
+
+def test_a_training_says_and_records_what_it_made_of_the_folder(
+    parts_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(parts_folder, tmp_path / "my-parts"))
+    (folder / "dark" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+
+    code = run("train", str(folder), "--epochs", "1", "--color", "rgb", "--out", str(tmp_path / "run"))
+
+    said = capsys.readouterr().err.splitlines()
+    record = json.loads((tmp_path / "run" / "training.json").read_text())["folder_summary"]
+    assert (code, said[:3]) == (
+        0,
+        [
+            "my-parts: 48 pictures in 2 classes: bright 24, dark 24",
+            "  input: color, 32 x 32; all pictures are 32 x 32; "
+            "48 of 48 pictures are gray (train --color gray decides otherwise)",
+            "  left out 1 files: 1 HEIC, which OpenCV cannot read (dark/photo.heic)",
+        ],
+    )
+    assert record["left_out"] == {"dark/photo.heic": "HEIC, which OpenCV cannot read"}
+    assert open_reference(tmp_path / "run").task.preprocessing.color == "rgb"
+
+
+def test_a_folder_that_contradicts_itself_is_not_trained_in_silence(
+    parts_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(parts_folder, tmp_path / "my-parts"))
+    shutil.copy(folder / "dark" / "dark_0.png", folder / "bright" / "twin.png")
+
+    refused = run("train", str(folder), "--epochs", "1", "--out", str(tmp_path / "run"))
+    err = capsys.readouterr().err
+    dropped = run("train", str(folder), "--epochs", "1", "--conflicts", "drop", "--out", str(tmp_path / "run"))
+
+    assert (refused, dropped) == (2, 0)
+    assert err.startswith("edgecnn: bright/twin.png and dark/dark_0.png are the same picture under two labels")
+    assert err.count("\n") == 1
+    assert "2 the same picture under two labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--color", "gray"), ("--conflicts", "keep")])
+def test_how_a_folder_is_read_is_no_option_of_a_named_task(option: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = run("train", "mnist", *option)
+
+    assert (code, f"{option[0]} belongs to a folder of your own" in capsys.readouterr().err) == (2, True)
+
+
+def test_an_owners_division_is_trained_on(parts_folder: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(parts_folder.rglob("*.png"))):
+        target = tmp_path / "my-parts" / ("test" if number % 4 == 0 else "train") / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+    code = run("train", str(tmp_path / "my-parts"), "--epochs", "1", "--out", str(tmp_path / "run"))
+
+    rows = read_splits_table(tmp_path / "run" / "splits.csv")
+    assert code == 0
+    assert {(row.file.split("/")[0], row.split) for row in rows} == {
+        ("train", "train"),
+        ("train", "validation"),
+        ("test", "test"),
+    }
 
 
 def test_a_training_on_generated_pictures_keeps_no_table_of_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,13 +248,14 @@ class _Session:
         checkpoint.save(self.out / checkpoints.FILE_NAME)
 
     def _store_splits(self) -> dict[str, Any]:
-        """Write the table of the splits where they came from a folder; return what the record says of both."""
+        """Write the table of the splits where they came from a folder; return what the record says of table and folder."""
         path = self.out / split_table.FILE_NAME
+        summary = None if self.splits.summary is None else self.splits.summary.to_json()
         if not self.splits.storable:
             path.unlink(missing_ok=True)  # of a training that was here before
-            return {"data_folder": None, "splits_table": None}
-        digest = split_table.write_splits_table(self.task, self.splits, path)
-        return {"data_folder": str(self.splits.folder), "splits_table": {"file": path.name, "sha256": digest}}
+            return {"data_folder": None, "splits_table": None, "folder_summary": summary}
+        table = {"file": path.name, "sha256": split_table.write_splits_table(self.task, self.splits, path)}
+        return {"data_folder": str(self.splits.folder), "splits_table": table, "folder_summary": summary}
 
     def _record(self, confusion: NDArray[np.int64], interrupted: bool) -> dict[str, Any]:
         correct, count = int(confusion.trace()), int(confusion.sum())

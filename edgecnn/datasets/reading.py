@@ -1,0 +1,148 @@
+"""Reading labelled picture files once: as the model's input, as small gray pictures to compare, and what else they tell."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.layout import LabelledFile
+from edgecnn.datasets.overlap import MAX_SIDE
+from edgecnn.errors import InputError
+from edgecnn.files import read_bytes
+from edgecnn.pictures import MAX_FILE_BYTES, camera_of, decode_picture
+from edgecnn.preprocessing import Color, Preprocessing
+from edgecnn.progress import on_all_cores
+
+MAX_COMMON_SIDE = 256  # pictures of one size up to this are used as they are
+DEFAULT_SIDE = 128  # otherwise: small enough for a board, large enough for most parts
+_GUESSED_FROM = 8  # pictures that are read before all others, to guess what the model's input will be
+_LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What is known of a picture that was read.
+
+    `sha256` is of the file's bytes, `pixels` of the decoded picture; `size_hw` is the decoded size, `is_gray` tells equal
+    channels, `camera` names make and model where the file states them. `gray` `(h, w)` uint8 has at most MAX_SIDE pixels a
+    side; `image` is the model's input.
+    """
+
+    file: LabelledFile
+    sha256: str
+    pixels: str
+    size_hw: tuple[int, int]
+    is_gray: bool
+    camera: str | None
+    gray: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The pictures that could be read, the input that they were made for, and why the others could not be."""
+
+    read: tuple[Picture, ...]
+    preprocessing: Preprocessing
+    unreadable: dict[str, str]
+
+
+def read_pictures(files: Sequence[LabelledFile], fitting: Preprocessing | Color | None = None) -> Pictures:
+    """Read `files`, on all cores, for the input `fitting`; where that is only a color or None, for one that fits most of them.
+
+    A file that is no picture, damaged or unreadable costs that file. Each is decoded once: what fits is guessed from a few of
+    them, and only a wrong guess reads them again.
+    """
+    wanted = fitting if isinstance(fitting, Preprocessing) else _guess(files, fitting)
+    pictures = _read_all(files, wanted)
+    if not isinstance(fitting, Preprocessing) and (decided := fitting_input(pictures.read, fitting)) != wanted:
+        return _read_all(files, decided)
+    return pictures
+
+
+def fitting_input(pictures: Sequence[Picture], color: Color | None = None) -> Preprocessing:
+    """Decide on a model's input by majority, so that an odd picture changes nothing.
+
+    More than half of one size up to MAX_COMMON_SIDE: that size, else DEFAULT_SIDE; of other aspects the middle is taken. More
+    than half in color: rgb, else gray; unless `color` says.
+    """
+    return _decide([picture.size_hw for picture in pictures], [picture.is_gray for picture in pictures], color)
+
+
+def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `(h, w)` of a BGR picture."""
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def _guess(files: Sequence[LabelledFile], color: Color | None) -> Preprocessing:
+    """Decide on the input by a few of the pictures."""
+    sizes, grays = [], []
+    for file in files[:: max(1, -(-len(files) // _GUESSED_FROM))]:
+        with contextlib.suppress(InputError):
+            image = decode_picture(read_bytes(file.path, at_most=MAX_FILE_BYTES), name=str(file.path))
+            sizes.append((image.shape[0], image.shape[1]))
+            grays.append(_looks_gray(image))
+    return _decide(sizes, grays, color)
+
+
+def _decide(sizes: Sequence[tuple[int, int]], grays: Sequence[bool], color: Color | None) -> Preprocessing:
+    color = color or ("rgb" if 2 * sum(grays) < len(grays) else "gray")
+    size, count = Counter(sizes).most_common(1)[0] if sizes else ((DEFAULT_SIDE, DEFAULT_SIDE), 0)
+    if 2 * count <= len(sizes) or max(size) > MAX_COMMON_SIDE:
+        size = DEFAULT_SIDE, DEFAULT_SIDE
+    return Preprocessing(*size, color, "crop")
+
+
+def _read_all(files: Sequence[LabelledFile], preprocessing: Preprocessing) -> Pictures:
+    results = list(on_all_cores(lambda file: _read(file, preprocessing), files, "reading pictures"))
+    read = tuple(result for result in results if isinstance(result, Picture))
+    unreadable = {file.name: why for file, why in zip(files, results, strict=True) if isinstance(why, str)}
+    return Pictures(read, preprocessing, unreadable)
+
+
+def _read(file: LabelledFile, preprocessing: Preprocessing) -> Picture | str:
+    """Read one picture, or return why that cannot be done."""
+    try:
+        data = read_bytes(file.path, at_most=MAX_FILE_BYTES)
+        image = decode_picture(data, name="")
+    except InputError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _LACKING:
+            raise  # not the file's fault
+        return _reason(error, file)
+    return Picture(
+        file=file,
+        sha256=hashlib.sha256(data).hexdigest(),
+        pixels=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
+        size_hw=(image.shape[0], image.shape[1]),
+        is_gray=_looks_gray(image),
+        camera=camera_of(data),
+        gray=_reduced(to_gray(image)),
+        image=preprocessing(image),
+    )
+
+
+def _reason(error: InputError, file: LabelledFile) -> str:
+    """Return the error without the file's name, so that the same reason can be counted."""
+    text = str(error).replace(f"cannot read {file.path}: ", "").replace(str(file.path), "").strip()
+    return text.split(";")[0].removeprefix("is ")
+
+
+def _looks_gray(image_bgr: NDArray[np.uint8]) -> bool:
+    return bool((image_bgr[..., 0] == image_bgr[..., 1]).all() and (image_bgr[..., 1] == image_bgr[..., 2]).all())
+
+
+def _reduced(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Shrink a gray picture to at most MAX_SIDE a side, which is what pictures are compared at."""
+    scale = MAX_SIDE / max(gray.shape)
+    if scale >= 1:
+        return gray
+    height, width = (max(1, round(side * scale)) for side in gray.shape)
+    return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
