@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 Progress = Callable[[str, int, int | None], None]
 Note = Callable[[str], None]
 
+MAX_WORKERS = 16  # each may hold a decoded photograph of 200 MB
+
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 _note: ContextVar[Note | None] = ContextVar("note", default=None)
 
@@ -54,7 +56,7 @@ def on_all_cores(work: Callable[[Item], Result], items: Sequence[Item], stage: s
     from concurrent.futures import ThreadPoolExecutor
 
     report(stage, 0, len(items) or None)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
         try:
             for done, result in enumerate(pool.map(work, items), 1):
                 yield result

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.layout import Layout, find_layout
+from edgecnn.datasets.layout import Layout, find_layout, label_of
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import Picture, read_pictures
 from edgecnn.datasets.splitting import SHARES, TRAIN, VALIDATION, split_groups
@@ -147,8 +147,9 @@ def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
     Raises DatasetError when the classes are not the task's labels, or a class is too small.
     """
     contents.require_classes()
-    if set(contents.labels) != set(task.labels):
-        odd = sorted(set(contents.labels) ^ set(task.labels))
+    class_id_of = {label_of(label): class_id for class_id, label in enumerate(task.labels)}
+    if set(contents.labels) != set(class_id_of):
+        odd = sorted(set(contents.labels) ^ set(class_id_of))
         raise DatasetError(
             f"the class folders of {contents.layout.folder} are not the labels of {task.name!r}: "
             f"{', '.join(odd)} in one of the two"
@@ -156,7 +157,7 @@ def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
     folder, summary = contents.layout.folder.resolve(), contents.summary()
     _tell(folder.name, summary)
     pictures = contents.pictures
-    class_ids = np.array([task.labels.index(picture.file.label) for picture in pictures], np.int64)
+    class_ids = np.array([class_id_of[picture.file.label] for picture in pictures], np.int64)
     digests = tuple(picture.sha256 for picture in pictures)
     groups = known_overlaps([picture.gray for picture in pictures], class_ids, digests).groups
     whole = Dataset(

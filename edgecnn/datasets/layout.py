@@ -12,6 +12,7 @@ from pathlib import Path
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.folders import SEEN, UNREADABLE_FOLDER, Listing, count_reasons, list_pictures, natural_key
 
+_DETECTION = {"images", "labels"}
 EXPECTED = "expected FOLDER/<class>/<pictures>"
 _PARTS = {
     "train": "train",
@@ -60,9 +61,10 @@ class Layout:
         if self.empty:
             label = self.empty[0]
             inside = {name: why for name, why in self.left_out.items() if label in Path(name).parts}
+            hint = "these look like folders for object detection" if {*self.labels, *self.empty} >= _DETECTION else EXPECTED
             raise DatasetError(
-                f"{self.folder / label} holds no pictures{f': {count_reasons(inside)}' if inside else ''}; "
-                f"fill it or remove it ({EXPECTED})"
+                f"the class folder {label!r} of {self.folder} holds no pictures"
+                f"{f': {count_reasons(inside)}' if inside else ''}; fill it or remove it ({hint})"
             )
 
 
@@ -114,7 +116,7 @@ def _by_class(listing: Listing, tops: Sequence[str]) -> Layout:
     labels = _labels(listing.folder, tops)
     left_out = dict(listing.left_out)
     files = []
-    first_in_class = _divided_inside(listing, tops)
+    first_in_class = _divided_inside(listing)
     for path in listing.pictures:
         top, *between = path.parts[:-1] or ("",)
         if not top:
@@ -127,7 +129,8 @@ def _by_class(listing: Listing, tops: Sequence[str]) -> Layout:
         raise DatasetError(f"{listing.folder} holds {holds}; {EXPECTED}")
     if len(tops) == 1:
         raise DatasetError(_one_class(listing, tops[0]))
-    return _layout(listing, files, labels.values(), left_out, _remarks(listing, tops))
+    _refuse_untrained(files)
+    return _layout(listing, files, labels.values(), left_out, [] if first_in_class else _remarks(listing, tops))
 
 
 def _divided(listing: Listing, owned: dict[str, str]) -> Layout:
@@ -145,13 +148,18 @@ def _divided(listing: Listing, owned: dict[str, str]) -> Layout:
             left_out[str(path)] = "beside the class folders"
             continue
         files.append(_file(listing, path, labels[between[0]], owned[top], len(between) - 1))
+    _refuse_untrained(files)
+    return _layout(listing, files, labels.values(), left_out, ())
+
+
+def _refuse_untrained(files: Sequence[LabelledFile]) -> None:
+    """Raise DatasetError for a class that its owner tests but does not train."""
     trained = {file.label for file in files if file.part == "train"}
-    if lost := [file for file in files if file.label not in trained]:
+    if lost := [file for file in files if file.part is not None and file.label not in trained]:
         raise DatasetError(
             f"{lost[0].path} is of a class, {lost[0].label!r}, that has no pictures in the train folder; "
             "what is not trained on cannot be tested"
         )
-    return _layout(listing, files, labels.values(), left_out, ())
 
 
 def _refuse_unlike_splits(listing: Listing, owned: dict[str, str]) -> None:
@@ -176,12 +184,11 @@ def _refuse_unlike_splits(listing: Listing, owned: dict[str, str]) -> None:
         )
 
 
-def _divided_inside(listing: Listing, tops: Sequence[str]) -> bool:
+def _divided_inside(listing: Listing) -> bool:
     """Tell whether the class folders hold train and test folders, and no picture outside of them."""
     inside = [path.parts for path in listing.pictures if len(path.parts) > 1]
     parts = {part_named(parts[1]) if len(parts) > 2 else None for parts in inside}
-    trained = {parts[0] for parts in inside if part_named(parts[1]) == "train"}
-    return None not in parts and len(parts) > 1 and trained == {parts[0] for parts in inside}
+    return None not in parts and len(parts) > 1 and "train" in parts
 
 
 def _labels(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -225,7 +232,11 @@ def _alike(labels: Sequence[str]) -> list[str]:
 
 
 def _remarks(listing: Listing, tops: Sequence[str]) -> list[str]:
-    """Return a remark where the folders inside the class folders look more like the classes."""
+    """Return a remark where the folders inside the class folders look more like splits or classes."""
+    splits = sorted({path.name for path in listing.folders if len(path.parts) == 2 and part_named(path.name)})
+    if len({part_named(name) for name in splits}) > 1:
+        called = " and ".join(splits)
+        return [f"folders called {called} stand in class folders beside other pictures: they are not taken for splits"]
     below = {top: {path.name for path in listing.folders if path.parent == Path(top)} for top in tops}
     same = next(iter(below.values()), set())
     direct = any(len(path.parts) == 2 for path in listing.pictures)

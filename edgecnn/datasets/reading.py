@@ -120,7 +120,7 @@ def _read(file: LabelledFile, preprocessing: Preprocessing) -> Picture | str:
     return Picture(
         file=file,
         sha256=hashlib.sha256(data).hexdigest(),
-        pixels=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
+        pixels=_pixel_digest(image),
         size_hw=(image.shape[0], image.shape[1]),
         is_gray=_looks_gray(image),
         camera=camera_of(data),
@@ -133,6 +133,12 @@ def _reason(error: InputError, file: LabelledFile) -> str:
     """Return the error without the file's name, so that the same reason can be counted."""
     text = str(error).replace(f"cannot read {file.path}: ", "").replace(str(file.path), "").strip()
     return text.split(";")[0].removeprefix("is ")
+
+
+def _pixel_digest(image: NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def _looks_gray(image_bgr: NDArray[np.uint8]) -> bool:

@@ -41,7 +41,8 @@ def test_an_empty_class_folder_is_refused_with_what_it_holds(tmp_path: Path) -> 
     (tmp_path / "washer").mkdir()
     (tmp_path / "washer" / "IMG_1.heic").write_bytes(HEIC)
 
-    assert "washer holds no pictures: 1 HEIC, which OpenCV cannot read (washer/IMG_1.heic)" in refusal(tmp_path)
+    assert "the class folder 'washer' of " in refusal(tmp_path)
+    assert "holds no pictures: 1 HEIC, which OpenCV cannot read (washer/IMG_1.heic)" in refusal(tmp_path)
 
 
 def test_one_class_of_folders_is_refused_with_a_hint(tmp_path: Path) -> None:
@@ -135,6 +136,32 @@ def test_splits_may_stand_in_the_class_folders(tmp_path: Path) -> None:
     assert Counter((file.label, file.part, file.deeper) for file in layout.files) == {
         (label, part, 0): 3 for label in ("bolt", "nut") for part in ("train", "test")
     }
+
+
+def test_a_class_that_its_owner_does_not_train_is_refused_in_either_order(tmp_path: Path) -> None:
+    write_classes(tmp_path / "bolt", ("train", "test"), count=3)
+    write_classes(tmp_path / "nut", ("test",), count=3)
+
+    assert "'nut', that has no pictures in the train folder" in refusal(tmp_path)
+
+
+def test_splits_beside_other_pictures_in_class_folders_get_a_remark(tmp_path: Path) -> None:
+    write_classes(tmp_path / "bolt", ("train", "test"), count=3)
+    write_classes(tmp_path, ("nut",))
+
+    layout = find_layout(tmp_path)
+
+    assert not layout.divided
+    assert "folders called test and train stand in class folders beside other pictures" in layout.remarks[0]
+
+
+def test_a_data_set_for_object_detection_is_recognised(tmp_path: Path) -> None:
+    for top in ("train", "valid"):
+        write_classes(tmp_path / top, ("images",))
+        (tmp_path / top / "labels").mkdir()
+        (tmp_path / top / "labels" / "0.txt").write_text("0 0.5 0.5 1 1")
+
+    assert "object detection" in refusal(tmp_path)
 
 
 def test_a_class_called_train_among_others_is_a_class(tmp_path: Path) -> None:
