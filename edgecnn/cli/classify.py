@@ -45,8 +45,7 @@ def classify(
     from edgecnn.classifying import Classifier
     from edgecnn.errors import InputError
     from edgecnn.folders import count_reasons, list_all
-    from edgecnn.pictures import read_picture
-    from edgecnn.progress import note, report
+    from edgecnn.progress import note
 
     convention = read_convention(stated)
     if labels is None:
@@ -59,16 +58,14 @@ def classify(
         )
     listing = list_all(images)
     files = listing.pictures
-    if listing.left_out:
-        note(f"left out {len(listing.left_out)} files: {count_reasons(listing.left_out)}")
     if plot is not None and len(files) > MAX_PLOTTED:
         raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
-    # One picture at a time: a folder of large photographs does not fit into a board's memory.
-    predictions = []
-    for done, file in enumerate(files):
-        report("classifying pictures", done, len(files))
-        predictions.append(classifier.classify([read_picture(file)])[0])
-    report("classifying pictures", len(files), len(files))
+    classified = _classify_all(classifier, files, listing.left_out, named=set(images))
+    if listing.left_out:
+        note(f"left out {len(listing.left_out)} files: {count_reasons(listing.left_out)}")
+    if not classified:
+        raise InputError("none of the pictures can be read")
+    files, predictions = [file for file, _ in classified], [prediction for _, prediction in classified]
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:
@@ -77,6 +74,32 @@ def classify(
     else:
         for file, prediction in zip(files, predictions, strict=True):
             click.echo(printable(f"{file}: {_sentence(prediction, classifier.labels)}"))
+
+
+def _classify_all(
+    classifier: Classifier, files: list[Path], left_out: dict[str, str], *, named: set[Path]
+) -> list[tuple[Path, Prediction]]:
+    """Classify one picture at a time: a folder of large photographs does not fit into a board's memory.
+
+    A picture of a folder that cannot be read is put into `left_out`; one that was `named` by itself ends it.
+    """
+    from edgecnn.errors import InputError
+    from edgecnn.pictures import read_picture
+    from edgecnn.progress import report
+
+    found = []
+    for done, file in enumerate(files):
+        report("classifying pictures", done, len(files))
+        try:
+            image = read_picture(file)
+        except InputError as error:
+            if file in named:
+                raise
+            left_out[str(file)] = str(error).replace(f"{file} ", "")
+            continue
+        found.append((file, classifier.classify([image])[0]))
+    report("classifying pictures", len(files), len(files))
+    return found
 
 
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:

@@ -221,6 +221,24 @@ def test_classify_looks_into_deeper_folders_and_tells_what_it_left_out(
     assert printed.err == f"left out 1 files: 1 HEIC, which OpenCV cannot read ({tmp_path}/monday/c.heic)\n"
 
 
+def test_classify_goes_on_behind_a_damaged_picture_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_picture(tmp_path / "a.jpg", surface(0)).read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[:300])
+    write_picture(tmp_path / "b.png", surface(1))
+
+    with pytest.raises(SystemExit) as ended:
+        main(["classify", "mnist", str(tmp_path)])
+    with pytest.raises(SystemExit) as refused:
+        main(["classify", "mnist", str(tmp_path / "a.jpg")])
+
+    printed = capsys.readouterr()
+    assert (ended.value.code, refused.value.code, len(printed.out.splitlines())) == (0, 2, 1)
+    assert printed.err.splitlines() == [
+        f"left out 1 files: 1 is cut short or damaged ({tmp_path}/a.jpg)",
+        f"edgecnn: {tmp_path}/a.jpg is cut short or damaged",
+    ]
+
+
 NAME = st.text(st.sampled_from(string.ascii_letters + "._ ~0é\udcff"), min_size=1, max_size=8).filter(
     lambda name: name.strip(".") != ""
 )
