@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgecnn.errors import InputError
 from edgecnn.formats import HEAD_BYTES, PICTURE_SUFFIXES, RAW_SUFFIXES, looks_like_text, readable_formats, sniff
-from edgecnn.printing import printable
+from edgecnn.printing import counted, printable
 from edgecnn.progress import report
 
 # What file managers, archivers and network drives leave behind, in lower case; hidden names are passed over anyway.
@@ -128,6 +128,11 @@ def count_reasons(left_out: dict[str, str], *, shown: int = 6) -> str:
         phrases.append(f"{count} {reason} ({where})")
     rest = len(phrases) - shown
     return printable("; ".join(phrases[:shown]) + (f"; and {rest} more reasons" if rest > 0 else ""))
+
+
+def left_out_line(left_out: dict[str, str]) -> str:
+    """Return one line on files that were left out."""
+    return f"left out {counted(len(left_out), 'file')}: {count_reasons(left_out)}"
 
 
 def is_other(reason: str) -> bool:

@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 picture`, `2 pictures`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def json_text(value: Any) -> str:
     r"""Return `value` as indented JSON in which only bytes that are no UTF-8 are escaped (`\udcff`)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -44,7 +44,7 @@ def classify(
     """
     from edgecnn.classifying import Classifier
     from edgecnn.errors import InputError
-    from edgecnn.folders import count_reasons, list_all
+    from edgecnn.folders import left_out_line, list_all
     from edgecnn.progress import note
 
     convention = read_convention(stated)
@@ -62,7 +62,7 @@ def classify(
         raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
     classified = _classify_all(classifier, files, listing.left_out, named=set(images))
     if listing.left_out:
-        note(f"left out {len(listing.left_out)} files: {count_reasons(listing.left_out)}")
+        note(left_out_line(listing.left_out))
     if not classified:
         raise InputError("none of the pictures can be read")
     files, predictions = [file for file, _ in classified], [prediction for _, prediction in classified]
@@ -95,7 +95,7 @@ def _classify_all(
         except InputError as error:
             if file in named:
                 raise
-            left_out[str(file)] = str(error).replace(f"{file} ", "")
+            left_out[str(file)] = str(error).replace(f"{file} ", "").removeprefix("is ")
             continue
         found.append((file, classifier.classify([image])[0]))
     report("classifying pictures", len(files), len(files))

@@ -76,10 +76,12 @@ class Display:
             self._erase()
 
     def _run(self) -> None:
-        while not self._closed.wait(_TICK):
-            with self._lock:
-                if self._stage is not None:
-                    self._tick(*self._stage)
+        # A reader of stderr that has gone away must not end in a traceback of this thread.
+        with contextlib.suppress(OSError, ValueError):
+            while not self._closed.wait(_TICK):
+                with self._lock:
+                    if self._stage is not None:
+                        self._tick(*self._stage)
 
     def _tick(self, stage: str, done: int, total: int | None) -> None:
         silent = time.monotonic() - self._last_output

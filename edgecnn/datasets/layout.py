@@ -103,12 +103,17 @@ def label_of(folder_name: str) -> str:
     Raises DatasetError for a name that cannot stand in a file of labels.
     """
     label = unicodedata.normalize("NFC", folder_name).strip()
-    if not label or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label):
+    if not label or any(unicodedata.category(letter) in ("Cc", "Cs") or _turns_text(letter) for letter in label):
         raise DatasetError(
-            f"the name of the class folder {folder_name!r} is no label: it has line breaks or other control characters, "
+            f"the name of the class folder {folder_name!a} is no label: it has line breaks or other control characters, "
             "is not UTF-8, or is blank; rename it"
         )
     return label
+
+
+def _turns_text(letter: str) -> bool:
+    """Tell whether a character turns the direction of the text behind it: two names could look the same."""
+    return unicodedata.bidirectional(letter) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def _by_class(listing: Listing, tops: Sequence[str]) -> Layout:

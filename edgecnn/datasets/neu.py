@@ -22,7 +22,7 @@ from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, NoDataError
-from edgecnn.folders import Listing, count_reasons, is_other, list_pictures
+from edgecnn.folders import Listing, is_other, left_out_line, list_pictures
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.progress import note
 from edgecnn.tasks import Task
@@ -143,7 +143,7 @@ def _load_pictures(folder: Path) -> Splits:
         )
     contents = read_layout(_layout(listing, found), TASK.preprocessing)
     if lost := {name: why for name, why in contents.left_out.items() if not is_other(why)}:
-        note(f"{SOURCE}: left out {len(lost)} files: {count_reasons(lost)}")
+        note(f"{SOURCE}: {left_out_line(lost)}")
     read = {picture.file.name: picture for picture in contents.pictures}
     parts, complete = {}, {}
     for split in _SPLITS.values():

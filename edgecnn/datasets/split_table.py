@@ -23,7 +23,7 @@ from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.folders import list_pictures
 from edgecnn.pictures import MAX_FILE_BYTES, decode_picture
-from edgecnn.printing import printable
+from edgecnn.printing import counted, printable
 from edgecnn.progress import note, on_all_cores
 from edgecnn.tasks import Task
 
@@ -112,7 +112,7 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
     there = {str(path) for path in list_pictures(folder).pictures} if whole is None else set(whole.names)
     ignored = there - {row.file for row in rows}
     if ignored:
-        note(f"{len(ignored)} pictures in {folder} are not in the stored split: they are left out")
+        note(f"{folder} holds {counted(len(ignored), 'picture')} that the stored split does not name: left out")
     info = info or SplitInfo(folder.resolve().name, f"as stored in {table.name}", complete=dict.fromkeys(SPLITS, True))
     train, validation, test = (_part(task, rows, images, split) for split in SPLITS)
     return Splits(train, validation, test, replace(info, ignored=len(ignored)), folder.resolve())

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from edgecnn.datasets.layout import Layout
 from edgecnn.datasets.reading import Picture
 from edgecnn.datasets.shortcuts import Shortcut, find_shortcuts
-from edgecnn.folders import count_reasons
+from edgecnn.folders import left_out_line
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.printing import counted
 
 LEAST_CUT = 0.01  # of a picture's area: less is rounding
 UNEVEN = 4  # times as many pictures in one class as in another are worth a word
@@ -71,7 +72,7 @@ class FolderSummary:
 
     def facts(self) -> list[str]:
         """Return what was read, a line each: classes, input, what is cut off."""
-        lines = [f"{self.total} pictures in {len(self.counts)} classes: {_listed(self.counts)}", self._input_line()]
+        lines = [f"{counted(self.total, 'picture')} in {len(self.counts)} classes: {_listed(self.counts)}", self._input_line()]
         if self.cropped:
             which = f"all {self.total}" if self.cropped == self.total else f"{self.cropped} of {self.total}"
             lines.append(
@@ -79,14 +80,14 @@ class FolderSummary:
                 f" (mean; at most {_percent(self.most_cut_off)}: {self.most_cut_off_file})"
             )
         if self.enlarged:
-            lines.append(f"{self.enlarged} pictures are smaller than the input and are enlarged")
+            lines.append(f"smaller than the input, and enlarged: {counted(self.enlarged, 'picture')}")
         if self.deeper:
-            lines.append(f"{self.deeper} pictures in deeper folders count for the class folder that they lie below")
+            lines.append(f"in deeper folders, and counted for the class folder above: {counted(self.deeper, 'picture')}")
         return lines
 
     def omissions(self) -> list[str]:
         """Return which files were left out and why: one line, or none."""
-        return [f"left out {len(self.left_out)} files: {count_reasons(self.left_out)}"] if self.left_out else []
+        return [left_out_line(self.left_out)] if self.left_out else []
 
     def warnings(self) -> list[str]:
         """Return what may spoil a training or its measurement, a line each."""
@@ -115,8 +116,8 @@ class FolderSummary:
         color, other = ("gray", "in color") if channels == 1 else ("color", "gray")
         odd = self.total - self.gray if channels == 1 else self.gray
         way_out = f" (train --color {'rgb' if channels == 1 else 'gray'} decides otherwise)" if self.chosen else ""
-        return f"input: {color}, {height} x {width}; {sizes} pictures are {self.usual_size}" + (
-            f"; {odd} of {self.total} pictures are {other}{way_out}" if odd else ""
+        return f"input: {color}, {height} x {width}; {sizes} pictures {self.usual_size}" + (
+            f"; {odd} of {self.total} {other}{way_out}" if odd else ""
         )
 
 

@@ -22,7 +22,7 @@ from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
-from edgecnn.folders import count_reasons, list_pictures
+from edgecnn.folders import count_reasons, left_out_line, list_pictures
 from edgecnn.printing import printable
 from edgecnn.progress import note
 from edgecnn.tasks import Task
@@ -194,7 +194,7 @@ def _read_below(folder: Path, task: Task) -> Sequence[Picture]:
     if not pictures.read:
         raise InputError(f"{folder} holds no pictures{f': {count_reasons(left_out)}' if left_out else ''}")
     if left_out:
-        note(f"{folder}: left out {len(left_out)} files: {count_reasons(left_out)}")
+        note(f"{folder}: {left_out_line(left_out)}")
     return pictures.read
 
 

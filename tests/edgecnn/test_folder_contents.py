@@ -66,8 +66,7 @@ def test_one_odd_picture_changes_neither_size_nor_color_and_is_told(tmp_path: Pa
     assert task_from_folder(tmp_path).preprocessing.shape == (40, 40, 1)
     assert notes[0] == f"{tmp_path.name}: 17 pictures in 2 classes: bolt 8, nut 9"
     assert notes[1] == (
-        "  input: gray, 40 x 40; 16 of 17 pictures are 40 x 40; "
-        "1 of 17 pictures are in color (train --color rgb decides otherwise)"
+        "  input: gray, 40 x 40; 16 of 17 pictures 40 x 40; 1 of 17 in color (train --color rgb decides otherwise)"
     )
     assert notes[2] == (
         "  the crop to the middle cuts off 75 % of the area of 1 of 17 pictures (mean; at most 75 %: nut/odd.png)"
@@ -118,7 +117,7 @@ def test_files_that_cannot_be_used_cost_those_files_and_are_counted(tmp_path: Pa
     notes = notes_of(tmp_path)
 
     assert notes[0] == f"{tmp_path.name}: 17 pictures in 2 classes: bolt 8, nut 9"
-    assert "  1 pictures in deeper folders count for the class folder that they lie below" in notes
+    assert "  in deeper folders, and counted for the class folder above: 1 picture" in notes
     assert notes[3] == (
         "  left out 3 files: 1 HEIC, which OpenCV cannot read (nut/photo.heic); 1 named .png but text (nut/text.png); "
         "1 cut short or damaged (nut/cut.jpg)"

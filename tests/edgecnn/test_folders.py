@@ -218,7 +218,7 @@ def test_classify_looks_into_deeper_folders_and_tells_what_it_left_out(
     printed = capsys.readouterr()
     files = [line.split(": ")[0] for line in printed.out.splitlines()]
     assert (ended.value.code, files) == (0, [f"{tmp_path}/a.png", f"{tmp_path}/monday/line 2/b.jfif"])
-    assert printed.err == f"left out 1 files: 1 HEIC, which OpenCV cannot read ({tmp_path}/monday/c.heic)\n"
+    assert printed.err == f"left out 1 file: 1 HEIC, which OpenCV cannot read ({tmp_path}/monday/c.heic)\n"
 
 
 def test_classify_goes_on_behind_a_damaged_picture_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +234,7 @@ def test_classify_goes_on_behind_a_damaged_picture_of_a_folder(tmp_path: Path, c
     printed = capsys.readouterr()
     assert (ended.value.code, refused.value.code, len(printed.out.splitlines())) == (0, 2, 1)
     assert printed.err.splitlines() == [
-        f"left out 1 files: 1 is cut short or damaged ({tmp_path}/a.jpg)",
+        f"left out 1 file: 1 cut short or damaged ({tmp_path}/a.jpg)",
         f"edgecnn: {tmp_path}/a.jpg is cut short or damaged",
     ]
 

@@ -86,7 +86,7 @@ def test_letters_of_both_cases_may_be_classes(tmp_path: Path) -> None:
     assert set(find_layout(tmp_path).labels) == {"a", "A"}
 
 
-@pytest.mark.parametrize("raw", [b"nut\nbolt", b"\xff\xfe", b"\x1b[31mnut", b"  "])
+@pytest.mark.parametrize("raw", [b"nut\nbolt", b"\xff\xfe", b"\x1b[31mnut", b"  ", "nut\u202e".encode()])
 def test_a_class_folder_whose_name_is_no_label_is_refused(tmp_path: Path, raw: bytes) -> None:
     write_classes(tmp_path)
     (tmp_path / "nut").rename(tmp_path / os.fsdecode(raw))

@@ -74,9 +74,8 @@ def test_a_training_says_and_records_what_it_made_of_the_folder(
         0,
         [
             "my-parts: 48 pictures in 2 classes: bright 24, dark 24",
-            "  input: color, 32 x 32; all pictures are 32 x 32; "
-            "48 of 48 pictures are gray (train --color gray decides otherwise)",
-            "  left out 1 files: 1 HEIC, which OpenCV cannot read (dark/photo.heic)",
+            "  input: color, 32 x 32; all pictures 32 x 32; 48 of 48 gray (train --color gray decides otherwise)",
+            "  left out 1 file: 1 HEIC, which OpenCV cannot read (dark/photo.heic)",
         ],
     )
     assert record["left_out"] == {"dark/photo.heic": "HEIC, which OpenCV cannot read"}
