@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def train(
     from edgecnn.datasets.splitting import deal_at_random
     from edgecnn_export.frameworks import require_keras
 
-    if "keras" not in sys.modules:
+    if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
         click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
     require_keras()  # missing, it is missed before pictures are loaded
     chosen, folder = task_and_folder(task, data, color=color, conflicts=conflicts, default_conflicts="refuse")

@@ -19,11 +19,12 @@ from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
 from edgecnn.pictures import MAX_FILE_BYTES, camera_of, decode_picture
 from edgecnn.preprocessing import Color, Preprocessing
-from edgecnn.progress import on_all_cores
+from edgecnn.progress import on_all_cores, report
 
 MAX_COMMON_SIDE = 256  # pictures of one size up to this are used as they are
 DEFAULT_SIDE = 128  # otherwise: small enough for a board, large enough for most parts
 _GUESSED_FROM = 8  # pictures that are read before all others, to guess what the model's input will be
+_STAGE = "reading pictures"
 _LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -84,6 +85,7 @@ def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _guess(files: Sequence[LabelledFile], color: Color | None) -> Preprocessing:
     """Decide on the input by a few of the pictures."""
+    report(_STAGE, 0, len(files) or None)
     sizes, grays = [], []
     for file in files[:: max(1, -(-len(files) // _GUESSED_FROM))]:
         with contextlib.suppress(InputError):
@@ -102,7 +104,7 @@ def _decide(sizes: Sequence[tuple[int, int]], grays: Sequence[bool], color: Colo
 
 
 def _read_all(files: Sequence[LabelledFile], preprocessing: Preprocessing) -> Pictures:
-    results = list(on_all_cores(lambda file: _read(file, preprocessing), files, "reading pictures"))
+    results = list(on_all_cores(lambda file: _read(file, preprocessing), files, _STAGE))
     read = tuple(result for result in results if isinstance(result, Picture))
     unreadable = {file.name: why for file, why in zip(files, results, strict=True) if isinstance(why, str)}
     return Pictures(read, preprocessing, unreadable)
