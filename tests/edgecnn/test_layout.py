@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from picture_files import HEIC, surface, write_classes, write_picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_files import HEIC, encoded, surface, write_classes, write_picture
 
 from edgecnn.datasets.layout import find_layout
 from edgecnn.errors import DatasetError
@@ -222,3 +224,32 @@ def test_folders_that_look_like_the_classes_inside_all_classes_get_a_remark(tmp_
         write_classes(tmp_path / top, ("good", "bad"))
 
     assert "all class folders hold the same folders (bad, good): if those are the classes" in find_layout(tmp_path).remarks[0]
+
+
+PART = st.sampled_from(["a", "b", "train", "test", "val", "Valid", "images", "é", "e\u0301", "A ", ".hidden"])
+FILE = st.tuples(st.lists(PART, max_size=4), st.sampled_from(["0", "1", "2"]), st.integers(0, 3))
+
+
+@given(files=st.lists(FILE, min_size=1, max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_folders_each_file_is_used_or_named_or_the_folder_is_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[list[str], str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    contents = [encoded(".png", surface(0)), encoded(".jpg", surface(1)), HEIC, b"text"]
+    for between, name, kind in files:
+        path = folder.joinpath(*between) / f"{name}{kind}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(contents[kind])
+
+    try:
+        layout = find_layout(folder)
+    except DatasetError as error:
+        assert "\n" not in str(error)
+        return
+
+    visible = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and ".hidden" not in path.parts]
+    assert sorted([*(file.name for file in layout.files), *layout.left_out]) == sorted(map(str, visible))
+    assert {file.label for file in layout.files} == set(layout.labels)
+    assert not set(layout.labels) & set(layout.empty)
+    assert all((file.part is not None) == layout.divided for file in layout.files)
