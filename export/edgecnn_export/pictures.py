@@ -18,7 +18,7 @@ from edgecnn.datasets.layout import LabelledFile
 from edgecnn.datasets.loading import find_data, load_splits, synthesize_splits
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture, read_pictures
-from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits
+from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits, read_splits_table
 from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
@@ -86,12 +86,20 @@ class TrainingPictures:
         return load_stored_splits(self.task, self.folder, self.table, info=self.info)
 
     def moved_to(self, folder: Path, seed: int) -> Splits:
-        """Load them from another place; where that holds other pictures, load those as any other data set."""
+        """Load them from another place; where that holds other pictures, load those as any other data set.
+
+        DatasetError where it holds only some of them: a new division would judge by pictures that were trained on.
+        """
         assert self.table is not None
         try:
             return load_stored_splits(self.task, folder, self.table, info=self.info)
-        except DatasetError:
-            return load_splits(self.task, folder, seed)
+        except DatasetError as error:
+            other = load_splits(self.task, folder, seed)
+            trained_on = {row.sha256 for row in read_splits_table(self.table) if row.split == "train"}
+            judged_by = {digest for part in (other.validation, other.test) for digest in part.digests or ()}
+            if trained_on & judged_by:
+                raise error
+            return other
 
 
 def _read_record(path: Path) -> dict[str, Any]:

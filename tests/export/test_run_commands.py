@@ -30,9 +30,9 @@ def run(*arguments: str) -> int:
     return int(str(end.value.code))
 
 
-def draw_parts(folder: Path, count: int = 70) -> Path:
+def draw_parts(folder: Path, count: int = 70, seed: int = 0) -> Path:
     """Bright and dark noise, each picture of its own grain."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for label, level in (("bright", 180), ("dark", 60)):
         (folder / label).mkdir(parents=True)
         for i in range(count):
@@ -119,6 +119,22 @@ def test_moved_pictures_are_known_again_by_their_content(moved: Path, capsys: py
     contract = Artifact.open(moved / "out" / "my-parts-float32.tflite").contract
     assert contract.parity.data is not None
     assert contract.parity.data.digest == record["data"]["validation"]["digest"]
+
+
+def test_some_of_the_pictures_in_another_place_are_not_divided_anew(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the run would be judged by pictures that it was trained on."""
+    (moved / "elsewhere" / "dark" / "dark_3.png").unlink()
+
+    code = run("evaluate", str(moved / "runs" / "my-parts"), "--data", str(moved / "elsewhere"))
+
+    assert code == 2
+    assert "dark/dark_3.png is missing" in capsys.readouterr().err
+
+
+def test_other_pictures_judge_a_run_as_any_other_data_set(moved: Path, tmp_path: Path) -> None:
+    draw_parts(tmp_path / "others", count=40, seed=9)
+
+    assert run("evaluate", str(moved / "runs" / "my-parts"), "--data", str(tmp_path / "others")) == 0
 
 
 def test_a_changed_picture_ends_the_export_in_one_line(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
