@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgecnn.datasets.dataset import Dataset
@@ -78,6 +78,7 @@ def test_another_seed_gives_other_digits(digits: Dataset) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(class_id=st.integers(0, 9), seed=st.integers(0, 2**32 - 1), size=st.integers(32, 300))
+@example(class_id=4, seed=16778, size=32)
 def test_a_drawn_digit_stays_inside_its_mask(class_id: int, seed: int, size: int) -> None:
     mask = draw_digit(class_id, np.random.default_rng(seed), size)
 

@@ -242,4 +242,6 @@ def _inked(strokes: list[NDArray[np.float64]], size: int, rng: np.random.Generat
         corners = np.round(stroke * 16).astype(int).tolist()
         for start, end, width in zip(corners[:-1], corners[1:], widths, strict=False):
             cv2.line(mask, start, end, 255, max(1, round(width)), cv2.LINE_AA, shift=4)
+    # In a small mask the widest pen, rounded up, reaches the border: whoever looks for a digit there would see it cut off.
+    mask[[0, -1]] = mask[:, [0, -1]] = 0
     return mask
