@@ -19,11 +19,15 @@ _PATIENCE_S = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and its name if it has one."""
+    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and what only files have.
+
+    These are the picture's own `name` and its place in a video, see `Frame`.
+    """
 
     image_bgr: Image
     monotonic_s: float
     name: str = ""
+    media_time_s: float | None = None
 
 
 class Camera(Protocol):
@@ -150,8 +154,8 @@ class LiveCapture:
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
     def _put(self, picture: Picture) -> None:
-        self.captured += 1
+        number, self.captured = self.captured, self.captured + 1
         age_s = self._clock() - picture.monotonic_s
         captured_at = datetime.now(UTC) - timedelta(seconds=age_s)
         name = picture.name or self._camera.name
-        self._newest.put(Frame(picture.image_bgr, self.captured, name, captured_at, picture.monotonic_s))
+        self._newest.put(Frame(picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s))

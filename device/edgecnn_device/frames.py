@@ -20,8 +20,9 @@ STAGES = ("capture", "find", "preprocess", "invoke", "publish")
 class Frame:
     """One captured picture, `image_bgr` `(h, w, 3)` uint8, which nobody writes into.
 
-    `number` counts what the source delivered, the skipped ones too. `captured_at` is the wall clock's time in UTC,
+    `number` counts what the source delivered from 0 on, the skipped ones too. `captured_at` is the wall clock's time in UTC,
     `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
+    `media_time_s` is where the frame stands in a video file, in seconds from its beginning; None elsewhere.
     """
 
     image_bgr: Image
@@ -29,6 +30,7 @@ class Frame:
     source: str
     captured_at: datetime
     monotonic_s: float
+    media_time_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,10 @@ class Observation:
     latency_ms: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the observation as one JSON object; `reason` stands in it only when the state is not `ok`."""
+        """Return the observation as one JSON object.
+
+        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file.
+        """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,
             "source": self.source,
@@ -112,6 +117,8 @@ class Observation:
             "latency_ms": {stage: round(ms, 3) for stage, ms in self.latency_ms.items()},
             "regions": [prediction.to_json() for prediction in self.predictions],
         }
+        if self.frame is not None and self.frame.media_time_s is not None:
+            line["media_time_s"] = round(self.frame.media_time_s, 3)
         return line if self.state.name == "ok" else line | {"reason": self.state.reason}
 
 

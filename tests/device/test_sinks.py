@@ -48,6 +48,13 @@ def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_lines_of_a_video_file_carry_the_media_time_and_no_others(tmp_path: Path) -> None:
+    of_a_video = observe(replace(frame(noisy(230)), media_time_s=61.25))
+
+    assert json.loads(json_line(of_a_video))["media_time_s"] == 61.25
+    assert "media_time_s" not in json.loads(json_line(observe()))
+
+
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]))
 
 
@@ -60,6 +67,7 @@ def test_a_line_says_what_the_observation_says(
     seen = RegionPrediction(7, region, noisy(9), answer, replace(answer, label="other"))
     told = [
         Observation(source, OK, frame(source=source), (seen, seen), age_ms, {"capture": took_ms, "invoke": 0.0}),
+        Observation(source, State("blind", reason), replace(frame(), media_time_s=took_ms), (), age_ms),
         Observation(source, State("blind", reason), None, (), age_ms),
     ]
 

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
-from device_fakes import noisy
+from device_fakes import START, noisy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,11 +18,13 @@ from edgecnn.errors import CameraError, InputError, MissingDependencyError
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.csi import open_csi
+from edgecnn_device.sources.paced import PacedCamera
 from edgecnn_device.sources.process import ProcessCamera, Request
 from edgecnn_device.sources.stream import is_address, without_password
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 from edgecnn_device.sources.transform import Roi, Transform, parse_size
 from edgecnn_device.sources.v4l2 import device_path, open_v4l2, settings
+from edgecnn_device.sources.video import read_video
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_a_video_gives_every_frame_once(video: Path) -> None:
     frames = [frame for frame in frames_of(SourceOptions(str(video))) if isinstance(frame, Frame)]
 
     means = [float(frame.image_bgr.mean()) for frame in frames]
-    assert [frame.number for frame in frames] == list(range(1, 21))
+    assert [frame.number for frame in frames] == list(range(20))
     assert np.all(np.diff(means) > 5)
 
 
@@ -83,7 +87,7 @@ def test_a_looped_video_begins_anew(video: Path) -> None:
     with open_source(SourceOptions(str(video), loop=True)) as source:
         numbers = [frame.number for frame, _ in zip(source, range(50), strict=False) if isinstance(frame, Frame)]
 
-    assert numbers == list(range(1, 51))
+    assert numbers == list(range(50))
 
 
 def test_a_video_in_real_time_takes_its_time(video: Path) -> None:
@@ -92,7 +96,78 @@ def test_a_video_in_real_time_takes_its_time(video: Path) -> None:
     frames = [frame for frame in frames_of(SourceOptions(str(video), realtime=True)) if isinstance(frame, Frame)]
 
     assert time.monotonic() - started_s > 19 / 50
-    assert frames[-1].number == 20
+    assert frames[-1].number == 19
+
+
+class FakeVideo:
+    """What `read_video` asks of an opened file of pictures with these time stamps, in milliseconds."""
+
+    def __init__(self, stamps_ms: list[float], fps: float = 25.0) -> None:
+        self._stamps_ms, self._fps, self._read = stamps_ms, fps, 0
+
+    def read(self) -> tuple[bool, Image | None]:
+        self._read += 1
+        return (True, noisy(128)) if self._read <= len(self._stamps_ms) else (False, None)
+
+    def get(self, key: int) -> float:
+        if key == cv2.CAP_PROP_POS_MSEC:
+            return self._stamps_ms[self._read - 1]
+        return self._fps if key == cv2.CAP_PROP_FPS else len(self._stamps_ms)
+
+    def release(self) -> None: ...
+
+
+def media_times(capture: FakeVideo) -> list[float | None]:
+    frames = read_video(Path("fake.mkv"), cast(cv2.VideoCapture, capture))
+    return [frame.media_time_s for frame in frames if isinstance(frame, Frame)]
+
+
+def test_frames_of_a_video_know_where_they_stand_in_it(video: Path) -> None:
+    frames = [frame for frame in frames_of(SourceOptions(str(video))) if isinstance(frame, Frame)]
+
+    assert [frame.media_time_s for frame in frames] == pytest.approx([number / 50 for number in range(20)], abs=1e-3)
+
+
+def test_frames_of_a_video_of_variable_rate_keep_their_own_times() -> None:
+    assert media_times(FakeVideo([0, 200, 280, 400, 3920])) == [0, 0.2, 0.28, 0.4, 3.92]
+
+
+@pytest.mark.parametrize("stamps_ms", [[0.0] * 4, [0, 40, 40, 20], [float("nan")] * 4, [-1.0] * 4])
+def test_where_a_video_has_no_time_stamps_a_frame_is_one_period_after_the_last(stamps_ms: list[float]) -> None:
+    assert media_times(FakeVideo(stamps_ms)) == pytest.approx([0, 0.04, 0.08, 0.12])
+
+
+def test_in_a_loop_the_media_time_begins_again_and_the_number_goes_on(video: Path) -> None:
+    with open_source(SourceOptions(str(video), loop=True)) as source:
+        frames = [frame for frame, _ in zip(source, range(25), strict=False) if isinstance(frame, Frame)]
+
+    assert [(frame.number, round(frame.media_time_s or 0, 3)) for frame in frames[19:22]] == [(19, 0.38), (20, 0.0), (21, 0.02)]
+
+
+def test_a_camera_has_no_media_time(folder: Path) -> None:
+    frames = frames_of(SourceOptions(str(folder)))
+
+    assert [frame.media_time_s for frame in frames if isinstance(frame, Frame)] == [None] * 3
+
+
+def test_a_video_of_variable_rate_is_played_at_its_own_pace() -> None:
+    def play() -> Iterator[Frame]:
+        for number, media_time_s in enumerate((0.0, 0.05, 0.35, 0.4)):
+            yield Frame(noisy(128), number, "v", START, 0.0, media_time_s)
+
+    pictures = list(PacedCamera("v", play, fps=1000, by_media_time=True).pictures())
+
+    gaps_s = np.diff([picture.monotonic_s for picture in pictures])
+    assert [picture.media_time_s for picture in pictures] == [0.0, 0.05, 0.35, 0.4]
+    assert gaps_s[1] >= 0.29 and gaps_s[1] > gaps_s[0]
+
+
+def test_a_damaged_picture_has_a_number_of_its_own(folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"")
+
+    frames = frames_of(SourceOptions(str(folder)))
+
+    assert [frame.number for frame in frames if isinstance(frame, Frame)] == [1, 2]
 
 
 def test_a_file_that_is_no_video_is_one_clear_error(tmp_path: Path) -> None:

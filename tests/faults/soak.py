@@ -334,11 +334,11 @@ def _read(frames: int) -> Reading:
 def _count_lines(path: Path) -> tuple[int, int]:
     """Count the lines of a file and of those set aside, and of them those that are no JSON or out of order."""
     aside = sorted(path.parent.glob(f"{path.name}.*"), key=lambda old: -int(old.suffix[1:]))
-    count, broken, last = 0, 0, 0
+    count, broken, last = 0, 0, -1
     for file in [*aside, path]:
         for line in file.read_bytes().splitlines():
             body = json.loads(line)
             count += 1
             broken += body["frame"] is not None and body["frame"] <= last
-            last = body["frame"] or last
+            last = last if body["frame"] is None else body["frame"]
     return count, broken

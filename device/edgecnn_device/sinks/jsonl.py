@@ -41,10 +41,11 @@ def json_line(observation: Observation) -> str:
     age = "null" if age_ms is None else f"{age_ms:.1f}"
     latency = ",".join([f'"{stage}":{ms:.3f}' for stage, ms in observation.latency_ms.items()])
     regions = ",".join([_region(prediction) for prediction in observation.predictions])
+    media_time = "" if frame is None or frame.media_time_s is None else f',"media_time_s":{frame.media_time_s:.3f}'
     reason = "" if state.name == "ok" else f',"reason":{_quoted(state.reason)}'
     return (
         f'{{"frame":{number},"source":{_quoted(observation.source)},"captured_at":{captured_at},"age_ms":{age},'
-        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{reason}}}\n'
+        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{reason}}}\n'
     )
 
 

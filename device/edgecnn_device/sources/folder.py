@@ -23,15 +23,18 @@ def read_folder(path: Path, *, loop: bool = False) -> Iterator[Frame | Missing]:
     number = 0
     while True:
         for picture in sorted([*listing.pictures, *no_pictures], key=path_key):
-            number += 1
             if picture in no_pictures:
                 yield Missing(str(picture), f"{picture}: {no_pictures[picture]}")
-                continue
-            try:
-                image_bgr = read_picture(picture)
-            except InputError as error:
-                yield Missing(str(picture), str(error))
-                continue
-            yield Frame(image_bgr, number, str(picture), datetime.now(UTC), time.monotonic())
+            else:
+                yield _read(picture, number)
+            number += 1
         if not loop:
             return
+
+
+def _read(picture: Path, number: int) -> Frame | Missing:
+    try:
+        image_bgr = read_picture(picture)
+    except InputError as error:
+        return Missing(str(picture), str(error))
+    return Frame(image_bgr, number, str(picture), datetime.now(UTC), time.monotonic())

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -133,12 +134,15 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
 
     capture = open_video(path)
     fps = options.fps or video_fps(capture)
-    return _recorded(str(path), lambda: read_video(path, capture, loop=options.loop), fps, options)
+    play = partial(read_video, path, capture, loop=options.loop)
+    return _recorded(str(path), play, fps, options, by_media_time=options.fps is None)
 
 
-def _recorded(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
+def _recorded(
+    name: str, play: Callable[[], Frames], fps: float, options: SourceOptions, *, by_media_time: bool = False
+) -> Source:
     if options.realtime:
-        return _paced(name, play, fps, options)
+        return _paced(name, play, fps, options, by_media_time=by_media_time)
     frames = iter(play())
     if len(os.sched_getaffinity(0)) > 1:  # on one processor two threads only get into each other's way
         from edgecnn_device.sources.ahead import read_ahead
@@ -147,10 +151,10 @@ def _recorded(name: str, play: Callable[[], Frames], fps: float, options: Source
     return Recording(frames, fps, _transform(options))
 
 
-def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions) -> Source:
+def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions, *, by_media_time: bool = False) -> Source:
     from edgecnn_device.sources.paced import PacedCamera
 
-    return _live(PacedCamera(name, play, fps), fps, options)
+    return _live(PacedCamera(name, play, fps, by_media_time=by_media_time), fps, options)
 
 
 def _open_camera(options: SourceOptions) -> Source:

@@ -27,7 +27,7 @@ def play_strip(size_wh: tuple[int, int] = USUAL_SIZE_WH, *, seed: int = 0) -> It
     width, height = size_wh
     strip = np.asarray(cv2.cvtColor(_damaged_strip(height, width, np.random.default_rng(seed)), cv2.COLOR_GRAY2BGR), np.uint8)
     length = strip.shape[0] - height
-    for number in itertools.count(1):
+    for number in itertools.count():
         top = length - 1 - (number * _ROWS_PER_FRAME) % length
         yield _frame(strip[top : top + height], number, NAMES["strip"])
 
@@ -37,7 +37,7 @@ def play_sheet(size_wh: tuple[int, int] = USUAL_SIZE_WH, *, seed: int = 0, fps: 
     width, height = size_wh
     margin_x, margin_y = round(width * _DRIFT_PART), round(height * _DRIFT_PART)
     sheet = _sheet(height + margin_y, width + margin_x, np.random.default_rng(seed))
-    for number in itertools.count(1):
+    for number in itertools.count():
         angle = 2 * math.pi * number / (fps * _DRIFT_S)
         # Two incommensurable periods: the path does not repeat itself soon.
         left = round(margin_x * (0.5 + 0.5 * math.sin(angle)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -39,16 +40,18 @@ def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> 
 
     A file that ends well before the frames that it states is followed by a `Missing`. InputError when there is no frame.
     """
-    number, name = 0, str(path)
+    number, name, fps = 0, str(path), video_fps(capture)
     while True:
         before, stated = number, capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        media_time_s: float | None = None
         try:
             while True:
                 there, image_bgr = capture.read()
                 if not there:
                     break
+                media_time_s = _media_time_s(capture, media_time_s, fps)
+                frame = Frame(np.asarray(image_bgr, np.uint8), number, name, datetime.now(UTC), time.monotonic(), media_time_s)
                 number += 1
-                frame = Frame(np.asarray(image_bgr, np.uint8), number, name, datetime.now(UTC), time.monotonic())
                 yield frame
                 del frame, image_bgr  # its picture is in the processor's cache: the next one should get that very memory
         finally:
@@ -60,3 +63,14 @@ def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> 
         if not loop:
             return
         capture = open_video(path)
+
+
+def _media_time_s(capture: cv2.VideoCapture, last_s: float | None, fps: float) -> float:
+    """Return the time stamp of the frame just read, in seconds from the beginning; without one, a frame's time after the last.
+
+    Raw H.264 has none, which OpenCV gives as 0.
+    """
+    stamp_s = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+    if last_s is None:
+        return stamp_s if 0 <= stamp_s < math.inf else 0.0
+    return stamp_s if last_s < stamp_s < math.inf else last_s + 1 / fps
