@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from edgecnn_device.finders import Find, choose_look
+from edgecnn_device.finders import Find, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
@@ -23,6 +23,7 @@ from edgecnn_device.tracking import Tracker
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
+    from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.web.options import WebOptions
 
 
@@ -40,7 +41,11 @@ class LookOptions:
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """Where predictions go; files of lines are set aside at `rotate_bytes`, and `rotate_keep` old ones are kept."""
+    """Where predictions go.
+
+    `write` chooses the lines of `jsonl` and `csv`: None means changes from a live source, and every frame of a file. These
+    files are set aside at `rotate_bytes` and at midnight, and `rotate_keep` full ones, or as many bytes, are kept.
+    """
 
     terminal: bool = True
     window: bool = False
@@ -50,6 +55,7 @@ class SinkOptions:
     samples: SampleOptions | None = None
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
+    write: WritePolicy | None = None
     rotate_bytes: int = 50_000_000
     rotate_keep: int = 5
 
@@ -130,9 +136,11 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             tracker.reset()
         return not switch.ended and (options.frames is None or statistics.frames < options.frames)
 
+    regions = Tiles.parse(options.look.tiles, 0).count if options.look.tiles else 1
     with switch.listening(slot.ask), contextlib.ExitStack() as stack:
         stack.enter_context(source)  # left last: nothing that a camera does keeps the sinks from being closed
-        sinks = [stack.enter_context(_Closing(sink, notice)) for sink in open_sinks(options.sinks, source)]
+        opened = open_sinks(options.sinks, source, regions=regions, notice=notice)
+        sinks = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if options.sinks.web is not None:
             page = open_page(options.sinks.web, statistics, source, slot, notice)
             sinks.append(stack.enter_context(_Closing(page, notice)))
@@ -154,17 +162,13 @@ def choose_gate(options: LookOptions) -> Gate:
     return gates[0] if len(gates) == 1 else both(gates[0], gates[1])
 
 
-def open_sinks(options: SinkOptions, source: Source) -> list[Sink]:
-    """Open what was asked for, each from its own module."""
+def open_sinks(
+    options: SinkOptions, source: Source, *, regions: int = 1, notice: Callable[[str], None] = lambda line: None
+) -> list[Sink]:
+    """Open what was asked for, each from its own module; `regions` is how many a frame usually has."""
     sinks: list[Sink] = []
-    if options.jsonl is not None:
-        from edgecnn_device.sinks.jsonl import JsonLinesSink
-
-        sinks.append(JsonLinesSink(options.jsonl, max_bytes=options.rotate_bytes, keep=options.rotate_keep))
-    if options.csv is not None:
-        from edgecnn_device.sinks.csv_file import CsvSink
-
-        sinks.append(CsvSink(options.csv, max_bytes=options.rotate_bytes, keep=options.rotate_keep))
+    if options.jsonl is not None or options.csv is not None:
+        sinks += _open_line_files(options, source, regions, notice)
     if options.video is not None:
         from edgecnn_device.sinks.video_file import VideoSink
 
@@ -184,7 +188,28 @@ def open_sinks(options: SinkOptions, source: Source) -> list[Sink]:
     if options.terminal:
         from edgecnn_device.sinks.terminal import TerminalSink
 
-        sinks.append(TerminalSink(sys.stdout))
+        sinks.append(TerminalSink(sys.stdout, live=source.live, fps=source.fps))
+    return sinks
+
+
+def _open_line_files(options: SinkOptions, source: Source, regions: int, notice: Callable[[str], None]) -> list[Sink]:
+    """Open the files of lines, and what reports how far they reach."""
+    from edgecnn_device.sinks.csv_file import CsvSink
+    from edgecnn_device.sinks.jsonl import JsonLinesSink
+    from edgecnn_device.sinks.reach import Reach
+    from edgecnn_device.sinks.selection import WritePolicy, paces, selected
+
+    limits = {"max_bytes": options.rotate_bytes, "keep": options.rotate_keep}
+    files: list[JsonLinesSink | CsvSink] = []
+    if options.jsonl is not None:
+        files.append(JsonLinesSink(options.jsonl, **limits))
+    if options.csv is not None:
+        files.append(CsvSink(options.csv, **limits))
+    policy = options.write or WritePolicy("changes" if source.live else "every")
+    sinks: list[Sink] = [selected(file, policy, live=source.live, fps=source.fps) for file in files]
+    if source.live:  # a file ends before its lines fill anything
+        lengths = [(file.file, file.usual_bytes[0] + regions * file.usual_bytes[1]) for file in files]
+        sinks.append(Reach(lengths, paces(policy, source.fps), notice))
     return sinks
 
 

@@ -19,9 +19,13 @@ from typing import Literal
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import EdgecnnError
 from edgecnn_device.benchmarking import board
+from edgecnn_device.sinks.reach import duration
 
 _MIN_FREE_BYTES = 200_000_000
 _HOT_CELSIUS = 80.0
+# 3.65 TB a year: a card of 32 GB would be written full more than a hundred times.
+_HARD_WEAR_BYTES_A_DAY = 10e9
+_STARTING_S = 6 * 3600.0  # a system that starts, or is set up, writes more than it does later
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def examine(models: list[str], root: Path = Path("/")) -> Iterator[Check]:
     yield check_temperature(root)
     yield check_throttling()
     yield check_disk(Path.cwd())
+    yield check_wear(root)
     yield check_clock()
     for model in models:
         yield check_model(model)
@@ -149,6 +154,18 @@ def check_disk(folder: Path) -> Check:
     status: Literal["ok", "warn"] = "ok" if free >= _MIN_FREE_BYTES else "warn"
     advice = "" if status == "ok" else "; lower --rotate-mb and --keep-mb"
     return Check("disk", status, f"{free / 1e6:.0f} MB free at {folder}{advice}")
+
+
+def check_wear(root: Path = Path("/")) -> Check:
+    """Report how many bytes a day are written to each disk or card, by everything that runs here."""
+    written, uptime_s = board.disk_written_bytes(root), board.uptime_s(root)
+    if not written or not uptime_s:
+        return Check("wear", "ok", "this machine does not tell what is written to its disks")
+    a_day = {disk: count * 86400 / uptime_s for disk, count in written.items()}
+    rates = ", ".join(f"{disk} {rate / 1e9:.3g} GB a day" for disk, rate in a_day.items())
+    hard = uptime_s >= _STARTING_S and max(a_day.values()) >= _HARD_WEAR_BYTES_A_DAY
+    advice = "; a card wears out: camera --write changes, no --video, or another disk" if hard else ""
+    return Check("wear", "warn" if hard else "ok", f"written since boot, {duration(uptime_s)} ago: {rates}{advice}")
 
 
 def check_clock(now: Callable[[], float] = time.time) -> Check:

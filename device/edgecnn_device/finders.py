@@ -85,6 +85,11 @@ class Tiles:
         if not 0 <= self.overlap <= 0.9:
             raise InputError(f"--overlap {self.overlap}: give 0 to 0.9 of a tile's side")
 
+    @property
+    def count(self) -> int:
+        """How many tiles there are."""
+        return self.columns * self.rows
+
     @classmethod
     def parse(cls, text: str, overlap: float) -> Tiles:
         """Read `COLUMNSxROWS`, such as `6x1`."""

@@ -60,6 +60,11 @@ class State:
     name: Literal["ok", "stale", "blind"]
     reason: str = ""
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What makes a state another one: the seconds that its reason counts do not."""
+        return self.name, self.reason.partition(":")[0]
+
 
 OK = State("ok")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecnn_device.model import ModelOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
+    from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sources import SourceOptions
     from edgecnn_device.web.options import WebOptions
 
@@ -132,12 +133,28 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--terminal/--no-terminal", default=True, show_default=True, help="Show answers on the terminal.")
 @click.option("--window/--no-window", default=False, help="Show the picture in a window.")
 @click.option("--video", type=_FILE, help="Write an annotated video (.avi, .mkv, .mp4).")
-@click.option("--jsonl", type=_FILE, help="Append one JSON object a frame.")
-@click.option("--csv", type=_FILE, help="Append one row a region.")
+@click.option("--jsonl", type=_FILE, help="Append JSON objects, one per line; see --write.")
+@click.option("--csv", type=_FILE, help="Append one row per region; see --write.")
 @click.option(
-    "--rotate-mb", type=_ABOVE_0, default=50.0, show_default=True, help="Set --jsonl and --csv files aside at this size."
+    "--write",
+    metavar="POLICY",
+    help="Lines for --jsonl and --csv: `changes` of an answer or state and one a minute (default for cameras), `every` frame "
+    "(default for files), or 'every N s'.",
 )
-@click.option("--rotate-keep", type=click.IntRange(1, 1000), default=5, show_default=True, help="Old files to keep.")
+@click.option(
+    "--rotate-mb",
+    type=_ABOVE_0,
+    default=50.0,
+    show_default=True,
+    help="Set --jsonl and --csv files aside at this size, and at midnight.",
+)
+@click.option(
+    "--rotate-keep",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Full old files to keep; of smaller ones, as many as take the same space.",
+)
 @click.option("--keep", type=_FILE, help="Folder for pictures worth labelling.")
 @click.option(
     "--keep-below",
@@ -210,6 +227,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             samples=_samples(values),
             web=_web(values),
             mqtt=_mqtt(values),
+            write=_write_policy(values),
             rotate_bytes=round(values["rotate_mb"] * 1e6),
             rotate_keep=values["rotate_keep"],
         ),
@@ -243,6 +261,18 @@ def _source(values: dict[str, Any]) -> SourceOptions:
         read_timeout_s=values["read_timeout"],
         seed=values["seed"],
     )
+
+
+def _write_policy(values: dict[str, Any]) -> WritePolicy | None:
+    from edgecnn.errors import InputError
+
+    if values["write"] is None:
+        return None
+    if values["jsonl"] is None and values["csv"] is None:
+        raise InputError("--write needs --jsonl FILE or --csv FILE")
+    from edgecnn_device.sinks.selection import WritePolicy
+
+    return WritePolicy.parse(values["write"])
 
 
 def _samples(values: dict[str, Any]) -> SampleOptions | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def server() -> Iterator[MjpegServer]:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edgecnn", "camera", *arguments]
+    """Start a camera that writes a line for every frame."""
+    command = [sys.executable, "-m", "edgecnn", "camera", "--write", "every", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -60,6 +62,28 @@ def test_three_hundred_synthetic_frames_end_by_themselves(artifacts: Path, tmp_p
 
     assert result.exit_code == 0
     assert [line["frame"] for line in lines(tmp_path / "out.jsonl")] == list(range(300))
+
+
+def test_a_live_source_is_written_when_something_changes_and_its_reach_is_told(artifacts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    arguments = [str(artifacts / "neu.tflite"), "--source", "synthetic", "--frames", "60", "--no-terminal"]
+
+    result = CliRunner().invoke(camera, [*arguments, "--jsonl", str(out)], catch_exceptions=False)
+
+    said = [[region["smoothed"]["label"] for region in line["regions"]] for line in lines(out)]
+    assert 1 <= len(said) < 60
+    assert all(one != other for one, other in pairwise(said))
+    assert "out.jsonl and its old files hold 300 MB: about" in result.stderr
+    assert "when nothing changes" in result.stderr and "with a change every second" in result.stderr
+
+
+def test_a_live_source_is_written_as_it_was_asked(artifacts: Path, tmp_path: Path) -> None:
+    arguments = [str(artifacts / "neu.tflite"), "--source", "synthetic", "--frames", "45", "--fps", "30", "--no-terminal"]
+    for name, policy in (("every", "every"), ("seconds", "every 0.5 s")):
+        CliRunner().invoke(camera, [*arguments, "--csv", str(tmp_path / name), "--write", policy], catch_exceptions=False)
+
+    assert len((tmp_path / "every").read_text().splitlines()) == 1 + 45
+    assert 1 + 3 <= len((tmp_path / "seconds").read_text().splitlines()) < 1 + 10
 
 
 def test_every_picture_of_a_folder_is_one_line_with_its_own_path(artifacts: Path, tmp_path: Path) -> None:
@@ -153,7 +177,9 @@ def test_a_task_that_nobody_shipped_is_one_clear_error() -> None:
         CliRunner().invoke(camera, ["cifar"], catch_exceptions=False)
 
 
-@pytest.mark.parametrize("arguments", [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"]])
+@pytest.mark.parametrize(
+    "arguments", [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"], ["--write", "changes"]]
+)
 def test_options_that_make_no_sense_are_refused(artifacts: Path, arguments: list[str]) -> None:
     with pytest.raises(InputError, match=arguments[0]):
         CliRunner().invoke(camera, [str(artifacts / "neu.tflite"), "--no-realtime", *arguments], catch_exceptions=False)

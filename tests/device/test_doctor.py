@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgecnn.cli.doctor import doctor
+from edgecnn_device.benchmarking import board
 from edgecnn_device.doctor import (
     check_cameras,
     check_clock,
@@ -15,6 +16,7 @@ from edgecnn_device.doctor import (
     check_runtime,
     check_temperature,
     check_throttling,
+    check_wear,
     formats,
 )
 
@@ -113,3 +115,33 @@ def test_the_command_prints_json_for_machines(artifacts: Path) -> None:
 
 def test_the_command_fails_when_a_model_cannot_run(tmp_path: Path) -> None:
     assert CliRunner().invoke(doctor, [str(tmp_path / "missing.tflite")]).exit_code == 1
+
+
+def machine_that_writes(root: Path, sectors: int, up_s: float) -> Path:
+    """Return the root of a machine with a card, memory that behaves like a disk, and so many seconds since boot."""
+    (root / "proc").mkdir()
+    (root / "proc/uptime").write_text(f"{up_s} 1.0\n")
+    for disk in ("mmcblk0/device", "zram0"):
+        (root / "sys/block" / disk).mkdir(parents=True)
+    for disk in ("mmcblk0", "zram0"):
+        (root / "sys/block" / disk / "stat").write_text(f"  10 0 2048 5 77 0 {sectors} 9 0 4 5\n")
+    return root
+
+
+@pytest.mark.parametrize(("gigabytes", "status"), [(0.5, "ok"), (25, "warn")])
+def test_what_wears_the_card_is_a_number(tmp_path: Path, gigabytes: float, status: str) -> None:
+    check = check_wear(machine_that_writes(tmp_path, round(2 * gigabytes * 1e9 / 512), 2 * 86400))
+
+    assert check.status == status
+    assert check.detail.startswith(f"written since boot, 2 days ago: mmcblk0 {gigabytes:g} GB a day")
+
+
+def test_a_machine_without_disks_of_its_own_is_no_trouble(tmp_path: Path) -> None:
+    assert check_wear(tmp_path).status == "ok"
+
+
+def test_what_this_process_writes_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/io").write_text("rchar: 7\nread_bytes: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n")
+
+    assert (board.own_written_bytes(tmp_path), board.own_written_bytes(tmp_path / "none")) == (4096, None)

@@ -4,10 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from device_fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,3 +147,72 @@ def test_a_full_disk_is_an_error_each_time_and_leaves_whole_lines(tmp_path: Path
 def test_a_file_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*no such file or directory"):
         LineFile(tmp_path / "missing" / "a", max_bytes=10, keep=1)
+
+
+def at(text: str) -> float:
+    """Return the seconds since 1970 of a local time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def write_at(file: LineFile, clock: FakeClock, text: str, line: bytes) -> None:
+    clock.now_s = at(text)
+    file.append(line)
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A zone with a clock change, in which nights have 23 and 25 hours."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize("day", ["2026-03-28", "2026-03-29", "2026-10-24", "2026-10-25", "2026-11-28"])
+def test_a_file_ends_at_local_midnight(tmp_path: Path, day: str) -> None:
+    clock = FakeClock(at(f"{day}T12:00"))
+    morrow = date.fromisoformat(day) + timedelta(days=1)
+    file = LineFile(tmp_path / "a", max_bytes=1000, keep=5, wall_clock=clock)
+    for when, line in ((f"{day}T12:00", b"noon\n"), (f"{day}T23:59:59", b"late\n"), (f"{morrow}T00:00", b"morrow\n")):
+        write_at(file, clock, when, line)
+    file.close()
+
+    assert {path.name: lines(path) for path in tmp_path.iterdir()} == {"a": ["morrow"], "a.1": ["noon", "late"]}
+
+
+def test_a_run_on_the_next_day_does_not_go_on_with_the_file_of_yesterday(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("yesterday\n")
+    os.utime(tmp_path / "a", (at("2026-11-27T18:00"), at("2026-11-27T18:00")))
+
+    file = LineFile(tmp_path / "a", max_bytes=1000, keep=5, wall_clock=FakeClock(at("2026-11-28T06:00")))
+    file.append(b"today\n")
+    file.close()
+
+    assert (lines(tmp_path / "a"), lines(tmp_path / "a.1")) == (["today"], ["yesterday"])
+
+
+def test_small_files_of_quiet_days_are_kept_until_they_are_as_large_as_full_ones(tmp_path: Path) -> None:
+    clock = FakeClock()
+    file = LineFile(tmp_path / "a", max_bytes=1000, keep=2, wall_clock=clock)
+    for number in range(60):
+        clock.now_s = at("2026-01-01T12:00") + 86400 * number
+        file.append(b"x" * 99 + b"\n")
+    file.close()
+
+    old = list(tmp_path.glob("a.*"))
+    assert len(old) == 20
+    assert sum(path.stat().st_size for path in old) == 2000
+    assert file.capacity_bytes == 3000
+
+
+def test_a_clock_that_was_years_ahead_and_is_set_back_does_not_end_the_daily_files(tmp_path: Path) -> None:
+    clock = FakeClock()
+    file = LineFile(tmp_path / "a", max_bytes=1000, keep=9, wall_clock=clock)
+    for when in ("2036-01-01T12:00", "2026-11-28T12:00", "2026-11-28T13:00", "2026-11-29T12:00"):
+        write_at(file, clock, when, when.encode() + b"\n")
+    file.close()
+
+    assert lines(tmp_path / "a") == ["2026-11-29T12:00"]
+    assert lines(tmp_path / "a.1") == ["2036-01-01T12:00", "2026-11-28T12:00", "2026-11-28T13:00"]

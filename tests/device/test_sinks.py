@@ -110,15 +110,36 @@ def test_a_terminal_shows_one_line_that_is_rewritten() -> None:
     assert stream.getvalue().endswith("cam: stale: lost: no frame for 2.0 s (refused)\n")
 
 
-def test_a_journal_gets_a_line_for_news_and_one_every_ten_seconds() -> None:
+def test_a_journal_gets_a_line_for_news_and_one_a_minute() -> None:
     stream, clock = io.StringIO(), FakeClock()
     with TerminalSink(stream, clock=clock) as sink:
-        for _ in range(25):
-            sink.write(observe())
-            clock.now_s += 1
+        for second in range(150):
+            sink.write(observe(frame(noisy(230), at_s=100.0 + second)))
+        clock.now_s += 150
         sink.write(LOST)
 
     assert stream.getvalue().splitlines() == ["1 fake: light 0.90"] * 3 + ["- cam: stale: lost: no frame for 2.0 s (refused)"]
+
+
+def test_an_answer_that_flickers_for_an_hour_leaves_the_journal_readable() -> None:
+    stream = io.StringIO()
+    with TerminalSink(stream, clock=FakeClock()) as sink:
+        light, dark = observe(frame(noisy(230))), observe(frame(noisy(40)))
+        for number in range(30 * 3600):
+            one = light if number % 2 else dark
+            assert one.frame is not None
+            sink.write(replace(one, frame=replace(one.frame, monotonic_s=number / 30)))
+
+    assert stream.getvalue().count("\n") <= 30 + 360
+
+
+def test_every_picture_of_a_folder_is_a_line_even_where_nobody_refreshes_one() -> None:
+    stream = io.StringIO()
+    with TerminalSink(stream, live=False, fps=1.0) as sink:
+        for number in range(200):
+            sink.write(observe(frame(noisy(230), number, source=f"{number}.png")))
+
+    assert stream.getvalue().count("\n") == 200
 
 
 def test_words_for_nothing_found() -> None:

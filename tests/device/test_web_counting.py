@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from web_page import Page, black, lost, seen, serve
 
+from edgecnn_device.benchmarking import board
 from edgecnn_device.frames import OK, State
 from edgecnn_device.web import tally
 from edgecnn_device.web.history import History
@@ -50,6 +51,14 @@ def test_metrics_tell_what_was_counted() -> None:
     assert value(found, "stage_seconds_count", stage="capture") == 3
     assert value(found, "frame_age_seconds_count") == 3
     assert value(found, "viewers", kind="stream") == 0
+
+
+def test_metrics_tell_what_wears_the_card() -> None:
+    with serve() as page:
+        found = metrics(page)
+
+    assert value(found, "written_bytes_total") >= 0
+    assert sum(name == "edgecnn_disk_written_bytes_total" for name, _ in found) == len(board.disk_written_bytes())
 
 
 def test_metrics_name_the_state_and_the_model() -> None:

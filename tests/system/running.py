@@ -74,7 +74,8 @@ class CameraProcess:
         self._path = folder / "out.jsonl"
         self._errors_path = folder / "stderr.txt"
         with self._errors_path.open("wb") as errors:
-            command = [sys.executable, "-m", "edgecnn", "camera", model, "--no-terminal", "--jsonl", str(self._path), *options]
+            command = [sys.executable, "-m", "edgecnn", "camera", model, "--no-terminal"]
+            command += ["--jsonl", str(self._path), "--write", "every", *options]
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         self._watching = True
         self._watcher = threading.Thread(target=self._watch, daemon=True)

@@ -1,4 +1,4 @@
-"""What a board says about its own health: temperature, clock, and the throttle flags of a Raspberry Pi."""
+"""What a board says about its own health: temperature, clock, what wears its disks, and a Raspberry Pi's throttle flags."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 # Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "os.adoc"): now, and since boot 16 bits higher.
 _THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 _BUSY = 1.2
+_WRITTEN_SECTORS = 6
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,31 @@ def throttling(ask: Callable[[], str] | None = None) -> Throttling | None:
     return Throttling(now, tuple(word for bit, word in _THROTTLED.items() if flags >> (bit + 16) & 1))
 
 
+def disk_written_bytes(root: Path = Path("/")) -> dict[str, int]:
+    """Return the bytes written to each disk or card since boot.
+
+    Form: Linux, Documentation/block/stat.rst; the seventh number counts sectors of 512 bytes, whatever the disk's own are.
+    """
+    written = {}
+    for disk in sorted((root / "sys/block").glob("*")):
+        fields = _read_text(disk / "stat").split()
+        if (disk / "device").exists() and len(fields) > _WRITTEN_SECTORS:  # not memory that behaves like a disk
+            written[disk.name] = 512 * int(fields[_WRITTEN_SECTORS])
+    return written
+
+
+def own_written_bytes(root: Path = Path("/")) -> int | None:
+    """Return the bytes that this process has caused to be written to disks, None where the system does not tell."""
+    lines = _read_text(root / "proc/self/io").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("write_bytes:")), None)
+
+
+def uptime_s(root: Path = Path("/")) -> float | None:
+    """Return the seconds since boot, None where the system does not tell."""
+    fields = _read_text(root / "proc/uptime").split()
+    return float(fields[0]) if fields else None
+
+
 def slowed_down(before: Board, after: Board) -> str:
     """Say in a sentence that the board slowed down between two looks, or return an empty text."""
     flags = after.throttling
@@ -76,10 +102,15 @@ def output(command: list[str]) -> str:
 
 
 def _read_number(path: Path) -> int | None:
+    text = _read_text(path).strip()
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+def _read_text(path: Path) -> str:
     try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def describe() -> str:

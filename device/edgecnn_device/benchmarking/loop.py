@@ -235,7 +235,8 @@ def cost_of_viewers(model: str, viewers: int, seconds: float, folder: Path) -> d
 
     lines = folder / f"viewers-{viewers}.jsonl"
     lines.unlink(missing_ok=True)
-    with _camera(model, "--source", "synthetic", "--web", "127.0.0.1:0", "--jsonl", str(lines)) as (process, address):
+    options = ("--source", "synthetic", "--web", "127.0.0.1:0", "--jsonl", str(lines), "--write", "every")
+    with _camera(model, *options) as (process, address):
         with watch_page(address, viewers):
             time.sleep(1.0)
             seen, cpu_s, began_s = _count(lines), _processor_s(process.pid), time.monotonic()

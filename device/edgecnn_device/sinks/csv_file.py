@@ -19,20 +19,21 @@ class CsvSink:
     """Appends rows; all rows of a frame are written at once."""
 
     name = "csv"
+    usual_bytes = (0, 105)  # of a line, and of each region in it
 
     def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
         """Open the file; OutputError when that is not possible."""
-        self._file = LineFile(path, max_bytes=max_bytes, keep=keep, header=HEADER)
+        self.file = LineFile(path, max_bytes=max_bytes, keep=keep, header=HEADER)
 
     def __enter__(self) -> CsvSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self.file.close()
 
     def write(self, observation: Observation) -> None:
         """Append the rows of one observation."""
-        self._file.append(csv_rows(observation))
+        self.file.append(csv_rows(observation))
 
 
 def csv_rows(observation: Observation) -> bytes:

@@ -16,21 +16,22 @@ class JsonLinesSink:
     """Appends each observation's `to_json()` as one line."""
 
     name = "jsonl"
+    usual_bytes = (220, 150)  # of a line, and of each region in it
 
     def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
         """Open the file; OutputError when that is not possible."""
-        self._file = LineFile(path, max_bytes=max_bytes, keep=keep)
+        self.file = LineFile(path, max_bytes=max_bytes, keep=keep)
 
     def __enter__(self) -> JsonLinesSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self.file.close()
 
     def write(self, observation: Observation) -> None:
         """Append one line."""
         # A file name that is no UTF-8 comes as surrogates; they are written as `?`.
-        self._file.append(json_line(observation).encode("utf-8", "replace"))
+        self.file.append(json_line(observation).encode("utf-8", "replace"))
 
 
 def json_line(observation: Observation) -> str:

@@ -103,7 +103,7 @@ class MqttSink:
         self._broker = find_broker(options)
         self._discovery = options.discovery
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-        self._said = _kind(_STARTING)
+        self._said = _STARTING.kind
         self._outbox = Outbox(queue_messages, self._state_message(_STARTING))
         self._changed = threading.Condition()
         self._connected = False
@@ -142,8 +142,8 @@ class MqttSink:
     def write(self, observation: Observation) -> None:
         """Queue one observation. OutputError when a message was lost for it, and once for each new trouble with the broker."""
         messages = []
-        if _kind(observation.state) != self._said:
-            self._said = _kind(observation.state)
+        if observation.state.kind != self._said:
+            self._said = observation.state.kind
             messages.append(self._state_message(observation.state))
         if observation.state.name == "ok":
             messages.append(Message(self._topic("prediction"), self._encode(observation.to_json())))
@@ -264,8 +264,3 @@ class _Trouble:
 
     def take(self) -> str:
         return self._news.pop() if self._news else ""
-
-
-def _kind(state: State) -> tuple[str, str]:
-    """Return what makes a state another one: the seconds that its reason counts do not."""
-    return state.name, state.reason.partition(":")[0]

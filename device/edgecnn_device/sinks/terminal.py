@@ -9,25 +9,30 @@ from types import TracebackType
 from typing import TextIO
 
 from edgecnn_device.frames import Observation
+from edgecnn_device.sinks.selection import Changes
+from edgecnn_device.sinks.timeline import Timeline
 
 _MOST_REGIONS = 8
-_REFRESH_S, _REPEAT_S = 0.1, 10.0
+_REFRESH_S = 0.1
 
 
 class TerminalSink:
     """Shows the newest observation.
 
     On a terminal one line is rewritten, at most ten times a second. Elsewhere a line is printed when it says something new,
-    and every ten seconds, since a journal is read by people.
+    and every minute, since a journal is read by people; of a camera that flickers, at most six a minute in the long run.
     """
 
     name = "terminal"
 
-    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Write to `stream`."""
+    def __init__(
+        self, stream: TextIO, *, live: bool = True, fps: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Write to `stream` what a `live` source shows, or a file of `fps` frames a second."""
         self._stream = stream
         self._clock = clock
         self._is_terminal = stream.isatty()
+        self._is_news = Changes(Timeline(live=live, fps=fps, clock=clock), burst=30, per_s=0.1 if live else None)
         self._last = ""
         self._due_s = 0.0
 
@@ -43,7 +48,7 @@ class TerminalSink:
         """Show one observation."""
         if self._is_terminal:
             self._refresh(observation)
-        else:
+        elif self._is_news(observation):
             self._print(observation)
 
     def _refresh(self, observation: Observation) -> None:
@@ -58,22 +63,18 @@ class TerminalSink:
             self._stream.flush()
 
     def _print(self, observation: Observation) -> None:
-        news = f"{observation.source}: {describe(observation, with_numbers=False)}"
-        if news == self._last and self._clock() < self._due_s:
-            return
-        self._last, self._due_s = news, self._clock() + _REPEAT_S
         number = "-" if observation.frame is None else observation.frame.number
         self._stream.write(f"{number} {observation.source}: {describe(observation)}\n")
         self._stream.flush()
 
 
-def describe(observation: Observation, *, with_numbers: bool = True) -> str:
+def describe(observation: Observation) -> str:
     """Say in a few words what an observation says."""
     if observation.state.name != "ok":
-        return f"{observation.state.name}: {observation.state.reason}" if with_numbers else observation.state.name
+        return f"{observation.state.name}: {observation.state.reason}"
     if not observation.predictions:
         return "nothing found"
     answers = [p.smoothed for p in observation.predictions[:_MOST_REGIONS]]
-    words = [f"{a.label or 'unknown'} {a.probability:.2f}" if with_numbers else a.label or "unknown" for a in answers]
+    words = [f"{answer.label or 'unknown'} {answer.probability:.2f}" for answer in answers]
     more = len(observation.predictions) - len(answers)
     return ", ".join(words) + (f" and {more} more" if more else "")

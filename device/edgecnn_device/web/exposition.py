@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
+from edgecnn_device.benchmarking import board
 from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.status import Watched
 from edgecnn_device.web.tally import BUCKETS_S, Histogram
@@ -42,6 +43,10 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
         yield from _plain("newest_frame_age_seconds", "gauge", "Age of the newest frame now.", age_s)
     yield from _plain("uptime_seconds", "gauge", "Seconds since the start.", tally.clock() - tally.started_s)
     yield from _by("viewers", "gauge", "Open pages and streams.", "kind", {kind: hub.viewers[kind] for kind in _VIEWERS})
+    if (written := board.own_written_bytes()) is not None:
+        yield from _plain("written_bytes_total", "counter", "Bytes that the camera wrote to disks.", written)
+    on_disks = board.disk_written_bytes()
+    yield from _by("disk_written_bytes_total", "counter", "Bytes written to each disk since boot.", "disk", on_disks)
     yield from _family("model_info", "gauge", "The running model.")
     yield f"edgecnn_model_info{{{_model_labels(watched)}}} 1\n"
 

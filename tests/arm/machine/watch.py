@@ -102,7 +102,8 @@ def judge(camera: subprocess.Popen[bytes]) -> dict[str, Any]:
 def watch() -> subprocess.Popen[bytes]:
     """Start the camera in the memory group."""
     enter = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(GROUP / "cgroup.procs")]
-    command = ["edgecnn", "camera", "neu", "--source", DEVICE, "--web", str(PORT), "--no-terminal", "--jsonl", str(LINES)]
+    command = ["edgecnn", "camera", "neu", "--source", DEVICE, "--web", str(PORT), "--no-terminal"]
+    command += ["--jsonl", str(LINES), "--write", "every"]
     with ERRORS.open("wb") as errors:
         return subprocess.Popen([*enter, *command, *sys.argv[1:]], stderr=errors)
 
