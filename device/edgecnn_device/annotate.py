@@ -1,13 +1,16 @@
-"""Draws on a frame what was seen in it."""
+"""Draws on a frame what was seen in it, or why nothing was."""
 
 from __future__ import annotations
+
+import textwrap
 
 import cv2
 import numpy as np
 
-from edgecnn_device.frames import Box, Image, Observation, RegionPrediction
+from edgecnn_device.frames import Box, Image, Observation, RegionPrediction, State
 
 _KNOWN_BGR, _UNKNOWN_BGR, _TROUBLE_BGR = (80, 220, 80), (160, 160, 160), (60, 60, 230)
+_PLACARD_BGR = (90, 200, 250)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -22,6 +25,20 @@ def annotate(observation: Observation) -> Image | None:
     if observation.state.name != "ok":
         text = f"{observation.state.name}: {observation.state.reason}"
         _write(image, text, (0, image.shape[0]), 1.2 * scale, _TROUBLE_BGR)
+    return image
+
+
+def draw_placard(state: State, size_wh: tuple[int, int]) -> Image:
+    """Return a picture `(h, w, 3)` that stands for a frame that did not come: the state and its reason on dark stripes."""
+    width, height = size_wh
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[:: max(8, height // 24)] = 52
+    scale = width / 640
+    lines = [state.name.upper(), *textwrap.wrap(state.reason, 44)]
+    for i, line in enumerate(lines):
+        at = (round(24 * scale), round(height / 2 + (i - (len(lines) - 1) / 2) * 34 * scale))
+        text = line.encode("ascii", "replace").decode()  # OpenCV's font knows ASCII only
+        cv2.putText(image, text, at, _FONT, 0.75 * scale, _PLACARD_BGR, max(1, round(2 * scale)), cv2.LINE_AA)
     return image
 
 

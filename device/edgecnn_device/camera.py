@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
+    from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.web.options import WebOptions
 
 
@@ -51,7 +52,7 @@ class SinkOptions:
     window: bool = False
     jsonl: Path | None = None
     csv: Path | None = None
-    video: Path | None = None
+    video: VideoOptions | None = None
     samples: SampleOptions | None = None
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
@@ -136,10 +137,9 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             tracker.reset()
         return not switch.ended and (options.frames is None or statistics.frames < options.frames)
 
-    regions = Tiles.parse(options.look.tiles, 0).count if options.look.tiles else 1
     with switch.listening(slot.ask), contextlib.ExitStack() as stack:
         stack.enter_context(source)  # left last: nothing that a camera does keeps the sinks from being closed
-        opened = open_sinks(options.sinks, source, regions=regions, notice=notice)
+        opened = open_sinks(options.sinks, source, options.look, notice=notice)
         sinks = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if options.sinks.web is not None:
             page = open_page(options.sinks.web, statistics, source, slot, notice)
@@ -163,16 +163,21 @@ def choose_gate(options: LookOptions) -> Gate:
 
 
 def open_sinks(
-    options: SinkOptions, source: Source, *, regions: int = 1, notice: Callable[[str], None] = lambda line: None
+    options: SinkOptions,
+    source: Source,
+    look: LookOptions = LookOptions(),
+    *,
+    notice: Callable[[str], None] = lambda line: None,
 ) -> list[Sink]:
-    """Open what was asked for, each from its own module; `regions` is how many a frame usually has."""
+    """Open what was asked for, each from its own module; `look` tells how many answers there will be."""
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
-        sinks += _open_line_files(options, source, regions, notice)
+        sinks += _open_line_files(options, source, look, notice)
     if options.video is not None:
         from edgecnn_device.sinks.video_file import VideoSink
 
-        sinks.append(VideoSink(options.video, source.fps))
+        video = VideoSink(options.video, live=source.live, fps=source.fps, endless=source.endless, interval_s=look.interval_s)
+        sinks.append(video)
     if options.samples is not None:
         from edgecnn_device.sinks.samples import SampleSink
 
@@ -192,7 +197,7 @@ def open_sinks(
     return sinks
 
 
-def _open_line_files(options: SinkOptions, source: Source, regions: int, notice: Callable[[str], None]) -> list[Sink]:
+def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, notice: Callable[[str], None]) -> list[Sink]:
     """Open the files of lines, and what reports how far they reach."""
     from edgecnn_device.sinks.csv_file import CsvSink
     from edgecnn_device.sinks.jsonl import JsonLinesSink
@@ -208,6 +213,7 @@ def _open_line_files(options: SinkOptions, source: Source, regions: int, notice:
     policy = options.write or WritePolicy("changes" if source.live else "every")
     sinks: list[Sink] = [selected(file, policy, live=source.live, fps=source.fps) for file in files]
     if source.live:  # a file ends before its lines fill anything
+        regions = Tiles.parse(look.tiles, 0).count if look.tiles else 1
         lengths = [(file.file, file.usual_bytes[0] + regions * file.usual_bytes[1]) for file in files]
         sinks.append(Reach(lengths, paces(policy, source.fps), notice))
     return sinks

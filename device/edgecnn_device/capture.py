@@ -77,6 +77,7 @@ class LiveCapture:
     """
 
     live = True
+    endless = True
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
+    from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.sources import SourceOptions
     from edgecnn_device.web.options import WebOptions
 
@@ -132,7 +133,13 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--on-motion/--no-on-motion", default=False, help="Look only while something moves.")
 @click.option("--terminal/--no-terminal", default=True, show_default=True, help="Show answers on the terminal.")
 @click.option("--window/--no-window", default=False, help="Show the picture in a window.")
-@click.option("--video", type=_FILE, help="Write an annotated video (.avi, .mkv, .mp4).")
+@click.option(
+    "--video",
+    type=_FILE,
+    help="Write an annotated video (.avi, .mkv, .mp4) that plays at the camera's pace; of a camera, a file per hour.",
+)
+@click.option("--video-fps", type=_ABOVE_0, help="Frames a second of the video. [default: 10 of a camera, all of a file]")
+@click.option("--video-mb", type=_ABOVE_0, help="Megabytes of a camera's videos; the oldest go first. [default: 2000]")
 @click.option("--jsonl", type=_FILE, help="Append JSON objects, one per line; see --write.")
 @click.option("--csv", type=_FILE, help="Append one row per region; see --write.")
 @click.option(
@@ -223,7 +230,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             window=values["window"],
             jsonl=values["jsonl"],
             csv=values["csv"],
-            video=values["video"],
+            video=_video(values),
             samples=_samples(values),
             web=_web(values),
             mqtt=_mqtt(values),
@@ -273,6 +280,19 @@ def _write_policy(values: dict[str, Any]) -> WritePolicy | None:
     from edgecnn_device.sinks.selection import WritePolicy
 
     return WritePolicy.parse(values["write"])
+
+
+def _video(values: dict[str, Any]) -> VideoOptions | None:
+    from edgecnn.errors import InputError
+
+    path, fps, megabytes = values["video"], values["video_fps"], values["video_mb"]
+    if path is None:
+        if fps is not None or megabytes is not None:
+            raise InputError("--video-fps and --video-mb need --video FILE")
+        return None
+    from edgecnn_device.sinks.video_file import VideoOptions
+
+    return VideoOptions(path, fps, None if megabytes is None else round(megabytes * 1e6))
 
 
 def _samples(values: dict[str, Any]) -> SampleOptions | None:

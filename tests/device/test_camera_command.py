@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,11 @@ def test_a_signal_ends_a_camera_within_a_second_with_everything_written(artifact
 
     lived_s, said = stop(process, number)
 
-    capture = cv2.VideoCapture(str(video))
+    (recorded,) = tmp_path.glob("v-*.avi")
+    capture, times = cv2.VideoCapture(str(recorded)), [datetime.fromisoformat(line["captured_at"]) for line in lines(out)]
+    played_s = capture.get(cv2.CAP_PROP_FRAME_COUNT) / capture.get(cv2.CAP_PROP_FPS)
     assert (process.returncode, lived_s < 1.0) == (0, True), (lived_s, said)
-    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == len(lines(out))
+    assert played_s == pytest.approx((times[-1] - times[0]).total_seconds(), abs=0.3)
     assert out.read_bytes().endswith(b"\n")
 
 
@@ -178,7 +181,8 @@ def test_a_task_that_nobody_shipped_is_one_clear_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"], ["--write", "changes"]]
+    "arguments",
+    [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"], ["--write", "changes"], ["--video-fps", "5"]],
 )
 def test_options_that_make_no_sense_are_refused(artifacts: Path, arguments: list[str]) -> None:
     with pytest.raises(InputError, match=arguments[0]):

@@ -5,7 +5,6 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.classifying import Prediction
-from edgecnn.errors import InputError, MissingDependencyError, OutputError
+from edgecnn.errors import MissingDependencyError
 from edgecnn_device.annotate import annotate
 from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import run_loop
@@ -23,7 +22,6 @@ from edgecnn_device.sinks.csv_file import CsvSink
 from edgecnn_device.sinks.jsonl import JsonLinesSink, json_line
 from edgecnn_device.sinks.samples import SampleOptions, SampleSink
 from edgecnn_device.sinks.terminal import TerminalSink, describe
-from edgecnn_device.sinks.video_file import VideoSink
 from edgecnn_device.sinks.window import WindowSink
 
 
@@ -156,34 +154,6 @@ def test_an_annotated_frame_is_a_copy() -> None:
     assert np.array_equal(observation.frame.image_bgr, before)
     assert image is not None
     assert not np.array_equal(image, before)
-
-
-def test_every_observed_frame_stands_in_the_video_whatever_its_size(tmp_path: Path) -> None:
-    with VideoSink(tmp_path / "v.avi", fps=10) as sink:
-        sink.write(observe(frame(noisy(128, size_hw=(120, 161)))))
-        sink.write(observe(frame(noisy(128, size_hw=(50, 200)))))
-        sink.write(LOST)
-
-    capture = cv2.VideoCapture(str(tmp_path / "v.avi"))
-    images = [image for there, image in (capture.read() for _ in range(3)) if there]
-    assert [image.shape for image in images] == [(120, 160, 3)] * 2
-
-
-def test_a_full_disk_is_an_error_of_the_video_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
-
-    with VideoSink(tmp_path / "v.avi", fps=10) as sink, pytest.raises(OSError, match="no space left"):
-        sink.write(observe())
-
-
-def test_a_video_of_an_unknown_form_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\.avi"):
-        VideoSink(tmp_path / "v.gif", fps=10)
-
-
-def test_a_video_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no such folder"):
-        VideoSink(tmp_path / "missing" / "v.avi", fps=10)
 
 
 def test_an_opencv_without_windows_says_so_in_one_line() -> None:

@@ -102,8 +102,8 @@ def test_a_video_in_real_time_takes_its_time(video: Path) -> None:
 class FakeVideo:
     """What `read_video` asks of an opened file of pictures with these time stamps, in milliseconds."""
 
-    def __init__(self, stamps_ms: list[float], fps: float = 25.0) -> None:
-        self._stamps_ms, self._fps, self._read = stamps_ms, fps, 0
+    def __init__(self, stamps_ms: list[float], fps: float = 25.0, stated: int = 0) -> None:
+        self._stamps_ms, self._fps, self._read, self._stated = stamps_ms, fps, 0, stated or len(stamps_ms)
 
     def read(self) -> tuple[bool, Image | None]:
         self._read += 1
@@ -112,7 +112,7 @@ class FakeVideo:
     def get(self, key: int) -> float:
         if key == cv2.CAP_PROP_POS_MSEC:
             return self._stamps_ms[self._read - 1]
-        return self._fps if key == cv2.CAP_PROP_FPS else len(self._stamps_ms)
+        return self._fps if key == cv2.CAP_PROP_FPS else self._stated
 
     def release(self) -> None: ...
 
@@ -135,6 +135,14 @@ def test_frames_of_a_video_of_variable_rate_keep_their_own_times() -> None:
 @pytest.mark.parametrize("stamps_ms", [[0.0] * 4, [0, 40, 40, 20], [float("nan")] * 4, [-1.0] * 4])
 def test_where_a_video_has_no_time_stamps_a_frame_is_one_period_after_the_last(stamps_ms: list[float]) -> None:
     assert media_times(FakeVideo(stamps_ms)) == pytest.approx([0, 0.04, 0.08, 0.12])
+
+
+def test_a_video_of_variable_rate_that_ends_where_it_should_is_not_cut_short() -> None:
+    uneven = FakeVideo([0, 200, 280, 400, 3920], stated=98)
+    cut = FakeVideo([0, 200, 280, 400], stated=98)
+
+    assert [isinstance(item, Missing) for item in read_video(Path("v"), cast(cv2.VideoCapture, uneven))] == [False] * 5
+    assert isinstance(list(read_video(Path("v"), cast(cv2.VideoCapture, cut)))[-1], Missing)
 
 
 def test_in_a_loop_the_media_time_begins_again_and_the_number_goes_on(video: Path) -> None:

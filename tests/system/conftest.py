@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from running import need
 
 import edgecnn.shipped
 
@@ -25,14 +25,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     make = f"import runpy, sys; exec(runpy.run_path({str(_MAKE_ARTIFACTS)!r})['MAKE'])"
     subprocess.run([sys.executable, "-c", make, str(folder)], check=True, capture_output=True, timeout=300)
     return str(folder / "neu.tflite")
-
-
-def need(program: str) -> str:
-    """Return the path of a program; a test that cannot run without it fails with the way out."""
-    found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    if found is None:
-        pytest.fail(f"{program} is not installed; `make test-system` as root installs it", pytrace=False)
-    return found
 
 
 @pytest.fixture(scope="session")

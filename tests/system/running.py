@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
@@ -25,6 +28,14 @@ def wait_until(condition: Callable[[], bool], limit_s: float, what: str) -> floa
         assert time.monotonic() - started_s < limit_s, f"no {what} within {limit_s:g} s"
         time.sleep(0.02)
     return time.monotonic() - started_s
+
+
+def need(program: str) -> str:
+    """Return the path of a program; a test that cannot run without it fails with the way out."""
+    found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if found is None:
+        pytest.fail(f"{program} is not installed; `make test-system` as root installs it", pytrace=False)
+    return found
 
 
 def a_second() -> float:

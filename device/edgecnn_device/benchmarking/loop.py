@@ -28,6 +28,7 @@ from edgecnn_device.frames import Frame, Image
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Watcher, run_loop
 from edgecnn_device.model import Model, ModelOptions, open_model
+from edgecnn_device.sinks.video_file import VideoOptions
 from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 from edgecnn_device.tracking import Tracker
@@ -176,7 +177,7 @@ def cost_of_sinks(model: Model, images: Sequence[Image], folder: Path, *, rounds
         "jsonl": replace(nothing, jsonl=folder / "sink.jsonl"),
         "csv": replace(nothing, csv=folder / "sink.csv"),
         "terminal": replace(nothing, terminal=True),
-        "video": replace(nothing, video=folder / "sink.avi"),
+        "video": replace(nothing, video=VideoOptions(folder / "sink.avi")),
     }
     works = {name: _looped(model, images, options) for name, options in choices.items()}
     with (folder / "terminal.txt").open("w") as lines, contextlib.redirect_stdout(lines):
@@ -193,6 +194,8 @@ def _looped(
 ) -> Callable[[Stopwatch], None]:
     def work(stopwatch: Stopwatch) -> None:
         source = _Still(images)
+        if options.video is not None:
+            options.video.path.unlink(missing_ok=True)
         with contextlib.ExitStack() as stack:
             sinks: list[Sink] = [stack.enter_context(sink) for sink in open_sinks(options, source)]
             run_loop(source, _watcher(model, look or look_at(find_whole)), sinks, between=stopwatch)
@@ -203,7 +206,7 @@ def _looped(
 class _Still(contextlib.AbstractContextManager["_Still"]):
     """A source of pictures that are in memory already."""
 
-    live, fps, losses, skipped = False, 30.0, 0, 0
+    live, endless, fps, losses, skipped = False, False, 30.0, 0, 0
 
     def __init__(self, images: Sequence[Image]) -> None:
         self._images = images
@@ -213,7 +216,7 @@ class _Still(contextlib.AbstractContextManager["_Still"]):
     def __iter__(self) -> Iterator[Frame]:
         from datetime import UTC, datetime
 
-        for number, image in enumerate(self._images, 1):
+        for number, image in enumerate(self._images):
             yield Frame(image, number, "memory", datetime.now(UTC), time.monotonic())
 
 

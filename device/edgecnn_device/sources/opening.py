@@ -43,9 +43,13 @@ class SourceOptions:
 
 
 class Source(Protocol):
-    """Frames, as a context manager; `live` ones are skipped and late when the consumer is slow, the others never."""
+    """Frames, as a context manager; `live` ones are skipped and late when the consumer is slow, the others never.
+
+    An `endless` source goes on until it is left.
+    """
 
     live: bool
+    endless: bool
     fps: float
     losses: int
 
@@ -67,9 +71,12 @@ class Recording(AbstractContextManager["Recording"]):
     losses = 0
     skipped = 0
 
-    def __init__(self, frames: Frames, fps: float, transform: Callable[[Image], Image] | None) -> None:
+    def __init__(
+        self, frames: Frames, fps: float, transform: Callable[[Image], Image] | None, *, endless: bool = False
+    ) -> None:
         """Read `frames`, which are taken at `fps` when they are shown."""
         self.fps = fps
+        self.endless = endless
         self._frames = frames
         self._transform = transform
 
@@ -115,7 +122,7 @@ def _open_synthetic(options: SourceOptions) -> Source:
         return synthetic.play_strip(size_wh, seed=options.seed)
 
     name = synthetic.NAMES["sheet" if options.digits else "strip"]
-    return _paced(name, play, fps, options) if realtime else Recording(play(), fps, _transform(options))
+    return _paced(name, play, fps, options) if realtime else Recording(play(), fps, _transform(options), endless=True)
 
 
 def _open_path(options: SourceOptions, path: Path) -> Source:
@@ -148,7 +155,7 @@ def _recorded(
         from edgecnn_device.sources.ahead import read_ahead
 
         frames = read_ahead(frames)
-    return Recording(frames, fps, _transform(options))
+    return Recording(frames, fps, _transform(options), endless=options.loop)
 
 
 def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOptions, *, by_media_time: bool = False) -> Source:

@@ -58,7 +58,9 @@ def read_video(path: Path, capture: cv2.VideoCapture, *, loop: bool = False) -> 
             capture.release()
         if number == before:
             raise InputError(f"{path} holds no frame that OpenCV can read")
-        if number - before < _USUAL_PART * stated < _MOST_FRAMES:
+        # A file of variable rate has fewer frames than its length and rate let FFmpeg expect, but it ends where it should.
+        read = max(number - before, (media_time_s or 0.0) * fps + 1)
+        if read < _USUAL_PART * stated < _MOST_FRAMES:
             yield Missing(name, f"the video is cut short or damaged: {number - before} of {stated:.0f} frames could be read")
         if not loop:
             return

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import textwrap
 
 import cv2
 import numpy as np
 
 from edgecnn.errors import OutputError
-from edgecnn_device.annotate import annotate
+from edgecnn_device.annotate import annotate, draw_placard
 from edgecnn_device.frames import Image, Observation, State
 
 # A larger picture costs a board's processor and a phone's connection more than it shows.
@@ -39,19 +38,8 @@ def encode_input(image: Image) -> str:
 
 
 def encode_placard(state: State, size_wh: tuple[int, int]) -> bytes:
-    """Return a JPEG of this size that shows no picture, only the state and its reason."""
-    width, height = max(160, size_wh[0]), max(120, size_wh[1])
-    image = np.full((height, width, 3), 40, np.uint8)
-    image[:: max(8, height // 24)] = 52
-    scale = width / 640
-    lines = [state.name.upper(), *textwrap.wrap(state.reason, 44)]
-    for i, line in enumerate(lines):
-        at = (round(24 * scale), round(height / 2 + (i - (len(lines) - 1) / 2) * 34 * scale))
-        text = line.encode("ascii", "replace").decode()  # OpenCV's font knows ASCII only
-        cv2.putText(
-            image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.75 * scale, (90, 200, 250), max(1, round(2 * scale)), cv2.LINE_AA
-        )
-    return encode(image, ".jpg")
+    """Return a JPEG of about this size that shows no picture, only the state and its reason."""
+    return encode(draw_placard(state, (max(160, size_wh[0]), max(120, size_wh[1]))), ".jpg")
 
 
 def encode(image: Image, suffix: str) -> bytes:
