@@ -1,6 +1,7 @@
 # make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
 # make test     set everything up, check style, types and layers, run the tests
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
+# make test-home-assistant   run a camera before a real Home Assistant, in an environment of its own; needs Python 3.13 and mosquitto
 # make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reliability.md
 # make LOCKED=1 demo|test   the same with every package by its SHA-256 (requirements/locked.txt, from requirements/lock.sh)
 # make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/arm.md
@@ -9,11 +10,12 @@
 # make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/benchmarks.md
 # make models   train the shipped models anew on the real data (about an hour on two cores)
 PYTHON ?= python3
+PYTHON313 ?= python3.13
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test bench test-system test-faults test-arm test-vm count-arm models lint clean help
+.PHONY: demo test bench test-system test-home-assistant test-faults test-arm test-vm count-arm models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -59,6 +61,10 @@ test-system: $(READY)
 	@tests/system/install.sh
 	@$(BIN)/python -c 'import selenium' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[system]'
 	$(BIN)/python -m pytest tests/system
+
+test-home-assistant: $(READY)
+	@tests/home_assistant/install.sh $(PYTHON313) build/home-assistant
+	EDGECNN_HOME_ASSISTANT=build/home-assistant/bin/python $(BIN)/python -m pytest tests/home_assistant
 
 test-faults: $(READY)
 	EDGECNN_RELIABILITY=docs/reliability.md $(BIN)/python -m pytest tests/faults

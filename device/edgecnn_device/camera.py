@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
@@ -40,6 +41,9 @@ class LookOptions:
     on_motion: bool = False
 
 
+_WHOLE = LookOptions()
+
+
 @dataclass(frozen=True)
 class SinkOptions:
     """Where predictions go.
@@ -63,7 +67,10 @@ class SinkOptions:
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """All that a camera needs to run; `frames` ends it after so many."""
+    """All that a camera needs to run; `frames` ends it after so many.
+
+    `good` are the labels that are no defect; None tells them by their usual names.
+    """
 
     model: ModelOptions
     source: SourceOptions
@@ -71,6 +78,7 @@ class CameraOptions:
     limits: Limits = field(default_factory=Limits)
     sinks: SinkOptions = SinkOptions()
     frames: int | None = None
+    good: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +129,9 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     slot = ModelSlot(options.model, notice=notice)
     preprocessing = slot.current.classifier.preprocessing
     look = choose_look(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
-    source = open_source(replace(options.source, digits=preprocessing.fit == "digit"))
+    reads = preprocessing.fit == "digit"
+    source = open_source(replace(options.source, digits=reads))
+    classes = Classes.choose(slot.current.classifier.labels, good=options.good, reads=reads)
     tracker = Tracker(options.look.smooth)
     watcher = Watcher(
         lambda: slot.current.classifier,
@@ -139,7 +149,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
 
     with switch.listening(slot.ask), contextlib.ExitStack() as stack:
         stack.enter_context(source)  # left last: nothing that a camera does keeps the sinks from being closed
-        opened = open_sinks(options.sinks, source, options.look, notice=notice)
+        opened = open_sinks(options.sinks, source, options.look, classes, notice=notice)
         sinks = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if options.sinks.web is not None:
             page = open_page(options.sinks.web, statistics, source, slot, notice)
@@ -165,11 +175,12 @@ def choose_gate(options: LookOptions) -> Gate:
 def open_sinks(
     options: SinkOptions,
     source: Source,
-    look: LookOptions = LookOptions(),
+    look: LookOptions = _WHOLE,
+    classes: Classes = NO_CLASSES,
     *,
     notice: Callable[[str], None] = lambda line: None,
 ) -> list[Sink]:
-    """Open what was asked for, each from its own module; `look` tells how many answers there will be."""
+    """Open what was asked for, each from its own module; `look` and `classes` tell which answers there will be."""
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
         sinks += _open_line_files(options, source, look, notice)
@@ -184,8 +195,9 @@ def open_sinks(
         sinks.append(SampleSink(options.samples))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
+        from edgecnn_device.state_folder import state_folder
 
-        sinks.append(MqttSink(options.mqtt))
+        sinks.append(MqttSink(options.mqtt, classes, memory=state_folder()))
     if options.window:
         from edgecnn_device.sinks.window import WindowSink
 

@@ -176,7 +176,17 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--mqtt", metavar="URL", callback=_check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX.")
 @click.option("--mqtt-password-file", type=_FILE, help="File of one line: user:password, or the password of the URL's user.")
 @click.option("--mqtt-ca", type=_FILE, help="Trust the certificates of this PEM file instead of the system's.")
-@click.option("--mqtt-discovery/--no-mqtt-discovery", default=False, help="Tell Home Assistant about the camera's sensors.")
+@click.option(
+    "--mqtt-discovery/--no-mqtt-discovery",
+    default=False,
+    help="Announce the camera's sensors to Home Assistant; switched off, they are taken back.",
+)
+@click.option("--mqtt-discovery-prefix", metavar="TOPIC", help="Where Home Assistant looks. [default: homeassistant]")
+@click.option(
+    "--good",
+    metavar="LABEL,...",
+    help="Classes that are no defect, for the page and Home Assistant. [default: those with a name such as good or ok]",
+)
 @click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; 127.0.0.1 unless HOST says otherwise.")
 @click.option("--token-file", type=_FILE, help="Token that visitors of the page must show; needed beyond this machine.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before it runs.")
@@ -239,6 +249,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             rotate_keep=values["rotate_keep"],
         ),
         frames=values["frames"],
+        good=_good(values),
     )
 
 
@@ -311,14 +322,27 @@ def _samples(values: dict[str, Any]) -> SampleOptions | None:
 def _mqtt(values: dict[str, Any]) -> MqttOptions | None:
     from edgecnn.errors import InputError
 
-    address, others = values["mqtt"], (values["mqtt_password_file"], values["mqtt_ca"], values["mqtt_discovery"])
+    address, prefix = values["mqtt"], values["mqtt_discovery_prefix"]
+    others = (values["mqtt_password_file"], values["mqtt_ca"], values["mqtt_discovery"])
+    if prefix is not None and not values["mqtt_discovery"]:
+        raise InputError("--mqtt-discovery-prefix needs --mqtt-discovery")
     if address is None:
         if any(others):
             raise InputError("--mqtt-password-file, --mqtt-ca and --mqtt-discovery need --mqtt URL")
         return None
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
 
-    return MqttOptions(address, *others)
+    return MqttOptions(address, *others, **({} if prefix is None else {"discovery_prefix": prefix}))
+
+
+def _good(values: dict[str, Any]) -> tuple[str, ...] | None:
+    from edgecnn.errors import InputError
+
+    if values["good"] is None:
+        return None
+    if values["web"] is None and not values["mqtt_discovery"]:
+        raise InputError("--good needs --web or --mqtt-discovery, which tell defects from the rest")
+    return tuple(label.strip() for label in values["good"].split(",") if label.strip())
 
 
 def _web(values: dict[str, Any]) -> WebOptions | None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import jinja2
 import pytest
 from device_fakes import FakeClock, ListSink, frame, noisy, watcher
 from tiny_broker import ACCEPTED, BAD_PASSWORD, TinyBroker
@@ -17,8 +16,7 @@ from edgecnn_device.frames import OK, Missing, Observation, State
 from edgecnn_device.loop import run_loop
 from edgecnn_device.sinks import mqtt
 from edgecnn_device.sinks.mqtt import MqttSink
-from edgecnn_device.sinks.mqtt_broker import MqttOptions, parse_address
-from edgecnn_device.sinks.mqtt_discovery import describe_sensors
+from edgecnn_device.sinks.mqtt_broker import MqttOptions
 
 LOST = State("stale", "lost: no frame for 1.6 s (refused)")
 
@@ -30,8 +28,8 @@ def broker() -> Iterator[TinyBroker]:
     tiny.die()
 
 
-def sink_for(broker: TinyBroker, *, discovery: bool = False, queue_messages: int = 1000) -> MqttSink:
-    options = MqttOptions(f"mqtt://127.0.0.1:{broker.port}/edge", discovery=discovery)
+def sink_for(broker: TinyBroker, *, queue_messages: int = 1000) -> MqttSink:
+    options = MqttOptions(f"mqtt://127.0.0.1:{broker.port}/edge")
     return MqttSink(options, queue_messages=queue_messages)
 
 
@@ -211,32 +209,3 @@ def test_a_loop_over_a_lost_source_publishes_no_class(broker: TinyBroker) -> Non
 
     assert [json.loads(text)["state"] for text in broker.topics("/state")] == ["stale", "stale", "blind"]
     assert broker.topics("/prediction") == []
-
-
-def test_home_assistant_is_told_of_three_sensors_only_when_asked(broker: TinyBroker) -> None:
-    with sink_for(broker, discovery=True):
-        wait_until(lambda: broker.topics("/status") == ["online"])
-    configs = [message for message in broker.received if message.topic.endswith("/config")]
-
-    assert len({message.topic for message in configs}) == 3
-    assert all(message.retained and json.loads(message.payload)["unique_id"] for message in configs)
-
-    broker.received.clear()
-    with sink_for(broker):
-        wait_until(lambda: broker.topics("/status") == ["online"])
-    assert broker.topics("/config") == []
-
-
-@pytest.mark.parametrize(
-    ("level", "expected"), [(230, ("light", "90.0")), (None, ("nothing", "None"))], ids=["one region", "no region"]
-)
-def test_home_assistants_templates_read_a_prediction(level: int | None, expected: tuple[str, str]) -> None:
-    sensors = {topic.split("/")[-2]: body for topic, body in describe_sensors(parse_address("mqtt://b/edge")).items()}
-    body = (Observation("cam", OK) if level is None else observed(level)).to_json()
-
-    shown = tuple(
-        jinja2.Template(sensors[name]["value_template"]).render(value_json=json.loads(json.dumps(body)))
-        for name in ("prediction", "probability")
-    )
-
-    assert shown == expected

@@ -8,13 +8,15 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import MissingDependencyError, OutputError
+from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import Observation, State
 from edgecnn_device.sinks.mqtt_broker import MqttOptions, find_broker
-from edgecnn_device.sinks.mqtt_discovery import describe_sensors
+from edgecnn_device.sinks.mqtt_discovery import Announcement, Answers, describe_sensors
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -86,11 +88,12 @@ class Outbox:
 
 
 class MqttSink:
-    """Publishes on three topics under the broker's prefix, with QoS 1.
+    """Publishes under the broker's prefix, with QoS 1.
 
     - `prediction`: the observation's JSON, only while the state is `ok`;
     - `state`, retained: `{"state": "ok" | "stale" | "blind", "reason": ...}` whenever it changes;
-    - `status`, retained: `online`, and `offline` at the end, as the last will too.
+    - `status`, retained: `online`, and `offline` at the end, as the last will too;
+    - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`.
 
     `write` only puts into a bounded queue. A thread of ours empties it into paho, whose own thread connects, and connects
     again after 1 s, 2 s, up to 30 s. At the end half a second is given to what still waits.
@@ -98,10 +101,26 @@ class MqttSink:
 
     name = "mqtt"
 
-    def __init__(self, options: MqttOptions, *, queue_messages: int = _QUEUE_MESSAGES) -> None:
-        """Prepare; nothing is connected before the sink is entered. InputError for an address, password or CA of no use."""
+    def __init__(
+        self,
+        options: MqttOptions,
+        classes: Classes = NO_CLASSES,
+        *,
+        queue_messages: int = _QUEUE_MESSAGES,
+        memory: Path | None = None,
+    ) -> None:
+        """Prepare; nothing is connected before the sink is entered. InputError for an address, password or CA of no use.
+
+        With discovery, Home Assistant is told of answers of these `classes`; a later start without it takes that back, if the
+        folder `memory` remembers it.
+        """
         self._broker = find_broker(options)
-        self._discovery = options.discovery
+        self._classes = classes
+        self._discovery_prefix = options.discovery_prefix if options.discovery else None
+        self._answers = Answers(classes) if options.discovery else None
+        self._announcement = Announcement(self._broker.prefix, memory)
+        self._outdated = self._announcement.outdated(self._discovery_prefix)
+        self._took_back = False
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
         self._said = _STARTING.kind
         self._outbox = Outbox(queue_messages, self._state_message(_STARTING))
@@ -124,6 +143,8 @@ class MqttSink:
         return len(self._outbox) + self._unconfirmed
 
     def __enter__(self) -> MqttSink:
+        if self._discovery_prefix is not None:
+            self._announcement.remember(self._discovery_prefix)
         self._client.connect_async(self._broker.host, self._broker.port, _KEEPALIVE_S)
         self._client.loop_start()
         self._thread.start()
@@ -136,6 +157,8 @@ class MqttSink:
             self._changed.notify_all()
         # Both threads are daemons: paho's may be in the middle of a connection that takes seconds to fail.
         self._thread.join(_FLUSH_S + 2 * _FAREWELL_S if self._connected else _MOMENT_S)
+        if self._discovery_prefix is None and self._took_back and not self.waiting:
+            self._announcement.remember(None)
         if self.waiting:
             raise OutputError(f"{self.waiting} messages did not reach the broker {self._broker}")
 
@@ -147,6 +170,9 @@ class MqttSink:
             messages.append(self._state_message(observation.state))
         if observation.state.name == "ok":
             messages.append(Message(self._topic("prediction"), self._encode(observation.to_json())))
+            messages += self._answer(observation)
+        elif self._answers is not None:
+            self._answers.forget()
         with self._changed:
             lost = sum(self._outbox.put(message) for message in messages)
             self._changed.notify_all()
@@ -235,10 +261,17 @@ class MqttSink:
             self._unconfirmed -= 1
             self._changed.notify_all()
 
+    def _answer(self, observation: Observation) -> list[Message]:
+        body = None if self._answers is None else self._answers.take(observation)
+        return [] if body is None else [Message(self._topic("answer"), self._encode(body))]
+
     def _greeting(self) -> list[Message]:
-        sensors = describe_sensors(self._broker) if self._discovery else {}
-        described = [Message(topic, self._encode(sensor), retained=True) for topic, sensor in sensors.items()]
-        return [*described, Message(self._topic("status"), "online", retained=True)]
+        messages = [Message(topic, "", retained=True) for topic in self._outdated]
+        self._took_back = True
+        if self._discovery_prefix is not None:
+            sensors = describe_sensors(self._broker.prefix, self._discovery_prefix, self._classes)
+            messages += [Message(topic, self._encode(sensor), retained=True) for topic, sensor in sensors.items()]
+        return [*messages, Message(self._topic("status"), "online", retained=True)]
 
     def _state_message(self, state: State) -> Message:
         return Message(self._topic("state"), self._encode({"state": state.name, "reason": state.reason}), retained=True)

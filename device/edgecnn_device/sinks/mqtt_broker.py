@@ -22,12 +22,23 @@ _MAX_PREFIX_BYTES = 1024
 
 @dataclass(frozen=True)
 class MqttOptions:
-    """The address of the command line, the file with the password, a CA of one's own, and whether to announce sensors."""
+    """The address of the command line, the file with the password, a CA of one's own, and whether to announce sensors.
+
+    Home Assistant looks for what is announced under `discovery_prefix`.
+    """
 
     address: str
     password_file: Path | None = None
     ca: Path | None = None
     discovery: bool = False
+    discovery_prefix: str = "homeassistant"
+
+    def __post_init__(self) -> None:
+        prefix = self.discovery_prefix
+        if set(prefix) & set("+#") or prefix.startswith(("$", "/")) or prefix.endswith("/") or not prefix.isprintable():
+            raise InputError(f"--mqtt-discovery-prefix {prefix!r}: give a topic without + and #, such as homeassistant")
+        if not 0 < len(prefix.encode()) <= _MAX_PREFIX_BYTES:
+            raise InputError(f"--mqtt-discovery-prefix has {len(prefix.encode())} bytes; give 1 to {_MAX_PREFIX_BYTES}")
 
 
 @dataclass(frozen=True)
