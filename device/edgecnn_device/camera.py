@@ -152,7 +152,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         opened = open_sinks(options.sinks, source, options.look, classes, notice=notice)
         sinks = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if options.sinks.web is not None:
-            page = open_page(options.sinks.web, statistics, source, slot, notice)
+            page = open_page(options.sinks.web, statistics, source, slot, classes, notice)
             sinks.append(stack.enter_context(_Closing(page, notice)))
         notifier.ready(f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}")
         run_loop(source, watcher, sinks, between=between, complain=notice, statistics=statistics)
@@ -232,14 +232,20 @@ def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, no
 
 
 def open_page(
-    options: WebOptions, statistics: Statistics, source: Source, slot: ModelSlot, notice: Callable[[str], None]
+    options: WebOptions,
+    statistics: Statistics,
+    source: Source,
+    slot: ModelSlot,
+    classes: Classes,
+    notice: Callable[[str], None],
 ) -> Sink:
     """Open the web page, which looks at the counters of everything."""
+    from edgecnn_device.state_folder import state_folder
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
-    watched = Watched(statistics, source, lambda: slot.current, lambda: slot.swaps, lambda: slot.refusals)
-    sink = WebSink(options, watched)
+    watched = Watched(statistics, source, lambda: slot.current, lambda: slot.swaps, lambda: slot.refusals, classes)
+    sink = WebSink(options, watched, memory=state_folder() if options.port else None)
     notice(f"the page is at {sink.address}")
     return sink
 

@@ -74,6 +74,7 @@ class LiveCapture:
 
     A context manager: the thread starts on entry and is joined on exit. `losses` counts the failures of the camera, each of
     which is followed by another try after 0.5 s, then 1 s, and so on up to 30 s; a picture that comes sets the delay back.
+    `retry_s` is when that will be, on the monotonic clock; None at other times.
     """
 
     live = True
@@ -90,6 +91,7 @@ class LiveCapture:
         """Read `camera`, asked for `fps`; `transform` is applied to the frames that are taken, not to the skipped."""
         self.fps = fps
         self.losses = 0
+        self.retry_s: float | None = None
         self.captured = 0
         self._camera = camera
         self._transform = transform
@@ -151,7 +153,9 @@ class LiveCapture:
             except CameraError as error:
                 self.losses += 1
                 self._reason = str(error)
+            self.retry_s = self._clock() + delay_s
             self._stopping.wait(delay_s)
+            self.retry_s = None
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
     def _put(self, picture: Picture) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecnn.errors import InputError
@@ -25,17 +25,19 @@ class Classes:
     reads: bool = False
 
     @classmethod
-    def choose(cls, labels: Sequence[str], *, good: Iterable[str] | None = None, reads: bool = False) -> Classes:
+    def choose(cls, labels: Sequence[str], *, good: Sequence[str] | None = None, reads: bool = False) -> Classes:
         """Hold all `labels` for defects but the `good` ones, which are told by their usual names where nobody gives them.
 
-        A model that `reads` has no defects unless `good` is given. InputError for a good label that the model has not.
+        `*` is all of them. A model that `reads` has no defects unless `good` is given. InputError for a good label that the
+        model has not.
         """
         if good is None:
             good = labels if reads else [label for label in labels if _sounds_good(label)]
-        good = frozenset(good)
-        if unknown := good.difference(labels):
+        elif tuple(good) == ("*",):
+            good = labels
+        if unknown := set(good).difference(labels):
             raise InputError(f"--good {min(unknown)!r}: the model has no such class; it has {', '.join(labels)}")
-        return cls(tuple(labels), frozenset(labels) - good, reads)
+        return cls(tuple(labels), frozenset(labels).difference(good), reads)
 
     def worst(self, predictions: Sequence[RegionPrediction]) -> RegionPrediction | None:
         """Return the region with the surest defect; without one the one that is nothing known, or least sure of being good."""

@@ -185,7 +185,7 @@ def _key(parameter: click.Parameter) -> str:
 @click.option(
     "--good",
     metavar="LABEL,...",
-    help="Classes that are no defect, for the page and Home Assistant. [default: those with a name such as good or ok]",
+    help="Classes that are no defect, for the page and Home Assistant; * is all. [default: those named like good or ok]",
 )
 @click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; 127.0.0.1 unless HOST says otherwise.")
 @click.option("--token-file", type=_FILE, help="Token that visitors of the page must show; needed beyond this machine.")

@@ -105,6 +105,18 @@ def test_a_picture_that_comes_sets_the_delay_back() -> None:
     assert np.diff(camera.connected_s) == pytest.approx([0.5, 0.5], abs=0.25)
 
 
+def test_when_a_lost_camera_is_tried_again_is_known() -> None:
+    camera = ScriptedCamera(0, None)
+    with LiveCapture(camera) as capture:
+        seen = []
+        for _ in capture:
+            seen.append(capture.retry_s)
+
+    waits_s = {round(retry_s - camera.connected_s[0], 1) for retry_s in seen if retry_s is not None}
+    assert waits_s == {0.5}
+    assert capture.retry_s is None
+
+
 def test_silence_says_since_when() -> None:
     camera = ScriptedCamera(1, 0, 0, 0)
 

@@ -63,6 +63,10 @@ def test_who_says_what_is_good_is_believed_alone() -> None:
     assert Classes.choose(("good", "a", "b"), good=["a"]).defects == {"good", "b"}
 
 
+def test_a_star_means_that_no_class_is_a_defect() -> None:
+    assert Classes.choose(("a", "b"), good=["*"]).defects == frozenset()
+
+
 def test_a_reader_of_digits_has_no_defects() -> None:
     assert Classes.choose(("0", "1"), reads=True).defects == frozenset()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from web_page import TOKEN, Page, seen, serve
@@ -24,14 +27,14 @@ def page() -> Iterator[Page]:
 
 
 GUARDED = ["/", "/app.js", "/api/stats", "/api/model", "/api/live", "/api/predictions", "/api/history"]
-GUARDED += ["/api/history.csv", "/metrics", "/snapshot.jpg", "/stream.mjpg", "/nowhere"]
+GUARDED += ["/api/history.csv", "/api/today", "/metrics", "/snapshot.jpg", "/stream.mjpg", "/nowhere"]
 
 
 @pytest.mark.parametrize("path", GUARDED)
 def test_without_the_token_nothing_is_told(page: Page, path: str) -> None:
     status, headers, body = page.ask(path)
 
-    assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="edgecnn"')
+    assert (status, headers["www-authenticate"]) == (401, 'Basic realm="edgecnn", Bearer realm="edgecnn"')
     assert b"A token is needed" in body and b"gray" not in body
 
 
@@ -71,7 +74,7 @@ def test_a_machine_shows_the_token_as_bearer(page: Page) -> None:
 def test_the_first_visit_leads_to_the_address_without_the_token(page: Page) -> None:
     status, headers, _ = page.ask(f"/?a=1&token={TOKEN}")
 
-    assert (status, headers["location"]) == (303, "/?a=1")
+    assert (status, headers["location"]) == (303, "./?a=1")
 
 
 def test_the_cookie_of_the_first_visit_opens_everything(page: Page) -> None:
@@ -83,15 +86,88 @@ def test_the_cookie_of_the_first_visit_opens_everything(page: Page) -> None:
 def test_no_script_and_no_other_site_gets_the_cookie_and_it_does_not_tell_the_token(page: Page) -> None:
     cookie = page.ask(f"/?token={TOKEN}")[1]["set-cookie"]
 
-    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    assert {"HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
+    assert "Path" not in cookie  # it belongs to the folder in which the browser sees the page, whatever a proxy makes of it
     assert TOKEN not in cookie
 
 
-@pytest.mark.parametrize("path", ["//evil.example/", "/\\evil.example/", "///evil.example"])
+@pytest.mark.parametrize(
+    "path", ["//evil.example/", "/\\evil.example/", "///evil.example", "/a//evil.example", "/..//evil.example"]
+)
 def test_the_first_visit_leads_nowhere_else(page: Page, path: str) -> None:
     _, headers, _ = page.ask(f"{path}?token={TOKEN}")
 
-    assert headers["location"].startswith("/") and not headers["location"].startswith(("//", "/\\"))
+    assert urlsplit(urljoin(f"http://board{path}", headers["location"])).netloc == "board"
+
+
+@pytest.mark.parametrize(("seen", "lands"), [("/line-1/", "/line-1/?a=1"), ("/a/b/snapshot.jpg", "/a/b/snapshot.jpg?a=1")])
+def test_the_first_visit_behind_a_proxy_stays_behind_it(page: Page, seen: str, lands: str) -> None:
+    asked = "/" + seen.rpartition("/")[2]  # what a proxy at a sub-path makes of it
+
+    _, headers, _ = page.ask(f"{asked}?a=1&token={TOKEN}")
+
+    assert urljoin(f"http://proxy{seen}", headers["location"]) == f"http://proxy{lands}"
+
+
+def test_behind_tls_the_cookie_stays_there(page: Page) -> None:
+    cookie = page.ask(f"/?token={TOKEN}", headers={"X-Forwarded-Proto": "https"})[1]["set-cookie"]
+
+    assert "Secure" in cookie.split("; ")
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@pytest.mark.parametrize("user", ["", "anybody", "öffentlich"])
+def test_the_token_is_the_password_of_any_user(page: Page, user: str) -> None:
+    assert page.status("/api/stats", headers=basic(user, TOKEN)) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [basic(TOKEN, ""), basic("a", TOKEN + "x"), basic("a", ""), {"Authorization": "Basic"}, {"Authorization": "Basic !!"},
+     {"Authorization": "Basic " + base64.b64encode(b"\xff\xfe").decode()}, {"Authorization": f"Digest {TOKEN}"}],
+)  # fmt: skip
+def test_a_wrong_password_is_refused(page: Page, headers: dict[str, str]) -> None:
+    assert page.status("/api/stats", headers=headers) == 401
+
+
+def test_of_two_cookies_of_one_name_either_may_be_the_right_one(page: Page) -> None:
+    name, _, value = page.ask(f"/?token={TOKEN}")[1]["set-cookie"].partition(";")[0].partition("=")
+
+    for cookie in (f"{name}=other; {name}={value}", f"{name}={value}; {name}=other"):
+        assert page.status("/api/stats", headers={"Cookie": cookie}) == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/api/stats", "/a/b/c"])
+def test_who_is_refused_finds_the_way_from_wherever_that_was(page: Page, path: str) -> None:
+    body = page.ask(path)[2].decode()
+
+    links = re.findall(r'href="([^"]*)"', body)
+    assert [urljoin(f"http://proxy/line-1{path}", link) for link in links] == [
+        "http://proxy/line-1/style.css",
+        "http://proxy/line-1/login",
+    ]
+    assert [urljoin(f"http://proxy/line-1{path}", to) for to in re.findall(r'action="([^"]*)"', body)] == [
+        "http://proxy/line-1/"
+    ]
+
+
+def test_a_person_gets_a_form_and_no_dialog_and_a_program_a_challenge(page: Page) -> None:
+    challenges = [page.ask("/", headers={"Accept": kind})[1]["www-authenticate"] for kind in ("text/html,*/*;q=0.8", "*/*")]
+
+    assert challenges == ['Bearer realm="edgecnn"', 'Basic realm="edgecnn", Bearer realm="edgecnn"']
+
+
+def test_who_signs_in_is_asked_by_the_browser_and_led_to_the_page(page: Page) -> None:
+    refused = page.ask("/login", headers={"Accept": "text/html"})
+    status, headers, _ = page.ask("/login", headers=basic("me", TOKEN) | {"Accept": "text/html"})
+
+    assert (refused[0], refused[1]["www-authenticate"].partition(" ")[0]) == (401, "Basic")
+    cookie = headers["set-cookie"].partition(";")[0]
+    assert (status, headers["location"]) == (303, "./")
+    assert page.status("/", headers={"Cookie": cookie}) == 200
 
 
 def test_no_address_leads_to_where_the_host_header_says(page: Page) -> None:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import re
+import time
 from collections.abc import Iterator
 from importlib import resources
+from typing import Any, get_args, get_type_hints
 
 import cv2
 import numpy as np
 import pytest
-from web_page import Page, black, lost, next_event, next_picture, seen, serve
+from web_page import ACTION, Page, black, lost, next_event, next_picture, seen, seen_in_tiles, serve
 
+from edgecnn.artifacts.contract import ParityInfo
 from edgecnn_device.frames import Observation
+from edgecnn_device.web.status import explain_parity
 
 STATIC = ("/", "/app.js", "/style.css", "/icon.svg")
-SHORT = (*STATIC, "/healthz", "/api/stats", "/api/model", "/api/history", "/api/history.csv", "/metrics", "/snapshot.jpg")
+SHORT = (
+    *STATIC,
+    "/healthz",
+    "/api/stats",
+    "/api/model",
+    "/api/history",
+    "/api/history.csv",
+    "/api/today",
+    "/metrics",
+    "/snapshot.jpg",
+)
 STREAMS = ("/api/predictions", "/api/live", "/stream.mjpg")
 
 
@@ -97,6 +113,17 @@ def test_the_page_asks_nobody_else_for_anything() -> None:
     assert addresses == []
 
 
+def test_the_page_has_no_address_that_a_proxy_at_a_sub_path_would_not_serve() -> None:
+    folder = resources.files("edgecnn_device.web") / "page"
+    texts = [(folder / name).read_text() for name in ("index.html", "app.js", "style.css")]
+
+    absolute = [
+        found for text in texts for found in re.findall(r"""(?:href=|src=|url\(|fetch\(|EventSource\()["'`]?/\S*""", text)
+    ]
+
+    assert absolute == []
+
+
 def test_the_page_has_no_inline_script_or_style() -> None:
     html = (resources.files("edgecnn_device.web") / "page" / "index.html").read_text()
 
@@ -162,15 +189,135 @@ def test_predictions_arrive_as_events(page: Page) -> None:
     assert (event["frame"], event["state"], event["regions"][0]["label"]) == (77, "ok", "light")
 
 
-def test_the_page_is_told_probabilities_inputs_and_figures(page: Page) -> None:
+def test_the_page_is_told_everything_in_one_stream(page: Page) -> None:
     with page.watch("/api/live") as stream:
-        view = next_event(stream, "view")
-        stats = next_event(stream, "stats")
+        told = {kind: next_event(stream, kind) for kind in ("history", "model", "picture", "view", "stats", "today")}
 
-    region = view["regions"][0]
+    region = told["view"]["regions"][0]
     assert region["probabilities"] == [0.05, 0.9, 0.05]
     assert region["input"].startswith("data:image/png;base64,")
-    assert stats["export_id"] == "made-up-1"
+    assert told["view"]["worst"] == region["id"]
+    assert told["model"]["parity"]["verdict"] == "pass"
+    assert told["stats"]["export_id"] == "made-up-1"
+    assert told["today"]["counts"][1]["label"] == "gray"
+    assert isinstance(told["history"], list)
+
+
+def test_the_pages_picture_has_nothing_drawn_on_it_but_says_what_to_draw(page: Page) -> None:
+    observation = seen(31, class_id=2)
+    with page.watch("/api/live") as stream:
+        next_event(stream, "picture")
+        page.show(observation)
+        told = next_event(stream, "picture")
+
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(told["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
+    assert observation.frame is not None and picture is not None
+    assert cv2.PSNR(picture, observation.frame.image_bgr) > 25
+    assert (told["size"], told["regions"]) == ([64, 48], [[1, 0, 0, 64, 48, 2]])
+
+
+def test_a_page_sees_no_picture_while_there_is_none_to_believe(page: Page) -> None:
+    with page.watch("/api/live") as stream:
+        next_event(stream, "view")
+        page.show(lost())
+        kinds = [next_kind(stream) for _ in range(6)]
+
+    assert "view" in kinds and "picture" not in kinds
+
+
+def next_kind(stream: http.client.HTTPResponse) -> str:
+    while line := stream.readline():
+        if line.startswith(b"event: "):
+            return line.split()[1].decode()
+    raise AssertionError("the stream ended")
+
+
+def test_the_headline_is_the_worst_of_several_tiles() -> None:
+    with serve(defects=("light",)) as page:
+        page.show(seen_in_tiles(("gray", 0.99), ("light", 0.7), (None, 0.4)))
+        with page.watch("/api/live") as stream:
+            view = next_event(stream, "view")
+
+    assert view["worst"] == view["regions"][1]["id"]
+    assert [region["input"] is not None for region in view["regions"]] == [False, True, False]
+
+
+def test_when_a_lost_camera_is_tried_again_is_told(page: Page) -> None:
+    page.source.retry_s = time.monotonic() + 12.0
+    try:
+        told = page.json("/api/stats")["retry_in_s"]
+    finally:
+        page.source.retry_s = None
+
+    assert 10.0 < told <= 12.0
+    assert page.json("/api/stats")["retry_in_s"] is None
+
+
+@pytest.mark.parametrize("verdict", get_args(get_type_hints(ParityInfo)["verdict"]))
+def test_every_verdict_of_a_parity_is_explained_in_one_line(verdict: Any) -> None:
+    line = explain_parity(ParityInfo(verdict, max_drop=1.0))
+
+    assert line.endswith(".") and "\n" not in line and len(line) < 120
+
+
+def test_an_alarm_is_acknowledged_once_by_its_number() -> None:
+    with serve(defects=("gray",)) as page:
+        page.show(seen())
+        number = page.json("/api/today")["alarm"]["number"]
+        wrong = page.ask(f"/api/acknowledge?number={number + 1}", "POST", ACTION)[0]
+        before = page.json("/api/today")["alarm"]["acknowledged_at"]
+        right = page.ask(f"/api/acknowledge?number={number}", "POST", ACTION)[0]
+        after = page.json("/api/today")["alarm"]["acknowledged_at"]
+
+    assert (wrong, before, right) == (409, None, 200)
+    assert after == pytest.approx(time.time(), abs=30)
+
+
+@pytest.mark.parametrize("query", ["", "?number=", "?number=-1", "?number=1e3", "?number=" + "9" * 30, "?number=%D9%A3"])
+def test_what_is_no_number_acknowledges_nothing(page: Page, query: str) -> None:
+    assert page.ask(f"/api/acknowledge{query}", "POST", ACTION)[0] == 409
+
+
+def test_a_page_of_elsewhere_cannot_acknowledge(page: Page) -> None:
+    assert page.ask("/api/acknowledge?number=1", "POST")[0] == 403
+    assert page.ask("/api/acknowledge?number=1", "OPTIONS", ACTION)[0] == 405
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_looking_at_an_action_does_nothing(page: Page, method: str) -> None:
+    status, headers, _ = page.ask("/api/acknowledge?number=1", method, ACTION)
+
+    assert (status, headers["allow"]) == (405, "POST")
+
+
+def test_every_open_page_hears_of_an_alarm_and_of_who_saw_it() -> None:
+    with serve(defects=("gray",)) as page, page.watch("/api/live") as one, page.watch("/api/live") as other:
+        page.show(seen())
+        raised = [wait_for_alarm(stream, acknowledged=False) for stream in (one, other)]
+        page.ask(f"/api/acknowledge?number={raised[0]['number']}", "POST", ACTION)
+        seen_by_all = [wait_for_alarm(stream, acknowledged=True) for stream in (one, other)]
+
+    assert raised[0] == raised[1] and raised[0]["label"] == "gray"
+    assert seen_by_all[0] == seen_by_all[1]
+
+
+def wait_for_alarm(stream: http.client.HTTPResponse, *, acknowledged: bool) -> dict[str, Any]:
+    for _ in range(20):
+        alarm: dict[str, Any] | None = next_event(stream, "today")["alarm"]
+        if alarm is not None and (alarm["acknowledged_at"] is not None) == acknowledged:
+            return alarm
+    raise AssertionError("no such alarm")
+
+
+def test_the_last_picture_of_a_defect_is_told() -> None:
+    with serve(defects=("gray",)) as page:
+        page.show(seen())
+        with page.watch("/api/live") as stream:
+            told = next_event(stream, "defect")
+
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(told["jpeg"]), np.uint8), cv2.IMREAD_COLOR)
+    assert told["label"] == "gray"
+    assert picture is not None and picture.shape == (48, 64, 3)
 
 
 def test_the_picture_moves(page: Page) -> None:

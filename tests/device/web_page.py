@@ -6,8 +6,8 @@ import contextlib
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from device_fakes import LABELS, classifier, noisy
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import Contract, DataInfo, GoldenVectors, ParityInfo, TensorSpec
 from edgecnn.classifying import Prediction
+from edgecnn_device.classes import Classes
 from edgecnn_device.frames import OK, STAGES, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
@@ -26,6 +27,7 @@ from edgecnn_device.web.sink import WebSink
 from edgecnn_device.web.status import Watched
 
 TOKEN = "0123456789abcdef-secret"
+ACTION = {"X-Edgecnn-Action": "acknowledge"}
 
 
 def model() -> Model:
@@ -57,6 +59,7 @@ def model() -> Model:
 class MadeUpSource:
     losses: int = 0
     skipped: int = 0
+    retry_s: float | None = None
 
 
 def seen(number: int = 1, class_id: int = 1, size_hw: tuple[int, int] = (48, 64)) -> Observation:
@@ -69,6 +72,20 @@ def seen(number: int = 1, class_id: int = 1, size_hw: tuple[int, int] = (48, 64)
     region = Region((0, 0, size_hw[1], size_hw[0]), image)
     answer = RegionPrediction(1, region, np.ascontiguousarray(image[:20, :20, :1]), prediction, prediction)
     return Observation("fake camera", OK, frame, (answer,), 2.0, dict.fromkeys(STAGES, 1.0))
+
+
+def seen_in_tiles(*answers: tuple[str | None, float]) -> Observation:
+    """Return an observation of tiles side by side with these labels and probabilities."""
+    whole = seen(1, size_hw=(48, 64 * len(answers)))
+    assert whole.frame is not None
+    tiles = []
+    for number, (label, probability) in enumerate(answers):
+        class_id = 0 if label is None else LABELS.index(label)
+        answer = Prediction(label, class_id, probability, np.full(3, probability, np.float32))
+        box = (64 * number, 0, 64, 48)
+        view = whole.frame.image_bgr[:, 64 * number : 64 * number + 64]
+        tiles.append(RegionPrediction(7 + number, Region(box, view), np.ascontiguousarray(view[:20, :20, :1]), answer, answer))
+    return replace(whole, predictions=tuple(tiles))
 
 
 def lost(reason: str = "lost: no frame for 2.0 s (refused)") -> Observation:
@@ -131,10 +148,11 @@ class Page:
 
 
 @contextlib.contextmanager
-def serve(token: str | None = None) -> Iterator[Page]:
-    """Serve a page that has seen nothing yet."""
+def serve(token: str | None = None, *, defects: Iterable[str] = ()) -> Iterator[Page]:
+    """Serve a page that has seen nothing yet; `defects` are the classes that raise an alarm."""
     statistics, source, running = Statistics(), MadeUpSource(), model()
-    sink = WebSink(WebOptions("127.0.0.1", 0, token), Watched(statistics, source, lambda: running))
+    watched = Watched(statistics, source, lambda: running, classes=Classes(LABELS, frozenset(defects)))
+    sink = WebSink(WebOptions("127.0.0.1", 0, token), watched)
     with sink:
         yield Page(sink, statistics, source)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
-import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from pages import LIMIT_S, is_shown, open_page, picture, read_log, state, text, wait_for_answer
 from running import CameraProcess, CameraServer, find_port, wait_until
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -22,54 +23,6 @@ from selenium.webdriver.common.by import By
 from edgecnn.artifacts import Artifact
 
 TOKEN = "a-token-for-the-browser-0123456789"
-_LIMIT_S = 30.0
-
-
-@pytest.fixture(scope="session")
-def browser(chromium: str, chromedriver: str) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    driver.set_page_load_timeout(_LIMIT_S)
-    yield driver
-    driver.quit()
-
-
-def text(browser: webdriver.Chrome, element: str) -> str:
-    return browser.find_element(By.ID, element).text
-
-
-def state(browser: webdriver.Chrome) -> str:
-    return browser.find_element(By.TAG_NAME, "body").get_attribute("data-state") or ""
-
-
-def is_shown(browser: webdriver.Chrome, element: str) -> bool:
-    return browser.find_element(By.ID, element).is_displayed()
-
-
-def picture(browser: webdriver.Chrome) -> NDArray[np.uint8]:
-    """Return what the browser shows of the live picture, in gray."""
-    data = browser.find_element(By.ID, "picture").screenshot_as_png
-    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
-
-
-def read_log(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
-    """Return what the browser has logged since it was last asked."""
-    return list(browser.get_log(kind))  # type: ignore[no-untyped-call]
-
-
-def open_page(browser: webdriver.Chrome, port: int, query: str = "") -> None:
-    """Open the page when the camera is there."""
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(answers, _LIMIT_S, "page")
-    browser.get(f"http://127.0.0.1:{port}/{query}")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +34,7 @@ def watched(
     camera = CameraProcess(tmp_path_factory.mktemp("page"), model, "--source", "synthetic", "--web", str(port))
     try:
         open_page(browser, port)
-        wait_until(lambda: state(browser) == "ok", _LIMIT_S, "live page")
+        wait_until(lambda: state(browser) == "ok", LIMIT_S, "live page")
         yield browser, port
     finally:
         camera.close()
@@ -89,7 +42,7 @@ def watched(
 
 def test_the_picture_moves(watched: tuple[webdriver.Chrome, int]) -> None:
     browser, _ = watched
-    wait_until(lambda: is_shown(browser, "picture") and float(picture(browser).std()) > 5, _LIMIT_S, "picture")
+    wait_until(lambda: is_shown(browser, "picture") and float(picture(browser).std()) > 5, LIMIT_S, "picture")
     first = picture(browser)
 
     wait_until(lambda: float(cv2.absdiff(first, picture(browser)).mean()) > 2, 10.0, "other picture")
@@ -99,17 +52,78 @@ def test_an_answer_can_be_read(watched: tuple[webdriver.Chrome, int], model: str
     browser, _ = watched
     labels = Artifact.open(Path(model)).contract.labels
 
-    wait_until(lambda: text(browser, "label") in (*labels, "unknown"), _LIMIT_S, "answer")
+    words = [label.replace("_", " ") for label in labels]
+    wait_until(lambda: text(browser, "label").lower() in (*words, "none of these"), LIMIT_S, "answer")
 
     assert "%" in text(browser, "probability")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#bars li")) == len(labels)
     assert is_shown(browser, "input")
 
 
-def test_the_model_card_tells_the_parity(watched: tuple[webdriver.Chrome, int]) -> None:
+def test_the_parity_can_be_seen_and_the_technical_part_is_below_a_fold(watched: tuple[webdriver.Chrome, int]) -> None:
     browser, _ = watched
+    wait_until(lambda: text(browser, "verdict") == "Parity pass", LIMIT_S, "model card")
+    folded = [is_shown(browser, name) for name in ("latency", "verdict-words", "model")]
 
-    wait_until(lambda: text(browser, "verdict").startswith("Parity "), _LIMIT_S, "model card")
+    browser.find_element(By.TAG_NAME, "summary").click()
+    unfolded = [is_shown(browser, name) for name in ("latency", "verdict-words", "model")]
+    words = text(browser, "verdict-words")
+    browser.find_element(By.TAG_NAME, "summary").click()
+
+    assert (folded, unfolded) == ([False] * 3, [True] * 3)
+    assert words.startswith("On labelled pictures this file is as right as the trained model")
+
+
+def test_the_time_of_day_goes_on(watched: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = watched
+    first = text(browser, "clock")
+
+    wait_until(lambda: text(browser, "clock") != first, 5.0, "other second")
+
+    assert re.fullmatch(r"[0-2]\d:[0-5]\d:[0-5]\d", first)
+
+
+def test_a_hidden_window_leaves_its_connection_to_others(watched: tuple[webdriver.Chrome, int]) -> None:
+    browser, port = watched
+    own = browser.current_window_handle
+    browser.switch_to.new_window("tab")  # the page's tab is hidden behind it
+    try:
+        wait_until(lambda: viewers(port) == 0, LIMIT_S, "page without a connection")
+    finally:
+        browser.close()
+        browser.switch_to.window(own)
+    wait_until(lambda: viewers(port) == 1 and state(browser) == "ok", LIMIT_S, "live page again")
+
+
+def viewers(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/stats") as answer:
+        return sum(json.load(answer)["viewers"].values())
+
+
+def test_four_windows_are_all_live_at_the_same_time(watched: tuple[webdriver.Chrome, int]) -> None:
+    browser, port = watched
+    own = browser.current_window_handle
+    try:
+        for _ in range(3):
+            browser.switch_to.new_window("window")
+            browser.get(f"http://127.0.0.1:{port}/")
+        for handle in browser.window_handles:
+            browser.switch_to.window(handle)
+            wait_for_answer(browser)
+            wait_until(lambda: is_shown(browser, "picture"), LIMIT_S, "picture")
+        watching = viewers(port)
+        for handle in browser.window_handles:
+            browser.switch_to.window(handle)
+            first = picture(browser)
+            wait_until(lambda first=first: float(cv2.absdiff(first, picture(browser)).mean()) > 2, 10, "motion")  # type: ignore[misc]
+    finally:
+        for handle in browser.window_handles:
+            browser.switch_to.window(handle)
+            if handle != own:
+                browser.close()
+        browser.switch_to.window(own)
+
+    assert watching == 4
 
 
 def test_the_page_asks_nobody_else_and_breaks_no_policy(watched: tuple[webdriver.Chrome, int]) -> None:
@@ -124,16 +138,125 @@ def test_the_page_asks_nobody_else_and_breaks_no_policy(watched: tuple[webdriver
     assert [entry for entry in read_log(browser, "browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
-def test_a_phone_needs_no_sideways_scrolling(watched: tuple[webdriver.Chrome, int]) -> None:
-    browser, _ = watched
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+@contextlib.contextmanager
+def phone(browser: webdriver.Chrome) -> Iterator[None]:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        width = browser.execute_script("return document.documentElement.scrollWidth")
+        yield
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
+
+def test_a_phone_needs_no_sideways_scrolling(watched: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = watched
+    with phone(browser):
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+
     assert width == 390
+
+
+@pytest.fixture
+def tiled(browser: webdriver.Chrome, model: str, tmp_path: Path) -> Iterator[tuple[webdriver.Chrome, int]]:
+    """A camera that looks at six tiles and calls everything something, so that there is always a defect."""
+    port = find_port()
+    options = ("--source", "synthetic", "--tiles", "6x1", "--reject", "0", "--web", str(port))
+    camera = CameraProcess(tmp_path, model, *options)
+    try:
+        open_page(browser, port)
+        wait_for_answer(browser)
+        yield browser, port
+    finally:
+        camera.close()
+
+
+# Read in one go: the page changes many times a second.
+_SHOWN = """
+const buttons = [...document.querySelectorAll("#regions button")].map((button) => button.lastChild.textContent);
+return [document.getElementById("label").textContent, document.getElementById("where").textContent, buttons];
+"""
+
+
+def test_the_headline_is_the_worst_tile(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    places = set()
+    for _ in range(60):
+        label, where, buttons = browser.execute_script(_SHOWN)
+        place = int(where.removeprefix("Worst: position ").removesuffix(" of 6"))
+        sureness = [float(words.rpartition(" ")[2].split("\u202f")[0]) for words in buttons]
+        assert sureness[place - 1] == max(sureness)
+        assert buttons[place - 1].startswith(label)
+        places.add(place)
+        time.sleep(0.1)
+
+    assert len(places) > 1
+
+
+def test_labels_on_the_picture_can_be_read_on_a_phone(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    with phone(browser):
+        wait_until(lambda: bool(browser.find_elements(By.CSS_SELECTOR, ".box.worst span")), LIMIT_S, "box")
+        size, inside = browser.execute_script("""
+            const label = document.querySelector(".box.worst span").getBoundingClientRect();
+            const picture = document.getElementById("screen").getBoundingClientRect();
+            return [parseFloat(getComputedStyle(document.querySelector(".box.worst span")).fontSize),
+                    label.left >= picture.left - 1 && label.right <= picture.right + 1];
+        """)
+
+    assert size >= 14
+    assert inside
+
+
+def test_a_tile_that_was_chosen_stays_until_it_is_let_go(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    browser.find_elements(By.CSS_SELECTOR, "#regions button")[2].click()
+    chosen = {browser.execute_script(_SHOWN)[1] for _ in range(20) if not time.sleep(0.1)}
+    browser.find_element(By.ID, "unpin").click()
+
+    assert chosen == {"Position 3 of 6"}
+    assert browser.execute_script(_SHOWN)[1].startswith("Worst: position ")
+
+
+def test_an_alarm_is_seen_in_all_windows_until_it_is_acknowledged_in_one(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, port = tiled
+    own = browser.current_window_handle
+    wait_until(lambda: is_shown(browser, "alarm"), LIMIT_S, "alarm")
+    browser.switch_to.new_window("window")
+    try:
+        browser.get(f"http://127.0.0.1:{port}/")
+        wait_until(lambda: is_shown(browser, "alarm"), LIMIT_S, "alarm in the other window")
+        number = today(port)["alarm"]["number"]
+        browser.find_element(By.ID, "acknowledge").click()
+        wait_until(lambda: today(port)["alarm"]["number"] > number or not is_shown(browser, "alarm"), 5, "acknowledgement")
+        acknowledged = today(port)["alarm"]
+    finally:
+        browser.close()
+        browser.switch_to.window(own)
+
+    # On a strip that moves the next defect is not far: then it has the next number, and an alarm of its own.
+    assert acknowledged["acknowledged_at"] is not None or acknowledged["number"] == number + 1
+    alarm = today(port)["alarm"]
+    wait_until(lambda: is_shown(browser, "alarm") == (today(port)["alarm"]["acknowledged_at"] is None), 5, "same window")
+    assert alarm["number"] >= number
+
+
+def today(port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/today") as answer:
+        body: dict[str, Any] = json.load(answer)
+        return body
+
+
+def test_the_day_counts_classes_and_shows_the_last_picture_of_each_defect(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, port = tiled
+    wait_until(lambda: bool(browser.find_elements(By.CSS_SELECTOR, "#today img")), LIMIT_S, "last picture")
+
+    browser.find_elements(By.CSS_SELECTOR, "#today .thumb button")[0].click()
+    large = is_shown(browser, "large-picture")
+    browser.find_element(By.CSS_SELECTOR, "#large button").click()
+
+    counted = [count for count in today(port)["counts"] if count["count"]]
+    assert large and counted
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#today tr")) == 6
 
 
 def test_without_the_token_the_browser_is_refused(browser: webdriver.Chrome, model: str, tmp_path: Path) -> None:
@@ -144,11 +267,14 @@ def test_without_the_token_the_browser_is_refused(browser: webdriver.Chrome, mod
     try:
         open_page(browser, port)
         refused = browser.find_element(By.TAG_NAME, "h1").text
+        browser.find_element(By.ID, "token").send_keys(TOKEN + "\n")
+        wait_until(lambda: state(browser) == "ok", LIMIT_S, "live page by the form")
+        browser.delete_all_cookies()
         browser.get(f"http://127.0.0.1:{port}/?token={TOKEN}")
-        wait_until(lambda: state(browser) == "ok", _LIMIT_S, "live page")
+        wait_until(lambda: state(browser) == "ok", LIMIT_S, "live page")
         address = browser.current_url
         browser.get(f"http://127.0.0.1:{port}/")
-        wait_until(lambda: state(browser) == "ok", _LIMIT_S, "live page by the cookie")
+        wait_until(lambda: state(browser) == "ok", LIMIT_S, "live page by the cookie")
     finally:
         camera.close()
 
@@ -159,7 +285,7 @@ def test_without_the_token_the_browser_is_refused(browser: webdriver.Chrome, mod
 def test_beyond_this_machine_the_camera_does_not_start_without_a_token(model: str, tmp_path: Path) -> None:
     camera = CameraProcess(tmp_path, model, "--source", "synthetic", "--web", f"0.0.0.0:{find_port()}")
     try:
-        wait_until(lambda: not camera.alive, _LIMIT_S, "end")
+        wait_until(lambda: not camera.alive, LIMIT_S, "end")
     finally:
         camera.close()
 
@@ -174,13 +300,15 @@ def test_a_camera_that_is_lost_takes_picture_and_answer_from_the_page(
     camera = CameraProcess(tmp_path, model, "--source", server.address, "--web", str(port))
     try:
         open_page(browser, port)
-        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page")
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), LIMIT_S, "live page")
         server.trouble("die")
-        took_s = wait_until(lambda: state(browser) == "stale", _LIMIT_S, "stale page")
+        took_s = wait_until(lambda: state(browser) == "stale", LIMIT_S, "stale page")
         shown = [name for name in ("picture", "answer") if is_shown(browser, name)]
-        reason = text(browser, "curtain-reason")
+        reason = text(browser, "curtain-reason").lower()
+        wait_until(lambda: text(browser, "curtain-retry").startswith("Next try in "), LIMIT_S, "next try")
+        whole = browser.find_element(By.TAG_NAME, "body").text
         server.recover("die")
-        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page again")
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), LIMIT_S, "live page again")
     finally:
         camera.close()
         server.close()
@@ -188,6 +316,8 @@ def test_a_camera_that_is_lost_takes_picture_and_answer_from_the_page(
     assert took_s < 3.0
     assert shown == []
     assert reason.startswith("lost: ")
+    assert whole.count("127.0.0.1") == 1
+    assert "Last picture at " in whole
 
 
 def test_a_process_that_hangs_takes_picture_and_answer_from_the_page(
@@ -197,12 +327,12 @@ def test_a_process_that_hangs_takes_picture_and_answer_from_the_page(
     camera = CameraProcess(tmp_path, model, "--source", "synthetic", "--web", str(port))
     try:
         open_page(browser, port)
-        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page")
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), LIMIT_S, "live page")
         os.kill(camera.pid, signal.SIGSTOP)
         wait_until(lambda: state(browser) == "gone", 6.0, "page without a connection")
         shown = [name for name in ("picture", "answer") if is_shown(browser, name)]
         os.kill(camera.pid, signal.SIGCONT)
-        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page again")
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), LIMIT_S, "live page again")
     finally:
         camera.close()
 
@@ -216,7 +346,7 @@ def test_when_the_camera_has_ended_the_page_says_that_nobody_answers(
     camera = CameraProcess(tmp_path, model, "--source", "synthetic", "--web", str(port))
     try:
         open_page(browser, port)
-        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), _LIMIT_S, "live page")
+        wait_until(lambda: state(browser) == "ok" and is_shown(browser, "answer"), LIMIT_S, "live page")
         camera.end()
         wait_until(lambda: state(browser) == "gone", 10.0, "page without a connection")
     finally:

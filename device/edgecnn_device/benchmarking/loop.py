@@ -206,7 +206,7 @@ def _looped(
 class _Still(contextlib.AbstractContextManager["_Still"]):
     """A source of pictures that are in memory already."""
 
-    live, endless, fps, losses, skipped = False, False, 30.0, 0, 0
+    live, endless, fps, losses, skipped, retry_s = False, False, 30.0, 0, 0, None
 
     def __init__(self, images: Sequence[Image]) -> None:
         self._images = images

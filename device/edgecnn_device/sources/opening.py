@@ -57,6 +57,10 @@ class Source(Protocol):
     def skipped(self) -> int:
         """Frames that nobody took in time."""
 
+    @property
+    def retry_s(self) -> float | None:
+        """When a lost camera is tried again, on the monotonic clock; None at other times."""
+
     def __enter__(self) -> Source: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
@@ -70,6 +74,7 @@ class Recording(AbstractContextManager["Recording"]):
     live = False
     losses = 0
     skipped = 0
+    retry_s = None
 
     def __init__(
         self, frames: Frames, fps: float, transform: Callable[[Image], Image] | None, *, endless: bool = False

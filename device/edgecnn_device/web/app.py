@@ -11,10 +11,10 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edgecnn_device.web.exposition import CONTENT_TYPE, write_metrics
-from edgecnn_device.web.history import History
+from edgecnn_device.web.feed import Figures, PageFeed, Shown
 from edgecnn_device.web.hub import Hub
-from edgecnn_device.web.moment import BOUNDARY, STREAM_START, dump, server_event
-from edgecnn_device.web.status import Watched, read_model_card, read_stats
+from edgecnn_device.web.moment import BOUNDARY, STREAM_START, dump
+from edgecnn_device.web.status import read_model_card, read_stats
 
 _FILES = {
     "/": ("index.html", "text/html"),
@@ -23,12 +23,13 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 # A moving picture needs no more; every picture costs an encoding and, for each viewer, its bytes.
-_STREAM_HZ, _PAGE_HZ, _EVENTS_HZ = 15.0, 4.0, 60.0
-_PATIENCE_S, _FIGURES_S = 5.0, 0.9
+_STREAM_HZ, _PICTURES_HZ, _EVENTS_HZ = 15.0, 10.0, 60.0
+_PATIENCE_S = 5.0
 
 
-def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable[[Request], bool]) -> Starlette:
+def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
     """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state."""
+    watched, hub, history, today = shown.watched, shown.hub, shown.history, shown.today
 
     def healthz(request: Request) -> Response:
         state = hub.look().state
@@ -39,7 +40,15 @@ def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable
         return _json(read_stats(watched, hub))
 
     def model(request: Request) -> Response:
-        return _json(read_model_card(watched.model()))
+        return _json(read_model_card(watched))
+
+    def day(request: Request) -> Response:
+        return _json(today.to_json())
+
+    def acknowledge(request: Request) -> Response:
+        number = request.query_params.get("number", "")
+        done = number.isascii() and number.isdecimal() and len(number) < 10 and today.acknowledge(int(number))
+        return _json({"acknowledged": done}, 200 if done else 409)
 
     def recent(request: Request) -> Response:
         return _json([entry.to_json() for entry in history.entries(hub.tally.clock())])
@@ -65,13 +74,14 @@ def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable
         return _stream(request, _watch_predictions(hub), "text/event-stream")
 
     def live(request: Request) -> Response:
-        return _stream(request, _watch_page(hub, figures), "text/event-stream")
+        return _stream(request, _watch_page(hub, PageFeed(shown, figures)), "text/event-stream")
 
     figures = Figures(watched, hub)
     answers = {
         "/healthz": healthz,
         "/api/stats": stats,
         "/api/model": model,
+        "/api/today": day,
         "/api/history": recent,
         "/api/history.csv": recent_csv,
         "/api/predictions": predictions,
@@ -80,7 +90,8 @@ def build_app(watched: Watched, hub: Hub, history: History, is_allowed: Callable
         "/snapshot.jpg": snapshot,
         "/stream.mjpg": stream,
     }
-    app = Starlette(routes=[Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()])
+    routes = [Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()]
+    app = Starlette(routes=[*routes, Route("/api/acknowledge", _in_loop(acknowledge), methods=["POST"])])
     app.router.redirect_slashes = False  # it would lead to wherever the visitor's Host header says
     return app
 
@@ -121,34 +132,12 @@ async def _watch_predictions(hub: Hub) -> AsyncIterator[bytes]:
             number = moment.number
 
 
-class Figures:
-    """The figures as an event for the page, made once a second for all that watch."""
-
-    def __init__(self, watched: Watched, hub: Hub) -> None:
-        """Have made none yet."""
-        self._watched, self._hub = watched, hub
-        self._event = b""
-        self._due_s = 0.0
-
-    def event(self) -> bytes:
-        """Return the newest."""
-        now_s = self._hub.tally.clock()
-        if now_s >= self._due_s:
-            self._event = server_event("stats", read_stats(self._watched, self._hub))
-            self._due_s = now_s + _FIGURES_S
-        return self._event
-
-
-async def _watch_page(hub: Hub, figures: Figures) -> AsyncIterator[bytes]:
-    number, event = None, b""
+async def _watch_page(hub: Hub, feed: PageFeed) -> AsyncIterator[bytes]:
     with hub.viewer("page"):
-        async for moment in hub.moments(at_most_hz=_PAGE_HZ, patience_s=1.0):
-            if moment.number != number:
-                number = moment.number
-                yield moment.view
-            if figures.event() is not event:
-                event = figures.event()
+        async for moment in hub.moments(at_most_hz=_PICTURES_HZ, patience_s=1.0):
+            for event in feed.news(moment):
                 yield event
+            yield b""  # as for the stream: a slow page sees fewer pictures, and none that is late
 
 
 def _stream(request: Request, chunks: AsyncIterator[bytes], kind: str) -> Response:

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
+from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import Observation, State
 from edgecnn_device.web.moment import Moment
 from edgecnn_device.web.tally import Tally
@@ -20,9 +21,10 @@ _FPS_OVER_S = 5.0
 class Hub:
     """Knows the present moment and tells viewers of the next; belongs to the server's event loop, but for `put`."""
 
-    def __init__(self, tally: Tally, frames: Callable[[], int]) -> None:
-        """Show nothing yet; `frames` tells how many frames the loop has taken."""
+    def __init__(self, tally: Tally, frames: Callable[[], int], classes: Classes = NO_CLASSES) -> None:
+        """Show nothing yet; `frames` tells how many frames the loop has taken, `classes` which answers are defects."""
         self.tally = tally
+        self._classes = classes
         self.viewers: Counter[str] = Counter()
         self._frames = frames
         self._newest = Observation("", State("stale", "no frame yet"))
@@ -54,7 +56,7 @@ class Hub:
         if newest is not self._shown or silence != self._silence:
             self._shown, self._silence = newest, silence
             shown = newest if silence is None else replace(newest, state=silence, predictions=())
-            self._moment = Moment(self._moment.number + 1, shown)
+            self._moment = Moment(self._moment.number + 1, shown, self._classes)
             self._changed.set()
             self._changed = asyncio.Event()
         return self._moment

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from edgecnn_device.frames import Observation, RegionPrediction, State
-from edgecnn_device.web.pictures import encode_frame, encode_input, encode_placard
+from edgecnn_device.classes import NO_CLASSES, Classes
+from edgecnn_device.frames import Observation, State
+from edgecnn_device.web.pictures import encode_frame, encode_input, encode_placard, encode_plain
 
 BOUNDARY = "edgecnn-frame"
 STREAM_START = f"--{BOUNDARY}\r\n".encode()
-_MOST_INPUTS = 12
 _PLACARD_WH = (640, 480)
 
 
@@ -22,6 +22,7 @@ class Moment:
 
     number: int
     observation: Observation
+    classes: Classes = NO_CLASSES
 
     @property
     def state(self) -> State:
@@ -50,11 +51,36 @@ class Moment:
 
     @cached_property
     def view(self) -> bytes:
-        """The same with all probabilities and with the inputs of the first regions as pictures, for the page."""
+        """The same with all probabilities, the worst region, and what the network saw of that, for the page."""
         body = self.observation.to_json()
-        for i, prediction in enumerate(self.observation.predictions):
-            body["regions"][i] |= _detail(prediction, with_input=i < _MOST_INPUTS)
+        worst = self.classes.worst(self.observation.predictions)
+        for region, prediction in zip(body["regions"], self.observation.predictions, strict=True):
+            region["probabilities"] = [round(float(p), 4) for p in prediction.smoothed.probabilities]
+            region["input"] = encode_input(prediction.input) if prediction is worst else None
+        body["worst"] = None if worst is None else worst.region_id
         return server_event("view", body, self.number)
+
+    @cached_property
+    def picture_event(self) -> bytes:
+        """The frame without anything drawn on it, as a server-sent event, with what is to be drawn; b"" unless the state is ok.
+
+        The page draws by itself: letters in a picture are too small on a phone.
+        """
+        frame = self.observation.frame
+        if frame is None or self.state.name != "ok":
+            return b""
+        worst = self.classes.worst(self.observation.predictions)
+        body = {
+            "jpeg": encode_plain(frame),
+            "size": [frame.image_bgr.shape[1], frame.image_bgr.shape[0]],
+            "captured_at": frame.captured_at.isoformat(timespec="milliseconds"),
+            "worst": None if worst is None else worst.region_id,
+            "regions": [
+                [p.region_id, *p.region.box, p.smoothed.class_id if p.smoothed.label is not None else -1]
+                for p in self.observation.predictions
+            ],
+        }
+        return server_event("picture", body)
 
     def _size_wh(self) -> tuple[int, int]:
         frame = self.observation.frame
@@ -70,8 +96,3 @@ def server_event(kind: str, body: Any, number: int | None = None) -> bytes:
 def dump(body: Any) -> str:
     """Return compact JSON on one line."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def _detail(prediction: RegionPrediction, *, with_input: bool) -> dict[str, Any]:
-    probabilities = [round(float(p), 4) for p in prediction.smoothed.probabilities]
-    return {"probabilities": probabilities, "input": encode_input(prediction.input) if with_input else None}

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecnn.errors import OutputError
 from edgecnn_device.annotate import annotate, draw_placard
-from edgecnn_device.frames import Image, Observation, State
+from edgecnn_device.frames import Frame, Image, Observation, State
 
 # A larger picture costs a board's processor and a phone's connection more than it shows.
 MAX_SIDE = 1280
@@ -20,13 +20,20 @@ _SMALL_PIXELS = 64 * 64
 def encode_frame(observation: Observation) -> bytes | None:
     """Return the annotated frame as JPEG, at most MAX_SIDE pixels wide and high; None without a frame."""
     image = annotate(observation)
-    if image is None:
-        return None
+    return None if image is None else encode(_within(image), ".jpg")
+
+
+def encode_plain(frame: Frame) -> str:
+    """Return the frame as it was taken, at most MAX_SIDE pixels wide and high, as JPEG in Base64."""
+    return base64.b64encode(encode(_within(frame.image_bgr), ".jpg")).decode()
+
+
+def _within(image: Image) -> Image:
     scale = MAX_SIDE / max(image.shape[:2])
-    if scale < 1:
-        size_wh = round(image.shape[1] * scale), round(image.shape[0] * scale)
-        image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-    return encode(image, ".jpg")
+    if scale >= 1:
+        return image
+    size_wh = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def encode_input(image: Image) -> str:

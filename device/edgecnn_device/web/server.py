@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import uvicorn
@@ -13,7 +14,6 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgecnn.errors import OutputError
-from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.options import WebOptions
 
 # 50 browsers open up to six connections each while they load the page, and keep two. Beyond the first number the answer is
@@ -80,9 +80,9 @@ class BoundedProtocol(H11Protocol):
 class WebServer:
     """Serves an application from a daemon thread with an event loop of its own."""
 
-    def __init__(self, options: WebOptions, hub: Hub) -> None:
-        """Take the address; OutputError when that is not possible."""
-        self._hub = hub
+    def __init__(self, options: WebOptions, chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+        """Take the address; OutputError when that is not possible. `chores` run in its event loop while it serves."""
+        self._chores = chores
         self._socket = bind(options)
         self.port = int(self._socket.getsockname()[1])
         self._thread: threading.Thread | None = None
@@ -122,15 +122,16 @@ class WebServer:
 
     async def _serve(self, server: uvicorn.Server) -> None:
         self._loop = asyncio.get_running_loop()
-        watching = asyncio.create_task(self._hub.run())
+        chores = [asyncio.create_task(chore()) for chore in self._chores]
         serving = asyncio.create_task(server.serve(sockets=[self._socket]))
         ending = asyncio.create_task(self._ending.wait())
         self._started.set()
-        await asyncio.wait((watching, serving, ending), return_when=asyncio.FIRST_COMPLETED)
+        tasks = (*chores, serving, ending)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await self._send_all_away(server)
-        for task in (watching, serving, ending):
+        for task in tasks:
             task.cancel()
-        for result in await asyncio.gather(watching, serving, ending, return_exceptions=True):
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result  # a bug of ours keeps its traceback
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
+from edgecnn.errors import OutputError
 from edgecnn_device.frames import Observation
 from edgecnn_device.web.access import Guard
 from edgecnn_device.web.app import build_app
+from edgecnn_device.web.feed import Shown
 from edgecnn_device.web.history import History
 from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.options import WebOptions
 from edgecnn_device.web.server import WebServer
 from edgecnn_device.web.status import Watched
 from edgecnn_device.web.tally import Tally
+from edgecnn_device.web.today import Today
+
+_KEEP_S = 1.0
 
 
 class WebSink:
@@ -22,15 +29,29 @@ class WebSink:
 
     name = "web"
 
-    def __init__(self, options: WebOptions, watched: Watched, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the address; OutputError when that is not possible."""
+    def __init__(
+        self,
+        options: WebOptions,
+        watched: Watched,
+        *,
+        memory: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the address; OutputError when that is not possible.
+
+        The day's counts and the alarm survive a restart in the folder `memory`.
+        """
+        self._statistics = watched.statistics
         self._tally = Tally(clock)
         self._history = History()
-        self._hub = Hub(self._tally, lambda: watched.statistics.frames)
-        self._server = WebServer(options, self._hub)
+        self._hub = Hub(self._tally, lambda: watched.statistics.frames, watched.classes)
+        self._server = WebServer(options, [self._hub.run, self._keep_today])
         self.port = self._server.port
+        # Whoever has the port alone has the file alone, too.
+        self._today = Today(watched.classes, file=None if memory is None else memory / f"page-{self.port}.json", clock=clock)
         self.address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{self.port}/"
-        app = build_app(watched, self._hub, self._history, lambda request: self._guard.is_allowed(request.scope))
+        shown = Shown(watched, self._hub, self._history, self._today)
+        app = build_app(shown, lambda request: self._guard.is_allowed(request.scope))
         self._guard = Guard(app, options, self.port)
 
     def __enter__(self) -> WebSink:
@@ -39,10 +60,21 @@ class WebSink:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._server.stop()
+        self._today.save()
 
     def write(self, observation: Observation) -> None:
         """Leave one observation; encoding and sending are the server's."""
         now_s = self._tally.clock()
         self._tally.count(observation, now_s)
         self._history.add(observation, now_s)
+        self._today.add(observation)
         self._hub.put(observation)
+
+    async def _keep_today(self) -> None:
+        """Save the day's counts from time to time; on the server's thread, since a card may take its time."""
+        while True:
+            await asyncio.sleep(_KEEP_S)
+            try:
+                self._today.save_if_due()
+            except OutputError:
+                self._statistics.sink_errors["page memory"] += 1

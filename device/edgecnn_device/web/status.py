@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from edgecnn.artifacts.contract import ParityInfo
+from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
@@ -26,6 +29,10 @@ class Counted(Protocol):
     def skipped(self) -> int:
         """Frames that nobody took in time."""
 
+    @property
+    def retry_s(self) -> float | None:
+        """When a lost camera is tried again, on the monotonic clock; None while it is being tried, or is there."""
+
 
 @dataclass(frozen=True, eq=False)
 class Watched:
@@ -36,16 +43,19 @@ class Watched:
     model: Callable[[], Model]
     swaps: Callable[[], int] = lambda: 0
     refusals: Callable[[], int] = lambda: 0
+    classes: Classes = NO_CLASSES
 
 
 def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
     """Return all figures of now; latencies and ages in milliseconds are those of the last frames."""
     statistics, moment = watched.statistics, hub.look()
-    now_s, age_s = hub.tally.clock(), hub.age_s()
+    now_s, age_s, retry_s = hub.tally.clock(), hub.age_s(), watched.source.retry_s
     return {
         "state": moment.state.name,
         "reason": moment.state.reason,
         "source": moment.observation.source,
+        "retry_in_s": None if retry_s is None else round(max(0.0, retry_s - now_s), 1),
+        "now": round(time.time(), 1),
         "uptime_s": round(now_s - hub.tally.started_s, 1),
         "fps": round(hub.fps(), 2),
         "age_ms": None if age_s is None else round(1000 * age_s, 1),
@@ -63,13 +73,16 @@ def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
     }
 
 
-def read_model_card(model: Model) -> dict[str, Any]:
-    """Return what the artifact's contract says about the model, and what runs it here."""
+def read_model_card(watched: Watched) -> dict[str, Any]:
+    """Return what the artifact's contract says about the model, what runs it here, and what its answers mean."""
+    model, classes = watched.model(), watched.classes
     contract = model.artifact.contract
     return {
         "task": contract.task,
         "title": contract.title,
         "labels": list(model.classifier.labels),
+        "defects": [label for label in model.classifier.labels if label in classes.defects],
+        "reads": classes.reads,
         "model": contract.model,
         "file": model.artifact.path.name,
         "export_id": contract.export_id,
@@ -80,8 +93,20 @@ def read_model_card(model: Model) -> dict[str, Any]:
         "runtime": model.classifier.runtime.name,
         "verified": model.verified,
         "training_data": None if contract.training_data is None else dataclasses.asdict(contract.training_data),
-        "parity": dataclasses.asdict(contract.parity),
+        "parity": dataclasses.asdict(contract.parity) | {"meaning": explain_parity(contract.parity)},
     }
+
+
+def explain_parity(parity: ParityInfo) -> str:
+    """Say in one line what a verdict means for who relies on the camera."""
+    bound = "" if parity.max_drop is None else f" of {parity.max_drop:g} points"
+    return {
+        "pass": f"On labelled pictures this file is as right as the trained model, within the margin{bound}.",
+        "undecided": f"No loss was seen, but there were too few labelled pictures to prove the margin{bound}.",
+        "agrees": "This file answers unlabelled pictures as the trained model does, rightly or wrongly.",
+        "fail": f"This file is less often right than the trained model, by more than the margin{bound}. Export it again.",
+        "not measured": "Nobody has compared this file with the trained model.",
+    }[parity.verdict]
 
 
 def _percentiles(statistics: Statistics, stage: str) -> dict[str, float | None]:

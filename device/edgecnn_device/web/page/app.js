@@ -1,22 +1,34 @@
 // The page shows nothing as live that the board does not vouch for: without news for SILENCE_MS, or in any state but ok,
 // picture and answer are taken away and the reason stands in their place.
+// All addresses are relative, since the page may stand behind a proxy, and all news comes in one stream, since a browser
+// has six connections to one address for all of its windows.
 
 const SILENCE_MS = 3500;
 const RETRY_MS = 2000;
+const CROWDED_MS = 6000;
 const CHART_S = 300;
 const GAP_S = 12;
-const WORDS = {ok: "Live", stale: "Stale", blind: "Blind", gone: "No connection", wait: "Connecting"};
+const CLOCKS_S = 60;
+const MOST_BUTTONS = 48;
+const WORDS = {ok: "Live", gone: "No connection", wait: "Connecting", error: "Model error"};
+const NO_ANSWER = {wait: "No answer yet.", gone: "No answer while there is no connection.", error: "No answer: the model fails."};
 const STAGES = ["capture", "find", "preprocess", "invoke", "publish"];
+const NONE = "none of these";
 
 const byId = (id) => document.getElementById(id);
-let model = {labels: []};
-let exportId = null;
+let model = {labels: [], defects: [], reads: false, reject_threshold: null};
 let history = [];
 let events = null;
+let openedAt = 0;
 let heardAt = 0;
-let chosenRegion = null;
 let retryTimer = 0;
-let pictureNumber = 0;
+let pinned = null;
+let view = null;
+let stats = null;
+let today = null;
+let lastPictureAt = null;
+let frame = null;
+const pictures = new Map();
 
 function setText(id, text) {
   const element = byId(id);
@@ -30,10 +42,14 @@ function element(name, className, text) {
   return made;
 }
 
-const classOf = (classId) => (classId < 0 ? "" : `class-${classId % 10}`);
+const classOf = (classId) => (classId < 0 ? "class-none" : `class-${classId % 10}`);
+const human = (label) => (label === null || label === undefined ? NONE : label.replaceAll("_", " "));
 const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}\u202f%`;
 const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const whole = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
+const timeOf = (seconds, parts = "seconds") => new Date(1000 * seconds).toLocaleTimeString([], {
+  hour: "2-digit", minute: "2-digit", ...(parts === "seconds" ? {second: "2-digit"} : {}), hourCycle: "h23",
+});
 
 function duration(seconds) {
   if (seconds < 60) return `${Math.floor(seconds)} s`;
@@ -44,75 +60,140 @@ function duration(seconds) {
 
 const age = (ms) => (ms === null ? "–" : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-// State, picture and curtain
+// State and curtain
 
 function showState(state, reason) {
   const live = state === "ok";
   document.body.dataset.state = state;
-  setText("state", WORDS[state]);
-  // The seconds in a reason change all the time; a reader of the screen is told once.
-  if (!live || byId("reason").textContent) setText("reason", live ? "" : reason.replace(/ for \d+(\.\d+)? s/, ""));
+  const word = WORDS[state] ?? "No picture";
+  setText("state", word);
   byId("curtain").hidden = live;
-  setText("curtain-word", WORDS[state]);
-  setText("curtain-reason", reason);
-  if (live) startPicture();
-  else {
-    stopPicture();
-    clearAnswer(state === "wait" ? "No answer yet." : `No answer while ${state === "gone" ? "there is no connection" : `the camera is ${state}`}.`);
+  setText("curtain-word", word);
+  showReason(live ? "" : reason);
+  if (!live) {
+    hidePicture();
+    clearAnswer(NO_ANSWER[state] ?? "No answer while there is no picture.");
   }
 }
 
-function startPicture() {
-  const picture = byId("picture");
-  if (picture.getAttribute("src")) return;
-  pictureNumber += 1;
-  picture.src = `/stream.mjpg?${pictureNumber}`;
-  picture.hidden = false;
+// The address of the camera stands there once, in a line of its own.
+function showReason(reason) {
+  const source = view?.source ?? stats?.source ?? "";
+  setText("curtain-reason", source ? reason.replaceAll(source, "it") : reason);
 }
 
-function stopPicture() {
+function showRetry() {
+  const state = document.body.dataset.state;
+  const isCamera = state === "stale" || state === "blind";
+  setText("curtain-source", isCamera ? view?.source ?? "" : "");
+  setText("curtain-last", lastPictureAt === null || state === "ok" ? "" : `Last picture at ${timeOf(lastPictureAt)}`);
+  if (state === "wait" && events && Date.now() - openedAt > CROWDED_MS) {
+    setText("curtain-retry", "No answer yet. A browser has six connections to one address: other windows may hold them.");
+  } else if (!isCamera || !stats) {
+    setText("curtain-retry", "");
+  } else if (stats.retry_in_s === null) {
+    setText("curtain-retry", view?.captured_at ? "" : "Trying now");
+  } else {
+    const left = Math.max(0, Math.ceil(stats.retry_in_s - (Date.now() - stats.heardAt) / 1000));
+    setText("curtain-retry", left > 0 ? `Next try in ${left} s` : "Trying now");
+  }
+}
+
+// Picture, and what is drawn on it: letters in a picture would be too small on a phone
+
+function showPicture(news) {
+  frame = news;
+  const picture = byId("picture");
+  const screen = byId("screen");
+  picture.src = `data:image/jpeg;base64,${news.jpeg}`;
+  picture.hidden = false;
+  screen.style.setProperty("--ratio", `${news.size[0]} / ${news.size[1]}`);
+  screen.style.setProperty("--wide", news.size[0] / news.size[1]);
+  lastPictureAt = Date.parse(news.captured_at) / 1000;
+  drawBoxes(news);
+}
+
+function hidePicture() {
   const picture = byId("picture");
   picture.hidden = true;
   picture.removeAttribute("src");
+  byId("overlay").replaceChildren();
+  frame = null;
 }
 
-byId("picture").addEventListener("error", () => {
-  stopPicture();
-  setTimeout(() => { if (document.body.dataset.state === "ok" && !document.hidden) startPicture(); }, RETRY_MS);
-});
-
-byId("picture").addEventListener("load", (event) => {
-  const {naturalWidth, naturalHeight} = event.target;
-  if (naturalWidth) event.target.parentElement.style.aspectRatio = `${naturalWidth} / ${naturalHeight}`;
-});
+function drawBoxes({size: [width, height], regions, worst}) {
+  const overlay = byId("overlay");
+  while (overlay.children.length > regions.length) overlay.lastChild.remove();
+  while (overlay.children.length < regions.length) {
+    const box = element("div", "box");
+    box.append(element("span"));
+    overlay.append(box);
+  }
+  regions.forEach(([id, x, y, w, h, classId], i) => {
+    const box = overlay.children[i];
+    const isWhole = w === width && h === height;
+    const isWorst = id === worst && regions.length > 1 && !model.reads;
+    box.className = `box ${classOf(classId)}${isWorst ? " worst" : ""}${isWhole ? " whole" : ""}${x > width / 2 ? " right" : ""}${y < height / 12 ? " inside" : ""}`;
+    Object.assign(box.style, {
+      left: `${100 * x / width}%`, top: `${100 * y / height}%`, width: `${100 * w / width}%`, height: `${100 * h / height}%`,
+    });
+    box.firstChild.textContent = classId < 0 ? "" : human(model.labels[classId]);
+    if (regions.length > 1 && !model.reads) box.dataset.position = i + 1;
+    else delete box.dataset.position;
+  });
+}
 
 // Answers
 
 function clearAnswer(words) {
   byId("answer").hidden = true;
+  byId("answers").hidden = true;
   byId("nothing").hidden = false;
+  byId("now").dataset.verdict = "none";
   setText("nothing", words);
-  byId("regions").replaceChildren();
 }
 
-function showAnswer(view) {
+function showAnswer() {
   const regions = view.regions;
   if (!regions.length) {
     clearAnswer("Nothing found in this picture.");
     return;
   }
-  const region = regions.find((one) => one.id === chosenRegion) ?? regions[0];
+  if (pinned !== null && !regions.some(({id}) => id === pinned)) pinned = null;
+  const shown = regions.find(({id}) => id === (pinned ?? view.worst)) ?? regions[0];
   byId("nothing").hidden = true;
   byId("answer").hidden = false;
-  const answer = region.smoothed;
-  setText("label", answer.label ?? "unknown");
-  setText("probability", answer.label === null ? `best guess only ${percent(answer.probability)}` : percent(answer.probability));
+  byId("answers").hidden = false;
+  showHeadline(regions, shown);
+  showBars(shown.probabilities, shown.smoothed.class_id);
+  showRegions(regions, shown.id);
+}
+
+function showHeadline(regions, shown) {
+  const {label, class_id: classId, probability} = shown.smoothed;
+  const reads = model.reads && pinned === null;
+  byId("now").dataset.verdict = label === null || model.reads ? "none" : model.defects.includes(label) ? "defect" : "good";
+  setText("label", reads ? regions.map(({smoothed}) => smoothed.label ?? "?").join(" ") : human(label));
+  setText("probability", reads && regions.length > 1 ? "" : label === null ? `best guess ${human(model.labels[classId])}, only ${percent(probability)}` : percent(probability));
+  const place = regions.findIndex(({id}) => id === shown.id) + 1;
+  setText("answers-title", regions.length < 2 ? "Every class" : `Every class at position ${place}`);
+  setText("where", reads ? `${regions.length} found` : regions.length < 2 ? "" : `${pinned === null ? "Worst: position" : "Position"} ${place} of ${regions.length}`);
   const input = byId("input");
-  input.hidden = !region.input;
-  if (region.input) input.src = region.input;
-  input.alt = `Input of the network, recognised as ${answer.label ?? "unknown"}`;
-  showBars(region.probabilities, answer.class_id);
-  showRegions(regions, region.id);
+  const picture = shown.input ?? cutOut(shown.box);
+  input.hidden = !picture || (reads && regions.length > 1);
+  if (picture) input.src = picture;
+  input.alt = `What the network saw, recognised as ${human(label)}`;
+}
+
+// The board sends what the network saw of the worst region alone; of another one the picture is shown.
+function cutOut([x, y, w, h]) {
+  const picture = byId("picture");
+  if (!frame || !picture.naturalWidth) return null;
+  const scale = picture.naturalWidth / frame.size[0];
+  const canvas = element("canvas");
+  canvas.width = canvas.height = 200;
+  canvas.getContext("2d").drawImage(picture, x * scale, y * scale, w * scale, h * scale, 0, 0, 200, 200);
+  return canvas.toDataURL("image/jpeg");
 }
 
 function showBars(probabilities, top) {
@@ -122,7 +203,7 @@ function showBars(probabilities, top) {
       const line = element("li", classOf(i));
       const track = element("span", "track");
       track.append(element("span", "fill"));
-      line.append(element("span", "", model.labels[i] ?? `class ${i}`), track, element("span", "value"));
+      line.append(element("span", "", model.labels[i] === undefined ? `class ${i}` : human(model.labels[i])), track, element("span", "value"));
       return line;
     }));
   }
@@ -134,44 +215,110 @@ function showBars(probabilities, top) {
   });
 }
 
-function showRegions(regions, chosen) {
+function showRegions(regions, shown) {
   const list = byId("regions");
+  byId("unpin").hidden = pinned === null;
   if (regions.length < 2) {
     list.replaceChildren();
     return;
   }
   const known = new Map([...list.children].map((button) => [button.dataset.region, button]));
-  const shown = regions.slice(0, 48).map((region) => {
+  const buttons = regions.slice(0, MOST_BUTTONS).map((region, i) => {
     const button = known.get(String(region.id)) ?? regionButton(region.id);
-    const picture = button.querySelector("img");
-    picture.hidden = !region.input;
-    if (region.input) picture.src = region.input;
-    const {label, probability} = region.smoothed;
-    button.querySelector("span").textContent = `${label ?? "unknown"} ${percent(probability)}`;
-    button.setAttribute("aria-pressed", String(region.id === chosen));
+    const {label, class_id: classId, probability} = region.smoothed;
+    button.className = classOf(label === null ? -1 : classId);
+    button.firstChild.textContent = String(i + 1);
+    button.lastChild.textContent = `${human(label)} ${percent(probability)}`;
+    button.setAttribute("aria-pressed", String(region.id === shown));
     return button;
   });
-  const same = shown.length === list.children.length && shown.every((button, i) => button === list.children[i]);
-  if (!same) list.replaceChildren(...shown);
+  const same = buttons.length === list.children.length && buttons.every((button, i) => button === list.children[i]);
+  if (!same) list.replaceChildren(...buttons);
 }
 
 function regionButton(id) {
   const button = element("button");
-  const picture = element("img");
-  picture.alt = "";
   button.type = "button";
   button.dataset.region = id;
-  button.append(picture, element("span"));
-  button.addEventListener("click", () => { chosenRegion = id; });
+  button.append(element("b"), element("span"));
+  button.addEventListener("click", () => { pinned = pinned === id ? null : id; showAnswer(); });
   return button;
 }
 
+byId("unpin").addEventListener("click", () => { pinned = null; showAnswer(); });
+
+// The day and the alarm
+
+function showToday() {
+  if (!today) return;
+  const {counts, since, alarm} = today;
+  byId("today").replaceChildren(...counts.map(todayRow));
+  const midnight = new Date(1000 * since).setHours(0, 0, 0, 0) / 1000;
+  setText("since", `How often each class came into view since ${since - midnight < 60 ? "midnight" : timeOf(since, "minutes")}.`);
+  showAlarm(alarm);
+}
+
+function todayRow({label, defect, count, last_at: lastAt, in_view: inView}) {
+  const row = element("tr", `${classOf(model.labels.indexOf(label))}${count ? "" : " zero"}`);
+  const cell = element("td", "thumb");
+  const picture = pictures.get(label);
+  if (defect && picture) cell.append(thumbnail(label, picture, lastAt));
+  else cell.append(element("span", "swatch"));
+  const name = element("th", "", human(label));
+  name.scope = "row";
+  row.append(cell, name, element("td", "", whole(count)), element("td", "", count === 0 ? "–" : inView ? "in view" : timeOf(lastAt)));
+  return row;
+}
+
+function thumbnail(label, picture, lastAt) {
+  const button = element("button", "plain");
+  const image = element("img");
+  button.type = "button";
+  button.setAttribute("aria-label", `Last picture of ${human(label)}`);
+  image.alt = "";
+  image.src = picture;
+  button.append(image);
+  button.addEventListener("click", () => {
+    byId("large-picture").src = picture;
+    setText("large-words", `${human(label)}, last seen at ${timeOf(lastAt)}`);
+    byId("large").showModal();
+  });
+  return button;
+}
+
+function showAlarm(alarm) {
+  const open = alarm !== null && alarm.acknowledged_at === null;
+  byId("alarm").hidden = !open;
+  document.title = `${open ? "⚠ " : ""}${model.title ?? "camera"} · edgecnn`;
+  setText("last-alarm", alarm && !open ? `Last alarm: ${human(alarm.label)} at ${timeOf(alarm.last_at)}, acknowledged at ${timeOf(alarm.acknowledged_at)}.` : "");
+  if (!open) return;
+  setText("alarm-label", human(alarm.label));
+  const place = view && view.regions.length > 1 ? ` at position ${alarm.region}` : "";
+  const many = alarm.count > 1 ? ` · ${whole(alarm.count)} defects since ${timeOf(alarm.raised_at)}` : "";
+  const when = timeOf(alarm.last_at);
+  setText("alarm-words", (alarm.active ? `In view${place} since ${when}` : `Seen${place} at ${when}`) + many);
+}
+
+byId("acknowledge").addEventListener("click", async () => {
+  const button = byId("acknowledge");
+  button.disabled = true;
+  try {
+    const address = new URL(`api/acknowledge?number=${today.alarm.number}`, document.baseURI);
+    address.username = address.password = "";  // fetch refuses an address with a password in it
+    await fetch(address, {method: "POST", headers: {"X-Edgecnn-Action": "acknowledge"}});
+  } catch {
+    // The banner stays, and so does the button.
+  }
+  button.disabled = false;
+});
+
 // Figures
 
-function showStats(stats) {
-  setText("source", stats.source);
+function showStats(news) {
+  stats = {...news, heardAt: Date.now()};
   const late = stats.age_ms !== null && stats.age_ms > 1500;
-  setText("caption", stats.state === "ok" && late ? `last looked ${duration(stats.age_ms / 1000)} ago` : "");
+  setText("source", stats.state === "ok" ? stats.source : "");
+  setText("caption", stats.state !== "ok" || lastPictureAt === null ? "" : `${late ? "last looked at" : "picture of"} ${timeOf(lastPictureAt)}`);
   setText("fps", number(stats.fps, 1));
   setText("age", age(stats.age_ms));
   setText("frames", whole(stats.frames));
@@ -186,46 +333,42 @@ function showStats(stats) {
     row.append(head, element("td", "", number(p50, 2)), element("td", "", number(p95, 2)));
     return row;
   }));
-  const {ok, stale, blind} = stats.state_seconds;
-  setText("seconds", `Since the start: live for ${duration(ok)}, stale for ${duration(stale)}, blind for ${duration(blind)}.`);
+  const {ok, ...troubles} = stats.state_seconds;
+  const parts = Object.entries(troubles).filter(([, seconds]) => seconds >= 1).map(([name, seconds]) => `, ${name} for ${duration(seconds)}`);
+  setText("seconds", `Since the start: live for ${duration(ok)}${parts.join("")}.`);
   const errors = Object.entries(stats.sink_errors);
   byId("errors").hidden = !errors.length;
   setText("errors", `Failed writes: ${errors.map(([name, count]) => `${name} ${count}`).join(", ")}`);
-  if (stats.export_id !== exportId) loadModel(stats.export_id);
+  const ahead = stats.now - Date.now() / 1000;
+  byId("clocks").hidden = Math.abs(ahead) < CLOCKS_S;
+  setText("clocks", `The board's clock is ${duration(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"} this device's.`);
+}
+
+function showClock() {
+  const now = stats ? stats.now + (Date.now() - stats.heardAt) / 1000 : Date.now() / 1000;
+  setText("clock", timeOf(now));
 }
 
 // Model card
 
-async function load(address) {
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
-  return answer.json();
-}
-
-async function loadModel(id) {
-  exportId = id;
-  try {
-    model = await load("/api/model");
-  } catch {
-    exportId = null;
-    return;
-  }
-  document.title = `${model.title} · edgecnn`;
+function showModel(news) {
+  model = news;
   setText("title", model.title);
   byId("bars").replaceChildren();
   showParity(model.parity);
   showFacts();
-  const legend = model.labels.slice(0, 10).map((label, i) => element("li", classOf(i), label));
-  byId("legend").replaceChildren(...legend, element("li", "", "unknown"), element("li", "trouble", "no believable picture"));
+  const legend = model.labels.slice(0, 10).map((label, i) => element("li", classOf(i), human(label)));
+  byId("legend").replaceChildren(...legend, element("li", "class-none", NONE), element("li", "trouble", "no picture"));
+  showToday();
 }
 
 function showParity(parity) {
-  const words = {pass: "passed", fail: "failed", undecided: "undecided", "not measured": "not measured"};
-  const badge = byId("verdict");
-  badge.className = `badge ${parity.verdict.split(" ")[0]}`;
-  setText("verdict", `Parity ${words[parity.verdict]}`);
+  byId("verdict").className = `badge ${parity.verdict.split(" ")[0]}`;
+  setText("verdict", `Parity ${parity.verdict}`);
+  setText("verdict-word", `Parity ${parity.verdict}:`);
   const data = parity.data;
-  setText("verdict-words", data ? `on ${whole(data.count)} ${data.synthetic ? "synthetic " : ""}pictures (${data.source}, ${data.split})` : "");
+  const on = data ? ` Compared on ${whole(data.count)} ${data.synthetic ? "synthetic " : ""}pictures (${data.source}, ${data.split}).` : "";
+  setText("verdict-words", parity.meaning + on);
 }
 
 function showFacts() {
@@ -242,7 +385,8 @@ function showFacts() {
     ["Accuracy", parity.accuracy === null ? null : `${share(parity.accuracy)}, reference ${share(parity.reference_accuracy)}`],
     ["Accuracy lost", parity.drop === null ? null : points(parity.drop) + (parity.drop_bound === null ? "" : `, at most ${points(parity.drop_bound)}${confidence}`)],
     ["Trained on", training === null ? null : `${whole(training.count)} ${training.synthetic ? "synthetic " : ""}pictures (${training.source}, ${training.split})`],
-    ["Unknown below", model.reject_threshold === null ? null : percent(model.reject_threshold)],
+    ["None of these", model.reject_threshold === null ? null : `below ${percent(model.reject_threshold)}`],
+    ["Defects", model.defects.length ? model.defects.map(human).join(", ") : "no class"],
     ["Export", model.export_id],
   ].filter(([, value]) => value !== null);
   byId("model").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
@@ -250,7 +394,7 @@ function showFacts() {
 
 // Strip chart: a dot for each answer, its probability upwards; bands where there was no believable picture
 
-function remember(view) {
+function remember() {
   const at = view.captured_at ? Date.parse(view.captured_at) / 1000 : (history.at(-1)?.[0] ?? Date.now() / 1000) + 0.5;
   const answers = view.regions.slice(0, 16).map(({smoothed}) => [smoothed.label === null ? -1 : smoothed.class_id, smoothed.probability]);
   history.push([at, view.state, answers]);
@@ -271,22 +415,23 @@ function drawChart() {
   const color = (name) => style.getPropertyValue(`--${name}`);
   pen.setTransform(scale, 0, 0, scale, 0, 0);
   pen.clearRect(0, 0, width, height);
+  pen.font = "12px system-ui, sans-serif";
   const box = {left: 48, right: width - 6, top: 8, bottom: height - 22};
-  const end = history.at(-1)?.[0] ?? 0;
+  const end = history.at(-1)?.[0] ?? Date.now() / 1000;
   const x = (at) => box.right - (end - at) * (box.right - box.left) / CHART_S;
   const y = (p) => box.bottom - p * (box.bottom - box.top);
-  drawGrid(pen, box, y, color);
+  drawGrid(pen, box, x, y, end, color);
   drawTroubles(pen, box, x, color);
   for (const [at, , answers] of history) {
     for (const [classId, p] of answers) {
-      pen.fillStyle = color(classId < 0 ? "unknown" : classOf(classId));
+      pen.fillStyle = color(classOf(classId));
       pen.fillRect(x(at) - 1, y(p) - 1.5, 2.2, 3);
     }
   }
+  if (model.reject_threshold !== null) drawThreshold(pen, box, y(model.reject_threshold), color);
 }
 
-function drawGrid(pen, box, y, color) {
-  pen.font = "12px system-ui, sans-serif";
+function drawGrid(pen, box, x, y, end, color) {
   pen.fillStyle = color("soft");
   pen.strokeStyle = color("line");
   pen.lineWidth = 1;
@@ -299,11 +444,29 @@ function drawGrid(pen, box, y, color) {
     pen.stroke();
     pen.fillText(`${100 * p} %`, box.left - 6, y(p));
   }
+  pen.textAlign = "center";
   pen.textBaseline = "top";
-  for (const minutes of box.right - box.left > 420 ? [0, 1, 2, 3, 4, 5] : [0, 2, 4]) {
-    pen.textAlign = minutes === 0 ? "right" : minutes === 5 ? "left" : "center";
-    pen.fillText(minutes === 0 ? "now" : `−${minutes} min`, box.right - minutes * (box.right - box.left) / 5, box.bottom + 7);
+  const every = box.right - box.left > 420 ? 60 : 120;
+  for (let at = Math.ceil((end - CHART_S) / every) * every; at <= end; at += every) {
+    if (x(at) > box.left + 16 && x(at) < box.right - 14) pen.fillText(timeOf(at, "minutes"), x(at), box.bottom + 7);
   }
+}
+
+function drawThreshold(pen, box, y, color) {
+  const words = `threshold ${percent(model.reject_threshold)}`;
+  pen.strokeStyle = color("ink");
+  pen.setLineDash([6, 4]);
+  pen.beginPath();
+  pen.moveTo(box.left, Math.round(y) + 0.5);
+  pen.lineTo(box.right, Math.round(y) + 0.5);
+  pen.stroke();
+  pen.setLineDash([]);
+  pen.textAlign = "left";
+  pen.textBaseline = "bottom";
+  pen.fillStyle = color("card");
+  pen.fillRect(box.left + 4, y - 18, pen.measureText(words).width + 8, 16);
+  pen.fillStyle = color("ink");
+  pen.fillText(words, box.left + 8, y - 3);
 }
 
 function drawTroubles(pen, box, x, color) {
@@ -327,38 +490,43 @@ function describeChart() {
   const counts = new Map();
   for (const [, , answers] of history) for (const [classId] of answers) counts.set(classId, (counts.get(classId) ?? 0) + 1);
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
-  const parts = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([id, count]) => `${id < 0 ? "unknown" : model.labels[id]} ${percent(count / total)}`);
+  const parts = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([id, count]) => `${human(id < 0 ? null : model.labels[id])} ${percent(count / total)}`);
   byId("chart").setAttribute("aria-label", `Answers of the last five minutes: ${parts.join(", ") || "none"}`);
 }
 
 // Connection
 
+const HEARD = {
+  model: showModel,
+  history: (news) => { history = news; },
+  picture: (news) => { if (document.body.dataset.state === "ok") showPicture(news); else frame = news; },
+  view: (news) => {
+    view = news;
+    showState(view.state, view.reason ?? "");
+    if (view.state === "ok") {
+      if (frame && byId("picture").hidden) showPicture(frame);
+      showAnswer();
+    }
+    remember();
+  },
+  stats: showStats,
+  today: (news) => { today = news; showToday(); },
+  defect: ({label, jpeg}) => { pictures.set(label, `data:image/jpeg;base64,${jpeg}`); showToday(); },
+};
+
 function connect() {
   clearTimeout(retryTimer);
   events?.close();
-  heardAt = Date.now();
-  events = new EventSource("/api/live");
-  events.addEventListener("open", loadHistory);
-  events.addEventListener("view", (event) => {
-    heardAt = Date.now();
-    const view = JSON.parse(event.data);
-    showState(view.state, view.reason ?? "");
-    if (view.state === "ok") showAnswer(view);
-    remember(view);
-  });
-  events.addEventListener("stats", (event) => {
-    heardAt = Date.now();
-    showStats(JSON.parse(event.data));
-  });
-  events.addEventListener("error", () => lose("the board does not answer"));
-}
-
-async function loadHistory() {
-  try {
-    history = await load("/api/history");
-  } catch {
-    // The chart begins empty.
+  openedAt = heardAt = Date.now();
+  events = new EventSource("api/live");
+  for (const [kind, hear] of Object.entries(HEARD)) {
+    events.addEventListener(kind, (event) => {
+      heardAt = Date.now();
+      hear(JSON.parse(event.data));
+      showRetry();
+    });
   }
+  events.addEventListener("error", () => lose("The board does not answer."));
 }
 
 function lose(reason) {
@@ -371,12 +539,15 @@ function lose(reason) {
 
 setInterval(() => {
   if (document.hidden) return;
-  if (events && Date.now() - heardAt > SILENCE_MS) lose("the board has said nothing for some seconds");
+  const isOpen = events?.readyState === EventSource.OPEN;
+  if (isOpen && Date.now() - heardAt > SILENCE_MS) lose("The board has said nothing for some seconds.");
+  showRetry();
+  showClock();
   drawChart();
 }, 500);
 setInterval(describeChart, 10000);
 
-// A page that nobody sees costs the board nothing, and leaves its connections to the pages that somebody sees.
+// A page that nobody sees costs the board nothing, and leaves its connection to the pages that somebody sees.
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) {
     connect();
