@@ -246,11 +246,14 @@ def today(port: int) -> dict[str, Any]:
         return body
 
 
+_THUMBS = "#today .thumb button:not([hidden])"
+
+
 def test_the_day_counts_classes_and_shows_the_last_picture_of_each_defect(tiled: tuple[webdriver.Chrome, int]) -> None:
     browser, port = tiled
-    wait_until(lambda: bool(browser.find_elements(By.CSS_SELECTOR, "#today img")), LIMIT_S, "last picture")
+    wait_until(lambda: bool(browser.find_elements(By.CSS_SELECTOR, _THUMBS)), LIMIT_S, "last picture")
 
-    browser.find_elements(By.CSS_SELECTOR, "#today .thumb button")[0].click()
+    browser.find_elements(By.CSS_SELECTOR, _THUMBS)[0].click()
     large = is_shown(browser, "large-picture")
     browser.find_element(By.CSS_SELECTOR, "#large button").click()
 

@@ -58,13 +58,16 @@ function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
+const isLive = () => document.body.dataset.state === "ok";
 const age = (ms) => (ms === null ? "–" : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 // State and curtain
 
 function showState(state, reason) {
   const live = state === "ok";
+  const isNew = document.body.dataset.state !== state;
   document.body.dataset.state = state;
+  if (isNew) showToday();  // nothing is in view that cannot be seen
   const word = WORDS[state] ?? "No picture";
   setText("state", word);
   byId("curtain").hidden = live;
@@ -252,38 +255,53 @@ byId("unpin").addEventListener("click", () => { pinned = null; showAnswer(); });
 function showToday() {
   if (!today) return;
   const {counts, since, alarm} = today;
-  byId("today").replaceChildren(...counts.map(todayRow));
+  showCounts(counts);
   const midnight = new Date(1000 * since).setHours(0, 0, 0, 0) / 1000;
   setText("since", `How often each class came into view since ${since - midnight < 60 ? "midnight" : timeOf(since, "minutes")}.`);
   showAlarm(alarm);
 }
 
-function todayRow({label, defect, count, last_at: lastAt, in_view: inView}) {
-  const row = element("tr", `${classOf(model.labels.indexOf(label))}${count ? "" : " zero"}`);
-  const cell = element("td", "thumb");
-  const picture = pictures.get(label);
-  if (defect && picture) cell.append(thumbnail(label, picture, lastAt));
-  else cell.append(element("span", "swatch"));
+// Rows stay, so that a finger on one meets the same row a moment later.
+function showCounts(counts) {
+  const list = byId("today");
+  const known = new Map([...list.children].map((row) => [row.dataset.label, row]));
+  const rows = counts.map(({label}) => known.get(label) ?? todayRow(label));
+  if (rows.length !== list.children.length || rows.some((row, i) => row !== list.children[i])) list.replaceChildren(...rows);
+  counts.forEach((count, i) => updateRow(rows[i], count));
+}
+
+function todayRow(label) {
+  const row = element("tr");
+  const thumb = element("td", "thumb");
+  const button = element("button", "plain");
   const name = element("th", "", human(label));
+  row.dataset.label = label;
+  button.type = "button";
+  button.hidden = true;
+  button.setAttribute("aria-label", `Last picture of ${human(label)}`);
+  button.append(element("img"));
+  button.firstChild.alt = "";
+  button.addEventListener("click", () => {
+    byId("large-picture").src = button.firstChild.src;
+    const when = row.lastChild.textContent;
+    setText("large-words", `${human(label)}, ${when === "in view" ? when : `last seen at ${when}`}`);
+    byId("large").showModal();
+  });
+  thumb.append(button, element("span", "swatch"));
   name.scope = "row";
-  row.append(cell, name, element("td", "", whole(count)), element("td", "", count === 0 ? "–" : inView ? "in view" : timeOf(lastAt)));
+  row.append(thumb, name, element("td"), element("td"));
   return row;
 }
 
-function thumbnail(label, picture, lastAt) {
-  const button = element("button", "plain");
-  const image = element("img");
-  button.type = "button";
-  button.setAttribute("aria-label", `Last picture of ${human(label)}`);
-  image.alt = "";
-  image.src = picture;
-  button.append(image);
-  button.addEventListener("click", () => {
-    byId("large-picture").src = picture;
-    setText("large-words", `${human(label)}, last seen at ${timeOf(lastAt)}`);
-    byId("large").showModal();
-  });
-  return button;
+function updateRow(row, {label, defect, count, last_at: lastAt, in_view: inView}) {
+  const [button, swatch] = row.firstChild.children;
+  const picture = defect ? pictures.get(label) : undefined;
+  row.className = `${classOf(model.labels.indexOf(label))}${count ? "" : " zero"}`;
+  button.hidden = !picture || !count;
+  swatch.hidden = !button.hidden;
+  if (picture && button.firstChild.src !== picture) button.firstChild.src = picture;
+  row.children[2].textContent = whole(count);
+  row.children[3].textContent = count === 0 ? "–" : inView && isLive() ? "in view" : timeOf(lastAt);
 }
 
 function showAlarm(alarm) {
@@ -296,7 +314,7 @@ function showAlarm(alarm) {
   const place = view && view.regions.length > 1 ? ` at position ${alarm.region}` : "";
   const many = alarm.count > 1 ? ` · ${whole(alarm.count)} defects since ${timeOf(alarm.raised_at)}` : "";
   const when = timeOf(alarm.last_at);
-  setText("alarm-words", (alarm.active ? `In view${place} since ${when}` : `Seen${place} at ${when}`) + many);
+  setText("alarm-words", (alarm.active && isLive() ? `In view${place} since ${when}` : `Seen${place} at ${when}`) + many);
 }
 
 byId("acknowledge").addEventListener("click", async () => {
@@ -316,6 +334,7 @@ byId("acknowledge").addEventListener("click", async () => {
 
 function showStats(news) {
   stats = {...news, heardAt: Date.now()};
+  if (stats.age_ms !== null) lastPictureAt = stats.now - stats.age_ms / 1000;
   const late = stats.age_ms !== null && stats.age_ms > 1500;
   setText("source", stats.state === "ok" ? stats.source : "");
   setText("caption", stats.state !== "ok" || lastPictureAt === null ? "" : `${late ? "last looked at" : "picture of"} ${timeOf(lastPictureAt)}`);
@@ -499,7 +518,7 @@ function describeChart() {
 const HEARD = {
   model: showModel,
   history: (news) => { history = news; },
-  picture: (news) => { if (document.body.dataset.state === "ok") showPicture(news); else frame = news; },
+  picture: (news) => { if (isLive()) showPicture(news); else frame = news; },
   view: (news) => {
     view = news;
     showState(view.state, view.reason ?? "");
