@@ -9,13 +9,13 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from edgecnn import __version__
 from edgecnn.errors import EdgecnnError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn_device.classes import NONE_OF_THESE, NOTHING_FOUND, Classes
-from edgecnn_device.frames import Observation, RegionPrediction
+from edgecnn_device.frames import Observation, RegionPrediction, State
 
 _AT_LEAST_S, _HEARTBEAT_S = 1.0, 60.0
 _MOST_REGIONS = 64
@@ -96,7 +96,7 @@ def describe_sensors(prefix: str, discovery_prefix: str, classes: Classes) -> di
             "icon": "mdi:cctv",
             "entity_category": "diagnostic",
             "device_class": "enum",
-            "options": ["ok", "stale", "blind"],
+            "options": list(get_args(get_type_hints(State)["name"])),
             "state_topic": f"{prefix}/state",
             "value_template": "{{ value_json.state }}",
             "json_attributes_topic": f"{prefix}/state",
