@@ -67,6 +67,14 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def exists(path: Path) -> bool:
+    """Tell whether there is a file or folder of this name; False for a name that no file can have, or that may not be seen."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def read_bytes(path: Path, *, at_most: int | None = None) -> bytes:
     """Read a whole file; InputError names the file when it is missing, unreadable or above `at_most` bytes.
 

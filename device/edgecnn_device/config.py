@@ -26,7 +26,8 @@ def read_config(path: Path, known: Iterable[str]) -> dict[str, Any]:
         if name not in names:
             raise InputError(f"{path}: unknown option {name!r}{_hint(name, names)}")
         if isinstance(value, dict | list):
-            raise InputError(f"{path}: option {name!r} is {value!r}, expected a single value")
+            # Not shown: it may be a camera's address.
+            raise InputError(f"{path}: option {name!r} is a list or a table, expected a single value")
     return values
 
 

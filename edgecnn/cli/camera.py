@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgecnn.cli.options import runtime_options
+from edgecnn.printing import printable
 
 if TYPE_CHECKING:
     from edgecnn_device.camera import CameraOptions, Summary
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from edgecnn_device.web.options import WebOptions
 
 _ALONE = {"config", "print-config", "help"}
+_CONFIG = "edgecnn.camera.config"  # where the context keeps the path of the file
+# Of two places that name the source the one further up wins, as for every option.
+_RANKS = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 _FILE = click.Path(path_type=Path)
 
@@ -32,6 +38,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
 
     parameters = {_key(p): p.name for p in context.command.params if _key(p) not in _ALONE}
     values = read_config(path, parameters)
+    context.meta[_CONFIG] = path
     context.default_map = {parameters[key]: value for key, value in values.items()}
 
 
@@ -65,8 +72,11 @@ def _key(parameter: click.Parameter) -> str:
     "--source",
     default="synthetic",
     show_default=True,
+    envvar="EDGECNN_SOURCE",
+    show_envvar=True,
     help="0, /dev/video0, csi, rtsp://..., http://..., a video file, a picture, a folder of pictures, or synthetic.",
 )
+@click.option("--source-file", type=_FILE, help="File of one line with the source: everybody can read a command line.")
 @click.option("--size", metavar="WxH", help="Ask the camera for this size; other pictures are resized to it.")
 @click.option("--fps", type=_ABOVE_0, help="Ask the camera for this rate; pace of --realtime.")
 @click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", show_default=True, help="Turn clockwise.")
@@ -209,15 +219,65 @@ def camera(context: click.Context, /, print_config: bool, **values: Any) -> None
     if print_config:
         _print_config(context)
         return
-    summary = run_camera(_options(values), notice=lambda line: click.echo(f"edgecnn: {line}", err=True))
+    values["source"] = _find_source(context)
+    options = _options(values)
+    for line in _warnings(context, values):
+        _notice(line)
+    summary = run_camera(options, notice=_notice)
     click.echo(_sentence(summary), err=True)
+
+
+def _notice(line: str) -> None:
+    click.echo(printable(f"edgecnn: {line}"), err=True)
 
 
 def _print_config(context: click.Context) -> None:
     from edgecnn_device.config import write_config
 
     parameters = [p for p in context.command.params if _key(p) not in _ALONE]
-    click.echo(write_config({_key(p): context.params[p.name or ""] for p in parameters}), nl=False)
+    values = {_key(p): context.params[p.name or ""] for p in parameters}
+    # An address that was given where nobody sees it is not to be seen here.
+    if _source_file(context) is not None or context.get_parameter_source("source") is ParameterSource.ENVIRONMENT:
+        values["source"] = None
+    else:
+        values["source-file"] = None
+    click.echo(write_config(values), nl=False)
+
+
+def _find_source(context: click.Context) -> str:
+    """Return the source of --source, of its environment variable or of --source-file; InputError where two are as good."""
+    from edgecnn_device.secret_files import read_secret
+
+    file = _source_file(context)
+    return str(context.params["source"]) if file is None else read_secret(file, "--source-file")
+
+
+def _source_file(context: click.Context) -> Path | None:
+    """Return the file that names the source, None where the source is given otherwise."""
+    from edgecnn.errors import InputError
+
+    file: Path | None = context.params["source_file"]
+    if file is None:
+        return None
+    ranks = [_RANKS.index(context.get_parameter_source(name) or ParameterSource.DEFAULT) for name in ("source", "source_file")]
+    if ranks[0] == ranks[1]:
+        raise InputError("--source and --source-file both name a source; give one of them")
+    return file if ranks[1] < ranks[0] else None
+
+
+def _warnings(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
+    """Yield what others on this machine can find out and should not."""
+    from edgecnn.addresses import holds_secret
+    from edgecnn_device.secret_files import exposure
+
+    given = context.get_parameter_source("source")
+    is_secret = _source_file(context) is None and holds_secret(values["source"])
+    if is_secret and given is ParameterSource.COMMANDLINE:
+        yield "everybody can read a command line: give this address by --source-file FILE or by EDGECNN_SOURCE"
+    files = [values["source_file"], values["token_file"], values["mqtt_password_file"]]
+    if is_secret and given is ParameterSource.DEFAULT_MAP:
+        files.append(context.meta[_CONFIG])
+    yield from (line for file in files if file is not None and (line := exposure(file)))
 
 
 def _options(values: dict[str, Any]) -> CameraOptions:

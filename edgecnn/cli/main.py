@@ -111,7 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     except EdgecnnError as error:
         code = _complain(str(error), 2)
     except click.ClickException as error:
-        code = _complain(" ".join(error.format_message().split()), 2)
+        from edgecnn.addresses import hide_addresses  # click quotes what was typed, even a camera's address at the wrong place
+
+        code = _complain(hide_addresses(" ".join(error.format_message().split())), 2)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:

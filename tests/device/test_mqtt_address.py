@@ -37,6 +37,12 @@ def test_an_address_names_host_port_user_and_prefix(address: str, broker: Broker
         ("mqtt://broker/edge/+/a", "without ?, # and +"),
         ("mqtt://[::1/edge", "no host and port"),
         ("mqtt://broker/" + "x" * 2000, "too long"),
+        ("mqtt://broker/$SYS/broker", "begins with no $"),
+        ("mqtt://broker/%24share/a", "begins with no $"),
+        ("mqtt://broker/%E2%80%AEegde", "no invisible characters"),
+        ("mqtt://broker/a%00b", "no invisible characters"),
+        ("mqtt://broker/a%1B[2J", "no invisible characters"),
+        ("mqtt://broker/\u202eegde", "cannot be printed"),
     ],
 )
 def test_a_bad_address_is_one_line_with_the_reason_and_the_form(address: str, reason: str) -> None:
@@ -61,8 +67,11 @@ def test_any_text_is_an_address_or_an_input_error(text: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["mqtt://me:hunter2@broker/edge", "mqtt://me:hunter2@broker", "mqtt://me:hun/ter2@broker/e", "x://me:hunter2@b/e"],
-)
+    [
+        "mqtt://me:hunter2@broker/edge", "mqtt://me:hunter2@broker", "mqtt://me:hun/ter2@broker/e", "x://me:hunter2@b/e",
+        "mqtt://me:hun#ter2@broker/e", "mqtt://broker/e?password=hunter2", "mqtt:/me:hunter2@broker/e", "mqtt://me:hunter2@[::1/e",
+    ],
+)  # fmt: skip
 def test_a_password_in_the_address_is_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(InputError) as caught:
         CliRunner().invoke(camera, ["neu", "--mqtt", address, "--print-config"], catch_exceptions=False)

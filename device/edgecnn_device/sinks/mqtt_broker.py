@@ -6,17 +6,17 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
+from edgecnn.addresses import origin, split_address
 from edgecnn.errors import InputError
-from edgecnn.files import read_bytes
+from edgecnn_device.secret_files import read_secret
 
 if TYPE_CHECKING:
     import ssl
 
 FORM = "mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_MAX_SECRET_BYTES = 4096
 _MAX_PREFIX_BYTES = 1024
 
 
@@ -78,52 +78,46 @@ def find_broker(options: MqttOptions) -> Broker:
     plain = parse_address(options.address)
     if options.ca is not None and not plain.tls:
         raise InputError(f"--mqtt-ca is for mqtts://, but --mqtt says mqtt://{plain}")
-    user, password = _read_secret(options.password_file, plain.user)
+    user, password = _read_login(options.password_file, plain.user)
     return Broker(plain.host, plain.port, plain.prefix, plain.tls, user, password, options.ca)
 
 
 def parse_address(address: str) -> Broker:
     """Read `mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX`; InputError, never with what may be a password, when it is none."""
     try:
-        parts = urlsplit(address)
-        port = parts.port
+        parts = split_address(address, schemes=tuple(_PORTS), form=FORM)
         host = (parts.hostname or "").encode("idna").decode()
-    except ValueError:  # its own text would quote the address
-        raise _refuse("it has no host and port that can be read", address) from None
-    if parts.scheme not in _PORTS:
-        raise _refuse("it does not begin with mqtt:// or mqtts://", address)
+    except InputError as error:
+        raise InputError(f"--mqtt: {error}, such as mqtt://broker.local/edgecnn/line-1") from None
+    except UnicodeError:
+        raise _refuse("it has no host that can be read", address) from None
     if parts.password is not None:
         raise InputError("--mqtt holds a password, which others could read; put it into a file: --mqtt-password-file FILE")
-    if not host or port == 0:
-        raise _refuse("it has no host" if not host else "port 0 is none", address)
     user = unquote(parts.username) if parts.username else None
-    return Broker(host, port or _PORTS[parts.scheme], _prefix(parts, address), parts.scheme == "mqtts", user)
+    return Broker(host, parts.port or _PORTS[parts.scheme], _prefix(parts, address), parts.scheme == "mqtts", user)
 
 
 def _prefix(parts: SplitResult, address: str) -> str:
     prefix = unquote(parts.path).strip("/")
-    if set(address) & set("?#") or set(prefix) & set("+#\0"):
+    if set(address) & set("?#") or set(prefix) & set("+#"):
         raise _refuse("a topic prefix is made without ?, # and +", address)
+    # What turns the direction of text or takes no room makes one topic look like another.
+    if prefix.startswith("$") or not prefix.isprintable():
+        raise _refuse("a topic prefix begins with no $, which is the broker's own, and has no invisible characters", address)
     if not prefix or len(prefix.encode()) > _MAX_PREFIX_BYTES:
         raise _refuse("it has no topic prefix" if not prefix else "its topic prefix is too long", address)
     return prefix
 
 
 def _refuse(why: str, address: str) -> InputError:
-    shown = "" if "@" in address else f" {address!r}"
-    return InputError(f"--mqtt{shown}: {why}; expected {FORM}, such as mqtt://broker.local/edgecnn/line-1")
+    return InputError(f"--mqtt {origin(address)}: {why}; expected {FORM}, such as mqtt://broker.local/edgecnn/line-1")
 
 
-def _read_secret(path: Path | None, user: str | None) -> tuple[str | None, str | None]:
+def _read_login(path: Path | None, user: str | None) -> tuple[str | None, str | None]:
     """Return user and password. The file holds the password of the address' user, or `user:password`, in one line."""
     if path is None:
         return user, None
-    try:
-        secret = read_bytes(path, at_most=_MAX_SECRET_BYTES).decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise InputError(f"--mqtt-password-file {path} is not UTF-8 text") from None
-    if not secret or "\n" in secret:
-        raise InputError(f"--mqtt-password-file {path} must hold one line")
+    secret = read_secret(path, "--mqtt-password-file")
     if user is not None:
         return user, secret
     user, colon, password = secret.partition(":")

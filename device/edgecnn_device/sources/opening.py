@@ -12,12 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from edgecnn.addresses import looks_like_address, may_hold_secret, origin, split_address
 from edgecnn.errors import InputError, MissingDependencyError
+from edgecnn.files import exists
 from edgecnn_device.capture import Camera, LiveCapture
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.sources.transform import Transform
 
 USUAL_FPS = 30.0
+# What FFmpeg speaks that a camera may speak.
+SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp", "rtp")
 Frames = Iterable[Frame | Missing]
 
 
@@ -104,14 +108,14 @@ class Recording(AbstractContextManager["Recording"]):
 
 def open_source(options: SourceOptions) -> Source:
     """Return the source, not yet started; InputError when there can be none of this name."""
-    from edgecnn_device.sources.stream import is_address
     from edgecnn_device.sources.v4l2 import device_path
 
     if options.source == "synthetic":
         return _open_synthetic(options)
-    if options.source == "csi" or is_address(options.source) or device_path(options.source) is not None:
+    if options.source == "csi" or device_path(options.source) is not None:
         return _open_camera(options)
-    return _open_path(options, Path(options.source))
+    path = Path(options.source)
+    return _open_camera(options) if looks_like_address(options.source) and not exists(path) else _open_path(options, path)
 
 
 def _open_synthetic(options: SourceOptions) -> Source:
@@ -133,9 +137,10 @@ def _open_synthetic(options: SourceOptions) -> Source:
 def _open_path(options: SourceOptions, path: Path) -> Source:
     from edgecnn.pictures import SUFFIXES
 
-    if not path.exists():
+    if not exists(path):
+        named = "what was given" if may_hold_secret(options.source) else repr(options.source)
         raise InputError(
-            f"no such source: {options.source!r}; give a device (0, /dev/video0), csi, an address (rtsp://, http://), "
+            f"no such source: {named}; give a device (0, /dev/video0), csi, an address (rtsp://, http://), "
             "a video file, a picture, a folder of pictures, or synthetic"
         )
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
@@ -171,11 +176,14 @@ def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOpt
 
 def _open_camera(options: SourceOptions) -> Source:
     from edgecnn_device.sources.process import ProcessCamera, Request
-    from edgecnn_device.sources.stream import is_address, without_password
     from edgecnn_device.sources.v4l2 import device_path
 
+    is_stream = looks_like_address(options.source)
+    if is_stream:
+        split_address(options.source, schemes=SCHEMES)
+    name = origin(options.source) if is_stream else device_path(options.source) or options.source
     if options.loop or options.realtime is not None:
-        raise InputError(f"--loop and --realtime are for files, not for the camera {without_password(options.source)}")
+        raise InputError(f"--loop and --realtime are for files, not for the camera {name}")
     limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s)
     if options.source == "csi":
         if importlib.util.find_spec("picamera2") is None:
@@ -183,11 +191,8 @@ def _open_camera(options: SourceOptions) -> Source:
 
             raise MissingDependencyError(INSTALL)
         request = Request("csi", "csi", *limits)
-    elif is_address(options.source):
-        request = Request("stream", options.source, *limits)
     else:
-        request = Request("v4l2", device_path(options.source) or "", *limits)
-    name = without_password(request.target)
+        request = Request("stream", options.source, *limits) if is_stream else Request("v4l2", name, *limits)
     return _live(ProcessCamera(name, request), options.fps or USUAL_FPS, options)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 
+from edgecnn.addresses import hide
 from edgecnn.errors import CameraError, EdgecnnError
 from edgecnn_device.frames import Image
 from edgecnn_device.sources.backlog import Backlog
@@ -34,7 +35,8 @@ def main() -> None:
         deliver(pipe, request)
     except (EdgecnnError, OSError, MemoryError, cv2.error) as error:
         if not isinstance(error, BrokenPipeError):
-            send(pipe, FAILED, " ".join(str(error).split()).encode("utf-8", "replace") or b"out of memory")
+            reason = hide(str(error), request.target) if request.kind == "stream" else str(error)
+            send(pipe, FAILED, " ".join(reason.split()).encode("utf-8", "replace") or b"out of memory")
 
 
 def deliver(pipe: int, request: Request, clock: Callable[[], float] = time.monotonic) -> None:

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import cv2
 import numpy as np
 
+from edgecnn.addresses import origin
 from edgecnn.errors import CameraError
 from edgecnn_device.frames import Image
 
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
-
-SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp", "rtp")
-
-
-def is_address(text: str) -> bool:
-    """Say whether a source is the address of a stream."""
-    scheme, colon, _ = text.partition("://")
-    return bool(colon) and scheme.lower() in SCHEMES
-
-
-def without_password(address: str) -> str:
-    """Return the address as it may be shown: user and password replaced by `***`."""
-    parts = urlsplit(address)
-    if "@" not in parts.netloc:
-        return address
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
 def open_stream(request: Request) -> Callable[[], Image]:
@@ -43,7 +27,7 @@ def open_stream(request: Request) -> Callable[[], Image]:
     }
     capture = cv2.VideoCapture(request.target, cv2.CAP_FFMPEG, [value for pair in settings.items() for value in pair])
     if not capture.isOpened():
-        raise CameraError(f"cannot open {without_password(request.target)}: refused, unknown or no stream")
+        raise CameraError(f"cannot open {origin(request.target)}: refused, unknown or no stream")
 
     def read() -> Image:
         there, image_bgr = capture.read()

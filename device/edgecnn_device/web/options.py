@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecnn.errors import InputError, MissingDependencyError
-from edgecnn.files import read_bytes
+from edgecnn_device.secret_files import read_secret
 
 USUAL_HOST = "127.0.0.1"
 _TOKEN_LENGTHS = range(16, 257)
@@ -54,7 +54,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 def read_token(path: Path) -> str:
     """Read the one line of a token file: 16 to 256 visible ASCII characters."""
-    token = read_bytes(path, at_most=4096).decode("utf-8", "replace").strip()
+    token = read_secret(path, "--token-file").strip()
     if len(token) not in _TOKEN_LENGTHS or not all("!" <= letter <= "~" for letter in token):
         raise InputError(
             f"{path}: a token is one line of {_TOKEN_LENGTHS.start} to {_TOKEN_LENGTHS.stop - 1} visible ASCII characters, "
