@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,41 @@ from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
 
 _MAX_BYTES = 2**20
+_TYPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "a table",
+}
 
 
-def read_config(path: Path, known: Iterable[str]) -> dict[str, Any]:
-    """Read the options of a file; InputError when it is no TOML or has a key that is not `known`, with the nearest one."""
-    names = sorted(known)
+def read_config(path: Path, known: Mapping[str, type]) -> dict[str, Any]:
+    """Read the options of a file; `known` says of each whether it is a `str`, `int`, `float` or `bool`.
+
+    InputError when it is no TOML, has a key that is not known (with the nearest one) or a value of another type. A number that
+    is meant as a text is one: `source = 0`.
+    """
     try:
         values = tomllib.loads(read_bytes(path, at_most=_MAX_BYTES).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
-    for name, value in values.items():
+    names = sorted(known)
+    for name in values:
         if name not in names:
             raise InputError(f"{path}: unknown option {name!r}{_hint(name, names)}")
-        if isinstance(value, dict | list):
-            # Not shown: it may be a camera's address.
-            raise InputError(f"{path}: option {name!r} is a list or a table, expected a single value")
-    return values
+    return {name: _typed(value, known[name], f"{path}: option {name!r}") for name, value in values.items()}
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if kind is str and type(value) in (int, float):
+        return str(value)
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    # The value itself is not shown: it may be a camera's address at the wrong place.
+    found = _TYPES.get(type(value), "something else")
+    raise InputError(f"{where} is {found}, expected {_TYPES[kind]}")
 
 
 def write_config(values: Mapping[str, Any]) -> str:

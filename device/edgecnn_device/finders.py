@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecnn.classifying import Classifier
 from edgecnn.errors import InputError
+from edgecnn.numbers import whole_number
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import Runtime
 from edgecnn_device.frames import Image, Region
@@ -19,6 +20,7 @@ from edgecnn_device.frames import Image, Region
 Finder = Callable[[Image], list[Region]]
 Clock = Callable[[], float]
 Find = Literal["auto", "whole", "digits"]
+_MOST_TILES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +82,8 @@ class Tiles:
     overlap: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.columns <= 64 and 1 <= self.rows <= 64):
-            raise InputError(f"--tiles {self.columns}x{self.rows}: give 1 to 64 columns and rows, such as 6x1")
+        if not (1 <= self.columns <= _MOST_TILES and 1 <= self.rows <= _MOST_TILES):
+            raise InputError(f"--tiles {self.columns}x{self.rows}: give 1 to {_MOST_TILES} columns and rows, such as 6x1")
         if not 0 <= self.overlap <= 0.9:
             raise InputError(f"--overlap {self.overlap}: give 0 to 0.9 of a tile's side")
 
@@ -94,9 +96,10 @@ class Tiles:
     def parse(cls, text: str, overlap: float) -> Tiles:
         """Read `COLUMNSxROWS`, such as `6x1`."""
         columns, _, rows = text.lower().partition("x")
-        if not (columns.isdecimal() and rows.isdecimal()):
-            raise InputError(f"--tiles {text!r}: give COLUMNSxROWS, such as 6x1")
-        return cls(int(columns), int(rows), overlap)
+        grid = whole_number(columns, at_most=_MOST_TILES), whole_number(rows, at_most=_MOST_TILES)
+        if grid[0] is None or grid[1] is None:
+            raise InputError(f"--tiles {text!r}: give COLUMNSxROWS of 1 to {_MOST_TILES}, such as 6x1")
+        return cls(grid[0], grid[1], overlap)
 
     def __call__(self, image_bgr: Image) -> list[Region]:
         """Return the tiles row by row; together they cover the whole frame."""

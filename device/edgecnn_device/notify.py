@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
+from edgecnn.numbers import whole_number
+
 
 class Notifier:
     """Sends READY, WATCHDOG and STOPPING to the socket that systemd named; silent where there is none.
@@ -16,9 +18,9 @@ class Notifier:
     def __init__(self, environment: Mapping[str, str] = os.environ, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the socket and the interval from `environment`."""
         self._address = environment.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
-        micros = environment.get("WATCHDOG_USEC", "")
+        micros = whole_number(environment.get("WATCHDOG_USEC", ""), at_most=10**15)
         meant_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self._interval_s = int(micros) / 2e6 if micros.isdecimal() and meant_for_us else None
+        self._interval_s = micros / 2e6 if micros and meant_for_us else None
         self._clock = clock
         self._due_s = -1.0
 

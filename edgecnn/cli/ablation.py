@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, seed_option, task_and_folder
+from edgecnn.cli.options import EPOCHS, JOBS, data_option, json_option, seed_option, task_and_folder
 
 
 @click.command(short_help="Show what each part of the training recipe brings, by training without it.")
 @click.argument("task", metavar="TASK|DIR")
 @click.option("--variant", "names", multiple=True, help="Only this variant; may be given several times. Default: all.")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures. Default: the recipe's.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Trainings at once.")
+@click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
+@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings at once.")
 @seed_option
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study. Default: runs/TASK-ablation.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import RUNTIME_NAMES, json_option, seed_option
+from edgecnn.cli.options import RUNTIME_NAMES, THREADS, Count, Number, json_option, seed_option
 from edgecnn.printing import json_text
 
 _FILE = click.Path(path_type=Path)
@@ -18,11 +18,9 @@ _STAGES = ("preprocess", "invoke", "whole")
 @click.argument("models", metavar="FILE|TASK...", nargs=-1, required=True)
 @click.option("--loop", "whole_loop", is_flag=True, help="Measure the camera loop beside the bare script instead.")
 @click.option("--runtime", type=click.Choice(RUNTIME_NAMES), help="Only this runtime. Default: each one that is installed.")
-@click.option(
-    "--threads", type=click.IntRange(1, 64), multiple=True, help="Number of threads; repeatable. Default: 1 to all processors."
-)
-@click.option("--runs", type=click.IntRange(1), default=200, show_default=True, help="Runs of each case ...")
-@click.option("--seconds", type=click.FloatRange(0.01), default=2.0, show_default=True, help="... or as many as fit in this.")
+@click.option("--threads", type=THREADS, multiple=True, help="Number of threads; repeatable. Default: 1 to all processors.")
+@click.option("--runs", type=Count(1, 10**6), default=200, show_default=True, help="Runs of each case ...")
+@click.option("--seconds", type=Number(0.01, 3600), default=2.0, show_default=True, help="... or as many as fit in this.")
 @click.option("--source", help="Pictures to measure with: a video, a picture or a folder. Default: generated ones.")
 @click.option("--plot", type=_FILE, help="Draw the latencies as a PNG.")
 @click.option("--baseline", type=_FILE, help="JSON of an earlier run: print ratios, new over old.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgecnn.cli.options import runtime_options
+from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, runtime_options
 from edgecnn.printing import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _ALONE = {"config", "print-config", "help"}
 _CONFIG = "edgecnn.camera.config"  # where the context keeps the path of the file
 # Of two places that name the source the one further up wins, as for every option.
 _RANKS = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
-_ABOVE_0 = click.FloatRange(min=0, min_open=True)
+_SECONDS, _TIMEOUT, _MEGABYTES = Number(0.001, 1e7), Number(0.01, 3600), Number(0.001, 1e6)
 _FILE = click.Path(path_type=Path)
 
 
@@ -36,10 +36,10 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
         return
     from edgecnn_device.config import read_config
 
-    parameters = {_key(p): p.name for p in context.command.params if _key(p) not in _ALONE}
-    values = read_config(path, parameters)
+    parameters = {_key(p): p for p in context.command.params if _key(p) not in _ALONE}
+    values = read_config(path, {key: _kind(parameter) for key, parameter in parameters.items()})
     context.meta[_CONFIG] = path
-    context.default_map = {parameters[key]: value for key, value in values.items()}
+    context.default_map = {parameters[key].name: value for key, value in values.items()}
 
 
 def _check_address(context: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
@@ -49,6 +49,13 @@ def _check_address(context: click.Context, parameter: click.Parameter, address: 
 
         parse_address(address)
     return address
+
+
+def _kind(parameter: click.Parameter) -> type:
+    """Return what an option's value is in a file."""
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return bool
+    return {Number: float, Count: int}.get(type(parameter.type), str)
 
 
 def _key(parameter: click.Parameter) -> str:
@@ -78,7 +85,7 @@ def _key(parameter: click.Parameter) -> str:
 )
 @click.option("--source-file", type=_FILE, help="File of one line with the source: everybody can read a command line.")
 @click.option("--size", metavar="WxH", help="Ask the camera for this size; other pictures are resized to it.")
-@click.option("--fps", type=_ABOVE_0, help="Ask the camera for this rate; pace of --realtime.")
+@click.option("--fps", type=Number(0.001, 1000), help="Ask the camera for this rate; pace of --realtime.")
 @click.option("--rotate", type=click.Choice(["0", "90", "180", "270"]), default="0", show_default=True, help="Turn clockwise.")
 @click.option(
     "--flip", type=click.Choice(["none", "horizontal", "vertical", "both"]), default="none", show_default=True, help="Mirror."
@@ -92,22 +99,22 @@ def _key(parameter: click.Parameter) -> str:
     default=None,
     help="Play a file like a camera; --no-realtime gives every synthetic frame as fast as it can.",
 )
-@click.option("--open-timeout", type=_ABOVE_0, default=5.0, show_default=True, help="Seconds that a camera may take to answer.")
+@click.option("--open-timeout", type=_TIMEOUT, default=5.0, show_default=True, help="Seconds that a camera may take to answer.")
 @click.option(
-    "--read-timeout", type=_ABOVE_0, default=3.0, show_default=True, help="Seconds between two frames before it is opened anew."
+    "--read-timeout", type=_TIMEOUT, default=3.0, show_default=True, help="Seconds between two frames before it is opened anew."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the synthetic source.")
-@click.option("--frames", type=click.IntRange(min=1), help="End after this many frames.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the synthetic source.")
+@click.option("--frames", type=Count(1, 10**15), help="End after this many frames.")
 @click.option(
     "--max-age-ms",
-    type=_ABOVE_0,
+    type=Number(1, 1e8),
     default=1500.0,
     show_default=True,
     help="No class of a frame older than this; without a frame for as long the camera is lost.",
 )
 @click.option(
     "--frozen-after",
-    type=_ABOVE_0,
+    type=_SECONDS,
     default=1.5,
     show_default=True,
     help="Seconds of the same picture before the camera counts as frozen.",
@@ -122,24 +129,24 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--tiles", metavar="CxR", help="Look at a grid of tiles, such as 6x1.")
 @click.option(
     "--overlap",
-    type=click.FloatRange(0, 0.9),
+    type=Number(0, 0.9),
     default=0.0,
     show_default=True,
     help="Part of a tile that it shares with the next.",
 )
 @click.option(
     "--smooth",
-    type=click.IntRange(1, 1000),
+    type=Count(1, 1000),
     default=5,
     show_default=True,
     help="Average a region's answers over this many frames.",
 )
 @click.option(
     "--reject",
-    type=click.FloatRange(0, 1),
+    type=PROBABILITY,
     help="Answer `unknown` below this probability instead of the model's own threshold.",
 )
-@click.option("--interval", type=_ABOVE_0, help="Seconds between two looks.")
+@click.option("--interval", type=_SECONDS, help="Seconds between two looks.")
 @click.option("--on-motion/--no-on-motion", default=False, help="Look only while something moves.")
 @click.option("--terminal/--no-terminal", default=True, show_default=True, help="Show answers on the terminal.")
 @click.option("--window/--no-window", default=False, help="Show the picture in a window.")
@@ -148,8 +155,8 @@ def _key(parameter: click.Parameter) -> str:
     type=_FILE,
     help="Write an annotated video (.avi, .mkv, .mp4) that plays at the camera's pace; of a camera, a file per hour.",
 )
-@click.option("--video-fps", type=_ABOVE_0, help="Frames a second of the video. [default: 10 of a camera, all of a file]")
-@click.option("--video-mb", type=_ABOVE_0, help="Megabytes of a camera's videos; the oldest go first. [default: 2000]")
+@click.option("--video-fps", type=Number(0.001, 1000), help="Frames a second of the video. [default: 10 of a camera, all of a file]")
+@click.option("--video-mb", type=_MEGABYTES, help="Megabytes of a camera's videos; the oldest go first. [default: 2000]")
 @click.option("--jsonl", type=_FILE, help="Append JSON objects, one per line; see --write.")
 @click.option("--csv", type=_FILE, help="Append one row per region; see --write.")
 @click.option(
@@ -160,14 +167,14 @@ def _key(parameter: click.Parameter) -> str:
 )
 @click.option(
     "--rotate-mb",
-    type=_ABOVE_0,
+    type=_MEGABYTES,
     default=50.0,
     show_default=True,
     help="Set --jsonl and --csv files aside at this size, and at midnight.",
 )
 @click.option(
     "--rotate-keep",
-    type=click.IntRange(1, 1000),
+    type=Count(1, 1000),
     default=5,
     show_default=True,
     help="Full old files to keep; of smaller ones, as many as take the same space.",
@@ -175,14 +182,14 @@ def _key(parameter: click.Parameter) -> str:
 @click.option("--keep", type=_FILE, help="Folder for pictures worth labelling.")
 @click.option(
     "--keep-below",
-    type=click.FloatRange(0, 1),
+    type=PROBABILITY,
     help="Keep pictures whose probability is below this, at most one frame a second.",
 )
-@click.option("--keep-every", type=_ABOVE_0, help="Keep a picture every so many seconds.")
+@click.option("--keep-every", type=_SECONDS, help="Keep a picture every so many seconds.")
 @click.option(
-    "--keep-mb", type=_ABOVE_0, default=200.0, show_default=True, help="Megabytes of kept pictures; the oldest go first."
+    "--keep-mb", type=_MEGABYTES, default=200.0, show_default=True, help="Megabytes of kept pictures; the oldest go first."
 )
-@click.option("--keep-days", type=_ABOVE_0, default=30.0, show_default=True, help="Days that they are kept.")
+@click.option("--keep-days", type=Number(0.001, 36500), default=30.0, show_default=True, help="Days that they are kept.")
 @click.option("--mqtt", metavar="URL", callback=_check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX.")
 @click.option("--mqtt-password-file", type=_FILE, help="File of one line: user:password, or the password of the URL's user.")
 @click.option("--mqtt-ca", type=_FILE, help="Trust the certificates of this PEM file instead of the system's.")

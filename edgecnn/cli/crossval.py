@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, task_and_folder
+from edgecnn.cli.options import EPOCHS, JOBS, Count, data_option, json_option, task_and_folder
 from edgecnn.printing import json_text, printable
 
 
 @click.command(short_help="Cross-validate a model: every picture held out once, overlapping ones together.")
 @click.argument("task", metavar="TASK|DIR")
 @click.option("--model", type=click.Choice(("compact", "course")), default="compact", show_default=True, help="Network.")
-@click.option("--folds", type=click.IntRange(3, 20), default=5, show_default=True, help="Parts of the pictures.")
+@click.option("--folds", type=Count(3, 20), default=5, show_default=True, help="Parts of the pictures.")
 @click.option(
     "--split",
     "rule",
@@ -22,9 +22,9 @@ from edgecnn.printing import json_text, printable
     show_default=True,
     help="How folds are made; random lets overlapping pictures leak.",
 )
-@click.option("--seeds", type=click.IntRange(1, 20), default=1, show_default=True, help="Repeat with the seeds 0 to N-1.")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures. Default: the recipe's.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Trainings at once.")
+@click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with the seeds 0 to N-1.")
+@click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
+@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings at once.")
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study. Default: runs/TASK-MODEL-crossval.")
 @json_option

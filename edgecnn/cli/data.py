@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecnn.cli.options import PROBABILITY, SEED, Count, Number
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, help="Seed of the simulated splits.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the simulated splits.")
 @click.option(
     "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups of a CSV table (file, group, split)."
 )
@@ -55,10 +56,8 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", default="mnist", show_default=True, metavar="FILE|TASK", help="Exported model that reads the digits.")
-@click.option("--reject", type=click.FloatRange(0, 1), help="Reject below this probability. Default: the model's threshold.")
-@click.option(
-    "--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True, help="Shrink the photographs first."
-)
+@click.option("--reject", type=PROBABILITY, help="Reject below this probability. Default: the model's threshold.")
+@click.option("--scale", type=Number(0.01, 1), default=1.0, show_default=True, help="Shrink the photographs first.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def photos(folder: Path, model: str, reject: float | None, scale: float, as_json: bool) -> None:
     """Find and read the digits in photographs, and show what each step of it brings.
@@ -77,7 +76,7 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
 @data.command()
 @click.argument("task_or_folder", metavar="TASK|DIR")
 @click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the division where none is fixed.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the division where none is fixed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
     """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
@@ -96,8 +95,8 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 @data.command()
 @click.argument("name", metavar="mnist|neu")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--count", default=50, show_default=True, type=click.IntRange(1, 100_000), help="Pictures a class.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Same seed, same pictures.")
+@click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures a class.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
     """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They prove that things run, not how well."""
     from edgecnn.datasets.writing import write_folder

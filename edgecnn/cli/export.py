@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import convention_options, data_option, json_option, read_convention, read_labels, seed_option
+from edgecnn.cli.options import Number, convention_options, data_option, json_option, read_convention, read_labels, seed_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files. Default: exports/TASK.")
-@click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
+@click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
 @seed_option
 @click.option("--labels", help="Classes of a model that another tool saved: a,b,c or a file with one a line.")
 @convention_options

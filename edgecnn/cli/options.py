@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,14 +19,52 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MAX_SEED = 2**32 - 1
+
+
+class Number(click.FloatRange):
+    """A finite number of `low` to `high`. Every option that takes a number says both: what is endless overflows somewhere."""
+
+    def __init__(self, low: float, high: float) -> None:
+        """Accept numbers between the two, which belong to them."""
+        super().__init__(min=low, max=high)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; it comes from the command line, a configuration file or the environment."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if isinstance(value, bool) or not math.isfinite(number):
+            self.fail(f"{reprlib.repr(value)} is no finite number.", param, ctx)
+        return float(super().convert(number, param, ctx))
+
+
+class Count(click.IntRange):
+    """A whole number of `low` to `high`; 2.5 of a configuration file is none, and is not cut to 2."""
+
+    def __init__(self, low: int, high: int) -> None:
+        """Accept whole numbers between the two, which belong to them."""
+        super().__init__(min=low, max=high)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; it comes from the command line, a configuration file or the environment."""
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole and not (isinstance(value, str) and _WHOLE.fullmatch(value)):
+            self.fail(f"{reprlib.repr(value)} is no whole number.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+PROBABILITY = Number(0, 1)
+SEED = Count(0, MAX_SEED)
+EPOCHS, JOBS, THREADS = Count(1, 100_000), Count(1, 64), Count(1, 64)
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
 
 
 def runtime_options(command: F) -> F:
     """Add --runtime and --threads."""
-    threads = click.option(
-        "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the runtime."
-    )
+    threads = click.option("--threads", type=THREADS, default=1, show_default=True, help="Threads of the runtime.")
     runtime = click.option(
         "--runtime",
         type=click.Choice(RUNTIME_NAMES),
@@ -43,7 +84,7 @@ def data_option(command: F) -> F:
 
 def seed_option(command: F) -> F:
     """Add --seed."""
-    return click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")(command)
+    return click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of everything random.")(command)
 
 
 def json_option(command: F) -> F:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import convention_options, data_option, json_option, read_convention, read_labels, seed_option
+from edgecnn.cli.options import Number, convention_options, data_option, json_option, read_convention, read_labels, seed_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Pictures used.",
 )
-@click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
-@click.option(
-    "--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="Of the drop's bound."
-)
+@click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
+@click.option("--confidence", type=Number(0.5, 0.9999), default=0.95, show_default=True, help="Of the drop's bound.")
 @click.option("--labels", help="Classes of a reference that another tool saved: a,b,c or a file with one a line.")
 @convention_options
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, runtime_options, seed_option, task_and_folder
+from edgecnn.cli.options import (
+    EPOCHS,
+    JOBS,
+    PROBABILITY,
+    Count,
+    data_option,
+    json_option,
+    runtime_options,
+    seed_option,
+    task_and_folder,
+)
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -25,14 +35,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--false-accepts",
-    type=click.FloatRange(0, 1),
+    type=PROBABILITY,
     default=0.05,
     show_default=True,
     help="Share of all else that may be taken for a class.",
 )
-@click.option(
-    "--per-kind", type=click.IntRange(1, 10000), default=200, show_default=True, help="Generated pictures of each kind."
-)
+@click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures of each kind.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw the curves into this picture.")
 @click.option(
     "--leave-one-class-out",
@@ -40,8 +48,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Instead train TASK (or a folder) once a class without it, and ask each model about the class it was not shown.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Of these trainings. Default: the recipe's.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Trainings at once.")
+@click.option("--epochs", type=EPOCHS, help="Of these trainings. Default: the recipe's.")
+@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings at once.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of these trainings. Default: runs/TASK-left-out.")
 @data_option
 @seed_option

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import data_option, seed_option, task_and_folder
+from edgecnn.cli.options import EPOCHS, Count, data_option, seed_option, task_and_folder
 from edgecnn.printing import printable
 
 
@@ -18,8 +18,8 @@ from edgecnn.printing import printable
 @click.option(
     "--model", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
 )
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures. Default: the recipe's.")
-@click.option("--batch-size", type=click.IntRange(1), help="Pictures a step. Default: the recipe's.")
+@click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
+@click.option("--batch-size", type=Count(1, 65536), help="Pictures a step. Default: the recipe's.")
 @seed_option
 @data_option
 @click.option(
@@ -41,7 +41,7 @@ from edgecnn.printing import printable
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-MODEL.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder of the run.")
 @click.option(
-    "--devices", type=click.IntRange(1), default=1, show_default=True, help="GPUs, or without one CPUs, that share each batch."
+    "--devices", type=Count(1, 64), default=1, show_default=True, help="GPUs, or without one CPUs, that share each batch."
 )
 def train(
     task: str,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.cli.camera import camera
+from edgecnn.cli.main import main
 from edgecnn.errors import InputError
 from edgecnn_device.config import read_config, write_config
 
@@ -67,7 +68,46 @@ def test_a_file_that_cannot_be_meant_is_one_clear_error(tmp_path: Path, text: st
     (tmp_path / "c.toml").write_text(text)
 
     with pytest.raises(InputError, match=r"c\.toml"):
-        read_config(tmp_path / "c.toml", ["smooth"])
+        read_config(tmp_path / "c.toml", {"smooth": int})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("fps = nan", "--fps"),
+        ("fps = inf", "--fps"),
+        ("fps = 1e-300", "--fps"),
+        ("fps = true", "'fps' is true or false, expected a number"),
+        ('fps = "fast"', "'fps' is a text, expected a number"),
+        ("fps = 2026-01-02", "'fps' is something else, expected a number"),
+        ("rotate-mb = nan", "--rotate-mb"),
+        ("keep-days = inf", "--keep-days"),
+        ("smooth = 2.7", "'smooth' is a number, expected a whole number"),
+        ("loop = 1", "'loop' is a whole number, expected true or false"),
+        ("jsonl = true", "'jsonl' is true or false, expected a text"),
+        ("seed = -1", "--seed"),
+        ("frames = 99999999999999999999", "--frames"),
+    ],
+)
+def test_a_value_of_another_type_or_without_end_is_one_line(
+    tmp_path: Path, line: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.toml").write_text(line + "\n")
+
+    with pytest.raises(SystemExit) as ended:
+        main(["camera", "neu", "--config", str(tmp_path / "c.toml")])
+
+    said = capsys.readouterr()
+    assert (ended.value.code, said.err.count("\n"), said.out) == (2, 1, "")
+    assert reason in said.err
+
+
+def test_a_number_that_is_meant_as_a_text_is_one(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("source = 0\nrotate = 90\nweb = 8080\n")
+
+    values = printed("--config", str(tmp_path / "c.toml"))
+
+    assert (values["source"], values["rotate"], values["web"]) == ("0", "90", "8080")
 
 
 def test_a_value_out_of_range_names_the_option(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_a_region_outside_of_the_picture_is_one_clear_error() -> None:
         Roi.parse("0,0,65,48").crop(noisy(128))
 
 
-@pytest.mark.parametrize("text", ["640", "0x480", "640x", "axb", "640x480x3"])
+@pytest.mark.parametrize("text", ["640", "0x480", "640x", "axb", "640x480x3", "9" * 5000 + "x480", "٣x٣", "1_0x10", "16385x1"])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="such as 640x480"):
         parse_size(text)

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 
 from edgecnn.errors import InputError
+from edgecnn.numbers import whole_number
 from edgecnn.preprocessing import resize
 from edgecnn_device.frames import Image
 
 Flip = Literal["none", "horizontal", "vertical", "both"]
+_MOST_SIDE = 16384
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _FLIPS = {"horizontal": 1, "vertical": 0, "both": -1}
 
@@ -87,6 +89,7 @@ class Transform:
 def parse_size(text: str) -> tuple[int, int]:
     """Read `WIDTHxHEIGHT` in pixels."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 16384 and 0 < int(height) <= 16384):
-        raise InputError(f"--size {text!r}: give WIDTHxHEIGHT in pixels, such as 640x480")
-    return int(width), int(height)
+    size_wh = whole_number(width, at_most=_MOST_SIDE), whole_number(height, at_most=_MOST_SIDE)
+    if not (size_wh[0] and size_wh[1]):
+        raise InputError(f"--size {text!r}: give WIDTHxHEIGHT in pixels up to {_MOST_SIDE}, such as 640x480")
+    return size_wh[0], size_wh[1]

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from edgecnn.errors import CameraError
+from edgecnn.numbers import whole_number
 from edgecnn_device.frames import Image
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # Beyond this a USB 2 camera has no bandwidth left for raw pictures at full rate.
 _MAX_RAW_PIXELS = 640 * 480
 _MOST_DAMAGED = 30
+_MOST_DEVICES = 9999
 
 
 class Capture(Protocol):
@@ -29,8 +31,8 @@ class Capture(Protocol):
 
 def device_path(text: str) -> str | None:
     """Return the device of `0` or `/dev/video0`, None when the text names no device."""
-    if text.isdecimal():
-        return f"/dev/video{int(text)}"
+    if (number := whole_number(text, at_most=_MOST_DEVICES)) is not None:
+        return f"/dev/video{number}"
     return text if text.startswith("/dev/") else None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecnn.errors import InputError, MissingDependencyError
+from edgecnn.numbers import whole_number
 from edgecnn_device.secret_files import read_secret
 
 USUAL_HOST = "127.0.0.1"
@@ -47,9 +48,10 @@ def parse_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not (host and port.isascii() and port.isdecimal() and int(port) < 2**16):
+    number = whole_number(port, at_most=2**16 - 1)
+    if not host or number is None:
         raise InputError(f"--web {text!r}: give [HOST:]PORT, such as 8080, 0.0.0.0:8080 or [::1]:8080")
-    return host, int(port)
+    return host, number
 
 
 def read_token(path: Path) -> str:
