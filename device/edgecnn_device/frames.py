@@ -55,9 +55,12 @@ class Region:
 
 @dataclass(frozen=True)
 class State:
-    """Whether the source can be believed: `ok`, `stale` (lost, late or frozen) or `blind` (nothing to see), and why."""
+    """Whether there is an answer to be believed, and why not.
 
-    name: Literal["ok", "stale", "blind"]
+    The source may be `stale` (lost, late or frozen) or `blind` (nothing to see); `error` means that the model gave no answer.
+    """
+
+    name: Literal["ok", "stale", "blind", "error"]
     reason: str = ""
 
     @property
@@ -67,6 +70,7 @@ class State:
 
 
 OK = State("ok")
+STATES = ("ok", "stale", "blind", "error")
 
 
 @dataclass(frozen=True, eq=False)

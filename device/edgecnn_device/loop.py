@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from edgecnn.classifying import Classifier
-from edgecnn.errors import EdgecnnError
+from edgecnn.errors import EdgecnnError, InferenceError
 from edgecnn_device.finders import Look
-from edgecnn_device.frames import STAGES, Frame, Missing, Observation
+from edgecnn_device.frames import STAGES, Frame, Missing, Observation, State
 from edgecnn_device.gates import Gate, always
 from edgecnn_device.health import Health
 from edgecnn_device.tracking import Tracker
@@ -149,7 +149,11 @@ def _observe_one(
         return None
     latency_ms = {"capture": capture_ms}
     classifier = watcher.model()
-    seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
+    try:
+        seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
+    except InferenceError as error:
+        watcher.tracker.reset()
+        return Observation(frame.source, State("error", str(error)), frame, (), age_ms, latency_ms)
     predictions = watcher.tracker.update(frame.source, seen, classifier)
     latency_ms |= seen.latency_ms
     latency_ms["publish"] = statistics.latency_ms["publish"][-1] if statistics.latency_ms["publish"] else 0.0

@@ -19,7 +19,8 @@ from edgecnn.preprocessing import Preprocessing
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 2**20
 MAX_GOLDEN = 64
-_DTYPES = ("float32", "int8", "int16", "uint8")
+_INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
+_DTYPES = ("float32", *_INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,15 @@ class TensorSpec:
             raise ContractError(f"the tensor {self.name!r} is {self.dtype!r}; known: {', '.join(_DTYPES)}")
         if (self.scale is None) != (self.zero_point is None):
             raise ContractError(f"the tensor {self.name!r} has scale {self.scale} and zero point {self.zero_point}")
-        if self.scale is not None and self.scale <= 0:
-            raise ContractError(f"the tensor {self.name!r} has scale {self.scale}; it must be above 0")
+        if self.scale is None or self.zero_point is None:
+            return
+        limits = _INTEGERS.get(self.dtype)
+        if limits is None:
+            raise ContractError(f"the tensor {self.name!r} is {self.dtype}, which has no scale")
+        if not (self.scale > 0 and math.isfinite(self.scale)):
+            raise ContractError(f"the tensor {self.name!r} has scale {self.scale}; it must be above 0 and finite")
+        if not limits[0] <= self.zero_point <= limits[1]:
+            raise ContractError(f"the tensor {self.name!r} has zero point {self.zero_point}, which {self.dtype} does not reach")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.errors import ContractError, InferenceError
-from edgecnn.runtimes.runtime import check_images
+from edgecnn.runtimes.runtime import check_answers, check_images
 from edgecnn.runtimes.tflite import check_tensors, first_line, quantize
 
 NAME = f"onnxruntime {version('onnxruntime')}"
@@ -53,7 +53,7 @@ class OnnxRuntime:
             scores = self._session.run([self._output.name], {self._input.name: quantize(images, self._input)})[0]
         except Exception as error:
             raise InferenceError(f"{NAME} failed while running the model: {first_line(error)}") from error
-        return np.asarray(scores, np.float32)
+        return check_answers(np.asarray(scores, np.float32), NAME)
 
 
 def tensor_spec(node: Any) -> TensorSpec:

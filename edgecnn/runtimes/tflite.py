@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.errors import ContractError, InferenceError
 from edgecnn.normalization import RAW, Normalization
-from edgecnn.runtimes.runtime import check_images
+from edgecnn.runtimes.runtime import check_answers, check_images
 
 _SIGN_BIT = np.uint8(0x80)
 
@@ -62,7 +62,9 @@ class TfliteRuntime:
             except (RuntimeError, ValueError) as error:
                 raise InferenceError(f"{self.name} failed while running the model: {first_line(error)}") from error
             scores[i] = self._interpreter.get_tensor(self._output_index)[0]
-        return dequantize(scores, self.output) if self._answers is None else self._answers[scores.view(np.uint8)]
+        if self._answers is not None:
+            return self._answers[scores.view(np.uint8)]
+        return check_answers(dequantize(scores, self.output), self.name)
 
 
 def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: Normalization = RAW) -> NDArray[Any]:

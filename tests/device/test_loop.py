@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from device_fakes import BrightnessRuntime, FakeClock, ListSink, frame, noisy, watcher
+from numpy.typing import NDArray
 
+from edgecnn.runtimes.runtime import check_answers
 from edgecnn_device.frames import STAGES, Frame, Missing, Observation
 from edgecnn_device.gates import Interval
 from edgecnn_device.loop import run_loop
@@ -146,3 +149,47 @@ def test_latencies_of_every_stage_are_counted() -> None:
     statistics = run_loop([frame(number=n) for n in range(1, 4)], watcher(FakeClock()), [ListSink()])
 
     assert {stage: len(values) for stage, values in statistics.latency_ms.items()} == dict.fromkeys((*STAGES, "age"), 3)
+
+
+class NoNumbers(BrightnessRuntime):
+    """A runtime whose model has been damaged: `bad` of its answers are no numbers."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        answers = super().run(images)
+        if self.bad:
+            self.bad -= 1
+            answers[0, 1] = np.nan
+        return check_answers(answers, self.name)
+
+
+def test_an_answer_that_is_no_number_is_an_error_with_no_class_and_the_loop_goes_on() -> None:
+    sink, frames = ListSink(), [frame(noisy(230, number), number) for number in range(2)]
+
+    statistics = run_loop(frames, watcher(FakeClock(), runtime=NoNumbers(bad=1)), [sink])
+
+    first, second = sink.observations
+    assert (first.state.name, first.predictions, second.state.name) == ("error", (), "ok")
+    assert "no number (NaN or infinite) for 1 of 1 on brightness 1.0" in first.state.reason
+    assert statistics.states == {"error": 1, "ok": 1}
+    assert json.loads(json.dumps(first.to_json(), allow_nan=False))["reason"] == first.state.reason
+
+
+def test_answers_before_an_error_do_not_count_after_it() -> None:
+    sink, runtime = ListSink(), NoNumbers(bad=0)
+    watching, frames = (
+        watcher(FakeClock(), runtime=runtime, smooth=5),
+        [frame(noisy(level), 1) for level in (230, 230, 128, 128)],
+    )
+
+    def between() -> bool:
+        runtime.bad = int(len(sink.observations) == 2)
+        return True
+
+    run_loop(frames, watching, [sink], between=between)
+
+    assert [o.state.name for o in sink.observations] == ["ok", "ok", "error", "ok"]
+    assert sink.observations[3].predictions[0].smoothed.label == "gray"

@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from web_page import Page, black, lost, seen, serve
 
 from edgecnn_device.benchmarking import board
-from edgecnn_device.frames import OK, State
+from edgecnn_device.frames import OK, STATES, State
 from edgecnn_device.web import tally
 from edgecnn_device.web.history import History
 from edgecnn_device.web.tally import BUCKETS_S, Histogram, StateClock
 
-STALE, BLIND = State("stale", "lost"), State("blind", "black")
+STALE, BLIND, ERROR = State("stale", "lost"), State("blind", "black"), State("error", "no number")
 
 
 def metrics(page: Page) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -36,20 +36,21 @@ def test_metrics_tell_what_was_counted() -> None:
     with serve() as page:
         page.source.losses, page.source.skipped = 3, 40
         page.statistics.sink_errors["csv"] = 5
-        for observation in (seen(1), seen(2, class_id=2), lost(), black(3)):
+        failed = replace(black(4), state=ERROR)
+        for observation in (seen(1), seen(2, class_id=2), lost(), black(3), failed):
             page.show(observation)
 
         found = metrics(page)
 
-    assert value(found, "frames_total") == 3
+    assert value(found, "frames_total") == 4
     assert value(found, "skipped_frames_total") == 40
     assert value(found, "source_losses_total") == 3
-    assert [value(found, "observations_total", state=name) for name in ("ok", "stale", "blind")] == [2, 1, 1]
+    assert [value(found, "observations_total", state=name) for name in STATES] == [2, 1, 1, 1]
     assert [value(found, "predictions_total", label=name) for name in ("dark", "gray", "light", "unknown")] == [0, 1, 1, 0]
     assert value(found, "sink_errors_total", sink="csv") == 5
     assert value(found, "stage_seconds_count", stage="invoke") == 2
-    assert value(found, "stage_seconds_count", stage="capture") == 3
-    assert value(found, "frame_age_seconds_count") == 3
+    assert value(found, "stage_seconds_count", stage="capture") == 4
+    assert value(found, "frame_age_seconds_count") == 4
     assert value(found, "viewers", kind="stream") == 0
 
 
@@ -67,7 +68,7 @@ def test_metrics_name_the_state_and_the_model() -> None:
 
         found = metrics(page)
 
-    assert [value(found, "state", state=name) for name in ("ok", "stale", "blind")] == [0, 1, 0]
+    assert [value(found, "state", state=name) for name in STATES] == [0, 1, 0, 0]
     info = next(dict(labels) for name, labels in found if name == "edgecnn_model_info")
     assert (info["task"], info["parity"], info["export_id"]) == ("light", "pass", "made-up-1")
 
@@ -123,19 +124,19 @@ def test_every_second_of_an_outage_is_counted() -> None:
     clock.note(OK, 14.0)
     clock.note(BLIND, 15.0)
 
-    assert clock.seconds(17.0) == {"ok": 4.0, "stale": 11.0, "blind": 2.0}
+    assert clock.seconds(17.0) == {"ok": 4.0, "stale": 11.0, "blind": 2.0, "error": 0.0}
 
 
 def test_seconds_in_which_the_loop_stands_still_are_stale() -> None:
     clock = StateClock(0.0)
     clock.note(OK, 0.0)
 
-    assert clock.seconds(65.0) == {"ok": tally.PATIENCE_S, "stale": 65.0 - tally.PATIENCE_S, "blind": 0.0}
+    assert clock.seconds(65.0) == {"ok": tally.PATIENCE_S, "stale": 65.0 - tally.PATIENCE_S, "blind": 0.0, "error": 0.0}
 
 
-@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from([OK, STALE, BLIND, None]))))
+@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from([OK, STALE, BLIND, ERROR, None]))))
 def test_seconds_never_shrink_and_add_up_to_the_time_that_has_passed(steps: list[tuple[float, State | None]]) -> None:
-    clock, now_s, before = StateClock(0.0), 0.0, dict.fromkeys(("ok", "stale", "blind"), 0.0)
+    clock, now_s, before = StateClock(0.0), 0.0, dict.fromkeys(STATES, 0.0)
     for pause_s, state in steps:
         now_s += pause_s
         if state is not None:

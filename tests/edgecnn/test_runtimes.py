@@ -264,3 +264,32 @@ def test_the_next_runtime_takes_over_where_the_first_is_missing(tiny_tflite_arti
 def test_missing_dependencies_are_import_errors_of_ours() -> None:
     assert issubclass(MissingDependencyError, EdgecnnError)
     assert issubclass(MissingDependencyError, ImportError)
+
+
+def test_an_answer_that_is_no_number_is_one_line_and_never_a_probability(tiny_onnx_artifact: Artifact) -> None:
+    import onnx
+
+    parsed = onnx.load_from_string(tiny_onnx_artifact.model)
+    weights = onnx.numpy_helper.to_array(parsed.graph.initializer[0]).copy()
+    weights[:, 1] = np.nan
+    parsed.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "weights"))
+    runtime = open_runtime(replace(tiny_onnx_artifact, model=parsed.SerializeToString()))
+
+    with pytest.raises(InferenceError, match=r"no number \(NaN or infinite\) for 2 of 2 on onnxruntime"):
+        runtime.run(np.ones((2, *tiny_onnx_artifact.contract.preprocessing.shape), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "dtype", "reason"),
+    [
+        (float("nan"), 0, "int8", "above 0 and finite"),
+        (float("inf"), 0, "int8", "above 0 and finite"),
+        (1.0, 2**40, "int8", "does not reach"),
+        (1.0, 2**31 - 1, "int8", "does not reach"),
+        (1.0, -1, "uint8", "does not reach"),
+        (1.0, 0, "float32", "has no scale"),
+    ],
+)
+def test_a_tensor_whose_numbers_are_out_of_range_is_refused(scale: float, zero_point: int, dtype: str, reason: str) -> None:
+    with pytest.raises(ContractError, match=reason):
+        TensorSpec("t", dtype, (None, 3), scale, zero_point)

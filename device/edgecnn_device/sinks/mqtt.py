@@ -91,7 +91,7 @@ class MqttSink:
     """Publishes under the broker's prefix, with QoS 1.
 
     - `prediction`: the observation's JSON, only while the state is `ok`;
-    - `state`, retained: `{"state": "ok" | "stale" | "blind", "reason": ...}` whenever it changes;
+    - `state`, retained: `{"state": "ok" | "stale" | "blind" | "error", "reason": ...}` whenever it changes;
     - `status`, retained: `online`, and `offline` at the end, as the last will too;
     - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`.
 

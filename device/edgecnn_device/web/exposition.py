@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from edgecnn_device.benchmarking import board
+from edgecnn_device.frames import STATES
 from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.status import Watched
 from edgecnn_device.web.tally import BUCKETS_S, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_STATES = ("ok", "stale", "blind")
 _VIEWERS = ("page", "predictions", "stream")
 
 
@@ -30,7 +30,7 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
     yield from _plain("source_losses_total", "counter", "Failures of the camera.", watched.source.losses)
     yield from _plain("model_swaps_total", "counter", "Exchanges of the model.", watched.swaps())
     yield from _plain("model_refusals_total", "counter", "Bad new models that were refused.", watched.refusals())
-    observations = {name: statistics.states[name] for name in _STATES}
+    observations = {name: statistics.states[name] for name in STATES}
     yield from _by("observations_total", "counter", "Observations by state.", "state", observations)
     seconds = tally.states.seconds(tally.clock())
     yield from _by("state_seconds_total", "counter", "Seconds spent in each state.", "state", seconds)
@@ -38,7 +38,7 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
     yield from _by("sink_errors_total", "counter", "Failed writes by sink.", "sink", dict(statistics.sink_errors))
     yield from _histograms("stage_seconds", "Time in each stage.", {_labels(stage=s): h for s, h in tally.latency.items()})
     yield from _histograms("frame_age_seconds", "Age of a frame when the loop took it.", {"": tally.age})
-    yield from _by("state", "gauge", "1 for the present state.", "state", {name: int(name == state.name) for name in _STATES})
+    yield from _by("state", "gauge", "1 for the present state.", "state", {name: int(name == state.name) for name in STATES})
     if age_s is not None:
         yield from _plain("newest_frame_age_seconds", "gauge", "Age of the newest frame now.", age_s)
     yield from _plain("uptime_seconds", "gauge", "Seconds since the start.", tally.clock() - tally.started_s)

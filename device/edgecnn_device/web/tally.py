@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edgecnn_device.frames import STAGES, Observation, State
+from edgecnn_device.frames import STAGES, STATES, Observation, State
 
 # The loop says something at least once a second when there is trouble, and takes frames when there is none.
 PATIENCE_S = 5.0
@@ -27,7 +27,7 @@ class StateClock:
         self._state = "stale"
         self._at_s = self._alive_s = now_s
         self._frames = 0
-        self._seconds = {"ok": 0.0, "stale": 0.0, "blind": 0.0}
+        self._seconds = dict.fromkeys(STATES, 0.0)
 
     def note(self, state: State, now_s: float) -> None:
         """Hear of the state from the loop."""
