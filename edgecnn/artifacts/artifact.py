@@ -31,9 +31,9 @@ class Artifact:
     def open(cls, path: Path | str, *, trusted: TrustedKey | None = None) -> Artifact:
         """Read a file and check it before any native code sees it.
 
-        Raises InputError when it cannot be read, ContractError when it has no contract, a damaged one or one of an unknown
-        format version, DigestError when the model's bytes are not those that the contract was written for, and, where a
-        `trusted` key is given, SignatureError when its owner has not signed the file.
+        Raises InputError when it cannot be read; ContractError when it has no contract, a damaged one or one of an unknown
+        format version, or a model with data in another file; DigestError when the model's bytes are not those that the
+        contract was written for; and, where a `trusted` key is given, SignatureError when its owner has not signed the file.
         """
         path = Path(path)
         data, name = _read(path), file_format(path)
@@ -101,7 +101,11 @@ def _read(path: Path) -> bytes:
 
 
 def _split(data: bytes, name: str) -> tuple[bytes, bytes | None]:
-    return tflite_file.split(data) if name == "tflite" else onnx_file.split(data)
+    form = tflite_file if name == "tflite" else onnx_file
+    model, contract_json = form.split(data)
+    if contract_json is not None:
+        form.check_self_contained(model)
+    return model, contract_json
 
 
 def _signature(data: bytes, name: str) -> bytes | None:

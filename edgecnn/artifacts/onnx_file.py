@@ -12,6 +12,17 @@ from edgecnn.errors import ContractError
 
 KEY, SIGNATURE_KEY = "edgecnn", "edgecnn_signature"
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
+# Where tensors can stand, by the field numbers of onnx.proto: what a message of each kind holds.
+_MESSAGES = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "training": {1: "graph", 2: "graph"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 
 
 def split(data: bytes) -> tuple[bytes, bytes | None]:
@@ -33,6 +44,37 @@ def join(model: bytes, contract_json: bytes, *, signature: bytes | None = None) 
     ours = {KEY: contract_json} | ({} if signature is None else {SIGNATURE_KEY: signature.hex().encode()})
     entries = [_delimited(_KEY, key.encode()) + _delimited(_VALUE, value) for key, value in ours.items()]
     return model + b"".join(_delimited(_METADATA_PROPS, entry) for entry in entries)
+
+
+def check_self_contained(model: bytes) -> None:
+    """Raise ContractError when a tensor, in whatever graph, attribute or function, has its data in another file.
+
+    No digest and no signature is over that file, and it would be read from wherever the process stands.
+    """
+    found = None
+    try:
+        found = next(_tensors_elsewhere(model), None)
+    except _MalformedError as error:
+        raise ContractError(f"the file is damaged: {error}") from error
+    if found is not None:
+        raise ContractError(
+            f"the tensor {found!r} has its data in another file, which no digest covers; save the model with all data inside"
+        )
+
+
+def _tensors_elsewhere(model: bytes) -> Iterator[str]:
+    """Yield the name of each tensor that is not in the model itself."""
+    waiting = [("model", 0, len(model))]
+    while waiting:
+        kind, start, end = waiting.pop()
+        if kind == "tensor":
+            numbers = {number: model[at:until] for number, _, at, until in _fields(model, start, end)}
+            # EXTERNAL is 1, and whatever else is not 0 (DEFAULT) is none of the places that we know.
+            if _EXTERNAL_DATA in numbers or any(numbers.get(_DATA_LOCATION, b"")):
+                yield numbers.get(_TENSOR_NAME, b"").decode("utf-8", "replace")
+            continue
+        inside = _MESSAGES[kind]
+        waiting += [(inside[n], at, until) for n, _, at, until in _fields(model, start, end) if n in inside]
 
 
 def _parts(data: bytes) -> tuple[bytes, dict[str, bytes]]:
@@ -66,10 +108,10 @@ class _MalformedError(Exception):
     """The bytes are no sequence of protobuf fields."""
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (field number, start, start of the content, end) of each top-level field."""
-    at = 0
-    while at < len(data):
+def _fields(data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (field number, start, start of the content, end) of each field of the message from `at` to `end`."""
+    end = len(data) if end is None else end
+    while at < end:
         start = at
         tag, at = _varint(data, at)
         content = at
@@ -85,8 +127,11 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
                 at += 4
             case wire_type:
                 raise _MalformedError(f"unknown wire type {wire_type} at byte {start}")
-        if at > len(data):
-            raise _MalformedError(f"a field at byte {start} ends beyond the file")
+        # Field 0 is none, and readers take 32 bits of a tag: what is longer would be another field to them than to us.
+        if not 0 < tag >> 3 < 2**29:
+            raise _MalformedError(f"no field has the number {tag >> 3} at byte {start}")
+        if at > end:
+            raise _MalformedError(f"a field at byte {start} ends beyond what holds it")
         yield tag >> 3, start, content, at
 
 

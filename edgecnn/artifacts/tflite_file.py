@@ -6,15 +6,46 @@ The flatbuffer knows its own extent, so every TFLite runtime ignores the tail; `
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 
 from edgecnn.artifacts.contract import MAX_JSON_BYTES
 from edgecnn.errors import ContractError
 
+# Places of the fields in the table `Model` of the schema (schema.fbs, LiteRT 2).
+_EXTERNAL_BUFFER_GROUPS, _EXTERNAL_BUFFERS = 8, 9
 CONTRACT_NAME = "edgecnn.json"
 LABELS_NAME = "labels.txt"
 SIGNATURE_NAME = "edgecnn.sig"
+
+
+def check_self_contained(model: bytes) -> None:
+    """Raise ContractError when the model names other files as the places of its weights: no digest is over those.
+
+    Bytes that are no flatbuffer pass: whatever opens them will refuse them.
+    """
+    if any(_count(model, place) for place in (_EXTERNAL_BUFFER_GROUPS, _EXTERNAL_BUFFERS)):
+        raise ContractError("the model has weights in another file, which no digest covers; save it with all weights inside")
+
+
+def _count(buffer: bytes, place: int) -> int:
+    """Return how many entries the vector at `place` of a flatbuffer's root table has (FlatBuffers, "Internals")."""
+    try:
+        root = _number(buffer, "<I", 0)
+        vtable = root - _number(buffer, "<i", root)
+        at = 4 + 2 * place
+        offset = _number(buffer, "<H", vtable + at) if at < _number(buffer, "<H", vtable) else 0
+        vector = root + offset
+        return _number(buffer, "<I", vector + _number(buffer, "<I", vector)) if offset else 0
+    except struct.error:
+        return 0
+
+
+def _number(buffer: bytes, form: str, at: int) -> int:
+    if at < 0:  # which Python would count from the end
+        raise struct.error
+    return int(struct.unpack_from(form, buffer, at)[0])
 
 
 def split(data: bytes) -> tuple[bytes, bytes | None]:
