@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgecnn.opencv_limits import set_limits
+
 if TYPE_CHECKING:
     from edgecnn.artifacts import Artifact, Contract
     from edgecnn.datasets.dataset import Dataset, Splits
@@ -37,6 +39,9 @@ _HOMES = {
     "find_task": "edgecnn.tasks",
     "open_runtime": "edgecnn.runtimes",
 }
+
+
+set_limits()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,9 @@ from numpy.typing import NDArray
 from edgecnn.errors import PictureError
 from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
+from edgecnn.memory import limit_bytes
+from edgecnn.opencv_limits import MAX_PIXELS
+from edgecnn.picture_headers import JPEG, PNG, DamagedError, jpeg_segments, other_form, read_header
 
 # What still pictures are called; `edgecnn.folders` looks inside instead. A .gif may be a video.
 SUFFIXES = frozenset(
@@ -24,29 +26,33 @@ SUFFIXES = frozenset(
     }
 )  # fmt: skip
 MAX_FILE_BYTES = 256 * 2**20
-MAX_PIXELS = 2**26  # 67 megapixels: above every board camera; decoded, already 200 MB
 _FLOAT = 3  # SampleFormat of TIFF 6.0, section 19
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path, *, memory_bytes: int | None = None) -> NDArray[np.uint8]:
     """Read a picture as BGR `(height, width, 3)` uint8, turned upright as its EXIF says.
 
-    Raises PictureError for a file that is no picture, is cut short, or claims more than MAX_PIXELS pixels.
+    Raises PictureError for a file that is no picture of a form that is read here, is cut short, or claims more pixels than are
+    decoded: MAX_PIXELS, fewer where decoding would take half of the `memory_bytes` that this process may have.
     """
     if path.is_dir():
         raise PictureError(f"{path} is a folder, not a picture")
-    return decode_picture(read_bytes(path, at_most=MAX_FILE_BYTES), name=str(path))
+    memory_bytes = limit_bytes() if memory_bytes is None else memory_bytes
+    return decode_picture(
+        read_bytes(path, at_most=min(MAX_FILE_BYTES, memory_bytes // 4)), name=str(path), memory_bytes=memory_bytes
+    )
 
 
-def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
-    """Decode an encoded picture to BGR `(height, width, 3)` uint8; `name` stands in the error messages."""
+def decode_picture(data: bytes, *, name: str, memory_bytes: int | None = None) -> NDArray[np.uint8]:
+    """Decode an encoded picture to BGR `(height, width, 3)` uint8; `name` stands in the error messages.
+
+    See `read_picture` for what is refused.
+    """
     if not data:
         raise PictureError(f"{name} is empty: not a picture")
+    _check_claim(data, name, limit_bytes() if memory_bytes is None else memory_bytes)
     if _is_cut_short(data):
         raise PictureError(f"{name} is cut short or damaged")
-    if (pixels := _claimed_pixels(data)) > MAX_PIXELS:
-        raise PictureError(f"{name} claims {pixels} pixels; at most {MAX_PIXELS} are decoded")
     if read_tags(data).get(SAMPLE_FORMAT) == _FLOAT:
         # OpenCV cuts floats off at 0 and 255: 0..1 would become black.
         raise PictureError(f"{name} holds floating-point pixels, which state no 0..255 range; save it with 8 or 16 bits")
@@ -60,6 +66,28 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
     return np.asarray(image_bgr, np.uint8)
 
 
+def _check_claim(data: bytes, name: str, memory_bytes: int) -> None:
+    """Refuse what no decoder is to see: a form that is not read here, a header of nonsense, more than there is room for."""
+    try:
+        header = read_header(data)
+    except DamagedError as error:
+        raise PictureError(f"{name} is cut short or damaged: {error}") from error
+    if header is None:
+        other = other_form(data)
+        if other is None:
+            raise PictureError(f"{name} is not a picture: no PNG, JPEG, BMP, TIFF, WebP or PNM begins like this")
+        raise PictureError(f"{name} is {other}, which is not read here; convert it to PNG")
+    parts = "" if header.pixels <= header.width * header.height else f", to be decoded {header.pixels} at a time"
+    claim = f"{name} claims {header.width} x {header.height} pixels{parts}"
+    if header.pixels > MAX_PIXELS:
+        raise PictureError(f"{claim}; at most {MAX_PIXELS} are decoded")
+    if len(data) + header.peak_bytes > memory_bytes // 2:
+        raise PictureError(
+            f"{claim}, which takes {header.peak_bytes / 1e6:.0f} MB to decode: too much of the {memory_bytes / 1e6:.0f} MB of "
+            "memory here; make it smaller"
+        )
+
+
 @functools.cache
 def _hush_opencv() -> None:
     """Keep OpenCV from writing on stderr what we say ourselves, in one line; OPENCV_LOG_LEVEL decides otherwise."""
@@ -69,8 +97,8 @@ def _hush_opencv() -> None:
 
 def camera_of(data: bytes) -> str | None:
     """Return make and model of the camera that the EXIF of a JPEG or the tags of a TIFF state, None where they do not."""
-    tiff = next((data[at + 10 :] for marker, at in _jpeg_segments(data) if _is_exif(data, marker, at)), b"")
-    tags = read_tags(tiff if data.startswith(_JPEG) else data)
+    tiff = next((data[at + 10 :] for marker, at in jpeg_segments(data) if _is_exif(data, marker, at)), b"")
+    tags = read_tags(tiff if data.startswith(JPEG) else data)
     stated = [str(tags[tag]) for tag in (MAKE, MODEL) if tags.get(tag)]
     # Many models repeat the make.
     return (stated[-1] if len(stated) < 2 or stated[1].startswith(stated[0]) else " ".join(stated)) if stated else None
@@ -78,56 +106,18 @@ def camera_of(data: bytes) -> str | None:
 
 def _is_cut_short(data: bytes) -> bool:
     # OpenCV fills the missing rows of a truncated file with gray and reports success; a classifier must not see that.
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG):
         # Behind the first scan's start: the thumbnail in a camera's EXIF is a JPEG with an end of its own.
-        return data.find(b"\xff\xd9", _jpeg_scan(data)) < 0
-    if data.startswith(_PNG):
+        return data.find(b"\xff\xd9", max((at for _, at in jpeg_segments(data)), default=0)) < 0
+    if data.startswith(PNG):
         return not _png_is_whole(data)
-    if data.startswith(b"BM") and len(data) >= 6:
+    if data.startswith(b"BM"):
         return len(data) < int.from_bytes(data[2:6], "little")
     return False
 
 
-def _claimed_pixels(data: bytes) -> int:
-    """Read the size that a PNG, BMP or JPEG header claims, in pixels, before a decoder allocates it; 0 if unknown."""
-    if data.startswith(_PNG) and len(data) >= 24:
-        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
-    if data.startswith(b"BM") and len(data) >= 26:
-        width, height = (int.from_bytes(data[i : i + 4], "little", signed=True) for i in (18, 22))
-        return abs(width * height)
-    if data.startswith(_JPEG):
-        return _jpeg_pixels(data)
-    return 0
-
-
 def _is_exif(data: bytes, marker: int, at: int) -> bool:
     return marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0"
-
-
-def _jpeg_pixels(data: bytes) -> int:
-    for marker, at in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(data[at + 7 : at + 9], "big")
-    return 0
-
-
-def _jpeg_scan(data: bytes) -> int:
-    """Return where the first scan (marker SOS) starts, or the last segment that can be told apart before it."""
-    return max((at for _, at in _jpeg_segments(data)), default=0)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (marker, place of its 0xFF) of each header segment up to the first scan (ITU-T T.81, annex B)."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xFF:  # any number of 0xFF may fill the space before a marker
-            at += 1
-            continue
-        yield marker, at
-        if marker == 0xDA:
-            return
-        at += 2 + length
 
 
 def _png_is_whole(data: bytes) -> bool:
@@ -135,7 +125,7 @@ def _png_is_whole(data: bytes) -> bool:
 
     libpng checks them too, but complains on stderr by itself.
     """
-    at = len(_PNG)
+    at = len(PNG)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):

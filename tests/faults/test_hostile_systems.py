@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -295,6 +296,55 @@ def _take_memory(group: Path, camera: CameraProcess, megabytes: int) -> None:
         finally:
             other.kill()
     camera.close()
+
+
+def _claiming(side: int) -> dict[str, bytes]:
+    """Return small files of many forms that claim `side` x `side` pixels, and whole ones just below what is refused."""
+    small = np.zeros((16, 16, 3), np.uint8)
+    lossy = bytearray(cv2.imencode(".webp", small, (cv2.IMWRITE_WEBP_QUALITY, 50))[1].tobytes())
+    lossy[26:30] = struct.pack("<HH", side & 0x3FFF, side & 0x3FFF)
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 273: 200, 277: 1, 278: side, 279: 100}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    large = np.random.default_rng(0).integers(0, 256, (1100, 1100, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    return {
+        "bomb.webp": bytes(lossy),
+        "bomb.tif": b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(400),
+        "bomb.pgm": b"P5\n%d %d\n255\n" % (side, side) + bytes(300),
+        "bomb.png": b"GIF89a" + b"\xff" * 60,
+        "scans.jpg": b"\xff\xd8\xff\xc2\0\x11\x08\x0f\xff\x0f\xff\3\1\x11\0\2\x11\0\3\x11\0"
+        + b"\xff\xda\0\x08\1\1\0\0\0\0" * 60_000
+        + b"\xff\xd9",
+        "large.jpg": cv2.imencode(".jpg", large, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1))[1].tobytes(),
+        "large.webp": cv2.imencode(".webp", large)[1].tobytes(),
+        "large.tiff": cv2.imencode(".tiff", large)[1].tobytes(),
+    }
+
+
+def test_a_camera_survives_picture_bombs_in_the_memory_of_its_service(tmp_path: Path, ledger: Ledger) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    files = _claiming(16_383)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    with memory_group(400 * 2**20) as group:
+        # Its own limit, as systemd sets it: the camera asks for it when it starts.
+        enter = f'echo $$ > {group / "cgroup.procs"} && exec "$@"'
+        command = [sys.executable, "-m", "edgecnn", "camera", MODEL, "--source", str(folder), "--no-terminal", "--reject", "0"]
+        done = subprocess.run(
+            ["sh", "-c", enter, "sh", *command, "--jsonl", str(tmp_path / "o.jsonl")],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    states = {Path(str(line["source"])).name: line["state"] for line in _lines(tmp_path / "o.jsonl")}
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done
+    assert states == {name: "ok" if name.startswith("large") else "blind" for name in files}
+    outcome = f"{len(files) - 3} counted as blind, 3 of 19 megapixels classified; nothing was killed"
+    ledger.note(
+        TABLE, "control group of 400 MB, a folder of picture bombs: " + ", ".join(f"`{n}`" for n in files), len(files), outcome
+    )
 
 
 def test_a_port_that_is_taken_and_an_artifact_that_goes_are_one_line(tmp_path: Path, ledger: Ledger) -> None:
