@@ -17,6 +17,15 @@ def _data_folder(task_name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What cameras keep between two starts is not left in the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def pytest_report_header() -> list[str]:
     found = {name: _data_folder(name) for name in ("mnist", "neu", "digit_photos")}
     return [f"edgecnn data: {name}: {folder or 'no real data, synthetic pictures only'}" for name, folder in found.items()]

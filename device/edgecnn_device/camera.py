@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
+from edgecnn_device.last_good import LastGood
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.notify import Notifier
-from edgecnn_device.sources import Source, SourceOptions, open_source
+from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
+from edgecnn_device.state_folder import state_folder
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
@@ -27,6 +30,8 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.web.options import WebOptions
+
+_LOOK_EVERY_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class SinkOptions:
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """All that a camera needs to run; `frames` ends it after so many.
+    """All that a camera needs to run; `frames` ends it after so many, `state` is what it keeps for its next start.
 
     `good` are the labels that are no defect; None tells them by their usual names.
     """
@@ -79,6 +84,7 @@ class CameraOptions:
     sinks: SinkOptions = SinkOptions()
     frames: int | None = None
     good: tuple[str, ...] | None = None
+    state: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,38 +132,57 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     EdgecnnError for what is wrong at the start.
     """
     switch, notifier, statistics = Switch(), Notifier(), Statistics()
-    slot = ModelSlot(options.model, notice=notice)
-    preprocessing = slot.current.classifier.preprocessing
-    look = choose_look(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
-    reads = preprocessing.fit == "digit"
-    source = open_source(replace(options.source, digits=reads))
-    classes = Classes.choose(slot.current.classifier.labels, good=options.good, reads=reads)
-    tracker = Tracker(options.look.smooth)
-    watcher = Watcher(
-        lambda: slot.current.classifier,
-        look,
-        Health(replace(options.limits, live=source.live)),
-        tracker,
-        choose_gate(options.look),
-    )
+    live, sinks = is_live(options.source), options.sinks
+    state = (options.state or state_folder()) if live or sinks.web is not None or sinks.mqtt is not None else None
+    # Whoever has a folder of pictures looked at wants to hear of a bad model, and not the answers of another.
+    last_good = LastGood(state) if state is not None and live else None
+    with contextlib.ExitStack() as stack:
+        slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
+        contract = slot.first.contract
+        preprocessing, reads = contract.preprocessing, contract.preprocessing.fit == "digit"
+        look = choose_look(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
+        source = open_source(replace(options.source, digits=reads))
+        classes = Classes.choose(contract.labels, good=options.good, reads=reads)
+        tracker = Tracker(options.look.smooth)
+        watcher = Watcher(
+            lambda: slot.current.classifier,
+            look,
+            Health(replace(options.limits, live=source.live)),
+            tracker,
+            choose_gate(options.look),
+            warning=lambda: slot.warning,
+        )
 
-    def between() -> bool:
-        notifier.alive()
-        if slot.refresh():
-            tracker.reset()
-        return not switch.ended and (options.frames is None or statistics.frames < options.frames)
+        def between() -> bool:
+            notifier.alive()
+            if slot.refresh():
+                tracker.reset()
+            return not switch.ended and (options.frames is None or statistics.frames < options.frames)
 
-    with switch.listening(slot.ask), contextlib.ExitStack() as stack:
-        stack.enter_context(source)  # left last: nothing that a camera does keeps the sinks from being closed
-        opened = open_sinks(options.sinks, source, options.look, classes, notice=notice)
-        sinks = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
-        if options.sinks.web is not None:
-            page = open_page(options.sinks.web, statistics, source, slot, classes, notice)
-            sinks.append(stack.enter_context(_Closing(page, notice)))
-        notifier.ready(f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}")
-        run_loop(source, watcher, sinks, between=between, complain=notice, statistics=statistics)
+        stack.enter_context(switch.listening(slot.ask))
+        # A camera opens while the model is being checked. Left last: nothing that it does keeps the sinks from being closed.
+        stack.enter_context(source)
+        if not wait_for_model(slot, lambda: switch.ended):
+            return Summary(statistics, source.skipped, source.losses, slot.swaps)
+        opened = open_sinks(sinks, source, options.look, classes, notice=notice, memory=state)
+        entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
+        if sinks.web is not None:
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state)
+            entered.append(stack.enter_context(_Closing(page, notice)))
+        running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
+        notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
+        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def wait_for_model(slot: ModelSlot, is_ended: Callable[[], bool]) -> bool:
+    """Wait until the first model is checked; False when the camera is to end before that. Raises what speaks against it."""
+    while not slot.is_ready():
+        if is_ended():
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
 
 
 def choose_gate(options: LookOptions) -> Gate:
@@ -179,8 +204,12 @@ def open_sinks(
     classes: Classes = NO_CLASSES,
     *,
     notice: Callable[[str], None] = lambda line: None,
+    memory: Path | None = None,
 ) -> list[Sink]:
-    """Open what was asked for, each from its own module; `look` and `classes` tell which answers there will be."""
+    """Open what was asked for, each from its own module.
+
+    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart.
+    """
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
         sinks += _open_line_files(options, source, look, notice)
@@ -195,9 +224,7 @@ def open_sinks(
         sinks.append(SampleSink(options.samples))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
-        from edgecnn_device.state_folder import state_folder
-
-        sinks.append(MqttSink(options.mqtt, classes, memory=state_folder()))
+        sinks.append(MqttSink(options.mqtt, classes, memory=memory))
     if options.window:
         from edgecnn_device.sinks.window import WindowSink
 
@@ -238,14 +265,22 @@ def open_page(
     slot: ModelSlot,
     classes: Classes,
     notice: Callable[[str], None],
+    memory: Path | None,
 ) -> Sink:
     """Open the web page, which looks at the counters of everything."""
-    from edgecnn_device.state_folder import state_folder
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
-    watched = Watched(statistics, source, lambda: slot.current, lambda: slot.swaps, lambda: slot.refusals, classes)
-    sink = WebSink(options, watched, memory=state_folder() if options.port else None)
+    watched = Watched(
+        statistics,
+        source,
+        lambda: slot.current,
+        lambda: slot.swaps,
+        lambda: slot.refusals,
+        classes,
+        lambda: slot.warning,
+    )
+    sink = WebSink(options, watched, memory=memory if options.port else None)
     notice(f"the page is at {sink.address}")
     return sink
 

@@ -102,7 +102,8 @@ class Observation:
 
     `predictions` is empty unless the state is `ok`. `age_ms` is the frame's age when the loop took it; for a missing frame
     it is the time since the last one. `latency_ms` maps each of STAGES to milliseconds; `publish` is that of the
-    observation before, since this one is being published.
+    observation before, since this one is being published. `warning` is what should be known and does not stop the answers,
+    such as that the last good model runs instead of a file that was refused.
     """
 
     source: str
@@ -111,11 +112,13 @@ class Observation:
     predictions: tuple[RegionPrediction, ...] = ()
     age_ms: float | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
+    warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.
 
-        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file.
+        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, `warning` only
+        when there is one.
         """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,
@@ -128,7 +131,8 @@ class Observation:
         }
         if self.frame is not None and self.frame.media_time_s is not None:
             line["media_time_s"] = round(self.frame.media_time_s, 3)
-        return line if self.state.name == "ok" else line | {"reason": self.state.reason}
+        reason = {} if self.state.name == "ok" else {"reason": self.state.reason}
+        return line | reason | ({"warning": self.warning} if self.warning else {})
 
 
 def _answer(prediction: Prediction) -> dict[str, Any]:

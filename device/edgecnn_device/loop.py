@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -74,7 +74,10 @@ class Statistics:
 
 @dataclass(eq=False)
 class Watcher:
-    """All that stands between a frame and what is said about it. `model()` gives the classifier of this very frame."""
+    """All that stands between a frame and what is said about it.
+
+    `model()` gives the classifier of this very frame; `warning()` what should be known beside its answers, mostly nothing.
+    """
 
     model: Callable[[], Classifier]
     look: Look
@@ -82,6 +85,7 @@ class Watcher:
     tracker: Tracker
     gate: Gate = always
     clock: Callable[[], float] = time.monotonic
+    warning: Callable[[], str] = lambda: ""
 
 
 def run_loop(
@@ -121,7 +125,7 @@ def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Sta
             repeats = troubled and watcher.health.limits.live and observation.state.name == last_state
             if not (repeats and now_s < said_s + _REPEAT_S):
                 said_s = now_s
-                yield observation
+                yield replace(observation, warning=warning) if (warning := watcher.warning()) else observation
             last_state = observation.state.name
         del frame, observation
         asked_s = watcher.clock()

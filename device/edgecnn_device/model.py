@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from edgecnn.artifacts import Artifact, golden
+from edgecnn.artifacts.artifact import read_file
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifying import Classifier, artifact_path
 from edgecnn.errors import ArtifactError, EdgecnnError
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.child import TIMEOUT_S
+from edgecnn.runtimes.opening import import_runtime
+from edgecnn.runtimes.probing import Verification, Verified
+from edgecnn.shipped import is_shipped
+from edgecnn_device.last_good import LastGood
 
 _LOOK_EVERY_S = 1.0
+_INSIST = "; --no-verify runs it nevertheless"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +37,8 @@ class Model:
 class ModelOptions:
     """Which model and how: a path or a task's name, the runtime, its threads, another reject threshold, the check.
 
-    Where a `trusted` key is given, only files that it has signed are run, in an exchange too.
+    Where a `trusted` key is given, only files that it has signed are run, in an exchange too. The check is made in a process
+    of its own, which has `timeout_s` seconds.
     """
 
     model: str
@@ -38,93 +47,274 @@ class ModelOptions:
     reject_threshold: float | None = None
     verify: bool = True
     trusted: TrustedKey | None = None
+    timeout_s: float = TIMEOUT_S
+
+
+class Candidate:
+    """A model file that was read and whose digests are right, while its golden vectors are replayed.
+
+    That is done in a child process, since a model can crash a runtime, or never end; but for one that came with edgecnn, or
+    that `known` tells to have passed on this machine before, for which this process will do.
+    """
+
+    def __init__(self, options: ModelOptions, *, known: Callable[[Path, bytes, str], bool] = lambda *_: False) -> None:
+        """Read the file and start the check; raises what `Artifact.open` raises."""
+        self._options = options
+        path = artifact_path(options.model)
+        # Taken before the file is read: one that is exchanged meanwhile differs from it afterwards.
+        self.fingerprint = fingerprint(path)
+        self.data = read_file(path)
+        self.artifact = Artifact.read(self.data, path, trusted=options.trusted)
+        runtime_name = import_runtime(self.artifact.format, options.runtime)
+        self._is_known = options.verify and (is_shipped(path) or known(path, self.data, runtime_name))
+        self._verification = None
+        if options.verify and not self._is_known:
+            self._verification = Verification(
+                self.artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
+            )
+
+    def is_ready(self) -> bool:
+        """Tell whether `model` need not wait for a child process; raises what speaks against the model, see there."""
+        verified = None if self._verification is None else self._verification.poll()
+        if verified is not None:
+            self._verification = None
+            verified.demand(_INSIST)
+        return self._verification is None
+
+    def model(self) -> Model:
+        """Wait for the end of the check and open the model in this process.
+
+        Raises what `open_runtime` raises, ArtifactError when this machine computes something else than the contract's golden
+        vectors say, and InferenceError when the model crashes or does not end.
+        """
+        if self._verification is not None:
+            verification, self._verification = self._verification, None
+            verification.wait().demand(_INSIST)
+        options, contract = self._options, self.artifact.contract
+        runtime = open_runtime(self.artifact, runtime=options.runtime, threads=options.threads)
+        if self._is_known:
+            Verified(self.artifact.path, runtime.name, golden.replay(contract, runtime.run)).demand(_INSIST)
+        threshold = contract.reject_threshold if options.reject_threshold is None else options.reject_threshold
+        classifier = Classifier(runtime, contract.labels, contract.preprocessing, threshold)
+        return Model(self.artifact, classifier, verified=options.verify)
+
+    def discard(self) -> None:
+        """End the check."""
+        if self._verification is not None:
+            self._verification.stop()
+            self._verification = None
 
 
 def open_model(options: ModelOptions) -> Model:
-    """Open and verify a model.
-
-    Raises what `Artifact.open` and `open_runtime` raise, and ArtifactError when this machine computes something else than
-    the contract's golden vectors say.
-    """
-    artifact = Artifact.open(artifact_path(options.model), trusted=options.trusted)
-    contract = artifact.contract
-    runtime = open_runtime(artifact, runtime=options.runtime, threads=options.threads)
-    if options.verify:
-        report = golden.replay(contract, runtime.run)
-        if report.contradiction:
-            raise ArtifactError(f"{artifact.path} contradicts its own reference: {report.contradiction}; export it again")
-        if not report.passed:
-            raise ArtifactError(
-                f"{artifact.path} computes something else on this machine than where it was exported: {runtime.name} differs "
-                f"by {report.difference.max():.2g} (tolerance {report.tolerance:.2g}); --no-verify runs it nevertheless"
-            )
-    threshold = contract.reject_threshold if options.reject_threshold is None else options.reject_threshold
-    classifier = Classifier(runtime, contract.labels, contract.preprocessing, threshold)
-    return Model(artifact, classifier, options.verify)
+    """Open and verify a model; raises what `Artifact.open` and `Candidate.model` raise."""
+    return Candidate(options).model()
 
 
 class ModelSlot:
-    """Holds the running model and exchanges it when its file changes or when asked to; a bad file leaves the old one."""
+    """Holds the running model and exchanges it when its file changes or when asked to; a bad file leaves the old one.
+
+    Where the very first file is bad, the last good one that `last_good` keeps of it is run. `warning` says so for as long as it
+    is true, and `notice` hears of it again and again.
+    """
 
     def __init__(
-        self, options: ModelOptions, *, notice: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        options: ModelOptions,
+        *,
+        notice: Callable[[str], None],
+        last_good: LastGood | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        remind_s: float = 3600.0,
     ) -> None:
-        """Open the first model; `notice` is told in one line of every exchange and of every refusal."""
-        self.current = open_model(options)
+        """Read the first model and begin to check it, which `current` waits for.
+
+        `notice` is told in one line of every exchange and of every refusal. Raises what `Artifact.open` raises when there is no
+        last good model either.
+        """
         self.swaps = 0
         self.refusals = 0
-        self._options = replace(options, model=str(self.current.artifact.path))
+        self.warning = ""
+        self._path = artifact_path(options.model)
+        self._options = replace(options, model=str(self._path))
+        self._last_good = None if is_shipped(self._path) or not options.verify else last_good
         self._notice = notice
         self._clock = clock
-        self._asked = False
-        self._print = _fingerprint(self.current.artifact.path)
+        self._remind_s, self._reminded_s = remind_s, clock()
+        self._asked = self._insists = False
+        self._print = fingerprint(self._path)
         self._look_s = clock() + _LOOK_EVERY_S
+        self._current: Model | None = None
+        self._candidate: Candidate | None = self._first()
+
+    @property
+    def first(self) -> Artifact:
+        """The artifact that was read at the start, be it checked already or not."""
+        return self.current.artifact if self._current is not None or self._candidate is None else self._candidate.artifact
+
+    @property
+    def current(self) -> Model:
+        """The running model; at first it waits for the check and raises what `Candidate.model` raises."""
+        while self._current is None:
+            self._begin_to_run(wait=True)
+        return self._current
+
+    def is_ready(self) -> bool:
+        """Tell whether `current` need not wait for the first model; raises what `Candidate.model` raises."""
+        if self._current is None:
+            self._begin_to_run(wait=False)
+        return self._current is not None
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether a model is being checked that does not run yet."""
+        return self._candidate is not None
 
     def ask(self) -> None:
         """Ask for an exchange at the next opportunity; safe in a signal handler."""
         self._asked = True
 
     def refresh(self) -> bool:
-        """Exchange the model if that is due, between two frames; True when it was exchanged."""
-        now_s = self._clock()
-        if not self._asked and now_s < self._look_s:
-            return False
-        self._look_s = now_s + _LOOK_EVERY_S
-        found = _fingerprint(self.current.artifact.path)
-        if not self._asked and (found is None or found == self._print):
-            return False
-        self._asked, self._print = False, found
-        return self._exchange()
+        """Go on with an exchange, between two frames; True when the model was exchanged.
 
-    def _exchange(self) -> bool:
+        Reading a new file, checking it in a child process and opening it happen in different calls: the loop goes on between.
+        """
+        running, now_s = self.current, self._clock()
+        if self._asked or now_s >= self._look_s:
+            self._look_s = now_s + _LOOK_EVERY_S
+            self._remind(now_s)
+            found = fingerprint(self._path)
+            if self._asked or (found is not None and found != self._print):
+                self._insists, self._asked, self._print = self._asked, False, found
+                self._begin_exchange(running.artifact)
+        return self._candidate is not None and self._exchange(self._candidate)
+
+    def close(self) -> None:
+        """End a check that is going on."""
+        if self._candidate is not None:
+            self._candidate.discard()
+            self._candidate = None
+
+    def _first(self) -> Candidate:
+        """Read the file, or the last good one where it is bad."""
         try:
-            model = open_model(self._options)
-            _check_task(self.current, model)
+            return Candidate(self._options, known=self._is_known)
         except EdgecnnError as error:
-            self.refusals += 1
-            self._notice(f"the new model was refused, the old one goes on: {error}")
+            return self._fall_back(error)
+
+    def _begin_to_run(self, *, wait: bool) -> None:
+        """Open the first model when it is checked, or when that is waited for; else begin to check the last good one."""
+        candidate = self._candidate
+        assert candidate is not None
+        try:
+            if not wait and not candidate.is_ready():
+                return
+            self._current = candidate.model()
+            self._candidate = None
+        except EdgecnnError as error:
+            if self.warning:
+                raise type(error)(f"{error} ({self.warning})") from error
+            self._candidate = self._fall_back(error, candidate)
+            return
+        self._keep(self._current, candidate)
+
+    def _fall_back(self, error: EdgecnnError, refused: Candidate | None = None) -> Candidate:
+        """Return the last good model, of the same task as the `refused` one; raises `error` when there is none."""
+        kept = None if self._last_good is None else self._last_good.path(self._path)
+        if kept is None or not kept.is_file():
+            raise error
+        try:
+            candidate = self._read_like(None if refused is None else refused.artifact, replace(self._options, model=str(kept)))
+        except EdgecnnError as also:
+            raise type(error)(f"{error}; nor can the last good model be used: {also}") from error
+        self.refusals += 1
+        kept_at = datetime.fromtimestamp(kept.stat().st_mtime).astimezone().isoformat(" ", "minutes")
+        self.warning = f"running the last good model, of {kept_at}: the file was refused: {error}"
+        self._notice(self.warning)
+        return candidate
+
+    @staticmethod
+    def _read_like(other: Artifact | None, options: ModelOptions) -> Candidate:
+        """Read a model that is for the same as the `other`; ArtifactError when it is for something else."""
+        candidate = Candidate(options)
+        try:
+            if other is not None:
+                _check_task(other, candidate.artifact)
+        except ArtifactError:
+            candidate.discard()
+            raise
+        return candidate
+
+    def _is_known(self, path: Path, data: bytes, runtime: str) -> bool:
+        return self._last_good is not None and self._last_good.knows(path, data, runtime)
+
+    def _keep(self, model: Model, candidate: Candidate) -> None:
+        """Keep what has just passed, unless it is what was kept."""
+        if self._last_good is None or model.artifact.path != self._path:
+            return
+        try:
+            self._last_good.keep(self._path, candidate.data, model.classifier.runtime.name)
+        except (EdgecnnError, OSError) as error:
+            self._notice(f"the model is not kept for a start without its file: {error}")
+
+    def _remind(self, now_s: float) -> None:
+        if self.warning and now_s >= self._reminded_s + self._remind_s:
+            self._reminded_s = now_s
+            self._notice(self.warning)
+
+    def _begin_exchange(self, running: Artifact) -> None:
+        """Read the new file; whatever was read before it and is still being checked is given up."""
+        self.close()
+        try:
+            candidate = self._read_like(running, self._options)
+        except Exception as error:  # whatever a new file does, the running camera goes on
+            self._refuse(error)
+            return
+        found = candidate.artifact
+        if not self._insists and (found.model, found.contract, found.path) == (running.model, running.contract, running.path):
+            candidate.discard()  # it was touched, or put back, and is what runs
+            self.warning = ""
+        else:
+            self._candidate = candidate
+
+    def _exchange(self, candidate: Candidate) -> bool:
+        try:
+            if not candidate.is_ready():
+                return False
+            model = candidate.model()
+        except Exception as error:  # as above
+            self._candidate = None
+            self._refuse(error)
             return False
-        self.current = model
+        self._current, self._candidate, self.warning = model, None, ""
         self.swaps += 1
         self._notice(f"now running {model.artifact.path} of {model.artifact.contract.export_id}")
+        self._keep(model, candidate)
         return True
 
+    def _refuse(self, error: Exception) -> None:
+        self.refusals += 1
+        reason = str(error) if isinstance(error, EdgecnnError) else f"{type(error).__name__}: {error}"
+        self.warning = f"the new model was refused, the old one goes on: {reason}"
+        self._reminded_s = self._clock()
+        self._notice(self.warning)
 
-def _check_task(old: Model, new: Model) -> None:
+
+def _check_task(old: Artifact, new: Artifact) -> None:
     """Refuse a model that is for something else: finder and sinks were chosen for the task at the start."""
-    if (
-        old.artifact.contract.task != new.artifact.contract.task
-        or old.classifier.preprocessing.fit != new.classifier.preprocessing.fit
-    ):
+    if (old.contract.task, old.contract.preprocessing.fit) != (new.contract.task, new.contract.preprocessing.fit):
         raise ArtifactError(
-            f"{new.artifact.path} is for the task {new.artifact.contract.task!r}, "
-            f"{old.artifact.contract.task!r} is running; start the camera anew to change the task"
+            f"{new.path} is for the task {new.contract.task!r}, {old.contract.task!r} is running; start the camera anew to "
+            "change the task"
         )
 
 
-def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+def fingerprint(path: Path) -> tuple[int, ...] | None:
+    """Return what changes with a file's content, None without a file.
+
+    The time of the change of its entry is among it: a copy that keeps the times of the content changes that alone.
+    """
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev

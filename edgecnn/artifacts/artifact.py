@@ -36,7 +36,12 @@ class Artifact:
         contract was written for; and, where a `trusted` key is given, SignatureError when its owner has not signed the file.
         """
         path = Path(path)
-        data, name = _read(path), file_format(path)
+        return cls.read(read_file(path), path, trusted=trusted)
+
+    @classmethod
+    def read(cls, data: bytes, path: Path, *, trusted: TrustedKey | None = None) -> Artifact:
+        """Check the bytes of a file that was read from `path`; raises what `open` raises, but for what reading raises."""
+        name = file_format(path)
         model, contract_json = _naming(path, _split, data, name)
         if contract_json is None:
             raise ContractError(
@@ -78,7 +83,12 @@ def file_format(path: Path) -> str:
 
 def split(path: Path) -> tuple[bytes, bytes | None]:
     """Read a `.tflite` or `.onnx` and separate the model's bytes from the contract JSON (None where there is none)."""
-    return _naming(path, _split, _read(path), file_format(path))
+    return split_bytes(read_file(path), path)
+
+
+def split_bytes(data: bytes, path: Path) -> tuple[bytes, bytes | None]:
+    """Separate the bytes of a file that was read from `path`, as `split` does."""
+    return _naming(path, _split, data, file_format(path))
 
 
 def join(model: bytes, contract: Contract, name: str) -> bytes:
@@ -95,7 +105,8 @@ def join_bytes(
     return onnx_file.join(model, contract_json, signature=signature)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read the bytes of a `.tflite` or `.onnx`; InputError when that is not possible, ArtifactError for another suffix."""
     file_format(path)  # another suffix is told before a byte is read
     return read_bytes(path, at_most=MAX_FILE_BYTES)
 

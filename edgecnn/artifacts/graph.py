@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections import Counter
 from dataclasses import dataclass
@@ -35,6 +36,16 @@ class Graph:
     def counts(self) -> dict[str, int]:
         """Return how often each operator occurs, the most frequent first."""
         return dict(Counter(operator.name for operator in self.operators).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the graph as JSON, for another process."""
+        return {"operators": [dataclasses.astuple(operator) for operator in self.operators], "constants": self.constant_bytes}
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Graph:
+        """Read what `to_json` gave."""
+        operators = (Operator(name, tuple(inputs), tuple(outputs)) for name, inputs, outputs in body["operators"])
+        return cls(tuple(operators), body["constants"])
 
     def float_operators(self) -> tuple[Operator, ...]:
         """Return the operators that compute in floating point."""

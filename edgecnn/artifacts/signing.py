@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecnn.artifacts import golden
-from edgecnn.artifacts.artifact import Artifact, file_format, join_bytes, split
+from edgecnn.artifacts.artifact import Artifact, join_bytes, read_file, split_bytes
 from edgecnn.artifacts.signature import sign_contract
 from edgecnn.errors import InputError
 from edgecnn.files import write_bytes
 
 
-def sign_file(path: Path, key: Path) -> str:
+def sign_file(path: Path, key: Path, *, timeout_s: float = 60.0) -> str:
     """Put a signature into an artifact, in the place of an older one; return the fingerprint of the key.
 
-    Raises what `Artifact.open` raises, InputError for a file that failed its parity or a key of no use, OutputError when the
-    file cannot be written.
+    What is signed was read once and has answered its golden vectors here, within `timeout_s` seconds. Raises what
+    `Artifact.open` and `probing.verify` raise, ArtifactError for a file that answers otherwise than its contract says,
+    InputError for one that failed its parity or a key of no use, OutputError when the file cannot be written.
     """
-    artifact = Artifact.open(path)
+    from edgecnn.runtimes.probing import verify  # runtimes know artifacts, and not the other way round
+
+    data = read_file(path)
+    artifact = Artifact.read(data, path)
     if artifact.contract.parity.verdict == "fail":
         raise InputError(f"{path} failed its parity; a signature would let boards take it for a good one")
-    if contradiction := golden.contradiction(artifact.contract):
-        raise InputError(f"{path} contradicts its own reference: {contradiction}; export it again")
-    model, contract_json = split(path)
+    verify(artifact, timeout_s=timeout_s).demand()
+    model, contract_json = split_bytes(data, path)
     assert contract_json is not None
     signature, fingerprint = sign_contract(contract_json, key)
-    write_bytes(path, join_bytes(model, contract_json, artifact.contract.labels, file_format(path), signature=signature))
+    write_bytes(path, join_bytes(model, contract_json, artifact.contract.labels, artifact.format, signature=signature))
     return fingerprint

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, runtime_options
+from edgecnn.cli.options import PROBABILITY, SEED, TIMEOUT, Count, Number, runtime_options
 from edgecnn.printing import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _ALONE = {"config", "print-config", "help"}
 _CONFIG = "edgecnn.camera.config"  # where the context keeps the path of the file
 # Of two places that name the source the one further up wins, as for every option.
 _RANKS = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP, ParameterSource.DEFAULT)
-_SECONDS, _TIMEOUT, _MEGABYTES = Number(0.001, 1e7), Number(0.01, 3600), Number(0.001, 1e6)
+_SECONDS, _MEGABYTES = Number(0.001, 1e7), Number(0.001, 1e6)
 _FILE = click.Path(path_type=Path)
 
 
@@ -99,9 +99,9 @@ def _key(parameter: click.Parameter) -> str:
     default=None,
     help="Play a file like a camera; --no-realtime gives every synthetic frame as fast as it can.",
 )
-@click.option("--open-timeout", type=_TIMEOUT, default=5.0, show_default=True, help="Seconds that a camera may take to answer.")
+@click.option("--open-timeout", type=TIMEOUT, default=5.0, show_default=True, help="Seconds that a camera may take to answer.")
 @click.option(
-    "--read-timeout", type=_TIMEOUT, default=3.0, show_default=True, help="Seconds between two frames before it is opened anew."
+    "--read-timeout", type=TIMEOUT, default=3.0, show_default=True, help="Seconds between two frames before it is opened anew."
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the synthetic source.")
 @click.option("--frames", type=Count(1, 10**15), help="End after this many frames.")
@@ -213,6 +213,19 @@ def _key(parameter: click.Parameter) -> str:
     metavar="PUBLIC.pem",
     help="Run no model, in an exchange neither, that this Ed25519 key has not signed (edgecnn sign).",
 )
+@click.option(
+    "--verify-timeout",
+    type=TIMEOUT,
+    default=60.0,
+    show_default=True,
+    help="Seconds that a model may take to load and to answer them, in a process of its own.",
+)
+@click.option(
+    "--state-dir",
+    type=_FILE,
+    help="Folder of the last good model, which a camera starts with when its file is bad. Default: systemd's StateDirectory, "
+    "else $XDG_STATE_HOME/edgecnn, else ~/.local/state/edgecnn.",
+)
 @runtime_options
 @click.pass_context
 def camera(context: click.Context, /, print_config: bool, **values: Any) -> None:
@@ -317,6 +330,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
         ),
         frames=values["frames"],
         good=_good(values),
+        state=values["state_dir"],
     )
 
 
@@ -326,7 +340,13 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
     trusted = None if values["require_signature"] is None else TrustedKey.open(values["require_signature"])
     return ModelOptions(
-        values["model"], values["runtime"], values["threads"], values["reject"], values["verify"], trusted=trusted
+        values["model"],
+        values["runtime"],
+        values["threads"],
+        values["reject"],
+        values["verify"],
+        trusted=trusted,
+        timeout_s=values["verify_timeout"],
     )
 
 

@@ -33,11 +33,11 @@ def inspect(file: str, as_json: bool) -> None:
 
 
 def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
-    from edgecnn.artifacts.graph import read_graph
     from edgecnn.errors import MissingDependencyError
+    from edgecnn.runtimes.probing import describe
 
     try:
-        return read_graph(artifact.model, artifact.format), ""
+        return describe(artifact), ""
     except MissingDependencyError as error:  # the contract is worth showing without the operators
         return None, str(error)
 

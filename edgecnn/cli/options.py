@@ -58,6 +58,7 @@ class Count(click.IntRange):
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 PROBABILITY = Number(0, 1)
 SEED = Count(0, MAX_SEED)
+TIMEOUT = Number(0.1, 3600)
 EPOCHS, JOBS, THREADS = Count(1, 100_000), Count(1, 64), Count(1, 64)
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
 
@@ -71,6 +72,18 @@ def runtime_options(command: F) -> F:
         help="Runtime to use instead of the first installed one (also: EDGECNN_RUNTIME).",
     )
     return runtime(threads(command))
+
+
+def timeout_option(command: F) -> F:
+    """Add --timeout."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=TIMEOUT,
+        default=60.0,
+        show_default=True,
+        help="Seconds that a model may take to load and to answer its golden vectors, in a process of its own.",
+    )(command)
 
 
 def data_option(command: F) -> F:

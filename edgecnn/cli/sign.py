@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgecnn.cli.options import timeout_option
 from edgecnn.printing import printable
 
 
@@ -17,8 +18,11 @@ from edgecnn.printing import printable
     type=click.Path(path_type=Path),
     help="Ed25519 private key in PEM, as from: openssl genpkey -algorithm ed25519 -out key.pem",
 )
-def sign(files: tuple[Path, ...], key: Path) -> None:
+@timeout_option
+def sign(files: tuple[Path, ...], key: Path, timeout_s: float) -> None:
     """Sign exported files with an Ed25519 key; the signature stands inside the file.
+
+    A file is signed only when it answers its golden vectors here as it did where it was exported.
 
     On the board: edgecnn camera FILE --require-signature PUBLIC.pem, where PUBLIC.pem comes from: openssl pkey -in key.pem
     -pubout -out PUBLIC.pem
@@ -26,4 +30,4 @@ def sign(files: tuple[Path, ...], key: Path) -> None:
     from edgecnn.artifacts.signing import sign_file
 
     for file in files:
-        click.echo(printable(f"{file}: signed by the key {sign_file(file, key)}"))
+        click.echo(printable(f"{file}: signed by the key {sign_file(file, key, timeout_s=timeout_s)}"))

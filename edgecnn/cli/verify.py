@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import json_option, runtime_options
+from edgecnn.cli.options import json_option, runtime_options, timeout_option
 from edgecnn.printing import json_text, printable
 
 
@@ -19,6 +19,7 @@ from edgecnn.printing import json_text, printable
     help="Refuse files that this Ed25519 key has not signed.",
 )
 @runtime_options
+@timeout_option
 @json_option
 @click.pass_context
 def verify(
@@ -27,28 +28,29 @@ def verify(
     require_signature: Path | None,
     runtime: str | None,
     threads: int,
+    timeout_s: float,
     as_json: bool,
 ) -> None:
     """Replay the golden vectors of exported files through the serving path of this machine.
 
     Exits with 1 when a file answers otherwise here than where it was exported, or than its reference answered; with 2 when it
-    cannot be trusted at all.
+    cannot be trusted at all: damaged, not signed as demanded, or a model that crashes or never ends.
     """
-    from edgecnn.artifacts import Artifact, golden
+    from edgecnn.artifacts import Artifact
     from edgecnn.artifacts.signature import TrustedKey
     from edgecnn.classifying import artifact_path
-    from edgecnn.runtimes import open_runtime
+    from edgecnn.runtimes import probing
 
     trusted = None if require_signature is None else TrustedKey.open(require_signature)
     rows = []
     for name in files:
         artifact = Artifact.open(artifact_path(name), trusted=trusted)
-        opened = open_runtime(artifact, runtime=runtime, threads=threads)
-        report = golden.replay(artifact.contract, opened.run)
+        verified = probing.verify(artifact, runtime=runtime, threads=threads, timeout_s=timeout_s)
+        report = verified.report
         rows.append(
             {
                 "file": str(artifact.path),
-                "runtime": opened.name,
+                "runtime": verified.runtime,
                 "passed": report.passed,
                 "vectors": len(report.difference),
                 "largest_difference": float(report.difference.max()),

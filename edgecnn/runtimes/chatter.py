@@ -16,7 +16,7 @@ _USUAL = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.", b"INFO: In
 def without_chatter() -> Iterator[None]:
     """Drop the lines that every start prints from what the block writes to file descriptor 2; all else is passed on."""
     sys.stderr.flush()
-    with _hidden_file() as held:
+    with hidden_file() as held:
         kept = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
@@ -31,10 +31,10 @@ def without_chatter() -> Iterator[None]:
                     os.write(2, line)
 
 
-def _hidden_file() -> IO[bytes]:
+def hidden_file() -> IO[bytes]:
     """Return a file without a name, in memory where the system can: a board's disk may be read-only."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("stderr"), "w+b")
+        return os.fdopen(os.memfd_create("edgecnn"), "w+b")
     import tempfile
 
     return tempfile.TemporaryFile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from types import ModuleType
@@ -40,6 +41,23 @@ def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int
         raise type(error)(f"{artifact.path}: {error}") from error
 
 
+def import_runtime(file_format: str, runtime: str | None = None) -> str:
+    """Import what `open_runtime` would use, without opening a model; return its name, empty where none is installed.
+
+    InputError for a runtime that does not run the format.
+    """
+    wanted = _wanted(file_format, runtime)
+    names = ["edgecnn.runtimes.onnx"] if file_format == "onnx" else [TFLITE_RUNTIMES[n][0] for n in _candidates(wanted)]
+    for name in names:
+        with contextlib.suppress(ImportError):
+            return str(importlib.import_module(name).NAME)
+    return ""
+
+
+def _candidates(wanted: str | None) -> list[str]:
+    return [wanted] if wanted else list(TFLITE_RUNTIMES)
+
+
 def _wanted(file_format: str, argument: str | None) -> str | None:
     wanted = argument or os.environ.get(ENVIRONMENT_VARIABLE) or None
     if wanted is None:
@@ -56,7 +74,7 @@ def _wanted(file_format: str, argument: str | None) -> str | None:
 def open_tflite(model: bytes, *, runtime: str | None = None, threads: int = 1) -> TfliteRuntime:
     """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract."""
     missing: list[str] = []
-    for name in [runtime] if runtime else TFLITE_RUNTIMES:
+    for name in _candidates(runtime):
         module_name, install = TFLITE_RUNTIMES[name]
         try:
             module = importlib.import_module(module_name)

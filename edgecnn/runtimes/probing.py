@@ -1,57 +1,136 @@
-"""Trying a model file of unknown origin in a child process first, since a runtime can crash on bytes nobody vouches for."""
+"""Trying models in a child process first: one with a contract by its golden vectors, one without by a few pictures."""
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edgecnn.errors import InferenceError
+import numpy as np
 
-TIMEOUT_S = 120
-# A tensor of an absurd shape is to fail here and not to push everything else out of the machine's memory.
-_MOST_BYTES = 2**33
+from edgecnn.artifacts import Artifact, Contract, golden
+from edgecnn.artifacts.golden import GoldenReport
+from edgecnn.artifacts.graph import Graph, read_graph
+from edgecnn.errors import ArtifactError, InferenceError
+from edgecnn.runtimes.child import TIMEOUT_S, Child, Job
+from edgecnn.runtimes.opening import import_runtime, open_runtime, open_tflite
 
 
-def probe_tflite(model: bytes, path: Path, runtime: str | None) -> None:
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """How this machine answered a file's golden vectors, on which runtime."""
+
+    path: Path
+    runtime: str
+    report: GoldenReport
+
+    def demand(self, way_out: str = "") -> None:
+        """Raise ArtifactError, with a `way_out`, unless this machine computes what the contract says."""
+        if self.report.contradiction:
+            raise ArtifactError(f"{self.path} contradicts its own reference: {self.report.contradiction}; export it again")
+        if not self.report.passed:
+            raise ArtifactError(
+                f"{self.path} computes something else on this machine than where it was exported: {self.runtime} differs "
+                f"by {self.report.difference.max():.2g} (tolerance {self.report.tolerance:.2g}){way_out}"
+            )
+
+
+class Verification:
+    """The golden vectors of an artifact, being replayed in a child process."""
+
+    def __init__(
+        self, artifact: Artifact, *, runtime: str | None = None, threads: int = 1, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """Start; the model has `timeout_s` seconds to load and to answer. InputError for a runtime that does not fit."""
+        import_runtime(artifact.format, runtime)  # before a fork, so that the child need not
+        options = {
+            "name": str(artifact.path),
+            "contract": artifact.contract.to_json().decode(),
+            "runtime": runtime,
+            "threads": threads,
+        }
+        self._path = artifact.path
+        job = Job(str(artifact.path), "edgecnn.runtimes.probing:replay_golden", artifact.model, options)
+        self._child = Child(job, timeout_s=timeout_s)
+
+    def poll(self) -> Verified | None:
+        """Return the outcome, None while there is none.
+
+        Raises what `open_runtime` and `golden.replay` raise, and InferenceError when the model crashes or does not end.
+        """
+        answer = self._child.poll()
+        return None if answer is None else self._read(answer)
+
+    def wait(self) -> Verified:
+        """Return the outcome when it is there; raises what `poll` raises."""
+        return self._read(self._child.wait())
+
+    def stop(self) -> None:
+        """Give up."""
+        self._child.stop()
+
+    def _read(self, answer: dict[str, Any]) -> Verified:
+        report = GoldenReport(
+            np.array(answer["difference"]), np.array(answer["same_answer"]), answer["tolerance"], answer["contradiction"]
+        )
+        return Verified(self._path, answer["runtime"], report)
+
+
+def verify(artifact: Artifact, *, runtime: str | None = None, threads: int = 1, timeout_s: float = TIMEOUT_S) -> Verified:
+    """Replay an artifact's golden vectors in a child process; raises what `Verification.poll` raises."""
+    return Verification(artifact, runtime=runtime, threads=threads, timeout_s=timeout_s).wait()
+
+
+def probe_tflite(model: bytes, path: Path, runtime: str | None, *, timeout_s: float = TIMEOUT_S) -> None:
     """Load the bytes of a `.tflite` and run them in a child process; InferenceError when that fails, crashes or hangs.
 
     `path` names them in the message. They are handed over rather than read again, since a file may change meanwhile.
     """
-    command = [sys.executable, "-P", "-m", "edgecnn.runtimes.probing", runtime or ""]
+    import_runtime("tflite", runtime)
+    job = Job(str(path), "edgecnn.runtimes.probing:run_pictures", model, {"runtime": runtime})
     try:
-        child = subprocess.run(command, input=model, capture_output=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise InferenceError(f"{path} did not load and run within {TIMEOUT_S} s: not a model to be used") from error
-    if child.returncode < 0:
-        raise InferenceError(f"{path} crashes the runtime (signal {-child.returncode}): a damaged file or no TFLite model")
-    if child.returncode > 0:
-        said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise InferenceError(f"{path} is no usable TFLite model: {said[-1] if said else f'exit code {child.returncode}'}")
+        Child(job, timeout_s=timeout_s).wait()
+    except InferenceError as error:
+        known = str(error) if str(error).startswith(str(path)) else f"{path} is no usable TFLite model: {error}"
+        raise InferenceError(known) from error
 
 
-def _run(model: bytes, runtime: str | None) -> None:
+def describe(artifact: Artifact, *, timeout_s: float = TIMEOUT_S) -> Graph:
+    """Read the operators of an artifact in a child process: a file whose digests are right can still lie about its inside.
+
+    Raises what `read_graph` raises, and ArtifactError for a model that cannot be read.
+    """
+    job = Job(str(artifact.path), "edgecnn.runtimes.probing:list_operators", artifact.model, {"form": artifact.format})
+    try:
+        return Graph.from_json(Child(job, timeout_s=timeout_s).wait())
+    except InferenceError as error:
+        raise ArtifactError(f"the inside of this model cannot be read: {error}") from error
+
+
+def replay_golden(model: bytes, *, name: str, contract: str, runtime: str | None, threads: int) -> dict[str, Any]:
+    """Do the work of `Verification`, in the child."""
+    artifact = Artifact(Path(name), model, Contract.from_json(contract.encode()))
+    opened = open_runtime(artifact, runtime=runtime, threads=threads)
+    report = golden.replay(artifact.contract, opened.run)
+    return {
+        "runtime": opened.name,
+        "difference": report.difference.tolist(),
+        "same_answer": report.same_answer.tolist(),
+        "tolerance": report.tolerance,
+        "contradiction": report.contradiction,
+    }
+
+
+def run_pictures(model: bytes, *, runtime: str | None) -> bool:
     """Run black, white and noise: an index that is read from the picture can crash on one and not on the other."""
-    import numpy as np
-
-    from edgecnn.runtimes.opening import open_tflite
-
     tflite = open_tflite(model, runtime=runtime)
     shape = tuple(side or 1 for side in tflite.input.shape[1:])
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for image in (np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise):
         tflite.run(image[None])
+    return True
 
 
-if __name__ == "__main__":
-    from edgecnn.errors import EdgecnnError
-
-    resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash here is an answer, not worth a file
-    try:
-        _run(sys.stdin.buffer.read(), sys.argv[1] or None)
-    except MemoryError:
-        sys.exit("it wants more memory than a model may have")
-    except (EdgecnnError, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as problem:
-        sys.exit(" ".join(str(problem).split()) or type(problem).__name__)
+def list_operators(model: bytes, *, form: str) -> dict[str, Any]:
+    """Do the work of `describe`, in the child."""
+    return read_graph(model, form).to_json()

@@ -19,6 +19,11 @@ def reference_path(task_name: str) -> Path:
     return _find(task_name, "-compact.keras")
 
 
+def is_shipped(path: Path) -> bool:
+    """Tell whether a file came with edgecnn, and is to be believed as its code is."""
+    return path.parent == _FOLDER
+
+
 def _find(task_name: str, ending: str) -> Path:
     path = _FOLDER / f"{task_name}{ending}"
     if not path.is_file():

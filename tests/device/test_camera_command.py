@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
@@ -18,10 +19,12 @@ import cv2
 import pytest
 from click.testing import CliRunner
 from device_fakes import noisy
+from hostile_models import endless
 from mjpeg_server import MjpegServer
 
+from edgecnn.artifacts import Artifact
 from edgecnn.cli.camera import camera
-from edgecnn.errors import InputError, UnknownTaskError
+from edgecnn.errors import ArtifactError, InputError, UnknownTaskError
 
 
 @pytest.fixture
@@ -157,17 +160,66 @@ def test_sighup_exchanges_the_model_and_a_bad_file_does_not(artifacts: Path, tmp
     model, out = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite")), tmp_path / "out.jsonl"
     process = start(str(model), "--jsonl", str(out))
     wait_until(lambda: len(lines(out)) > 5)
-    for content in (b"rubbish", (artifacts / "neu-other.tflite").read_bytes()):
+    for content, is_refused in ((b"rubbish", True), ((artifacts / "neu-other.tflite").read_bytes(), False)):
         (tmp_path / "new").write_bytes(content)
         (tmp_path / "new").replace(model)
         process.send_signal(signal.SIGHUP)
-        seen = len(lines(out))
-        wait_until(lambda seen=seen: len(lines(out)) > seen + 10)  # type: ignore[misc]
+        wait_until(lambda wanted=is_refused: ("warning" in lines(out)[-1]) is wanted)  # type: ignore[misc]
 
     _, said = stop(process)
 
     assert said.count("the new model was refused, the old one goes on") == 1
     assert said.count("now running") == 1
+
+
+def test_a_new_model_that_never_ends_stops_neither_the_frames_nor_the_end(artifacts: Path, tmp_path: Path) -> None:
+    model, out = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite")), tmp_path / "out.jsonl"
+    process = start(str(model), "--jsonl", str(out), "--verify-timeout", "5")
+    wait_until(lambda: len(lines(out)) > 5)
+    endless(Artifact.open(artifacts / "neu-other.tflite")).save(model)
+    process.send_signal(signal.SIGHUP)
+    seen = len(lines(out))
+    wait_until(lambda: len(lines(out)) > seen + 20)
+
+    lived_s, said = stop(process)
+
+    assert (process.returncode, lived_s < 1.0, "Traceback" in said) == (0, True, False)
+    assert all(line["state"] == "ok" for line in lines(out)[seen:])
+
+
+def test_a_camera_starts_after_a_power_cut_with_the_model_that_was_refused_before_it(artifacts: Path, tmp_path: Path) -> None:
+    model, out = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite")), tmp_path / "out.jsonl"
+    process = start(str(model), "--jsonl", str(out), "--state-dir", str(tmp_path / "state"))
+    wait_until(lambda: len(lines(out)) > 5)
+    model.write_bytes(model.read_bytes()[:2000])
+    process.kill()
+    process.communicate(timeout=20)
+    out.unlink()
+
+    process = start(str(model), "--jsonl", str(out), "--state-dir", str(tmp_path / "state"), "--web", "0")
+    wait_until(lambda: len(lines(out)) > 5)
+    assert process.stderr is not None
+    warning, page = process.stderr.readline(), process.stderr.readline().split()[-1]
+    stats = json.loads(urllib.request.urlopen(f"{page}api/stats", timeout=5).read())
+    metrics = urllib.request.urlopen(f"{page}metrics", timeout=5).read().decode()
+    stop(process)
+
+    assert "running the last good model, of 2" in warning
+    assert lines(out)[-1]["warning"] == stats["warning"] == warning.removeprefix("edgecnn: ").strip()
+    assert "\nedgecnn_model_refused 1\n" in metrics
+
+
+def test_a_folder_of_pictures_is_not_looked_at_by_another_model_than_the_one_that_is_named(
+    artifacts: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite"))
+    cv2.imwrite(str(tmp_path / "a.png"), noisy(128))
+    options = [str(model), "--state-dir", str(tmp_path / "state")]
+    CliRunner().invoke(camera, [*options, "--frames", "1"], catch_exceptions=False)
+    model.write_bytes(b"rubbish")
+
+    with pytest.raises(ArtifactError, match="carries no edgecnn contract"):
+        CliRunner().invoke(camera, [*options, "--source", str(tmp_path / "a.png")], catch_exceptions=False)
 
 
 def test_a_camera_without_a_model_says_what_to_give() -> None:

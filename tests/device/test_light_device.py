@@ -45,7 +45,7 @@ def test_a_camera_imports_nothing_for_what_was_not_asked_for(artifacts: Path, tm
     cv2.imwrite(str(tmp_path / "picture.png"), np.full((200, 200), 128, np.uint8))
     code = (
         "import sys; from edgecnn.cli.camera import camera; camera(sys.argv[1:], standalone_mode=False)\n"
-        "unasked = {'numpy.random', 'socket', 'subprocess', 'edgecnn.runtimes.probing', 'edgecnn_device.sinks.samples',\n"
+        "unasked = {'numpy.random', 'socket', 'subprocess', 'edgecnn_device.sinks.samples',\n"
         "           'edgecnn_device.sinks.mqtt_broker', 'edgecnn_device.web.options'}\n"
         "print(sorted(unasked & sys.modules.keys()))"
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,3 +194,13 @@ def test_answers_before_an_error_do_not_count_after_it() -> None:
 
     assert [o.state.name for o in sink.observations] == ["ok", "ok", "error", "ok"]
     assert sink.observations[3].predictions[0].smoothed.label == "gray"
+
+
+def test_what_should_be_known_stands_in_every_observation_for_as_long_as_it_is_true() -> None:
+    clock, sink, warnings = FakeClock(), ListSink(), iter(["", "refused", ""])
+    watching = replace(watcher(clock), warning=lambda: next(warnings))
+    items = [frame(noisy(230), 1), frame(noisy(5), 2), frame(noisy(230), 3)]
+
+    run_loop(items, watching, [sink])
+
+    assert [o.to_json().get("warning") for o in sink.observations] == [None, "refused", None]

@@ -67,6 +67,7 @@ def test_a_line_says_what_the_observation_says(
         Observation(source, OK, frame(source=source), (seen, seen), age_ms, {"capture": took_ms, "invoke": 0.0}),
         Observation(source, State("blind", reason), replace(frame(), media_time_s=took_ms), (), age_ms),
         Observation(source, State("blind", reason), None, (), age_ms),
+        Observation(source, OK, frame(source=source), (seen,), age_ms, {}, warning=reason),
     ]
 
     lines = [json_line(observation) for observation in told]

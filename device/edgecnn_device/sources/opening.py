@@ -118,12 +118,18 @@ def open_source(options: SourceOptions) -> Source:
     return _open_camera(options) if looks_like_address(options.source) and not exists(path) else _open_path(options, path)
 
 
+def is_live(options: SourceOptions) -> bool:
+    """Tell whether a source behaves like a camera: it goes on whether anybody looks or not."""
+    if options.source == "synthetic":
+        return options.realtime is not False
+    return bool(options.realtime) or not exists(Path(options.source)) or options.source.startswith("/dev/")
+
+
 def _open_synthetic(options: SourceOptions) -> Source:
     from edgecnn_device.sources import synthetic
 
     fps = options.fps or USUAL_FPS
     size_wh = options.size_wh or synthetic.USUAL_SIZE_WH
-    realtime = options.realtime is not False
 
     def play() -> Iterator[Frame]:
         if options.digits:
@@ -131,7 +137,7 @@ def _open_synthetic(options: SourceOptions) -> Source:
         return synthetic.play_strip(size_wh, seed=options.seed)
 
     name = synthetic.NAMES["sheet" if options.digits else "strip"]
-    return _paced(name, play, fps, options) if realtime else Recording(play(), fps, _transform(options), endless=True)
+    return _paced(name, play, fps, options) if is_live(options) else Recording(play(), fps, _transform(options), endless=True)
 
 
 def _open_path(options: SourceOptions, path: Path) -> Source:

@@ -30,6 +30,9 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
     yield from _plain("source_losses_total", "counter", "Failures of the camera.", watched.source.losses)
     yield from _plain("model_swaps_total", "counter", "Exchanges of the model.", watched.swaps())
     yield from _plain("model_refusals_total", "counter", "Bad new models that were refused.", watched.refusals())
+    yield from _plain(
+        "model_refused", "gauge", "1 while the model's file was refused, and another one runs.", int(bool(watched.warning()))
+    )
     observations = {name: statistics.states[name] for name in STATES}
     yield from _by("observations_total", "counter", "Observations by state.", "state", observations)
     seconds = tally.states.seconds(tally.clock())

@@ -44,6 +44,7 @@ class Watched:
     swaps: Callable[[], int] = lambda: 0
     refusals: Callable[[], int] = lambda: 0
     classes: Classes = NO_CLASSES
+    warning: Callable[[], str] = lambda: ""
 
 
 def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
     return {
         "state": moment.state.name,
         "reason": moment.state.reason,
+        "warning": watched.warning(),
         "source": moment.observation.source,
         "retry_in_s": None if retry_s is None else round(max(0.0, retry_s - now_s), 1),
         "now": round(time.time(), 1),

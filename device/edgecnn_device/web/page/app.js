@@ -334,6 +334,8 @@ byId("acknowledge").addEventListener("click", async () => {
 
 function showStats(news) {
   stats = {...news, heardAt: Date.now()};
+  setText("warning", stats.warning);
+  byId("warning").hidden = !stats.warning;
   if (stats.age_ms !== null) lastPictureAt = stats.now - stats.age_ms / 1000;
   const late = stats.age_ms !== null && stats.age_ms > 1500;
   setText("source", stats.state === "ok" ? stats.source : "");
