@@ -19,6 +19,7 @@ from edgecnn.preprocessing import Preprocessing
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 2**20
 MAX_GOLDEN = 64
+_MOST_INT = 2**63 - 1
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 
@@ -265,6 +266,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return _finite(value, where)
     if kind is str and isinstance(value, str):
         return _check_text(value)
+    if kind is int and type(value) is int and not -_MOST_INT <= value <= _MOST_INT:
+        raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected a number of at most 64 bits")
     if isinstance(kind, type) and type(value) is kind:
         return value
     raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected {getattr(kind, '__name__', kind)}")
