@@ -18,6 +18,10 @@ from edgecnn.files import read_bytes
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+# Edwards25519 (RFC 8032, 5.1): its prime, and the y coordinates of the eight points whose order divides 8.
+_PRIME = 2**255 - 19
+_Y_OF_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = frozenset({0, 1, _PRIME - 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8})
 # A signature that the same key made for something else must be of no use here.
 _PURPOSE = b"edgecnn artifact signature 1\0"
 _MAX_KEY_BYTES = 2**16
@@ -34,8 +38,15 @@ class TrustedKey:
 
     @classmethod
     def open(cls, path: Path) -> TrustedKey:
-        """Read a PEM file; InputError when it holds no Ed25519 public key, MissingDependencyError without the extra."""
-        return cls(path, _raw(_read_public(path)))
+        """Read a PEM file; InputError when it holds no Ed25519 public key, MissingDependencyError without the extra.
+
+        A key of small order is refused: one and the same signature passes for every eighth message, or for every one.
+        """
+        raw = _raw(_read_public(path))
+        # The highest bit is the sign of x; coordinates may be written with the prime added to them.
+        if (int.from_bytes(raw, "little") & (2**255 - 1)) % _PRIME in _SMALL_ORDER:
+            raise InputError(f"{path} holds an Ed25519 key of small order, for which anybody can sign; {_MAKE_PRIVATE}")
+        return cls(path, raw)
 
     @property
     def fingerprint(self) -> str:

@@ -28,6 +28,9 @@ def sign(files: tuple[Path, ...], key: Path, timeout_s: float) -> None:
     -pubout -out PUBLIC.pem
     """
     from edgecnn.artifacts.signing import sign_file
+    from edgecnn_device.secret_files import exposure
 
+    if line := exposure(key):
+        click.echo(printable(f"edgecnn: {line}"), err=True)
     for file in files:
         click.echo(printable(f"{file}: signed by the key {sign_file(file, key, timeout_s=timeout_s)}"))

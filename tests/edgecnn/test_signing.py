@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -234,3 +236,42 @@ def test_without_the_extra_the_way_out_is_told(keys: tuple[Path, Path], copy: Pa
         2,
         "edgecnn: signatures need cryptography. Install it with: pip install 'edgecnn[sign]'\n",
     )
+
+
+def test_a_key_that_everybody_can_read_is_told_of(
+    copy: Path, keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    key = Path(shutil.copy(keys[0], tmp_path / "key.pem"))
+    said = {}
+    for mode in (0o644, 0o600):
+        key.chmod(mode)
+        with pytest.raises(SystemExit, match="0"):
+            main(["sign", str(copy), "--key", str(key)])
+        said[mode] = capsys.readouterr().err
+
+    assert said == {
+        0o644: f"edgecnn: {key} holds a secret, and everybody on this machine can read it: chmod o= {key}\n",
+        0o600: "",
+    }
+
+
+PRIME = 2**255 - 19
+ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("y", [0, 1, PRIME - 1, PRIME, PRIME + 1, ORDER_8, PRIME - ORDER_8])
+def test_a_key_of_small_order_is_refused_since_anybody_can_sign_for_it(tmp_path: Path, y: int, sign: int) -> None:
+    raw = (y | sign << 255).to_bytes(32, "little")
+    spki = bytes.fromhex("302a300506032b6570032100") + raw
+    text = base64.b64encode(spki).decode()
+    (tmp_path / "small.pem").write_text(f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+
+    with pytest.raises(InputError, match="of small order"):
+        TrustedKey.open(tmp_path / "small.pem")
+
+
+def test_ordinary_keys_are_of_no_small_order(keys: tuple[Path, Path]) -> None:
+    assert len(TrustedKey.open(keys[1]).raw) == 32
