@@ -14,6 +14,7 @@ from web_page import Page, next_event, next_picture, seen, serve
 
 from edgecnn_device.frames import Observation
 from edgecnn_device.web import server
+from edgecnn_device.web.crowd import Limits
 from edgecnn_device.web.pictures import encode_frame
 
 
@@ -126,18 +127,22 @@ def test_beyond_the_limit_the_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(server, "_MOST_CONNECTIONS", 30)
     with contextlib.ExitStack() as stack:
         page = stack.enter_context(serve())
-        for _ in range(30):
-            stack.enter_context(connect(page))
+        page.show(seen())
+        for _ in range(28):  # all of them watch: nobody can be sent away
+            stack.enter_context(connect(page, STREAM))
+        page.wait_for_viewers("stream", 28)
+        stack.enter_context(connect(page, STREAM))
         visitor = stack.enter_context(connect(page, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 
         assert visitor.recv(100).startswith(b"HTTP/1.1 503 ")
 
 
 def test_far_beyond_the_limit_there_is_no_answer(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_MOST_SOCKETS", 20)
     with contextlib.ExitStack() as stack:
         for _ in range(20):
-            stack.enter_context(connect(page))
+            stack.enter_context(connect(page, STREAM))
+        page.wait_for_viewers("stream", 20)
+        monkeypatch.setattr(server, "_LIMITS", Limits(with_idle=20, at_all=20, each=20))
         visitor = stack.enter_context(connect(page))
 
         assert is_closed(visitor)

@@ -14,11 +14,12 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgecnn.errors import OutputError
+from edgecnn_device.web.crowd import Limits, choose_leaver, name_visitor
 from edgecnn_device.web.options import WebOptions
 
-# 50 browsers open up to six connections each while they load the page, and keep two. Beyond the first number the answer is
-# 503, beyond the second there is none; a process has 1024 descriptors, and the camera needs some of them.
-_MOST_CONNECTIONS, _MOST_SOCKETS = 320, 400
+# 50 browsers open up to six connections each while they load the page, and keep two; a process has 1024 descriptors, and the
+# camera needs some of them. Beyond `_MOST_CONNECTIONS` the answer is 503, if nobody idle could be sent away before.
+_MOST_CONNECTIONS, _LIMITS = 320, Limits(with_idle=300, at_all=400, each=150)
 _HEADER_BYTES, _SEND_BYTES = 8192, 2**17
 # How long a visitor may take to ask, and to take in what was sent.
 _REQUEST_S, _WRITE_S = 10.0, 10.0
@@ -30,15 +31,20 @@ class BoundedProtocol(H11Protocol):
 
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+    visitor = ""
+    idle_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
-        if len(self.connections) >= _MOST_SOCKETS:
-            transport.abort()
+        """Begin to wait for a request, and send somebody away where there are too many."""
         # Nothing is queued for a slow viewer: the next picture is chosen when the last one has left.
         transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
+        self.visitor = name_visitor(self.client[0] if self.client else "")
         self._expect_request()
+        all_of_us: set[BoundedProtocol] = self.connections  # type: ignore[assignment]  # of whatever speaks here, for uvicorn
+        if (leaver := choose_leaver(all_of_us, self, _LIMITS)) is not None:
+            all_of_us.discard(leaver)  # it goes when the event loop comes to that, and is not to be chosen again
+            leaver.transport.abort()
 
     def handle_events(self) -> None:
         """Hear whether a request is complete."""
@@ -46,7 +52,7 @@ class BoundedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             _cancel(self._request_timer)
-            self._request_timer = None
+            self._request_timer = self.idle_since_s = None
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""
@@ -73,6 +79,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _expect_request(self) -> None:
+        self.idle_since_s = self.loop.time()
         _cancel(self._request_timer)
         self._request_timer = self.loop.call_later(_REQUEST_S, self.transport.abort)
 
