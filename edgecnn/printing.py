@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
-
-# How Python carries bytes of a file name that are no UTF-8; no UTF-8 output can hold them.
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -21,6 +17,19 @@ def counted(count: int, noun: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    r"""Return `value` as indented JSON in which only bytes that are no UTF-8 are escaped (`\udcff`)."""
+    r"""Return `value` as indented JSON in which what is no readable text is escaped (`\udcff`, `\u009b`).
+
+    That is bytes that are no UTF-8, and all that a terminal would act upon or that turns the direction of text.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return "\n".join(_escaped(line) for line in text.split("\n"))
+
+
+def json_string(text: str) -> str:
+    """Return a text as a JSON string on one line, by the rules of `json_text`."""
+    return _escaped(json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    # Control characters are escaped by then: the others are nearly always none.
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -20,6 +20,7 @@ from edgecnn_device.last_good import LastGood
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.notify import Notifier
+from edgecnn_device.sinks.pipe import PipeWatch
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.state_folder import state_folder
 from edgecnn_device.tracking import Tracker
@@ -126,10 +127,10 @@ class Switch:
 
 
 def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summary:
-    """Run a camera until its source ends, `frames` are done, or a signal ends it; every sink is flushed then.
+    """Run a camera until its source ends, `frames` are done, a signal ends it, or nobody reads its terminal's pipe any more.
 
-    Must be called from the main thread. `notice` hears in one line of all that is worth a line in a journal. Raises
-    EdgecnnError for what is wrong at the start.
+    Every sink is flushed then. Must be called from the main thread. `notice` hears in one line of all that is worth a line in
+    a journal. Raises EdgecnnError for what is wrong at the start.
     """
     switch, notifier, statistics = Switch(), Notifier(), Statistics()
     live, sinks = is_live(options.source), options.sinks
@@ -157,8 +158,10 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             notifier.alive()
             if slot.refresh():
                 tracker.reset()
-            return not switch.ended and (options.frames is None or statistics.frames < options.frames)
+            has_reader = reader is None or not reader.is_closed()
+            return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
 
+        reader = PipeWatch(sys.stdout) if options.sinks.terminal else None
         stack.enter_context(switch.listening(slot.ask))
         # A camera opens while the model is being checked. Left last: nothing that it does keeps the sinks from being closed.
         stack.enter_context(source)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from edgecnn.cli.options import json_option
+from edgecnn.printing import json_text, printable
 
 _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
 
@@ -28,8 +28,8 @@ def doctor(context: click.Context, models: tuple[str, ...], as_json: bool) -> No
     for check in examine(list(models) or list(shipped_tasks())):
         checks.append(check)
         if not as_json:
-            click.echo(f"[{_MARKS[check.status]}] {check.name}: {check.detail}")
+            click.echo(printable(f"[{_MARKS[check.status]}] {check.name}: {check.detail}"))
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
+        click.echo(json_text([dataclasses.asdict(check) for check in checks]))
     if any(check.status == "fail" for check in checks):
         context.exit(1)

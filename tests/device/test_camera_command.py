@@ -222,6 +222,22 @@ def test_a_folder_of_pictures_is_not_looked_at_by_another_model_than_the_one_tha
         CliRunner().invoke(camera, [*options, "--source", str(tmp_path / "a.png")], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("reads", [1, 0])
+def test_a_camera_whose_reader_leaves_ends_with_everything_written(artifacts: Path, tmp_path: Path, reads: int) -> None:
+    """As in `edgecnn camera ... | head -1`."""
+    out = tmp_path / "out.jsonl"
+    with start(str(artifacts / "neu.tflite"), "--jsonl", str(out)) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for _ in range(reads):
+            assert process.stdout.readline()
+        process.stdout.close()
+
+        said = process.stderr.read()
+
+    assert "Traceback" not in said and "Broken pipe" not in said
+    assert out.read_bytes()[-1:] in (b"\n", b"")
+
+
 def test_a_camera_without_a_model_says_what_to_give() -> None:
     with pytest.raises(InputError, match="no model"):
         CliRunner().invoke(camera, ["--source", "synthetic"], catch_exceptions=False)

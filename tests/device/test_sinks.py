@@ -141,6 +141,18 @@ def test_every_picture_of_a_folder_is_a_line_even_where_nobody_refreshes_one() -
     assert stream.getvalue().count("\n") == 200
 
 
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07\x1b[2J.png", "\x9b31m.png", "new\nline.png", "\u202egnp.png", "\udcff.png"])
+def test_no_name_of_a_file_takes_over_a_terminal(kind: type[io.StringIO], name: str) -> None:
+    stream = kind()
+    with TerminalSink(stream, clock=FakeClock()) as sink:
+        sink.write(replace(LOST, source=name, state=State("blind", f"{name} is cut short")))
+
+    shown = stream.getvalue().removeprefix("\r\033[K").removesuffix("\n")
+    assert shown.replace("\r\033[K", "").isprintable()
+    assert stream.getvalue().count("\n") == 1
+
+
 def test_words_for_nothing_found() -> None:
     assert describe(Observation("cam", State("ok"))) == "nothing found"
 

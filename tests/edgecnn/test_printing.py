@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edgecnn.cli.main import main
 from edgecnn.files import write_json
-from edgecnn.printing import json_text, printable
+from edgecnn.printing import json_string, json_text, printable
 
 NOT_UTF8 = os.fsdecode(b"a\xffb.png")
 
@@ -25,6 +25,13 @@ def test_json_survives_any_text_as_utf8(text: str) -> None:
     written = json_text([text]).encode()
 
     assert json.loads(written) == [text]
+
+
+@given(st.text(st.characters()))
+def test_json_has_nothing_in_it_that_a_terminal_acts_upon(text: str) -> None:
+    assert json_text({text: [text]}).replace("\n", "").isprintable()
+    assert json_string(text).isprintable()
+    assert json.loads(json_string(text)) == text
 
 
 def test_readable_text_is_not_escaped() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
 from edgecnn.classifying import Prediction
+from edgecnn.printing import json_string
 from edgecnn_device.frames import Observation, RegionPrediction
 from edgecnn_device.sinks.appending import LineFile
 
@@ -30,8 +30,7 @@ class JsonLinesSink:
 
     def write(self, observation: Observation) -> None:
         """Append one line."""
-        # A file name that is no UTF-8 comes as surrogates; they are written as `?`.
-        self.file.append(json_line(observation).encode("utf-8", "replace"))
+        self.file.append(json_line(observation).encode())
 
 
 def json_line(observation: Observation) -> str:
@@ -66,4 +65,5 @@ def _answer(prediction: Prediction) -> str:
 
 @lru_cache(maxsize=256)
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    # A file name that is no UTF-8 comes as surrogates, which not every reader of JSON takes.
+    return json_string(text.encode("utf-8", "replace").decode())

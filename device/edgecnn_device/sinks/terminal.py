@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
+from edgecnn.printing import printable
 from edgecnn_device.frames import Observation
 from edgecnn_device.sinks.selection import Changes
 from edgecnn_device.sinks.timeline import Timeline
@@ -40,23 +42,25 @@ class TerminalSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._is_terminal and self._last:
-            self._stream.write(self._last + "\n")
-        self._stream.flush()
+        with contextlib.suppress(BrokenPipeError):
+            if self._is_terminal and self._last:
+                self._stream.write(self._last + "\n")
+            self._stream.flush()
 
     def write(self, observation: Observation) -> None:
-        """Show one observation."""
-        if self._is_terminal:
-            self._refresh(observation)
-        elif self._is_news(observation):
-            self._print(observation)
+        """Show one observation; what nobody reads any more is no failure, since the camera then ends."""
+        with contextlib.suppress(BrokenPipeError):
+            if self._is_terminal:
+                self._refresh(observation)
+            elif self._is_news(observation):
+                self._print(observation)
 
     def _refresh(self, observation: Observation) -> None:
         number = "" if observation.frame is None else f"{observation.frame.number} "
         total_ms = sum(observation.latency_ms.get(stage, 0.0) for stage in ("find", "preprocess", "invoke"))
         line = f"{number}{observation.source}: {describe(observation)}" + (f" ({total_ms:.1f} ms)" if total_ms else "")
         width = shutil.get_terminal_size().columns
-        self._last = "\r\033[K" + line[: width - 1]
+        self._last = "\r\033[K" + printable(line)[: width - 1]
         if self._clock() >= self._due_s:
             self._due_s = self._clock() + _REFRESH_S
             self._stream.write(self._last)
@@ -64,7 +68,7 @@ class TerminalSink:
 
     def _print(self, observation: Observation) -> None:
         number = "-" if observation.frame is None else observation.frame.number
-        self._stream.write(f"{number} {observation.source}: {describe(observation)}\n")
+        self._stream.write(printable(f"{number} {observation.source}: {describe(observation)}") + "\n")
         self._stream.flush()
 
 
