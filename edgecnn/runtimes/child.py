@@ -182,6 +182,7 @@ def _fork(job: Job, timeout_s: float, answer: int, silence: int) -> _Process:
         return _Forked(pid)
     try:
         _be_silent(silence)
+        _let_go(but=answer)
         _work(job, timeout_s, answer)
     finally:
         os._exit(0)  # nothing of the parent's is flushed, closed or tidied up twice
@@ -194,6 +195,15 @@ def _be_silent(silence: int) -> None:
         os.dup2(silence, descriptor)
     sys.stdout = sys.stderr = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     faulthandler.disable()
+
+
+def _let_go(*, but: int) -> None:
+    """Close what the parent had open: a lock of its own would be held for as long as this process lives."""
+    with contextlib.suppress(OSError):
+        for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            if descriptor > 2 and descriptor != but:
+                with contextlib.suppress(OSError):  # the one that looked
+                    os.close(descriptor)
 
 
 def _work(job: Job, timeout_s: float, answer: int) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,12 +242,53 @@ def test_a_board_that_starts_in_1970_keeps_its_samples(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_unfinished_goes_at_the_next_start(tmp_path: Path) -> None:
-    for name in (".a.png.part", ".a.json.part", "labelled.json"):
+    names = (".20260102T030405.678901Z-7-1.png.part", ".20260102T030405.678901Z-7-1.json.part", "labelled.json", ".a.png.part")
+    for name in names:
         (tmp_path / name).write_bytes(b"x")
 
     SampleSink(SampleOptions(tmp_path, every_s=1), clock=FakeClock())
 
-    assert [path.name for path in tmp_path.iterdir()] == ["labelled.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"labelled.json", ".a.png.part"}
+
+
+def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"holiday_{number}.png").write_bytes(b"x" * 30_000)
+        (tmp_path / f"holiday_{number}.json").write_text('{"mine": 1}')
+        os.utime(tmp_path / f"holiday_{number}.png", (0, 0))
+    (tmp_path / "0.png").mkdir()
+    (tmp_path / "20260102T030405.678901Z-7-1.png").mkdir()
+    (tmp_path / "20260102T030405.678901Z-8-1.png").symlink_to(tmp_path / "holiday_1.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    before = {path.name for path in tmp_path.iterdir()}
+    clock = FakeClock()
+    with SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000, max_age_s=10), clock=clock) as sink:
+        for number in range(30):
+            clock.now_s += 1
+            sink.write(observe(frame(noisy(230, number), number, at_s=100.0 + number)))
+
+    ours = {path for path in tmp_path.iterdir() if path.name not in before}
+    assert before <= {path.name for path in tmp_path.iterdir()}
+    assert 0 < sum(path.stat().st_size for path in ours) <= 60_000
+
+
+def test_two_cameras_do_not_share_a_folder_of_samples(tmp_path: Path) -> None:
+    options, refused = SampleOptions(tmp_path, every_s=1), f"--keep {tmp_path}: another camera keeps its samples there"
+    with SampleSink(options, clock=FakeClock()), pytest.raises(OutputError, match=refused):
+        SampleSink(options, clock=FakeClock())
+
+    SampleSink(SampleOptions(tmp_path, every_s=1), clock=FakeClock())
+
+
+def test_the_samples_of_before_are_counted_at_the_next_start(tmp_path: Path) -> None:
+    clock = FakeClock()
+    for start in range(3):
+        with SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000), clock=clock) as sink:
+            for number in range(10):
+                clock.now_s += 1
+                sink.write(observe(frame(noisy(230, number), number, at_s=1000.0 * start + number)))
+
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 60_000
 
 
 def test_labelled_samples_are_left_alone(tmp_path: Path) -> None:

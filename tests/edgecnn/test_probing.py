@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -84,6 +86,19 @@ def test_what_a_child_prints_goes_nowhere(fork: bool, capfd: pytest.CaptureFixtu
         ask(code, fork=fork)
 
     assert capfd.readouterr() == ("", "")
+
+
+@WAYS
+def test_a_child_holds_no_lock_of_its_parents(tmp_path: Path, fork: bool) -> None:
+    with (tmp_path / "locked").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        child = Child(Job("it", "builtins:exec", b"while True: pass"), fork=fork)
+        time.sleep(0.5)
+    with (tmp_path / "locked").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    child.stop()
 
 
 def test_a_child_is_asked_without_waiting() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
+import stat
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +23,9 @@ from edgecnn_device.frames import Observation, RegionPrediction
 
 _UNCERTAIN_EVERY_S = 1.0
 _DAY_S = 86400.0
+# `_stem` makes these, and nobody else: what has another name is somebody's own, and is neither counted nor removed.
+_OURS = re.compile(r"\d{8}T\d{6}\.\d{6}Z-\d+-\d+")
+_UNFINISHED = re.compile(rf"\.{_OURS.pattern}\.(?:png|json)\.part")
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,8 @@ class SampleOptions:
 class SampleSink:
     """Keeps `<time>-<frame>-<region>.png` with a `.json` of the prediction beside it, the oldest of which go first.
 
-    To label them, move each PNG into a folder of its class beside them: `edgecnn train FOLDER` reads those. What was moved is
-    no longer counted nor removed.
+    To label them, move each PNG into a folder of its class beside them: `edgecnn train FOLDER` reads those. What was moved or
+    renamed, and what others put into the folder, is neither counted nor removed. The folder is this camera's alone.
     """
 
     name = "samples"
@@ -47,7 +55,7 @@ class SampleSink:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take stock of the folder, which is created; OutputError when that is not possible.
+        """Take stock of the folder, which is created; OutputError when that is not possible, or when another camera has it.
 
         `wall_clock` is asked once, for the ages of what is there: boards without a battery set theirs while they run.
         """
@@ -56,12 +64,15 @@ class SampleSink:
         self._options = options
         self._clock = clock
         self._folder = make_folder(options.folder)
-        for unfinished in (*self._folder.glob(".*.png.part"), *self._folder.glob(".*.json.part")):
-            unfinished.unlink(missing_ok=True)  # what a kill left; all else that lies here may be somebody's
+        self._unlock = weakref.finalize(self, os.close, _lock(self._folder))
+        for unfinished in self._folder.iterdir():
+            if _UNFINISHED.fullmatch(unfinished.name):
+                unfinished.unlink(missing_ok=True)  # what a kill left
         now_s, wall_s = clock(), wall_clock()
         self._ring = deque(
-            (picture, _pair_bytes(picture), now_s - max(0.0, wall_s - picture.stat().st_mtime))
-            for picture in sorted(self._folder.glob("*.png"))
+            (picture, _pair_bytes(picture), now_s - max(0.0, wall_s - picture.lstat().st_mtime))
+            for picture in sorted(self._folder.iterdir())
+            if picture.suffix == ".png" and _OURS.fullmatch(picture.stem) and stat.S_ISREG(picture.lstat().st_mode)
         )
         self._bytes = sum(size for _, size, _ in self._ring)
         self._uncertain_due_s = self._wanted_due_s = now_s
@@ -70,7 +81,8 @@ class SampleSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Nothing is held open."""
+        """Leave the folder to others."""
+        self._unlock()
 
     def write(self, observation: Observation) -> None:
         """Keep the regions of one observation that are wanted."""
@@ -132,6 +144,25 @@ def _write_whole(path: Path, data: bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor of the folder, locked for as long as it is open; OutputError when another camera has it.
+
+    Two cameras would each keep to the bound and exceed it together, and each would count what the other has removed.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OutputError(f"cannot use the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(f"--keep {folder}: another camera keeps its samples there; give each a folder of its own") from error
+    except OSError:
+        pass  # a file system of a network that has no locks
+    return descriptor
 
 
 def _pair_bytes(picture: Path) -> int:
