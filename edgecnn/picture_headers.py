@@ -14,9 +14,7 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 # Progressive JPEG of any encoder has about ten scans; each costs a pass over the whole picture (libjpeg-turbo stops at 500).
 _MOST_SCANS = 100
 _MOST_TAGS = 4096
-_PNM_SIZE = re.compile(
-    rb"P[1-6](?:\s|#[^\r\n]{0,4096}[\r\n])+([0-9]{1,10})(?:\s|#[^\r\n]{0,4096}[\r\n])+([0-9]{1,10})(?![0-9])"
-)
+_PNM_SIZE = rb"P[1-6](?:\s|#[^\r\n]{0,4096}[\r\n])+([0-9]{1,10})(?:\s|#[^\r\n]{0,4096}[\r\n])+([0-9]{1,10})(?![0-9])"
 # What OpenCV keeps for each pixel while it decodes to 8-bit BGR, two copies of the picture included; measured with 4.14.
 _USUAL, _WEBP, _PROGRESSIVE, _ANIMATED = 7, 8, 10, 16
 
@@ -39,7 +37,7 @@ class Header:
 def read_header(data: bytes) -> Header | None:
     """Read the header of a PNG, JPEG, BMP, TIFF, WebP or PNM file; None for any other. DamagedError when it is none."""
     for (form, begins), read in _READERS.items():
-        if begins.match(data):
+        if re.match(begins, data):
             try:
                 return read(form, data)
             except (struct.error, IndexError, OverflowError) as error:
@@ -49,7 +47,7 @@ def read_header(data: bytes) -> Header | None:
 
 def other_form(data: bytes) -> str | None:
     """Name a form of picture that is known and not read, None where the bytes are none of these either."""
-    return next((form for form, begins in _OTHERS.items() if begins.match(data)), None)
+    return next((form for form, begins in _OTHERS.items() if re.match(begins, data)), None)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -111,7 +109,7 @@ def _read_webp(form: str, data: bytes) -> Header:
 
 
 def _read_pnm(form: str, data: bytes) -> Header:
-    found = _PNM_SIZE.match(data)
+    found = re.match(_PNM_SIZE, data)
     if found is None:
         raise DamagedError(f"its {form} header is damaged")
     return _claim(form, int(found[1]), int(found[2]))
@@ -154,22 +152,23 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     return found
 
 
-_READERS: dict[tuple[str, re.Pattern[bytes]], Callable[[str, bytes], Header]] = {
-    ("PNG", re.compile(re.escape(PNG))): _read_png,
-    ("JPEG", re.compile(re.escape(JPEG))): _read_jpeg,
-    ("BMP", re.compile(rb"BM")): _read_bmp,
-    ("TIFF", re.compile(rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]")): _read_tiff,
-    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL)): _read_webp,
-    ("PNM", re.compile(rb"P[1-6]\s")): _read_pnm,
+# Patterns are compiled when the first picture comes: most cameras read none.
+_READERS: dict[tuple[str, bytes], Callable[[str, bytes], Header]] = {
+    ("PNG", re.escape(PNG)): _read_png,
+    ("JPEG", re.escape(JPEG)): _read_jpeg,
+    ("BMP", rb"BM"): _read_bmp,
+    ("TIFF", rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]"): _read_tiff,
+    ("WebP", rb"(?s)RIFF....WEBP"): _read_webp,
+    ("PNM", rb"P[1-6]\s"): _read_pnm,
 }
 _OTHERS = {
-    "GIF": re.compile(rb"GIF8"),
-    "AVIF or HEIF": re.compile(rb"....ftyp(?:avi|hei|hev|mif|msf)", re.DOTALL),
-    "JPEG 2000": re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
-    "Radiance HDR": re.compile(rb"#\?(?:RADIANCE|RGBE)"),
-    "OpenEXR": re.compile(rb"\x76\x2f\x31\x01"),
-    "Sun raster": re.compile(rb"\x59\xa6\x6a\x95"),
-    "PFM or PAM": re.compile(rb"P[Ff7]\s"),
-    "SVG": re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<svg"),
-    "PDF": re.compile(rb"%PDF"),
+    "GIF": rb"GIF8",
+    "AVIF or HEIF": rb"(?s)....ftyp(?:avi|hei|hev|mif|msf)",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "Radiance HDR": rb"#\?(?:RADIANCE|RGBE)",
+    "OpenEXR": rb"\x76\x2f\x31\x01",
+    "Sun raster": rb"\x59\xa6\x6a\x95",
+    "PFM or PAM": rb"P[Ff7]\s",
+    "SVG": rb"\s*(?:<\?xml[^>]*>\s*)?<svg",
+    "PDF": rb"%PDF",
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.artifact import read_file
@@ -14,11 +15,12 @@ from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifying import Classifier, artifact_path
 from edgecnn.errors import ArtifactError, EdgecnnError
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.child import TIMEOUT_S
 from edgecnn.runtimes.opening import import_runtime
-from edgecnn.runtimes.probing import Verification, Verified
 from edgecnn.shipped import is_shipped
 from edgecnn_device.last_good import LastGood
+
+if TYPE_CHECKING:
+    from edgecnn.runtimes.probing import Verification
 
 _LOOK_EVERY_S = 1.0
 _INSIST = "; --no-verify runs it nevertheless"
@@ -47,7 +49,7 @@ class ModelOptions:
     reject_threshold: float | None = None
     verify: bool = True
     trusted: TrustedKey | None = None
-    timeout_s: float = TIMEOUT_S
+    timeout_s: float = 60.0
 
 
 class Candidate:
@@ -67,8 +69,10 @@ class Candidate:
         self.artifact = Artifact.read(self.data, path, trusted=options.trusted)
         runtime_name = import_runtime(self.artifact.format, options.runtime)
         self._is_known = options.verify and (is_shipped(path) or known(path, self.data, runtime_name))
-        self._verification = None
+        self._verification: Verification | None = None
         if options.verify and not self._is_known:
+            from edgecnn.runtimes.probing import Verification  # with it comes what starts processes
+
             self._verification = Verification(
                 self.artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
             )
@@ -93,7 +97,7 @@ class Candidate:
         options, contract = self._options, self.artifact.contract
         runtime = open_runtime(self.artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
-            Verified(self.artifact.path, runtime.name, golden.replay(contract, runtime.run)).demand(_INSIST)
+            golden.replay(contract, runtime.run).demand(str(self.artifact.path), runtime.name, _INSIST)
         threshold = contract.reject_threshold if options.reject_threshold is None else options.reject_threshold
         classifier = Classifier(runtime, contract.labels, contract.preprocessing, threshold)
         return Model(self.artifact, classifier, verified=options.verify)

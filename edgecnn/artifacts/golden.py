@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import Contract
-from edgecnn.errors import ContractError
+from edgecnn.errors import ArtifactError, ContractError
 
 COUNT = 8
 CANDIDATES = 96
@@ -117,6 +117,16 @@ class GoldenReport:
     def passed(self) -> bool:
         """True when every answer lies within the tolerance, and the record does not contradict itself."""
         return self.contradiction is None and bool((self.difference <= self.tolerance).all())
+
+    def demand(self, name: str, runtime: str, way_out: str = "") -> None:
+        """Raise ArtifactError unless it passed; it names the file and the runtime, and a way out where there is one."""
+        if self.contradiction:
+            raise ArtifactError(f"{name} contradicts its own reference: {self.contradiction}; export it again")
+        if not self.passed:
+            raise ArtifactError(
+                f"{name} computes something else on this machine than where it was exported: {runtime} differs by "
+                f"{self.difference.max():.2g} (tolerance {self.tolerance:.2g}){way_out}"
+            )
 
 
 def contradiction(contract: Contract) -> str | None:

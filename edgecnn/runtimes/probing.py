@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgecnn.artifacts import Artifact, Contract, golden
 from edgecnn.artifacts.golden import GoldenReport
-from edgecnn.artifacts.graph import Graph, read_graph
 from edgecnn.errors import ArtifactError, InferenceError
 from edgecnn.runtimes.child import TIMEOUT_S, Child, Job
 from edgecnn.runtimes.opening import import_runtime, open_runtime, open_tflite
+
+if TYPE_CHECKING:  # a camera has no use for it
+    from edgecnn.artifacts.graph import Graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +28,7 @@ class Verified:
 
     def demand(self, way_out: str = "") -> None:
         """Raise ArtifactError, with a `way_out`, unless this machine computes what the contract says."""
-        if self.report.contradiction:
-            raise ArtifactError(f"{self.path} contradicts its own reference: {self.report.contradiction}; export it again")
-        if not self.report.passed:
-            raise ArtifactError(
-                f"{self.path} computes something else on this machine than where it was exported: {self.runtime} differs "
-                f"by {self.report.difference.max():.2g} (tolerance {self.report.tolerance:.2g}){way_out}"
-            )
+        self.report.demand(str(self.path), self.runtime, way_out)
 
 
 class Verification:
@@ -100,6 +96,8 @@ def describe(artifact: Artifact, *, timeout_s: float = TIMEOUT_S) -> Graph:
 
     Raises what `read_graph` raises, and ArtifactError for a model that cannot be read.
     """
+    from edgecnn.artifacts.graph import Graph
+
     job = Job(str(artifact.path), "edgecnn.runtimes.probing:list_operators", artifact.model, {"form": artifact.format})
     try:
         return Graph.from_json(Child(job, timeout_s=timeout_s).wait())
@@ -133,4 +131,6 @@ def run_pictures(model: bytes, *, runtime: str | None) -> bool:
 
 def list_operators(model: bytes, *, form: str) -> dict[str, Any]:
     """Do the work of `describe`, in the child."""
+    from edgecnn.artifacts.graph import read_graph
+
     return read_graph(model, form).to_json()
