@@ -29,15 +29,19 @@ def read_config(path: Path, known: Mapping[str, type]) -> dict[str, Any]:
     InputError when it is no TOML, has a key that is not known (with the nearest one) or a value of another type. A number that
     is meant as a text is one: `source = 0`.
     """
-    try:
-        values = tomllib.loads(read_bytes(path, at_most=_MAX_BYTES).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
-    names = sorted(known)
+    values, names = read_values(path), sorted(known)
     for name in values:
         if name not in names:
             raise InputError(f"{path}: unknown option {name!r}{_hint(name, names)}")
     return {name: _typed(value, known[name], f"{path}: option {name!r}") for name, value in values.items()}
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Read the values of a file, whatever they are; InputError when it is no TOML."""
+    try:
+        return tomllib.loads(read_bytes(path, at_most=_MAX_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:

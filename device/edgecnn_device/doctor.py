@@ -37,8 +37,11 @@ class Check:
     detail: str
 
 
-def examine(models: list[str], root: Path = Path("/")) -> Iterator[Check]:
-    """Yield the findings about this machine and about `models` (paths or task names); `root` is where /sys and /dev lie."""
+def examine(models: list[str], root: Path = Path("/"), *, config: Path | None = None) -> Iterator[Check]:
+    """Yield the findings about this machine, about `models` (paths or task names) and about a camera's `config`.
+
+    `root` is where /sys and /dev lie.
+    """
     yield check_python()
     for package in ("numpy", "opencv-python-headless", "click"):
         yield check_package(package)
@@ -49,6 +52,8 @@ def examine(models: list[str], root: Path = Path("/")) -> Iterator[Check]:
     yield check_disk(Path.cwd())
     yield check_wear(root)
     yield check_clock()
+    if config is not None:
+        yield from check_secrets(config)
     for model in models:
         yield check_model(model)
 
@@ -175,6 +180,26 @@ def check_clock(now: Callable[[], float] = time.time) -> Check:
     if now() < built_s - 86400:
         return Check("clock", "warn", f"{stamp} lies before this software was installed; wait for NTP (timedatectl)")
     return Check("clock", "ok", stamp)
+
+
+def check_secrets(config: Path) -> Iterator[Check]:
+    """Report the files with secrets that a camera's configuration names, itself among them, that everybody can read."""
+    from edgecnn.addresses import holds_secret
+    from edgecnn_device.config import read_values
+    from edgecnn_device.secret_files import OPTIONS, exposure
+
+    try:
+        values = read_values(config)
+    except EdgecnnError as error:
+        yield Check("configuration", "fail", str(error))
+        return
+    files = [Path(str(values[name])) for name in OPTIONS if name in values]
+    files += [config] if holds_secret(str(values.get("source", ""))) else []
+    exposed = [line for file in files if (line := exposure(file))]
+    for line in exposed:
+        yield Check("secrets", "warn", line)
+    if not exposed:
+        yield Check("secrets", "ok", f"{config}: no file with a secret that everybody can read")
 
 
 def check_model(model: str) -> Check:

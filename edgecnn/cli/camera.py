@@ -288,13 +288,13 @@ def _source_file(context: click.Context) -> Path | None:
 def _warnings(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
     """Yield what others on this machine can find out and should not."""
     from edgecnn.addresses import holds_secret
-    from edgecnn_device.secret_files import exposure
+    from edgecnn_device.secret_files import OPTIONS, exposure
 
     given = context.get_parameter_source("source")
     is_secret = _source_file(context) is None and holds_secret(values["source"])
     if is_secret and given is ParameterSource.COMMANDLINE:
         yield "everybody can read a command line: give this address by --source-file FILE or by EDGECNN_SOURCE"
-    files = [values["source_file"], values["token_file"], values["mqtt_password_file"]]
+    files = [values[option.replace("-", "_")] for option in OPTIONS]
     if is_secret and given is ParameterSource.DEFAULT_MAP:
         files.append(context.meta[_CONFIG])
     yield from (line for file in files if file is not None and (line := exposure(file)))

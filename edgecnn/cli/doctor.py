@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import click
 
 from edgecnn.cli.options import json_option
 from edgecnn.printing import json_text, printable
 
+_USUAL_CONFIG = Path("/etc/edgecnn/camera.toml")
 _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
 
 
 @click.command(short_help="Check the board: packages, cameras, temperature, disk, clock, models.")
 @click.argument("models", metavar="[FILE|TASK]...", nargs=-1)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Look at the files with secrets that this configuration of a camera names. Default: /etc/edgecnn/camera.toml.",
+)
 @json_option
 @click.pass_context
-def doctor(context: click.Context, models: tuple[str, ...], as_json: bool) -> None:
+def doctor(context: click.Context, models: tuple[str, ...], config: Path | None, as_json: bool) -> None:
     """Check Python, packages, runtime, cameras, temperature, throttling, disk, clock and models (default: the shipped ones).
 
     Exits with 1 when something would keep a camera from running.
     """
+    from edgecnn.files import exists
     from edgecnn.tasks import shipped_tasks
     from edgecnn_device.doctor import examine
 
     checks = []
-    for check in examine(list(models) or list(shipped_tasks())):
+    config = config or (_USUAL_CONFIG if exists(_USUAL_CONFIG) else None)
+    for check in examine(list(models) or list(shipped_tasks()), config=config):
         checks.append(check)
         if not as_json:
             click.echo(printable(f"[{_MARKS[check.status]}] {check.name}: {check.detail}"))

@@ -9,11 +9,13 @@ from click.testing import CliRunner
 from edgecnn.cli.doctor import doctor
 from edgecnn_device.benchmarking import board
 from edgecnn_device.doctor import (
+    Check,
     check_cameras,
     check_clock,
     check_model,
     check_package,
     check_runtime,
+    check_secrets,
     check_temperature,
     check_throttling,
     check_wear,
@@ -145,3 +147,35 @@ def test_what_this_process_writes_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "proc/self/io").write_text("rchar: 7\nread_bytes: 1\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n")
 
     assert (board.own_written_bytes(tmp_path), board.own_written_bytes(tmp_path / "none")) == (4096, None)
+
+
+def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    config, token = tmp_path / "camera.toml", tmp_path / "token"
+    token.write_text("pa55")
+    config.write_text(f'source = "rtsp://me:pa55@cam/s"\ntoken-file = "{token}"\n')
+    found = {}
+    for mode in (0o644, 0o640):
+        config.chmod(mode)
+        token.chmod(mode)
+        found[mode] = list(check_secrets(config))
+
+    assert [(check.name, check.status) for check in found[0o644]] == [("secrets", "warn")] * 2
+    assert [check.status for check in found[0o640]] == ["ok"]
+    assert "pa55" not in str(found)
+
+
+def test_a_configuration_that_cannot_be_read_fails(tmp_path: Path) -> None:
+    (tmp_path / "camera.toml").write_text("source =")
+
+    assert [check.status for check in check_secrets(tmp_path / "camera.toml")] == ["fail"]
+
+
+def test_the_name_of_a_camera_takes_over_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = Check("cameras", "ok", "\x1b]0;owned\x07 camera\nline")
+    monkeypatch.setattr("edgecnn_device.doctor.examine", lambda *_, **__: iter([evil]))
+
+    shown = CliRunner().invoke(doctor, []).output
+
+    assert shown == "[ ok ] cameras: ?]0;owned? camera?line\n"
