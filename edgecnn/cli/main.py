@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),
     "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the cost of the camera loop."),
+    "service": ("edgecnn.cli.service", "Print or install the systemd unit that keeps a camera running."),
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
     "verify": ("edgecnn.cli.verify", "Replay an exported file's golden vectors on this machine."),

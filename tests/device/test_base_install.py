@@ -69,6 +69,12 @@ def test_a_picture_is_classified_and_the_artifact_verified(board: Path, tmp_path
     assert verified.returncode == 0, verified.stdout
 
 
+def test_the_systemd_unit_comes_with_the_wheel(board: Path, tmp_path: Path) -> None:
+    unit = _run(board, "edgecnn", "service", "print", cwd=tmp_path)
+
+    assert f"\nExecStart={board}/edgecnn camera --config /etc/edgecnn/camera.toml\n" in unit.stdout
+
+
 @pytest.mark.parametrize("command", [("export", "neu", "--int8"), ("train", "neu"), ("parity", "neu", "x.tflite")])
 def test_what_needs_a_workstation_says_so_in_one_line(board: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     assert command[0] in COMMANDS
