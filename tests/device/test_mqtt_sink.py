@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -209,3 +211,29 @@ def test_a_loop_over_a_lost_source_publishes_no_class(broker: TinyBroker) -> Non
 
     assert [json.loads(text)["state"] for text in broker.topics("/state")] == ["stale", "stale", "blind"]
     assert broker.topics("/prediction") == []
+
+
+@pytest.mark.parametrize("kind", [0x20, 0x30], ids=["CONNACK", "PUBLISH"])
+def test_a_broker_that_announces_a_huge_packet_is_left_and_told_of(kind: int) -> None:
+    """Its announcement of 268 MB is followed by bytes without end."""
+    said: list[str] = []
+
+    def is_told() -> bool:
+        said.extend(write_all(sink, [observed()]))
+        return bool(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.suppress(OutputError):  # of what did not get through
+        server.settimeout(10)
+        port = server.getsockname()[1]
+        with MqttSink(MqttOptions(f"mqtt://127.0.0.1:{port}/cam")) as sink:
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(10)
+                connection.recv(1000)
+                connection.sendall(bytes([kind, 0xFF, 0xFF, 0xFF, 0x7F]))
+                with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+                    for _ in range(2000):
+                        connection.sendall(bytes(100_000))
+            wait_until(is_told)
+
+    assert f"127.0.0.1:{port} announces a packet of 268435455 bytes" in said[0]

@@ -216,11 +216,10 @@ class MqttSink:
 
     def _make_client(self) -> Client:
         try:
-            from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion
+            from edgecnn_device.sinks.mqtt_client import BoundedClient
         except ImportError as error:
             raise MissingDependencyError("--mqtt needs paho-mqtt 2. Install it with: pip install 'edgecnn[mqtt]'") from error
-        client = Client(CallbackAPIVersion.VERSION2, client_id=self._broker.client_id)
+        client = BoundedClient(self._broker.client_id, too_large=self._on_too_large)
         context = self._broker.tls_context()
         if context is not None:
             client.tls_set_context(context)
@@ -255,6 +254,9 @@ class MqttSink:
             self._changed.notify_all()
         if lost and self._deadline_s is None:
             self._trouble.note(f"the connection to the broker {self._broker} is lost")
+
+    def _on_too_large(self, count: int) -> None:
+        self._trouble.note(f"the broker {self._broker} announces a packet of {count} bytes, which no broker has for us")
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         with self._changed:
