@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.classifying import Prediction
-from edgecnn.errors import MissingDependencyError
+from edgecnn.errors import MissingDependencyError, OutputError
+from edgecnn.printing import printable
 from edgecnn_device.annotate import annotate
 from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import run_loop
-from edgecnn_device.sinks.csv_file import CsvSink
+from edgecnn_device.sinks.csv_file import CsvSink, csv_rows
 from edgecnn_device.sinks.jsonl import JsonLinesSink, json_line
 from edgecnn_device.sinks.samples import SampleOptions, SampleSink
 from edgecnn_device.sinks.terminal import TerminalSink, describe
@@ -92,6 +93,24 @@ def test_csv_has_a_row_for_each_region_and_one_for_a_frame_without_any(tmp_path:
     first, second = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
     assert (first["label"], first["w"], first["state"]) == ("light", "64", "ok")
     assert (second["label"], second["frame"], second["state"]) == ("", "", "stale")
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1+1|cmd", "-rf.png", "@SUM(1)", "\t=1", "\r=1", "\n=1", "＝1"])
+def test_no_cell_is_a_formula_to_a_spreadsheet(tmp_path: Path, text: str) -> None:
+    evil = observe()
+    named = replace(evil.predictions[0], raw=replace(evil.predictions[0].raw, label=text))
+    rows = csv_rows(replace(evil, source=text, predictions=(named,))) + csv_rows(replace(LOST, state=State("stale", text)))
+
+    cells = [cell for row in csv.reader(io.StringIO(rows.decode())) for cell in row]
+    assert [cell for cell in cells if cell[:1] in set("=+@\t\r\n＝") or cell.startswith("-r")] == []
+    assert cells.count("'" + printable(text)) == 3
+
+
+def test_negative_numbers_stay_numbers() -> None:
+    seen = observe()
+    moved = replace(seen.predictions[0], region=Region((-3, 0, 5, 5), noisy(1)))
+
+    assert b",-3,0,5,5," in csv_rows(replace(seen, predictions=(moved,)))
 
 
 class Terminal(io.StringIO):

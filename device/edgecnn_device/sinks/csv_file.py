@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgecnn.printing import printable
 from edgecnn_device.frames import Observation
 from edgecnn_device.sinks.appending import LineFile
 
 _FRAME = ("captured_at", "frame", "source", "state", "reason", "age_ms")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _REGION = ("id", "x", "y", "w", "h", "label", "class_id", "probability", "smoothed_label", "smoothed_probability")
 
 
@@ -52,8 +54,19 @@ def _cells(region: dict[str, Any]) -> list[Any]:
 
 def _rows(rows: list[list[Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "replace")
+    csv.writer(text, lineterminator="\n").writerows([[_inert(cell) for cell in row] for row in rows])
+    return text.getvalue().encode()
+
+
+def _inert(cell: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula, and no terminal acts upon (OWASP, "CSV Injection").
+
+    Names of files and labels are other people's text.
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell)
+    return f"'{text}" if cell.startswith(_FORMULA) else text
 
 
 HEADER = _rows([[*_FRAME, *_REGION]])
