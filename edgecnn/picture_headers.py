@@ -14,9 +14,11 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 # Progressive JPEG of any encoder has about ten scans; each costs a pass over the whole picture (libjpeg-turbo stops at 500).
 _MOST_SCANS = 100
 _MOST_TAGS = 4096
+_J2K_START = rb"\xff\x4f\xff\x51"
 _PNM_SIZE = rb"P[1-6](?:\s|#[^\r\n]{0,4096}[\r\n])+([0-9]{1,10})(?:\s|#[^\r\n]{0,4096}[\r\n])+([0-9]{1,10})(?![0-9])"
+_PAM_FIELD = rb"(?m)^%s[ \t]+([0-9]{1,10})\s"
 # What OpenCV keeps for each pixel while it decodes to 8-bit BGR, two copies of the picture included; measured with 4.14.
-_USUAL, _WEBP, _PROGRESSIVE, _ANIMATED = 7, 8, 10, 16
+_USUAL, _WEBP, _PROGRESSIVE, _ANIMATED, _AVIF = 7, 8, 10, 16, 24
 
 
 class DamagedError(ValueError):
@@ -35,13 +37,17 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Read the header of a PNG, JPEG, BMP, TIFF, WebP or PNM file; None for any other. DamagedError when it is none."""
+    """Read the header of a file of one of the FORMS; None for any other. DamagedError when it is none."""
+    if other_form(data) is not None:
+        return None
     for (form, begins), read in _READERS.items():
         if re.match(begins, data):
             try:
                 return read(form, data)
             except (struct.error, IndexError, OverflowError) as error:
                 raise DamagedError(f"its {form} header is cut short") from error
+            except ValueError as error:
+                raise error if isinstance(error, DamagedError) else DamagedError(str(error)) from error
     return None
 
 
@@ -115,6 +121,50 @@ def _read_pnm(form: str, data: bytes) -> Header:
     return _claim(form, int(found[1]), int(found[2]))
 
 
+def _read_pam(form: str, data: bytes) -> Header:
+    head = data[:4096]
+    width, height, depth = (
+        max((int(found) for found in re.findall(_PAM_FIELD % name, head)), default=0)
+        for name in (b"WIDTH", b"HEIGHT", b"DEPTH")
+    )
+    if not (width and height and depth):
+        raise DamagedError(f"its {form} header is damaged")
+    return Header(form, width, height, width * height, width * height * _USUAL + 2 * width * depth)
+
+
+def _read_gif(form: str, data: bytes) -> Header:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return _claim(form, width, height, _ANIMATED)
+
+
+def _read_sun(form: str, data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 4)
+    return _claim(form, width, height)
+
+
+def _read_avif(form: str, data: bytes) -> Header:
+    from edgecnn.avif_header import avif_sizes  # few have any
+
+    sizes = list(avif_sizes(data))
+    if not sizes:
+        raise DamagedError("it states no size")
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return _claim(form, width, height, _AVIF)
+
+
+def _read_jpeg_2000(form: str, data: bytes) -> Header:
+    """Read the marker SIZ of each codestream (ISO/IEC 15444-1, A.5.1), the largest of which counts."""
+    claims = []
+    for found in re.finditer(_J2K_START, data):
+        right, bottom, left, top = struct.unpack_from(">4I", data, found.start() + 8)
+        (components,) = struct.unpack_from(">H", data, found.start() + 40)
+        claims.append((max(0, right - left), max(0, bottom - top), components))
+    if not claims:
+        raise DamagedError("it holds no codestream")
+    width, height, components = max(claims, key=lambda claim: claim[0] * claim[1] * claim[2])
+    return _claim(form, width, height, _USUAL + 4 * components)
+
+
 def _read_tiff(form: str, data: bytes) -> Header:
     """Read the first directory: the picture's size, and that of the strip or tile that is decoded as one (TIFF 6.0)."""
     tags = _tiff_tags(data)
@@ -160,15 +210,19 @@ _READERS: dict[tuple[str, bytes], Callable[[str, bytes], Header]] = {
     ("TIFF", rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]"): _read_tiff,
     ("WebP", rb"(?s)RIFF....WEBP"): _read_webp,
     ("PNM", rb"P[1-6]\s"): _read_pnm,
+    ("PAM", rb"P7\s"): _read_pam,
+    ("GIF", rb"GIF8[79]a"): _read_gif,
+    ("Sun raster", rb"\x59\xa6\x6a\x95"): _read_sun,
+    ("AVIF", rb"(?s)....ftyp"): _read_avif,
+    ("JPEG 2000", rb"\0\0\0\x0cjP  |" + _J2K_START): _read_jpeg_2000,
 }
+FORMS = tuple(form for form, _ in _READERS)
 _OTHERS = {
-    "GIF": rb"GIF8",
-    "AVIF or HEIF": rb"(?s)....ftyp(?:avi|hei|hev|mif|msf)",
-    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "HEIC": rb"(?s)....ftyp(?:hei|hev)",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "Radiance HDR": rb"#\?(?:RADIANCE|RGBE)",
     "OpenEXR": rb"\x76\x2f\x31\x01",
-    "Sun raster": rb"\x59\xa6\x6a\x95",
-    "PFM or PAM": rb"P[Ff7]\s",
+    "PFM": rb"P[Ff]\s",
     "SVG": rb"\s*(?:<\?xml[^>]*>\s*)?<svg",
     "PDF": rb"%PDF",
 }
