@@ -13,6 +13,10 @@ from typing import Any
 from edgecnn.errors import InputError, OutputError
 from edgecnn.printing import json_text
 
+# Stands in every picture and page that is drawn here, so that a later one may take its place.
+MADE_HERE = "made by edgecnn"
+_LOOKED_AT_BYTES = 2**16
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step; an interruption leaves the old file or none, never a part.
@@ -56,6 +60,24 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {_reason(error)}; nothing was replaced") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise OutputError unless nothing of anybody's is lost when `path` is written: it is not there, empty, or drawn here.
+
+    For files that somebody names on a command line; whoever mistypes one is not to lose a thesis.
+    """
+    if not exists(path) or (path.is_file() and (path.stat().st_size == 0 or _is_made_here(path))):
+        return
+    kind = "was not made by edgecnn" if path.is_file() else "is no regular file"
+    raise OutputError(f"{path} exists and {kind}; it is not overwritten: choose another name, or move it away")
+
+
+def _is_made_here(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_LOOKED_AT_BYTES)
+        file.seek(max(0, path.stat().st_size - _LOOKED_AT_BYTES))
+        return MADE_HERE.encode() in head or MADE_HERE.encode() in file.read()
 
 
 def make_folder(path: Path) -> Path:

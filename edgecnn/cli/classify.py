@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import convention_options, json_option, read_convention, read_labels, runtime_options
+from edgecnn.cli.options import OUTPUT_FILE, convention_options, json_option, read_convention, read_labels, runtime_options
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MAX_PLOTTED = 50
 @click.command(short_help="Classify pictures.")
 @click.argument("model", metavar="FILE|TASK")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--plot", type=click.Path(path_type=Path), metavar="OUT.png", help="Draw each picture beside its probabilities.")
+@click.option("--plot", type=OUTPUT_FILE, metavar="OUT.png", help="Draw each picture beside its probabilities.")
 @click.option("--labels", help="For another tool's .tflite: labels in class order, a,b,c or a file with one a line.")
 @click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
 @convention_options

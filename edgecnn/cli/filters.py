@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from edgecnn.cli.options import OUTPUT_FILE
+
 
 @click.command(short_help="Show fixed and learned filters on a picture.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option(
     "--model", default="neu", show_default=True, metavar="TASK|FILE.keras|RUN", help="Model whose first layer is shown."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("filters.png"), show_default=True, help="Where to draw.")
+@click.option("--out", type=OUTPUT_FILE, default=Path("filters.png"), show_default=True, help="Where to draw.")
 def filters(image: Path, model: str, out: Path) -> None:
     """Show fixed and learned filters on a picture.
 

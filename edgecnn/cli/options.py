@@ -55,7 +55,24 @@ class Count(click.IntRange):
         return int(super().convert(value, param, ctx))
 
 
+class OutputFile(click.Path):
+    """A file to be written, which is refused at once where one of somebody else's stands there."""
+
+    def __init__(self) -> None:
+        """Give a `pathlib.Path`."""
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        from edgecnn.files import check_replaceable
+
+        path = Path(str(super().convert(value, param, ctx)))
+        check_replaceable(path)
+        return path
+
+
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+OUTPUT_FILE = OutputFile()
 PROBABILITY = Number(0, 1)
 SEED = Count(0, MAX_SEED)
 TIMEOUT = Number(0.1, 3600)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import Number, convention_options, data_option, json_option, read_convention, read_labels, seed_option
+from edgecnn.cli.options import (
+    OUTPUT_FILE,
+    Number,
+    convention_options,
+    data_option,
+    json_option,
+    read_convention,
+    read_labels,
+    seed_option,
+)
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--confidence", type=Number(0.5, 0.9999), default=0.95, show_default=True, help="Of the drop's bound.")
 @click.option("--labels", help="Classes of a reference that another tool saved: a,b,c or a file with one a line.")
 @convention_options
-@click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
 @click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
 @seed_option
 @json_option

@@ -10,6 +10,7 @@ import click
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
+    OUTPUT_FILE,
     PROBABILITY,
     Count,
     data_option,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     help="Share of all else that may be taken for a class.",
 )
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures of each kind.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the curves into this picture.")
+@click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this picture.")
 @click.option(
     "--leave-one-class-out",
     "leaving_out",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import Count, data_option, json_option, seed_option
+from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, json_option, seed_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     help="How strong, 1 to 5; may be given several times. Default: all five.",
 )
 @click.option("--pictures", type=Count(1, 10**6), help="Measure on so many pictures, of all classes alike, drawn by the seed.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Also draw a heat map into this picture.")
-@click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
+@click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this picture.")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
 @click.option("--list", "listed", is_flag=True, help="Print what the corruptions are and their levels as tables, and end.")
 @seed_option
 @json_option

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.errors import MissingDependencyError
+from edgecnn.files import MADE_HERE
 
 
 def require_jinja2() -> None:
@@ -17,7 +18,10 @@ def require_jinja2() -> None:
 
 
 def render(template: Path, **values: Any) -> str:
-    """Return a template of Jinja2 filled with `values`; it may include what lies beside it, and `base.css`."""
+    """Return a template of Jinja2 filled with `values`; it may include what lies beside it, and `base.css`.
+
+    It says at its end that it was made here: `check_replaceable` looks for that.
+    """
     require_jinja2()
     import jinja2
 
@@ -28,4 +32,4 @@ def render(template: Path, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template.name).render(**values)
+    return f"{environment.get_template(template.name).render(**values).rstrip()}\n<!-- {MADE_HERE} -->\n"

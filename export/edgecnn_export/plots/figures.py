@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import InputError, MissingDependencyError
-from edgecnn.files import replacing
+from edgecnn.files import MADE_HERE, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, PALE = "#263238", "#b0bec5"
+# Where each format keeps a word about its origin: Matplotlib's own writers, and those of Pillow.
+_METADATA = {"png": "Software", "svg": "Creator", "pdf": "Creator", "ps": "Creator", "eps": "Creator"}
+_PILLOW: dict[str, dict[str, Any]] = {
+    **{form: {"comment": MADE_HERE.encode()} for form in ("jpg", "jpeg")},
+    **{form: {"description": MADE_HERE} for form in ("tif", "tiff")},
+    "gif": {"comment": MADE_HERE.encode()},
+    "webp": {"xmp": MADE_HERE.encode()},
+}
 RIGHT, WRONG, NEUTRAL = "#2e7d32", "#c62828", "#1565c0"
 
 
@@ -35,7 +43,15 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
     with warnings.catch_warnings(), replacing(path) as beside:
         # A label in a script that the font lacks is drawn as boxes; that is no reason to write on stderr.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(beside, dpi=dpi)
+        figure.savefig(beside, dpi=dpi, **mark(path.suffix))
+
+
+def mark(suffix: str) -> dict[str, Any]:
+    """Return what `savefig` takes to note in a file of this format that it was drawn here: `check_replaceable` looks for it."""
+    form = suffix[1:].lower()
+    if form in _METADATA:
+        return {"metadata": {_METADATA[form]: MADE_HERE}}
+    return {"pil_kwargs": _PILLOW[form]} if form in _PILLOW else {}
 
 
 def check_format(path: Path) -> None:
