@@ -75,6 +75,15 @@ def write_splits_table(task: Task, splits: Splits, path: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_table(path: Path) -> bool:
+    """Tell whether a file begins as `write_splits_table` begins."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(1000).strip() == ",".join(_COLUMNS).encode()
+    except OSError:
+        return False
+
+
 def read_splits_table(path: Path) -> list[SplitRow]:
     """Read a table that `write_splits_table` wrote.
 

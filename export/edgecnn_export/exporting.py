@@ -20,7 +20,7 @@ from edgecnn_export.conversion.converting import FORMATS, Format, Precision, con
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
-from edgecnn_export.installing import REJECTED, install, staging
+from edgecnn_export.installing import REJECTED, check_out, install, staging
 from edgecnn_export.models import Model
 from edgecnn_export.parity.compare import MIN_PICTURES
 from edgecnn_export.parity.figures import ParityReport, Verdict
@@ -137,6 +137,9 @@ def export(
     if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
         missing = _unmeasured(splits)
         raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")
+    precisions = ("float32", *QUANTIZED)
+    files = [f"{reference.task.name}-{precision}.{each}" for precision in precisions for each in FORMATS]
+    check_out(out, (*files, PARITY_PAGE, PARITY_JSON))
     started = time.monotonic()
     doubt = _checked(reference, splits, seed)
     with quiet():
@@ -159,9 +162,9 @@ def export(
             tries, artifacts = job.run(writer, artifacts, measured.report, staged)
             if any(each.chosen for each in tries):
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
-        files = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
-        names = [file.path.name for file in files]
-        other = _other_precisions(reference.task.name, files)
+        judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
+        names = [file.path.name for file in judged]
+        other = _other_precisions(reference.task.name, judged)
         if measured is None:
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
@@ -172,7 +175,7 @@ def export(
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
             install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
-    return ExportResult(out, tuple(files), report, calibration, seconds, tries, audited)
+    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:

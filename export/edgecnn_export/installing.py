@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from edgecnn.errors import OutputError
-from edgecnn.files import make_folder
+from edgecnn.files import MADE_HERE, exists, make_folder, read_bytes
 
 REJECTED = ".rejected"
 PREVIOUS = ".previous"
@@ -39,6 +39,30 @@ def staging(out: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write to {out}: {_reason(error)}; an earlier export there is untouched") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_out(out: Path, names: Collection[str]) -> None:
+    """Raise OutputError when a file in `out` that an export of the files `names` would replace is none that edgecnn made."""
+    for name in names:
+        for path in (out / name, out / (name + REJECTED), out / (name + PREVIOUS)):
+            if exists(path) and not _is_ours(path, Path(name).suffix):
+                raise OutputError(
+                    f"{path} was not made by edgecnn and is not overwritten; choose another folder with --out, or move it away"
+                )
+
+
+def _is_ours(path: Path, suffix: str) -> bool:
+    """Tell whether a file is an artifact with a contract, be it damaged, or a report."""
+    if not path.is_file():
+        return False
+    if path.stat().st_size == 0:
+        return True
+    data = read_bytes(path)
+    if suffix == ".json":
+        return b'"candidates"' in data and b'"verdict"' in data
+    if suffix == ".html":
+        return MADE_HERE.encode() in data or b"edgecnn" in data[:4096]
+    return b'"contract_sha256"' in data or b"edgecnn.json" in data
 
 
 def install(

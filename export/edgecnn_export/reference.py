@@ -121,6 +121,15 @@ def save_reference(reference: Reference, path: Path) -> None:
             archive.writestr(ENTRY, entry)
 
 
+def is_ours(path: Path) -> bool:
+    """Tell whether a `.keras` file was saved by `save_reference`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return ENTRY in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
 def open_reference(
     source: Path | str,
     *,

@@ -153,7 +153,7 @@ def test_a_file_that_contradicts_its_reference_is_rejected_even_where_no_picture
 
 
 def test_without_pictures_parity_is_not_measured_and_an_old_report_goes(recorded: Reference, tmp_path: Path) -> None:
-    (tmp_path / "parity.json").write_text("old")
+    (tmp_path / "parity.json").write_text('{"candidates": [], "verdict": "pass"}')
 
     result = export(recorded, out=tmp_path, formats=formats_named("tflite"))
 
@@ -195,7 +195,8 @@ def test_a_file_that_fails_is_named_rejected_with_its_reasons(
 def test_an_export_that_breaks_off_leaves_the_old_one_whole(
     recorded: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "bars-float32.tflite").write_text("old")
+    old = "an old one, with its edgecnn.json"
+    (tmp_path / "bars-float32.tflite").write_text(old)
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -204,7 +205,7 @@ def test_an_export_that_breaks_off_leaves_the_old_one_whole(
     with pytest.raises(KeyboardInterrupt):
         export(recorded, out=tmp_path, formats=formats_named("tflite"), splits=bar_splits)
 
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("bars-float32.tflite", "old")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("bars-float32.tflite", old)]
 
 
 def test_a_folder_that_is_a_file_is_one_line(recorded: Reference, tmp_path: Path) -> None:
@@ -281,3 +282,13 @@ def test_the_command_exits_with_1_when_a_file_is_rejected(
 
     assert result.exit_code == 1
     assert "bars-int8.tflite.rejected" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["bars-int8.tflite", "bars-float32.onnx.previous", "parity.json", "parity.html"])
+def test_a_file_of_somebody_elses_in_the_folder_is_not_replaced(recorded: Reference, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"of another tool")
+
+    with pytest.raises(OutputError, match=f"{name} was not made by edgecnn and is not overwritten"):
+        export(recorded, out=tmp_path, formats=("tflite",))
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"of another tool"}

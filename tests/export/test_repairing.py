@@ -81,7 +81,7 @@ def collapsing(bar_splits: Splits) -> Reference:
 @pytest.fixture(scope="module")
 def repaired(collapsing: Reference, bar_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     out = tmp_path_factory.mktemp("repaired")
-    (out / "bars-mixed.tflite").write_text("of an earlier export")
+    (out / "bars-mixed.tflite").write_text("of an earlier export, with its edgecnn.json")
     return export(collapsing, out=out, int8=True, repair=True, splits=bar_splits)
 
 
@@ -382,9 +382,9 @@ def test_a_repair_that_is_interrupted_leaves_the_old_export_whole(
     def interrupted(_: Workshop) -> Quantization:
         raise KeyboardInterrupt
 
-    (tmp_path / "bars-int8.tflite").write_text("old")
+    (tmp_path / "bars-int8.tflite").write_text("old, with its edgecnn.json")
     monkeypatch.setattr(ladder, "RUNGS", (Rung("a rung", interrupted),))
     with pytest.raises(KeyboardInterrupt):
         export(collapsing, out=tmp_path, formats=["tflite"], int8=True, repair=True, splits=bar_splits)
 
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("bars-int8.tflite", "old")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("bars-int8.tflite", "old, with its edgecnn.json")]

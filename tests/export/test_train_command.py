@@ -11,7 +11,9 @@ import pytest
 
 from edgecnn.cli.main import main
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
+from edgecnn.errors import InputError
 from edgecnn_export.reference import open_reference
+from edgecnn_export.training.fitting import _check_folder
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_a_training_on_generated_pictures_keeps_no_table_of_one_before(tmp_path:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("edgecnn.datasets.loading.SYNTHETIC_COUNTS", {"train": 4, "validation": 2, "test": 1})
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "splits.csv").write_text("of another training")
+    (tmp_path / "run" / "splits.csv").write_text("file,sha256,label,split,group\n")
 
     code = run("train", "mnist", "--epochs", "1", "--out", str(tmp_path / "run"))
 
@@ -157,3 +159,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(
 
     assert code == 2
     assert "cannot create the folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model.keras", "training.json", "curves.png", "splits.csv"])
+def test_a_folder_with_files_of_somebody_elses_is_not_trained_into(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+
+    with pytest.raises(InputError, match=f"{name} was not written by edgecnn train"):
+        _check_folder(tmp_path, resume=False)

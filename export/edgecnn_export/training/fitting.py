@@ -26,13 +26,13 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError
-from edgecnn.files import make_folder, write_json
+from edgecnn.files import exists, make_folder, write_json
 from edgecnn.metrics import confusion_matrix, weak_classes, wilson_interval
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.networks import build
-from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
+from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, save_reference
 from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
@@ -382,6 +382,12 @@ def _check_folder(out: Path, resume: bool) -> None:
     make_folder(out)
     if not resume and (out / checkpoints.FILE_NAME).exists():
         raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
+    model, table = out / MODEL_FILE, out / split_table.FILE_NAME
+    if is_ours(model):
+        return  # what stands beside it was written with it
+    written = [model, out / "training.json", out / "curves.png", *([] if split_table.is_table(table) else [table])]
+    if (foreign := next(filter(exists, written), None)) is not None:
+        raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
 
 
 def _open_checkpoint(out: Path) -> Checkpoint:
