@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from edgecnn.formats import HEAD_BYTES, sniff
+
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 # Progressive JPEG of any encoder has about ten scans; each costs a pass over the whole picture (libjpeg-turbo stops at 500).
 _MOST_SCANS = 100
@@ -37,23 +39,17 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Read the header of a file of one of the FORMS; None for any other. DamagedError when it is none."""
-    if other_form(data) is not None:
+    """Read the header of a file of a form that is read here; None for any other. DamagedError when it is none."""
+    form = sniff(data[:HEAD_BYTES])
+    read = _READERS.get(form or "")
+    if form is None or read is None:
         return None
-    for (form, begins), read in _READERS.items():
-        if re.match(begins, data):
-            try:
-                return read(form, data)
-            except (struct.error, IndexError, OverflowError) as error:
-                raise DamagedError(f"its {form} header is cut short") from error
-            except ValueError as error:
-                raise error if isinstance(error, DamagedError) else DamagedError(str(error)) from error
-    return None
-
-
-def other_form(data: bytes) -> str | None:
-    """Name a form of picture that is known and not read, None where the bytes are none of these either."""
-    return next((form for form, begins in _OTHERS.items() if re.match(begins, data)), None)
+    try:
+        return read(form, data)
+    except (struct.error, IndexError, OverflowError) as error:
+        raise DamagedError(f"its {form} header is cut short") from error
+    except ValueError as error:
+        raise error if isinstance(error, DamagedError) else DamagedError(str(error)) from error
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -115,6 +111,8 @@ def _read_webp(form: str, data: bytes) -> Header:
 
 
 def _read_pnm(form: str, data: bytes) -> Header:
+    if data.startswith(b"P7"):
+        return _read_pam(form, data)
     found = re.match(_PNM_SIZE, data)
     if found is None:
         raise DamagedError(f"its {form} header is damaged")
@@ -202,27 +200,15 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     return found
 
 
-# Patterns are compiled when the first picture comes: most cameras read none.
-_READERS: dict[tuple[str, bytes], Callable[[str, bytes], Header]] = {
-    ("PNG", re.escape(PNG)): _read_png,
-    ("JPEG", re.escape(JPEG)): _read_jpeg,
-    ("BMP", rb"BM"): _read_bmp,
-    ("TIFF", rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]"): _read_tiff,
-    ("WebP", rb"(?s)RIFF....WEBP"): _read_webp,
-    ("PNM", rb"P[1-6]\s"): _read_pnm,
-    ("PAM", rb"P7\s"): _read_pam,
-    ("GIF", rb"GIF8[79]a"): _read_gif,
-    ("Sun raster", rb"\x59\xa6\x6a\x95"): _read_sun,
-    ("AVIF", rb"(?s)....ftyp"): _read_avif,
-    ("JPEG 2000", rb"\0\0\0\x0cjP  |" + _J2K_START): _read_jpeg_2000,
-}
-FORMS = tuple(form for form, _ in _READERS)
-_OTHERS = {
-    "HEIC": rb"(?s)....ftyp(?:hei|hev)",
-    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
-    "Radiance HDR": rb"#\?(?:RADIANCE|RGBE)",
-    "OpenEXR": rb"\x76\x2f\x31\x01",
-    "PFM": rb"P[Ff]\s",
-    "SVG": rb"\s*(?:<\?xml[^>]*>\s*)?<svg",
-    "PDF": rb"%PDF",
+_READERS: dict[str, Callable[[str, bytes], Header]] = {
+    "PNG": _read_png,
+    "JPEG": _read_jpeg,
+    "BMP": _read_bmp,
+    "TIFF": _read_tiff,
+    "WebP": _read_webp,
+    "PNM": _read_pnm,
+    "GIF": _read_gif,
+    "Sun raster": _read_sun,
+    "AVIF": _read_avif,
+    "JPEG 2000": _read_jpeg_2000,
 }

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from edgecnn.errors import PictureError
 from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
+from edgecnn.formats import HEAD_BYTES, sniff
 from edgecnn.memory import limit_bytes
 from edgecnn.opencv_limits import MAX_PIXELS
-from edgecnn.picture_headers import FORMS, JPEG, PNG, DamagedError, jpeg_segments, other_form, read_header
+from edgecnn.picture_headers import JPEG, PNG, DamagedError, jpeg_segments, read_header
 
 # What still pictures are called; `edgecnn.folders` looks inside instead. A .gif may be a video.
 SUFFIXES = frozenset(
@@ -73,10 +74,9 @@ def _check_claim(data: bytes, name: str, memory_bytes: int) -> None:
     except DamagedError as error:
         raise PictureError(f"{name} is cut short or damaged: {error}") from error
     if header is None:
-        other = other_form(data)
-        if other is None:
-            raise PictureError(f"{name} is not a picture: none of {', '.join(FORMS)} begins like this")
-        raise PictureError(f"{name} is {other}, which is not read here; convert it to PNG")
+        form = sniff(data[:HEAD_BYTES])
+        what = "not a picture that OpenCV can read" if form is None else f"{form}, which OpenCV cannot read; convert it to PNG"
+        raise PictureError(f"{name} is {what}")
     parts = "" if header.pixels <= header.width * header.height else f", to be decoded {header.pixels} at a time"
     claim = f"{name} claims {header.width} x {header.height} pixels{parts}"
     if header.pixels > MAX_PIXELS:
