@@ -49,7 +49,7 @@ class ModelOptions:
     reject_threshold: float | None = None
     verify: bool = True
     trusted: TrustedKey | None = None
-    timeout_s: float = 60.0
+    timeout_s: float = 10.0
 
 
 class Candidate:

@@ -10,7 +10,7 @@ from edgecnn.errors import InputError
 from edgecnn.files import write_bytes
 
 
-def sign_file(path: Path, key: Path, *, timeout_s: float = 60.0) -> str:
+def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
     """Put a signature into an artifact, in the place of an older one; return the fingerprint of the key.
 
     What is signed was read once and has answered its golden vectors here, within `timeout_s` seconds. Raises what

@@ -216,7 +216,7 @@ def _key(parameter: click.Parameter) -> str:
 @click.option(
     "--verify-timeout",
     type=TIMEOUT,
-    default=60.0,
+    default=10.0,
     show_default=True,
     help="Seconds that a model may take to load and to answer them, in a process of its own.",
 )

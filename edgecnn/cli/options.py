@@ -97,7 +97,7 @@ def timeout_option(command: F) -> F:
         "--timeout",
         "timeout_s",
         type=TIMEOUT,
-        default=60.0,
+        default=10.0,
         show_default=True,
         help="Seconds that a model may take to load and to answer its golden vectors, in a process of its own.",
     )(command)

@@ -26,7 +26,9 @@ from edgecnn.errors import EdgecnnError, InferenceError
 from edgecnn.memory import limit_bytes
 from edgecnn.runtimes.chatter import hidden_file
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 10.0
+_START_S = 60.0  # a fresh interpreter that imports a runtime from a slow card
+_READY = b"."
 _MOST_BYTES = 2**33  # a tensor of an absurd shape is to fail, and not to push everything else out of the machine's memory
 _LOOK_EVERY_S = 0.002
 _GRACE_S = 2.0  # after its time the child ends by itself, where nobody is left to end it
@@ -57,13 +59,13 @@ class Child:
         fork: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start the child, which has `timeout_s` seconds for its answer.
+        """Start the child, which has `timeout_s` seconds for its answer once it has imported what it needs.
 
         A `fork` shares all that is imported and so costs a few milliseconds; None forks where no other thread could hold a
         lock that the child then waits for, and starts a fresh interpreter elsewhere.
         """
         self._name, self._timeout_s, self._clock = job.name, timeout_s, clock
-        self._deadline_s = clock() + timeout_s
+        self._deadline_s, self._is_ready = clock() + _START_S, False
         self._answer, self._silence = hidden_file(), hidden_file()
         start = _fork if (_can_fork() if fork is None else fork) else _spawn
         self._process = start(job, timeout_s, self._answer.fileno(), self._silence.fileno())
@@ -74,17 +76,19 @@ class Child:
         Raises the EdgecnnError that was raised there, and InferenceError when it crashed or took too long.
         """
         code = self._process.poll()
+        if code is None and not self._is_ready and os.fstat(self._answer.fileno()).st_size:
+            self._deadline_s, self._is_ready = self._clock() + self._timeout_s, True
         if code is None and self._clock() < self._deadline_s:
             return None
         if code is None or -code == signal.SIGALRM:
             self.stop()
             raise InferenceError(
                 f"{self._name} did not load and answer within {self._timeout_s:g} s in a process of its own: it never ends, or "
-                "is too slow for this machine"
+                "needs a longer timeout on this machine"
             )
         with self._answer, self._silence:
             self._answer.seek(0)
-            return self._read(code, self._answer.read())
+            return self._read(code, self._answer.read().removeprefix(_READY))
 
     def wait(self) -> Any:
         """Return the answer when it is there; raises what `poll` raises."""
@@ -208,10 +212,15 @@ def _let_go(*, but: int) -> None:
 
 def _work(job: Job, timeout_s: float, answer: int) -> None:
     """Do the job under its limits and write what came of it."""
-    _limit(timeout_s)
+    _limit()
     module, _, name = job.function.partition(":")
+    # The default action of the alarm needs no Python: it ends native code that runs for ever, where nobody else is left to.
+    signal.setitimer(signal.ITIMER_REAL, _START_S + timeout_s)
     try:
-        said = {"answer": getattr(importlib.import_module(module), name)(job.data, **job.options)}
+        function = getattr(importlib.import_module(module), name)
+        signal.setitimer(signal.ITIMER_REAL, timeout_s + _GRACE_S)
+        os.write(answer, _READY)
+        said = {"answer": function(job.data, **job.options)}
     except MemoryError:
         said = {"error": "InferenceError", "text": f"{job.name} wants more memory than a model may have"}
     except EdgecnnError as error:
@@ -223,12 +232,10 @@ def _work(job: Job, timeout_s: float, answer: int) -> None:
         file.write(json.dumps(said).encode("utf-8", "replace"))
 
 
-def _limit(timeout_s: float) -> None:
+def _limit() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
-    # The default action of the alarm needs no Python: it ends native code that runs for ever.
-    signal.setitimer(signal.ITIMER_REAL, timeout_s + _GRACE_S)
     most = min(_address_space() + min(_MOST_BYTES, 2 * limit_bytes()), sys.maxsize)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
