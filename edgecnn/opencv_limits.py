@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from edgecnn.memory import limit_bytes
 
 MAX_PIXELS = 2**26  # 67 megapixels: above every board camera; decoded, already 200 MB
+MAX_SIDE = 2**20  # OpenCV's own
 _BYTES_A_PIXEL = 7  # while a usual picture is decoded (edgecnn.picture_headers)
 
 

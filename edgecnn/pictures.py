@@ -16,7 +16,7 @@ from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
 from edgecnn.formats import HEAD_BYTES, sniff
 from edgecnn.memory import limit_bytes
-from edgecnn.opencv_limits import MAX_PIXELS
+from edgecnn.opencv_limits import MAX_PIXELS, MAX_SIDE
 from edgecnn.picture_headers import JPEG, PNG, DamagedError, jpeg_segments, read_header
 
 # What still pictures are called; `edgecnn.folders` looks inside instead. A .gif may be a video.
@@ -81,6 +81,8 @@ def _check_claim(data: bytes, name: str, memory_bytes: int) -> None:
     claim = f"{name} claims {header.width} x {header.height} pixels{parts}"
     if header.pixels > MAX_PIXELS:
         raise PictureError(f"{claim}; at most {MAX_PIXELS} are decoded")
+    if max(header.width, header.height) > MAX_SIDE:
+        raise PictureError(f"{claim}; at most {MAX_SIDE} a side are decoded")
     if len(data) + header.peak_bytes > memory_bytes // 2:
         raise PictureError(
             f"{claim}, which takes {header.peak_bytes / 1e6:.0f} MB to decode: too much of the {memory_bytes / 1e6:.0f} MB of "

@@ -22,7 +22,7 @@ from edgecnn_device.last_good import LastGood
 if TYPE_CHECKING:
     from edgecnn.runtimes.probing import Verification
 
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
 _INSIST = "; --no-verify runs it nevertheless"
 
 
@@ -147,6 +147,7 @@ class ModelSlot:
         self._asked = self._insists = False
         self._print = fingerprint(self._path)
         self._look_s = clock() + _LOOK_EVERY_S
+        self._began_s = clock()
         self._current: Model | None = None
         self._candidate: Candidate | None = self._first()
 
@@ -268,6 +269,7 @@ class ModelSlot:
     def _begin_exchange(self, running: Artifact) -> None:
         """Read the new file; whatever was read before it and is still being checked is given up."""
         self.close()
+        self._began_s = self._clock()
         try:
             candidate = self._read_like(running, self._options)
         except Exception as error:  # whatever a new file does, the running camera goes on
@@ -282,7 +284,8 @@ class ModelSlot:
 
     def _exchange(self, candidate: Candidate) -> bool:
         try:
-            if not candidate.is_ready():
+            # A check has ended long before that, if only because its time was up.
+            if not candidate.is_ready() and self._clock() < self._began_s + _LONGEST_CHECK_S + self._options.timeout_s:
                 return False
             model = candidate.model()
         except Exception as error:  # as above

@@ -150,6 +150,7 @@ BOMBS: dict[str, bytes] = {
     "WebP with alpha": claiming("WebP with alpha", 16_384),
     "PGM": claiming("PGM", 32_000),
     "wide PGM": b"P5\n1000000000 1\n255\n" + bytes(100),
+    "long PGM": b"P5\n1 67000000\n255\n" + bytes(100),
     "PGM of letters": b"P2\n30000 30000\n255\n" + b"0 " * 100,
     "PGM behind remarks": b"P5" + b"\n#" + b"x" * 3000 + b"\n30000 30000\n255\n" + bytes(100),
     "TIFF": tiff(30_000, 30_000),

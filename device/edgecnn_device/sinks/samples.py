@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import stat
@@ -19,6 +18,7 @@ import cv2
 
 from edgecnn.errors import InputError, OutputError
 from edgecnn.files import make_folder
+from edgecnn.printing import json_text
 from edgecnn_device.frames import Observation, RegionPrediction
 
 _UNCERTAIN_EVERY_S = 1.0
@@ -116,9 +116,7 @@ class SampleSink:
             raise OutputError(f"cannot encode {picture} as PNG")
         body = {**observation.to_json(), "regions": [prediction.to_json()]}
         try:
-            _write_whole(
-                picture.with_suffix(".json"), (json.dumps(body, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
-            )
+            _write_whole(picture.with_suffix(".json"), (json_text(body) + "\n").encode())
             _write_whole(picture, encoded.tobytes())
         except OSError:
             picture.with_suffix(".json").unlink(missing_ok=True)
