@@ -227,6 +227,7 @@ def open_sinks(
         sinks.append(SampleSink(options.samples))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
+
         sinks.append(MqttSink(options.mqtt, classes, memory=memory))
     if options.window:
         from edgecnn_device.sinks.window import WindowSink

@@ -117,8 +117,8 @@ class Observation:
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.
 
-        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, `warning` only
-        when there is one.
+        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, `warning`
+        only when there is one.
         """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,

@@ -155,7 +155,9 @@ def _key(parameter: click.Parameter) -> str:
     type=_FILE,
     help="Write an annotated video (.avi, .mkv, .mp4) that plays at the camera's pace; of a camera, a file per hour.",
 )
-@click.option("--video-fps", type=Number(0.001, 1000), help="Frames a second of the video. [default: 10 of a camera, all of a file]")
+@click.option(
+    "--video-fps", type=Number(0.001, 1000), help="Frames a second of the video. [default: 10 of a camera, all of a file]"
+)
 @click.option("--video-mb", type=_MEGABYTES, help="Megabytes of a camera's videos; the oldest go first. [default: 2000]")
 @click.option("--jsonl", type=_FILE, help="Append JSON objects, one per line; see --write.")
 @click.option("--csv", type=_FILE, help="Append one row per region; see --write.")
