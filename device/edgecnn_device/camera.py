@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from edgecnn.errors import OutputError
+from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
@@ -20,6 +22,7 @@ from edgecnn_device.last_good import LastGood
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.notify import Notifier
+from edgecnn_device.sinks.appending import check_line_file
 from edgecnn_device.sinks.pipe import PipeWatch
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.state_folder import state_folder
@@ -143,6 +146,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         preprocessing, reads = contract.preprocessing, contract.preprocessing.fit == "digit"
         look = choose_look(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
         source = open_source(replace(options.source, digits=reads))
+        check_files(sinks, options.source, endless=source.endless)
         classes = Classes.choose(contract.labels, good=options.good, reads=reads)
         tracker = Tracker(options.look.smooth)
         watcher = Watcher(
@@ -198,6 +202,26 @@ def choose_gate(options: LookOptions) -> Gate:
     if not gates:
         return always
     return gates[0] if len(gates) == 1 else both(gates[0], gates[1])
+
+
+def check_files(options: SinkOptions, source: SourceOptions, *, endless: bool) -> None:
+    """Raise OutputError, before anything is begun, for a file that is not this camera's to write to, or not to two sinks."""
+    files = [file.absolute() for file in (options.jsonl, options.csv) if file is not None]
+    if len(set(files)) < len(files):
+        raise OutputError(f"--jsonl and --csv cannot both be {options.csv}")
+    if options.jsonl is not None:
+        from edgecnn_device.sinks import jsonl
+
+        check_line_file(options.jsonl, jsonl.OURS)
+    if options.csv is not None:
+        from edgecnn_device.sinks import csv_file
+
+        check_line_file(options.csv, csv_file.OURS)
+    if options.video is not None:
+        from edgecnn_device.sinks.video_file import check_video
+
+        path = Path(source.source)
+        check_video(options.video, endless=endless, source=path if exists(path) else None)
 
 
 def open_sinks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,8 @@ from edgecnn_device.sinks.appending import LineFile
 
 _FRAME = ("captured_at", "frame", "source", "state", "reason", "age_ms")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# How HEADER begins, in other versions too, also where a crash has cut it short.
+OURS = re.compile(rb"captured_at,(?:frame,source,state,|[^\n]{0,40}\Z)")
 _REGION = ("id", "x", "y", "w", "h", "label", "class_id", "probability", "smoothed_label", "smoothed_probability")
 
 
@@ -25,7 +28,7 @@ class CsvSink:
 
     def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
         """Open the file; OutputError when that is not possible."""
-        self.file = LineFile(path, max_bytes=max_bytes, keep=keep, header=HEADER)
+        self.file = LineFile(path, max_bytes=max_bytes, keep=keep, header=HEADER, ours=OURS)
 
     def __enter__(self) -> CsvSink:
         return self

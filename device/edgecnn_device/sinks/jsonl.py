@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,9 @@ from edgecnn.classifying import Prediction
 from edgecnn.printing import json_string
 from edgecnn_device.frames import Observation, RegionPrediction
 from edgecnn_device.sinks.appending import LineFile
+
+# How `json_line` begins, also where a crash has cut the first line short.
+OURS = re.compile(rb'\{"frame": ?(?:(?:null|\d+), ?"source": ?"|[^\n]{0,40}\Z)')
 
 
 class JsonLinesSink:
@@ -20,7 +24,7 @@ class JsonLinesSink:
 
     def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
         """Open the file; OutputError when that is not possible."""
-        self.file = LineFile(path, max_bytes=max_bytes, keep=keep)
+        self.file = LineFile(path, max_bytes=max_bytes, keep=keep, ours=OURS)
 
     def __enter__(self) -> JsonLinesSink:
         return self

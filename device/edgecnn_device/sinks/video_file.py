@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import time
@@ -67,18 +68,10 @@ class VideoSink:
     ) -> None:
         """Prepare to record a source of `fps` frames a second of which one is observed every `interval_s`, if that is known.
 
-        The file is begun with the first frame. InputError for a suffix that stands for no known form, OutputError where
-        there is no folder or, for a source that ends, a file already.
+        The file is begun with the first frame. Raises what `check_video` raises.
         """
+        check_video(options, endless=endless)
         path = options.path
-        if path.suffix.lower() not in _CODECS:
-            raise InputError(f"--video {path}: give a name that ends in {', '.join(_CODECS)}")
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write {path}: no such folder")
-        if not endless and path.exists():
-            raise OutputError(f"cannot write {path}: it exists already; give another name, or remove it")
-        if not endless and options.max_bytes is not None:
-            raise InputError("--video-mb is for cameras: the video of a file is as long as the file")
         self._path = path
         self._endless = endless
         self._ring = _Ring(path, options.max_bytes or 2_000_000_000) if endless else None
@@ -129,12 +122,48 @@ class VideoSink:
         wall_s = self._wall_clock()
         self._hour = int(wall_s // _HOUR_S)
         path = self._path if self._ring is None else self._ring.next_path(wall_s)
-        return _Clip(path, image, now_s, self._fps, drops=self._drops)
+        _take(path)
+        try:
+            return _Clip(path, image, now_s, self._fps, drops=self._drops)
+        except OutputError:
+            path.unlink()
+            raise
 
     def _end(self) -> None:
         if self._clip is not None:
             self._clip.close()
             self._clip = None
+
+
+def check_video(options: VideoOptions, *, endless: bool, source: Path | None = None) -> None:
+    """Raise InputError for a suffix that stands for no known form, and for a bound where there is no end to bound.
+
+    OutputError where there is no folder, for a source that ends when there is something of this name already, and for an
+    endless one that is played from `source` when that would be removed in its turn.
+    """
+    path = options.path
+    if path.suffix.lower() not in _CODECS:
+        raise InputError(f"--video {path}: give a name that ends in {', '.join(_CODECS)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: no such folder")
+    if not endless and os.path.lexists(path):
+        raise _taken(path)
+    if not endless and options.max_bytes is not None:
+        raise InputError("--video-mb is for cameras: the video of a file is as long as the file")
+    if endless and source is not None and _Ring(path, 0).has(source):
+        raise OutputError(f"cannot write {path}: {source} would be one of its files, the oldest of which go; give another name")
+
+
+def _take(path: Path) -> None:
+    """Create a file that is not there: OpenCV's writer would overwrite what somebody has put there meanwhile."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    except FileExistsError as error:
+        raise _taken(path) from error
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"cannot write {path}: it exists already; give another name, or remove it")
 
 
 class _Clip:
@@ -202,6 +231,11 @@ class _Ring:
         ).exists():
             again += 1
         return path
+
+    def has(self, file: Path) -> bool:
+        """Tell whether a file is counted among these, and removed when it is the oldest."""
+        there = file.resolve()
+        return there.parent == self._path.parent.resolve() and self._ours.fullmatch(there.name) is not None
 
     def _make_room(self) -> None:
         found = [
