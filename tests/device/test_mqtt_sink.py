@@ -94,6 +94,21 @@ def test_a_camera_in_trouble_publishes_its_state_once_and_no_prediction(broker: 
     assert len(broker.topics("/prediction")) == 1
 
 
+def test_a_warning_that_comes_and_goes_is_published_beside_the_state(broker: TinyBroker) -> None:
+    warned = replace(observed(number=2), warning="running the last good model")
+
+    with sink_for(broker) as sink:
+        write_all(sink, [observed(), warned, replace(warned, frame=observed(number=3).frame), observed(number=4)])
+        wait_until(lambda: len(broker.topics("/prediction")) == 4)
+
+    states = [json.loads(payload) for payload in broker.topics("/state")][-3:]
+    assert states == [
+        {"state": "ok", "reason": ""},
+        {"state": "ok", "reason": "", "warning": "running the last good model"},
+        {"state": "ok", "reason": ""},
+    ]
+
+
 def test_the_end_says_offline_and_leaves_politely(broker: TinyBroker) -> None:
     with sink_for(broker):
         wait_until(lambda: broker.topics("/status") == ["online"])

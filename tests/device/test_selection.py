@@ -54,6 +54,12 @@ def test_a_state_that_changes_is_written_at_once_and_its_counting_seconds_are_no
     assert written(camera_changes(FakeClock()), observations) == [0, 1, 4, 5]
 
 
+def test_a_warning_that_comes_or_goes_is_written_at_once() -> None:
+    observations = [seen("a"), replace(seen("a"), warning="refused"), replace(seen("a"), warning="refused"), seen("a")]
+
+    assert written(camera_changes(FakeClock()), observations) == [0, 1, 3]
+
+
 def test_an_answer_that_flickers_with_every_frame_for_a_day_does_not_fill_the_card() -> None:
     hour = [seen("a" if number % 2 else "b", at_s=number / 30) for number in range(30 * 3600)]
 

@@ -91,7 +91,8 @@ class MqttSink:
     """Publishes under the broker's prefix, with QoS 1.
 
     - `prediction`: the observation's JSON, only while the state is `ok`;
-    - `state`, retained: `{"state": "ok" | "stale" | "blind" | "error", "reason": ...}` whenever it changes;
+    - `state`, retained: `{"state": "ok" | "stale" | "blind" | "error", "reason": ...}` whenever it changes, with
+      `warning` where there is one, such as that the last good model runs;
     - `status`, retained: `online`, and `offline` at the end, as the last will too;
     - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`.
 
@@ -122,7 +123,7 @@ class MqttSink:
         self._outdated = self._announcement.outdated(self._discovery_prefix)
         self._took_back = False
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-        self._said = _STARTING.kind
+        self._said = _STARTING.kind, ""
         self._outbox = Outbox(queue_messages, self._state_message(_STARTING))
         self._changed = threading.Condition()
         self._connected = False
@@ -165,9 +166,10 @@ class MqttSink:
     def write(self, observation: Observation) -> None:
         """Queue one observation. OutputError when a message was lost for it, and once for each new trouble with the broker."""
         messages = []
-        if observation.state.kind != self._said:
-            self._said = observation.state.kind
-            messages.append(self._state_message(observation.state))
+        says = observation.state.kind, observation.warning
+        if says != self._said:
+            self._said = says
+            messages.append(self._state_message(observation.state, observation.warning))
         if observation.state.name == "ok":
             messages.append(Message(self._topic("prediction"), self._encode(observation.to_json())))
             messages += self._answer(observation)
@@ -275,8 +277,9 @@ class MqttSink:
             messages += [Message(topic, self._encode(sensor), retained=True) for topic, sensor in sensors.items()]
         return [*messages, Message(self._topic("status"), "online", retained=True)]
 
-    def _state_message(self, state: State) -> Message:
-        return Message(self._topic("state"), self._encode({"state": state.name, "reason": state.reason}), retained=True)
+    def _state_message(self, state: State, warning: str = "") -> Message:
+        body = {"state": state.name, "reason": state.reason} | ({"warning": warning} if warning else {})
+        return Message(self._topic("state"), self._encode(body), retained=True)
 
     def _topic(self, name: str) -> str:
         return f"{self._broker.prefix}/{name}"

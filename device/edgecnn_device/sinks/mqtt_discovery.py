@@ -100,7 +100,9 @@ def describe_sensors(prefix: str, discovery_prefix: str, classes: Classes) -> di
             "state_topic": f"{prefix}/state",
             "value_template": "{{ value_json.state }}",
             "json_attributes_topic": f"{prefix}/state",
-            "json_attributes_template": "{{ {'reason': value_json.reason} | tojson }}",
+            "json_attributes_template": (
+                "{{ {'reason': value_json.reason, 'warning': value_json.warning | default('')} | tojson }}"
+            ),
             "availability": [online],
         },
     }

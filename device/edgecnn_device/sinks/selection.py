@@ -159,4 +159,5 @@ def paces(policy: WritePolicy, fps: float) -> list[Pace]:
 
 
 def _says(observation: Observation) -> Any:
-    return observation.source, observation.state.kind, [prediction.smoothed.label for prediction in observation.predictions]
+    labels = [prediction.smoothed.label for prediction in observation.predictions]
+    return observation.source, observation.state.kind, observation.warning, labels
