@@ -199,7 +199,8 @@ def test_a_camera_starts_after_a_power_cut_with_the_model_that_was_refused_befor
     process = start(str(model), "--jsonl", str(out), "--state-dir", str(tmp_path / "state"), "--web", "0")
     wait_until(lambda: len(lines(out)) > 5)
     assert process.stderr is not None
-    warning, page = process.stderr.readline(), process.stderr.readline().split()[-1]
+    warning = process.stderr.readline()
+    page = next(line.split()[-1] for line in process.stderr if "the page is at" in line)
     stats = json.loads(urllib.request.urlopen(f"{page}api/stats", timeout=5).read())
     metrics = urllib.request.urlopen(f"{page}metrics", timeout=5).read().decode()
     stop(process)
