@@ -12,6 +12,7 @@ from typing import Protocol
 
 from edgecnn.errors import CameraError
 from edgecnn_device.frames import Frame, Image, Missing
+from edgecnn_device.torn import tear
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 _PATIENCE_S = 0.1
@@ -19,15 +20,16 @@ _PATIENCE_S = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and what only files have.
+    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and what only some have.
 
-    These are the picture's own `name` and its place in a video, see `Frame`.
+    These are the picture's own `name` and its place in a video, see `Frame`, and `damage`, what its decoder says is wrong with it.
     """
 
     image_bgr: Image
     monotonic_s: float
     name: str = ""
     media_time_s: float | None = None
+    damage: str = ""
 
 
 class Camera(Protocol):
@@ -125,7 +127,7 @@ class LiveCapture:
             frame = self._newest.take(0.0 if ended else _PATIENCE_S)
             if frame is not None:
                 last_s = frame.monotonic_s
-                yield frame if self._transform is None else replace(frame, image_bgr=self._transform(frame.image_bgr))
+                yield frame if self._transform is None else transformed(frame, self._transform)
             elif ended:
                 if self._bug is not None:
                     raise self._bug
@@ -163,4 +165,12 @@ class LiveCapture:
         age_s = self._clock() - picture.monotonic_s
         captured_at = datetime.now(UTC) - timedelta(seconds=age_s)
         name = picture.name or self._camera.name
-        self._newest.put(Frame(picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s))
+        frame = Frame(
+            picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s, picture.damage
+        )
+        self._newest.put(frame)
+
+
+def transformed(frame: Frame, transform: Callable[[Image], Image]) -> Frame:
+    """Return the frame with its picture transformed; whether that is torn is asked before, while its blocks lie as decoded."""
+    return replace(frame, image_bgr=transform(frame.image_bgr), damage=frame.damage or tear(frame.image_bgr))

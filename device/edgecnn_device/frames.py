@@ -23,6 +23,7 @@ class Frame:
     `number` counts what the source delivered from 0 on, the skipped ones too. `captured_at` is the wall clock's time in UTC,
     `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
     `media_time_s` is where the frame stands in a video file, in seconds from its beginning; None elsewhere.
+    `damage` says what of the picture was not decoded, where that is known.
     """
 
     image_bgr: Image
@@ -31,6 +32,7 @@ class Frame:
     captured_at: datetime
     monotonic_s: float
     media_time_s: float | None = None
+    damage: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a frame can be believed: a lost, late, frozen, black or saturated camera is a state, never a class."""
+"""Whether a frame can be believed: a lost, late, frozen, black, saturated or torn picture is a state, never a class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
+from edgecnn_device.torn import tear
 
 _SAMPLE_WH, _SUSPICIOUS = (16, 12), 5
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
@@ -40,6 +41,8 @@ class Health:
         sample = _sample(frame.image_bgr)
         if reason := blindness(frame.image_bgr, sample):
             return State("blind", reason)
+        if damage := frame.damage or tear(frame.image_bgr):
+            return State("blind", f"torn picture: {damage}")
         if not self.limits.live:
             return OK
         same_s = self._unchanged_s(frame, sample)

@@ -41,12 +41,16 @@ class Sink(Protocol):
 
 @dataclass(eq=False)
 class Statistics:
-    """Counters since the start, and the latencies of the last frames in milliseconds by stage."""
+    """Counters since the start, and the latencies of the last frames in milliseconds by stage.
+
+    `reasons` counts the frames that could not be believed, by the kind of reason: `black picture`, `torn picture`, `frozen` ...
+    """
 
     frames: int = 0
     gated: int = 0
     regions: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     sink_errors: Counter[str] = field(default_factory=Counter)
     latency_ms: dict[str, deque[float]] = field(
@@ -142,6 +146,7 @@ def _observe_one(
     age_ms = 1000 * (now_s - frame.monotonic_s)
     state = watcher.health.judge(frame, now_s)
     if state.name != "ok":
+        statistics.reasons[state.kind[1]] += 1
         watcher.tracker.reset()
         return Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})
     if not watcher.gate(frame) and not troubled:

@@ -361,6 +361,7 @@ def _sentence(summary: Summary) -> str:
     counters = summary.statistics
     parts = [f"{counters.frames} frames, {counters.regions} answers"]
     parts += [f"{count} {state}" for state, count in counters.states.items() if state != "ok"]
+    parts += [f"{count} frames unusable ({reason})" for reason, count in counters.reasons.items()]
     parts += [f"{summary.skipped} skipped"] if summary.skipped else []
     parts += [f"{summary.losses} losses of the camera"] if summary.losses else []
     parts += [f"{count} errors of {name}" for name, count in counters.sink_errors.items()]

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from edgecnn.errors import InputError, MissingDependencyError
-from edgecnn_device.capture import Camera, LiveCapture
+from edgecnn_device.capture import Camera, LiveCapture, transformed
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.sources.transform import Transform
 
@@ -99,7 +99,7 @@ class Recording(AbstractContextManager["Recording"]):
     def _transformed(self, frame: Frame | Missing) -> Frame | Missing:
         if self._transform is None or isinstance(frame, Missing):
             return frame
-        return replace(frame, image_bgr=self._transform(frame.image_bgr))
+        return transformed(frame, self._transform)
 
 
 def open_source(options: SourceOptions) -> Source:

@@ -24,14 +24,15 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import CameraError
 from edgecnn_device.capture import Picture
+from edgecnn_device.sources.decoder_log import LEVEL
 
 # Message from the reader: kind, length of what follows in bytes, height, width, monotonic time.
 HEADER = struct.Struct("<cQIId")
-READY, OPENED, PICTURE, FAILED = b"R", b"O", b"P", b"E"
+READY, OPENED, DAMAGE, PICTURE, FAILED = b"R", b"O", b"D", b"P", b"E"
 _START_S = 60.0  # importing OpenCV from a slow card
 _PIPE_BYTES = 2**20
 # OpenCV's own warnings would fill the journal for as long as a camera is away; the reason is reported anyway.
-_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": str(LEVEL)}
 _F_SETPIPE_SZ = 1031
 
 
@@ -99,7 +100,7 @@ class ProcessCamera:
         pipe = process.stdout.fileno()
         _enlarge(pipe)
         request = self._request
-        waiting_s, doing = _START_S, "start"
+        waiting_s, doing, damage = _START_S, "start", ""
         while True:
             kind, data, shape_hw, at_s = _receive(pipe, waiting_s, doing)
             match kind:
@@ -107,8 +108,11 @@ class ProcessCamera:
                     waiting_s, doing = request.open_timeout_s, "open"
                 case b"O":
                     waiting_s, doing = request.read_timeout_s, "read"
+                case b"D":
+                    damage = data.tobytes().decode("utf-8", "replace")
                 case b"P":
-                    yield Picture(data.reshape(*shape_hw, 3), at_s)
+                    yield Picture(data.reshape(*shape_hw, 3), at_s, damage=damage)
+                    damage = ""
                 case _:
                     raise CameraError(data.tobytes().decode("utf-8", "replace"))
 

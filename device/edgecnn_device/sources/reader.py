@@ -17,8 +17,10 @@ import cv2
 
 from edgecnn.errors import CameraError, EdgecnnError
 from edgecnn_device.frames import Image
+from edgecnn_device.sources import decoder_log
 from edgecnn_device.sources.backlog import Backlog
-from edgecnn_device.sources.process import FAILED, HEADER, OPENED, PICTURE, READY, Request
+from edgecnn_device.sources.decoder_log import Damage
+from edgecnn_device.sources.process import DAMAGE, FAILED, HEADER, OPENED, PICTURE, READY, Request
 
 
 def main() -> None:
@@ -26,33 +28,40 @@ def main() -> None:
     # Ctrl-C reaches the whole group; the parent ends us when it is ready.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries that print must not print into the pictures
+    words = decoder_log.listen()  # libraries that print must not print into the pictures
     body = json.load(sys.stdin)
     size_wh = body["size_wh"] and (int(body["size_wh"][0]), int(body["size_wh"][1]))
     request = Request(**(body | {"size_wh": size_wh}))
     try:
-        deliver(pipe, request)
+        deliver(pipe, request, words=words)
     except (EdgecnnError, OSError, MemoryError, cv2.error) as error:
         if not isinstance(error, BrokenPipeError):
             send(pipe, FAILED, " ".join(str(error).split()).encode("utf-8", "replace") or b"out of memory")
 
 
-def deliver(pipe: int, request: Request, clock: Callable[[], float] = time.monotonic) -> None:
+def deliver(
+    pipe: int, request: Request, clock: Callable[[], float] = time.monotonic, words: Callable[[], str] = lambda: ""
+) -> None:
     """Read pictures and write the fresh ones to `pipe` until the camera fails, which is a CameraError.
 
-    The one picture of an address that is a snapshot is fresh, too.
+    The one picture of an address that is a snapshot is fresh, too. `words()` gives what native code has printed.
     """
     open_camera = find_opener(request.kind)
     send(pipe, READY)
     read = open_camera(request)
     send(pipe, OPENED)
     backlog, any_fresh = Backlog(), False
-    newest: tuple[Image, float] | None = None
+    damage, kind_of_last = Damage(), getattr(read, "kind_of_last", lambda: "I")
+    newest: tuple[Image, float, str] | None = None
     asked_s = clock()
     try:
         while True:
-            newest = (read(), clock())
-            if not backlog.is_old(newest[1] - asked_s):
+            image_bgr, read_s = read(), clock()
+            said = words()
+            if decoder_log.not_written(said):
+                raise CameraError(decoder_log.explain(said))
+            newest = (image_bgr, read_s, damage.after(said, kind_of_last()))
+            if not backlog.is_old(read_s - asked_s):
                 any_fresh = True
                 send_picture(pipe, *newest)
             asked_s = clock()
@@ -80,8 +89,10 @@ def find_opener(kind: str) -> Callable[[Request], Callable[[], Image]]:
     raise CameraError(f"unknown kind of camera {kind!r}")
 
 
-def send_picture(pipe: int, image: Image, at_s: float) -> None:
-    """Write a picture `(h, w, 3)` uint8 to the parent."""
+def send_picture(pipe: int, image: Image, at_s: float, damage: str = "") -> None:
+    """Write a picture `(h, w, 3)` uint8 to the parent, after what is wrong with it."""
+    if damage:
+        send(pipe, DAMAGE, damage.encode("utf-8", "replace"))
     send(pipe, PICTURE, image.data.cast("B"), image.shape[0], image.shape[1], at_s)
 
 

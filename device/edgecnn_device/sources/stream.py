@@ -45,10 +45,23 @@ def open_stream(request: Request) -> Callable[[], Image]:
     if not capture.isOpened():
         raise CameraError(f"cannot open {without_password(request.target)}: refused, unknown or no stream")
 
-    def read() -> Image:
-        there, image_bgr = capture.read()
+    return StreamReader(capture)
+
+
+class StreamReader:
+    """Reads the next picture of a stream."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        """Read `capture`, which is open."""
+        self._capture = capture
+
+    def __call__(self) -> Image:
+        """Return the next picture; CameraError when there is none."""
+        there, image_bgr = self._capture.read()
         if not there:
             raise CameraError("the stream ended or broke")
         return np.asarray(image_bgr, np.uint8)
 
-    return read
+    def kind_of_last(self) -> str:
+        """Return how the last picture was coded: I alone, P and B by means of others."""
+        return chr(int(self._capture.get(cv2.CAP_PROP_FRAME_TYPE)))

@@ -32,6 +32,8 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
     yield from _plain("model_refusals_total", "counter", "Bad new models that were refused.", watched.refusals())
     observations = {name: statistics.states[name] for name in _STATES}
     yield from _by("observations_total", "counter", "Observations by state.", "state", observations)
+    reasons = dict(statistics.reasons)
+    yield from _by("unusable_frames_total", "counter", "Frames that could not be believed, by reason.", "reason", reasons)
     seconds = tally.states.seconds(tally.clock())
     yield from _by("state_seconds_total", "counter", "Seconds spent in each state.", "state", seconds)
     yield from _by("predictions_total", "counter", "Answers by label, before smoothing.", "label", labels)

@@ -64,6 +64,7 @@ def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
         "gated": statistics.gated,
         "losses": watched.source.losses,
         "observations": dict(statistics.states),
+        "reasons": dict(statistics.reasons),
         "state_seconds": {name: round(seconds, 1) for name, seconds in hub.tally.states.seconds(now_s).items()},
         "labels": dict(statistics.labels),
         "sink_errors": dict(statistics.sink_errors),
