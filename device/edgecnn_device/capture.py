@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Protocol
 
-from edgecnn.errors import CameraError
+import cv2
+
+from edgecnn.errors import CameraError, InputError
 from edgecnn_device.frames import Frame, Image, Missing
-from edgecnn_device.torn import tear
+from edgecnn_device.torn import torn, torn_by
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 _PATIENCE_S = 0.1
@@ -165,12 +167,19 @@ class LiveCapture:
         age_s = self._clock() - picture.monotonic_s
         captured_at = datetime.now(UTC) - timedelta(seconds=age_s)
         name = picture.name or self._camera.name
-        frame = Frame(
-            picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s, picture.damage
-        )
+        unusable = torn_by(picture.damage)
+        frame = Frame(picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s, unusable)
         self._newest.put(frame)
 
 
 def transformed(frame: Frame, transform: Callable[[Image], Image]) -> Frame:
-    """Return the frame with its picture transformed; whether that is torn is asked before, while its blocks lie as decoded."""
-    return replace(frame, image_bgr=transform(frame.image_bgr), damage=frame.damage or tear(frame.image_bgr))
+    """Return the frame with its picture transformed.
+
+    Whether the picture is torn is asked before, while its blocks lie as they were decoded. One that cannot be transformed,
+    such as that of a camera that came back with another size, stays as it is and is `unusable`.
+    """
+    unusable = frame.unusable or torn(frame.image_bgr)
+    try:
+        return replace(frame, image_bgr=transform(frame.image_bgr), unusable=unusable)
+    except (InputError, cv2.error) as error:
+        return replace(frame, unusable=unusable or " ".join(str(error).split()))

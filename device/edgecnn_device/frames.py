@@ -23,7 +23,7 @@ class Frame:
     `number` counts what the source delivered from 0 on, the skipped ones too. `captured_at` is the wall clock's time in UTC,
     `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
     `media_time_s` is where the frame stands in a video file, in seconds from its beginning; None elsewhere.
-    `damage` says what of the picture was not decoded, where that is known.
+    `unusable` says why nothing can be said of the picture, where its source knows that.
     """
 
     image_bgr: Image
@@ -32,7 +32,7 @@ class Frame:
     captured_at: datetime
     monotonic_s: float
     media_time_s: float | None = None
-    damage: str = ""
+    unusable: str = ""
 
 
 @dataclass(frozen=True)

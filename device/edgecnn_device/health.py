@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
-from edgecnn_device.torn import tear
+from edgecnn_device.torn import torn
 
 _SAMPLE_WH, _SUSPICIOUS = (16, 12), 5
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
@@ -39,10 +39,8 @@ class Health:
     def judge(self, frame: Frame, now_s: float) -> State:
         """Return the state of the source as this frame shows it; `now_s` is on the frame's monotonic clock."""
         sample = _sample(frame.image_bgr)
-        if reason := blindness(frame.image_bgr, sample):
+        if reason := frame.unusable or blindness(frame.image_bgr, sample) or torn(frame.image_bgr):
             return State("blind", reason)
-        if damage := frame.damage or tear(frame.image_bgr):
-            return State("blind", f"torn picture: {damage}")
         if not self.limits.live:
             return OK
         same_s = self._unchanged_s(frame, sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 from edgecnn.classifying import Classifier
 from edgecnn.errors import EdgecnnError
 from edgecnn_device.finders import Look
-from edgecnn_device.frames import STAGES, Frame, Missing, Observation
+from edgecnn_device.frames import OK, STAGES, Frame, Missing, Observation, State
 from edgecnn_device.gates import Gate, always
 from edgecnn_device.health import Health
 from edgecnn_device.tracking import Tracker
@@ -136,31 +136,43 @@ def _observe_one(
 ) -> Observation | None:
     """Return the observation of one frame, None when there is nothing to say; after a trouble the gate is not asked."""
     if isinstance(frame, Missing):
-        state = watcher.health.judge_missing(frame, now_s)
-        if state.name == "ok":
-            return None
-        watcher.tracker.reset()
-        age_ms = None if frame.since_s is None else 1000 * (now_s - frame.since_s)
-        return Observation(frame.source, state, age_ms=age_ms)
+        return _observe_missing(frame, watcher, now_s)
     statistics.frames += 1
-    age_ms = 1000 * (now_s - frame.monotonic_s)
+    usable = Observation(frame.source, OK, frame, (), 1000 * (now_s - frame.monotonic_s), {"capture": capture_ms})
     state = watcher.health.judge(frame, now_s)
     if state.name != "ok":
-        statistics.reasons[state.kind[1]] += 1
-        watcher.tracker.reset()
-        return Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})
+        return _refuse(usable, state, watcher, statistics)
     if not watcher.gate(frame) and not troubled:
         statistics.gated += 1
         return None
-    latency_ms = {"capture": capture_ms}
     classifier = watcher.model()
-    seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
+    try:
+        seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
+    except (EdgecnnError, cv2.error, MemoryError) as error:
+        if not watcher.health.limits.live and statistics.frames == 1:
+            raise  # the options do not fit the pictures, or the model does not run here at all
+        return _refuse(usable, State("blind", " ".join(str(error).split()) or "out of memory"), watcher, statistics)
     predictions = watcher.tracker.update(frame.source, seen, classifier)
-    latency_ms |= seen.latency_ms
-    latency_ms["publish"] = statistics.latency_ms["publish"][-1] if statistics.latency_ms["publish"] else 0.0
+    published = statistics.latency_ms["publish"]
+    latency_ms = usable.latency_ms | seen.latency_ms | {"publish": published[-1] if published else 0.0}
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
-    return Observation(frame.source, state, frame, predictions if state.name == "ok" else (), age_ms, latency_ms)
+    return replace(usable, state=state, predictions=predictions if state.name == "ok" else (), latency_ms=latency_ms)
+
+
+def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> Observation | None:
+    state = watcher.health.judge_missing(missing, now_s)
+    if state.name == "ok":
+        return None
+    watcher.tracker.reset()
+    return Observation(missing.source, state, age_ms=None if missing.since_s is None else 1000 * (now_s - missing.since_s))
+
+
+def _refuse(usable: Observation, state: State, watcher: Watcher, statistics: Statistics) -> Observation:
+    """Count a frame of which nothing can be said, and return its observation."""
+    statistics.reasons[state.kind[1]] += 1
+    watcher.tracker.reset()
+    return replace(usable, state=state)
 
 
 class Publisher:

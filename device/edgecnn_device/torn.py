@@ -28,8 +28,8 @@ _GRAY_RANGE = np.array([[gray] * 3 for gray in (min(_GRAYS), max(_GRAYS))], np.u
 _GREEN_RANGE = np.array([[0, green, 0] for green in (min(_GREENS), max(_GREENS))], np.uint8)
 
 
-def tear(image_bgr: Image) -> str:
-    """Say what of `(h, w, 3)` uint8 was not decoded, or return an empty text.
+def torn(image_bgr: Image) -> str:
+    """Return `torn picture:` with what of `(h, w, 3)` uint8 was not decoded, or an empty text.
 
     The picture must be as its decoder gave it: neither turned nor resized. A coarse grid of its own pixels is looked at, and
     the whole only when the grid is suspicious. Pictures of less than 96 pixels a side are not judged.
@@ -37,7 +37,12 @@ def tear(image_bgr: Image) -> str:
     if min(image_bgr.shape[:2]) < _MIN_SIDE:
         return ""
     sample = np.asarray(cv2.resize(image_bgr, _SAMPLE_WH, interpolation=cv2.INTER_NEAREST), np.uint8)
-    return _repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr, sample) or _green_blocks(image_bgr, sample)
+    return torn_by(_repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr, sample) or _green_blocks(image_bgr, sample))
+
+
+def torn_by(damage: str) -> str:
+    """Return the reason for which a picture with this damage cannot be believed, an empty text without damage."""
+    return damage and f"torn picture: {damage}"
 
 
 def _repeated_rows(image_bgr: Image, sample: Image) -> str:

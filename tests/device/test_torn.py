@@ -11,7 +11,7 @@ from edgecnn_device.frames import Image
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 from edgecnn_device.sources.transform import Transform
-from edgecnn_device.torn import tear
+from edgecnn_device.torn import torn
 
 
 def scene(seed: int = 0, size_hw: tuple[int, int] = (480, 640)) -> Image:
@@ -30,28 +30,28 @@ def through_jpeg(image: Image, quality: int = 90) -> Image:
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
-def test_rows_that_repeat_down_to_the_end_are_a_tear(part: float) -> None:
+def test_rows_that_repeat_down_to_the_end_are_a_torn(part: float) -> None:
     image = scene()
     image[round(part * 480) :] = image[round(part * 480)]
 
-    assert "of 480 repeat" in tear(image)
-    assert "of 480 repeat" in tear(through_jpeg(image))
+    assert "of 480 repeat" in torn(image)
+    assert "of 480 repeat" in torn(through_jpeg(image))
 
 
-def test_a_band_of_repeated_rows_in_the_middle_is_a_tear() -> None:
+def test_a_band_of_repeated_rows_in_the_middle_is_a_torn() -> None:
     image = scene()
     image[160:272] = image[159]
 
-    assert tear(image).startswith("rows 16")
+    assert torn(image).startswith("torn picture: rows 16")
 
 
 @pytest.mark.parametrize("color", [(128, 128, 128), (130, 130, 130), (0, 135, 0), (0, 77, 0)])
 @pytest.mark.parametrize("where", [np.s_[320:], np.s_[160:240, 320:480], np.s_[304:, 64:]])
-def test_blocks_without_data_are_a_tear(color: tuple[int, int, int], where: slice) -> None:
+def test_blocks_without_data_are_a_torn(color: tuple[int, int, int], where: slice) -> None:
     image = scene()
     image[where] = color
 
-    assert "of the picture stayed" in tear(image)
+    assert "of the picture stayed" in torn(image)
 
 
 def test_a_torn_frame_is_blind_and_has_no_class() -> None:
@@ -65,7 +65,7 @@ def test_a_torn_frame_is_blind_and_has_no_class() -> None:
 
 def test_what_a_decoder_says_is_believed_where_the_picture_shows_nothing() -> None:
     good = frame(scene())
-    said = type(good)(good.image_bgr, 1, "fake", good.captured_at, 100.0, "concealing 12 DC errors")
+    said = type(good)(good.image_bgr, 1, "fake", good.captured_at, 100.0, "torn picture: concealing 12 DC errors")
 
     state = Health(Limits()).judge(said, now_s=100.0)
 
@@ -80,7 +80,7 @@ def test_a_tear_is_found_before_the_picture_is_turned_and_resized() -> None:
 
     turned = transformed(frame(image), Transform(size_wh=(200, 200), rotation=90))
 
-    assert "repeat" in turned.damage
+    assert "repeat" in turned.unusable
     assert turned.image_bgr.shape == (200, 200, 3)
 
 
@@ -114,23 +114,23 @@ def test_whole_pictures_are_not_called_torn(quality: int | None) -> None:
     for name, image in ordinary():
         shown = image if quality is None else through_jpeg(image, quality)
 
-        assert tear(shown) == "", name
+        assert torn(shown) == "", name
 
 
 def test_a_gray_card_is_not_made_of_blocks() -> None:
     image = scene()
     image[163:243, 325:485] = 128
 
-    assert tear(image) == ""
+    assert torn(image) == ""
 
 
 def test_enlarged_digits_of_the_data_set_are_not_called_torn() -> None:
     digit = np.zeros((28, 28, 3), np.uint8)
     digit[4:24, 13:15] = 255
 
-    assert tear(np.asarray(cv2.resize(digit, (280, 280), interpolation=cv2.INTER_NEAREST), np.uint8)) == ""
-    assert tear(np.asarray(cv2.resize(digit, (280, 280), interpolation=cv2.INTER_CUBIC), np.uint8)) == ""
+    assert torn(np.asarray(cv2.resize(digit, (280, 280), interpolation=cv2.INTER_NEAREST), np.uint8)) == ""
+    assert torn(np.asarray(cv2.resize(digit, (280, 280), interpolation=cv2.INTER_CUBIC), np.uint8)) == ""
 
 
 def test_tiny_pictures_are_not_judged() -> None:
-    assert tear(noisy(128, size_hw=(48, 64))) == ""
+    assert torn(noisy(128, size_hw=(48, 64))) == ""

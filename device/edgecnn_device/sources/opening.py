@@ -79,11 +79,15 @@ class Recording(AbstractContextManager["Recording"]):
     def __init__(
         self, frames: Frames, fps: float, transform: Callable[[Image], Image] | None, *, endless: bool = False
     ) -> None:
-        """Read `frames`, which are taken at `fps` when they are shown."""
+        """Read `frames`, which are taken at `fps` when they are shown.
+
+        InputError of `transform` for the first picture ends the iteration; a later picture is then `unusable`.
+        """
         self.fps = fps
         self.endless = endless
         self._frames = frames
         self._transform = transform
+        self._checked = False
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the file."""
@@ -99,7 +103,11 @@ class Recording(AbstractContextManager["Recording"]):
     def _transformed(self, frame: Frame | Missing) -> Frame | Missing:
         if self._transform is None or isinstance(frame, Missing):
             return frame
-        return transformed(frame, self._transform)
+        result = transformed(frame, self._transform)
+        if not self._checked and result.unusable:
+            self._transform(frame.image_bgr)  # raises where the options do not fit the first picture
+        self._checked = True
+        return result
 
 
 def open_source(options: SourceOptions) -> Source:
@@ -120,6 +128,7 @@ def _open_synthetic(options: SourceOptions) -> Source:
     fps = options.fps or USUAL_FPS
     size_wh = options.size_wh or synthetic.USUAL_SIZE_WH
     realtime = options.realtime is not False
+    _check_roi(options, size_wh)
 
     def play() -> Iterator[Frame]:
         if options.digits:
@@ -176,6 +185,7 @@ def _open_camera(options: SourceOptions) -> Source:
 
     if options.loop or options.realtime is not None:
         raise InputError(f"--loop and --realtime are for files, not for the camera {without_password(options.source)}")
+    _check_roi(options, options.size_wh)
     limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s)
     if options.source == "csi":
         if importlib.util.find_spec("picamera2") is None:
@@ -193,6 +203,14 @@ def _open_camera(options: SourceOptions) -> Source:
 
 def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
     return LiveCapture(camera, fps=fps, transform=_transform(options))
+
+
+def _check_roi(options: SourceOptions, size_wh: tuple[int, int] | None) -> None:
+    """Raise InputError when the region of interest does not lie in pictures of this size, where that is known."""
+    roi = options.transform.roi
+    if roi is not None and size_wh is not None:
+        height, width = size_wh[:: -1 if options.transform.rotation in (0, 180) else 1]
+        roi.check(width, height)
 
 
 def _transform(options: SourceOptions) -> Callable[[Image], Image] | None:
