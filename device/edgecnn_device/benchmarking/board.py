@@ -93,6 +93,33 @@ def slowed_down(before: Board, after: Board) -> str:
     return f"the board was slowed down during the run: {', '.join(new)}" if new else ""
 
 
+def identity(root: Path = Path("/")) -> str:
+    """Return what tells this board from all others, the same at every start.
+
+    A copied card brings /etc/machine-id along, and boards of one make differ by nothing but the serial number of their
+    processor; one that has none differs by the burned-in address of its first network interface.
+    """
+    machine = _read_text(root / "etc/machine-id").strip()
+    return "\n".join([machine, _serial_number(root) or _hardware_address(root)])
+
+
+def _serial_number(root: Path) -> str:
+    serial = _read_text(root / "proc/device-tree/serial-number").strip("\0\n ")
+    if not serial:
+        lines = _read_text(root / "proc/cpuinfo").splitlines()
+        serial = next((line.partition(":")[2].strip() for line in lines if line.startswith("Serial")), "")
+    return serial if serial.strip("0") else ""
+
+
+def _hardware_address(root: Path) -> str:
+    for interface in sorted((root / "sys/class/net").glob("*")):
+        burned_in = _read_text(interface / "addr_assign_type").strip() == "0"
+        address = _read_text(interface / "address").strip()
+        if burned_in and address.strip("0:") and (interface / "device").exists():
+            return address
+    return ""
+
+
 def output(command: list[str]) -> str:
     """Return what a command prints, an empty text when it is not there or does not answer."""
     try:
@@ -108,7 +135,7 @@ def _read_number(path: Path) -> int | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except OSError:
         return ""
 
