@@ -136,7 +136,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     watcher = Watcher(
         lambda: slot.current.classifier,
         look,
-        Health(replace(options.limits, live=source.live)),
+        Health(replace(options.limits, live=source.live, interval_s=1 / source.fps if source.live else 0.0)),
         tracker,
         choose_gate(options.look),
     )

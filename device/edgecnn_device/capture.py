@@ -34,6 +34,13 @@ class Picture:
     damage: str = ""
 
 
+@dataclass(frozen=True)
+class Idle:
+    """A camera that is there has no new picture, for `reason`."""
+
+    reason: str
+
+
 class Camera(Protocol):
     """Something live that delivers pictures until it fails."""
 
@@ -41,7 +48,7 @@ class Camera(Protocol):
     def name(self) -> str:
         """Name the camera without any password."""
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Iterator[Picture | Idle]:
         """Connect and yield pictures. CameraError when it fails; a clean end says that nothing more will ever come."""
 
     def interrupt(self) -> None:
@@ -151,10 +158,15 @@ class LiveCapture:
             try:
                 for picture in self._camera.pictures():
                     delay_s = FIRST_DELAY_S
+                    if isinstance(picture, Idle):
+                        self._reason = picture.reason
+                        continue
                     self._reason = "waiting for the next frame"
                     self._put(picture)
                 return
             except CameraError as error:
+                if self._stopping.is_set():  # we ended it ourselves
+                    return
                 self.losses += 1
                 self._reason = str(error)
             self.retry_s = self._clock() + delay_s

@@ -19,11 +19,15 @@ DARK_PART, BRIGHT_PART = 0.01, 1e-4
 
 @dataclass(frozen=True)
 class Limits:
-    """When a source is no longer believed, in seconds; `live` is False for files and folders, which cannot be late."""
+    """When a source is no longer believed, in seconds; `live` is False for files and folders, which cannot be late.
+
+    `interval_s` is the time between two frames, which a slow source may take beyond the other limits.
+    """
 
     max_age_s: float = 1.5
     frozen_after_s: float = 1.5
     live: bool = True
+    interval_s: float = 0.0
 
 
 class Health:
@@ -44,7 +48,7 @@ class Health:
         if not self.limits.live:
             return OK
         same_s = self._unchanged_s(frame, sample)
-        if same_s > self.limits.frozen_after_s:
+        if same_s > self.limits.frozen_after_s + self.limits.interval_s:
             return State("stale", f"frozen: the same picture for {same_s:.1f} s")
         return self.judge_age(frame, now_s)
 
@@ -60,7 +64,7 @@ class Health:
         if missing.since_s is None:
             return State("blind", missing.reason)
         silence_s = now_s - missing.since_s
-        if silence_s <= self.limits.max_age_s:
+        if silence_s <= self.limits.max_age_s + self.limits.interval_s:
             return OK
         return State("stale", f"lost: no frame for {silence_s:.1f} s ({missing.reason})")
 

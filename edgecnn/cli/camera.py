@@ -65,7 +65,8 @@ def _key(parameter: click.Parameter) -> str:
     "--source",
     default="synthetic",
     show_default=True,
-    help="0, /dev/video0, csi, rtsp://..., http://..., a video file, a picture, a folder of pictures, or synthetic.",
+    help="0, /dev/video0, csi, rtsp://..., http://... (a stream or a snapshot), a video file, a picture, a folder of pictures, "
+    "or synthetic.",
 )
 @click.option("--size", metavar="WxH", help="Ask the camera for this size; other pictures are resized to it.")
 @click.option("--fps", type=_ABOVE_0, help="Ask the camera for this rate; pace of --realtime.")

@@ -198,7 +198,17 @@ def _open_camera(options: SourceOptions) -> Source:
     else:
         request = Request("v4l2", device_path(options.source) or "", *limits)
     name = without_password(request.target)
-    return _live(ProcessCamera(name, request), options.fps or USUAL_FPS, options)
+    return _live(ProcessCamera(name, request), options.fps or _usual_fps(options.source), options)
+
+
+def _usual_fps(source: str) -> float:
+    """Return the rate that a camera has when none is asked for; an address may also turn out to give single pictures."""
+    from edgecnn.pictures import SUFFIXES
+    from edgecnn_device.sources.stream import SNAPSHOT_FPS
+
+    path = source.partition("?")[0].lower()
+    gives_pictures = path.startswith(("http://", "https://")) and path.endswith(tuple(SUFFIXES))
+    return SNAPSHOT_FPS if gives_pictures else USUAL_FPS
 
 
 def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:

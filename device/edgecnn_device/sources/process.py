@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import CameraError
-from edgecnn_device.capture import Picture
+from edgecnn_device.capture import Idle, Picture
 from edgecnn_device.sources.decoder_log import LEVEL
 
 # Message from the reader: kind, length of what follows in bytes, height, width, monotonic time.
 HEADER = struct.Struct("<cQIId")
-READY, OPENED, DAMAGE, PICTURE, FAILED = b"R", b"O", b"D", b"P", b"E"
+READY, OPENED, IDLE, DAMAGE, PICTURE, FAILED = b"R", b"O", b"I", b"D", b"P", b"E"
 _START_S = 60.0  # importing OpenCV from a slow card
 _PIPE_BYTES = 2**20
 # OpenCV's own warnings would fill the journal for as long as a camera is away; the reason is reported anyway.
@@ -59,7 +59,7 @@ class ProcessCamera:
         self._interrupted = False
         self._lock = threading.Lock()
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Iterator[Picture | Idle]:
         """Start a reader and yield what it reads. CameraError when it fails, ends or is silent."""
         process = self._start()
         try:
@@ -95,7 +95,7 @@ class ProcessCamera:
             raise CameraError(f"the reader process did not start: {error}") from error
         return process
 
-    def _received(self, process: subprocess.Popen[bytes]) -> Iterator[Picture]:
+    def _received(self, process: subprocess.Popen[bytes]) -> Iterator[Picture | Idle]:
         assert process.stdout is not None
         pipe = process.stdout.fileno()
         _enlarge(pipe)
@@ -108,6 +108,8 @@ class ProcessCamera:
                     waiting_s, doing = request.open_timeout_s, "open"
                 case b"O":
                     waiting_s, doing = request.read_timeout_s, "read"
+                case b"I":
+                    yield Idle(data.tobytes().decode("utf-8", "replace"))
                 case b"D":
                     damage = data.tobytes().decode("utf-8", "replace")
                 case b"P":

@@ -20,7 +20,7 @@ from edgecnn_device.frames import Image
 from edgecnn_device.sources import decoder_log
 from edgecnn_device.sources.backlog import Backlog
 from edgecnn_device.sources.decoder_log import Damage
-from edgecnn_device.sources.process import DAMAGE, FAILED, HEADER, OPENED, PICTURE, READY, Request
+from edgecnn_device.sources.process import DAMAGE, FAILED, HEADER, IDLE, OPENED, PICTURE, READY, Request
 
 
 def main() -> None:
@@ -44,14 +44,15 @@ def deliver(
 ) -> None:
     """Read pictures and write the fresh ones to `pipe` until the camera fails, which is a CameraError.
 
-    The one picture of an address that is a snapshot is fresh, too. `words()` gives what native code has printed.
+    The one picture of an address that ends with it is fresh, too. `words()` gives what native code has printed.
     """
     open_camera = find_opener(request.kind)
     send(pipe, READY)
     read = open_camera(request)
     send(pipe, OPENED)
-    backlog, any_fresh = Backlog(), False
-    damage, kind_of_last = Damage(), getattr(read, "kind_of_last", lambda: "I")
+    # What some openers' functions know beyond the picture.
+    polled, kind_of_last = getattr(read, "polled", False), getattr(read, "kind_of_last", lambda: "I")
+    backlog, damage, any_fresh = Backlog(), Damage(), False
     newest: tuple[Image, float, str] | None = None
     asked_s = clock()
     try:
@@ -60,8 +61,11 @@ def deliver(
             said = words()
             if decoder_log.not_written(said):
                 raise CameraError(decoder_log.explain(said))
+            if image_bgr is None:
+                send(pipe, IDLE, getattr(read, "idle_reason", "").encode("utf-8", "replace"))
+                continue
             newest = (image_bgr, read_s, damage.after(said, kind_of_last()))
-            if not backlog.is_old(read_s - asked_s):
+            if polled or not backlog.is_old(read_s - asked_s):
                 any_fresh = True
                 send_picture(pipe, *newest)
             asked_s = clock()
@@ -71,8 +75,12 @@ def deliver(
         raise
 
 
-def find_opener(kind: str) -> Callable[[Request], Callable[[], Image]]:
-    """Import the module of a kind of camera; its opener returns a function that reads the next picture."""
+def find_opener(kind: str) -> Callable[[Request], Callable[[], Image | None]]:
+    """Import the module of a kind of camera; its opener returns a function that reads the next picture.
+
+    It may give None for its `idle_reason`, say that it is `polled` (what it gives is fresh, however long it took), and tell
+    the `kind_of_last()` picture, which is I, P or B.
+    """
     match kind:
         case "v4l2":
             from edgecnn_device.sources.v4l2 import open_v4l2

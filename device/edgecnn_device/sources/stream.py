@@ -15,6 +15,7 @@ from edgecnn_device.frames import Image
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
 
+SNAPSHOT_FPS = 1.0
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp", "rtp")
 
 
@@ -32,8 +33,16 @@ def without_password(address: str) -> str:
     return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
-def open_stream(request: Request) -> Callable[[], Image]:
-    """Connect and return the function that reads the next picture; CameraError when that fails."""
+def open_stream(request: Request) -> Callable[[], Image | None]:
+    """Connect and return the function that reads the next picture; CameraError when that fails.
+
+    An http address that gives one picture is polled.
+    """
+    if request.target.lower().startswith(("http://", "https://")):
+        from edgecnn_device.sources.snapshot import try_snapshots
+
+        if (snapshots := try_snapshots(request)) is not None:
+            return snapshots
     settings = {
         # The parent ends this process sooner. FFmpeg's own limits end a process that has lost its parent.
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: int(2000 * request.open_timeout_s),
