@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import runtime_options
+from edgecnn.cli.options import NumberOrAuto, runtime_options
 
 if TYPE_CHECKING:
     from edgecnn_device.camera import CameraOptions, Summary
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.sources import SourceOptions
+    from edgecnn_device.sources.controls import CameraControls
     from edgecnn_device.web.options import WebOptions
 
 _ALONE = {"config", "print-config", "help"}
@@ -65,8 +66,8 @@ def _key(parameter: click.Parameter) -> str:
     "--source",
     default="synthetic",
     show_default=True,
-    help="0, /dev/video0, csi, rtsp://..., http://... (a stream or a snapshot), a video file, a picture, a folder of pictures, "
-    "or synthetic.",
+    help="0, /dev/video0, csi, csi:1, csi:imx708, rtsp://..., http://... (a stream or a snapshot), a video file, a picture, "
+    "a folder of pictures, or synthetic.",
 )
 @click.option("--size", metavar="WxH", help="Ask the camera for this size; other pictures are resized to it.")
 @click.option("--fps", type=_ABOVE_0, help="Ask the camera for this rate; pace of --realtime.")
@@ -76,6 +77,15 @@ def _key(parameter: click.Parameter) -> str:
 )
 @click.option(
     "--roi", metavar="X,Y,W,H", help="Crop, in pixels or as fractions (0.1,0.2,0.5,0.5), after turning and mirroring."
+)
+@click.option("--exposure", type=NumberOrAuto(0.001, 1e6), metavar="MS|auto", help="Set a V4L2 or CSI camera's exposure time.")
+@click.option("--gain", type=NumberOrAuto(0, 1e6), metavar="X|auto", help="Set its gain: a factor (CSI), its own units (V4L2).")
+@click.option(
+    "--focus", type=NumberOrAuto(0, 1e6), metavar="X|auto", help="Set its focus: dioptres (CSI), its own units (V4L2)."
+)
+@click.option("--white-balance", type=NumberOrAuto(1000, 20000), metavar="K|auto", help="Set its colour temperature in kelvin.")
+@click.option(
+    "--mains", type=click.Choice(["50", "60"]), help="Let its automatic exposure keep to lamps at this frequency in Hz."
 )
 @click.option("--loop/--no-loop", default=False, help="Begin a file anew at its end.")
 @click.option(
@@ -279,6 +289,7 @@ def _source(values: dict[str, Any]) -> SourceOptions:
         open_timeout_s=values["open_timeout"],
         read_timeout_s=values["read_timeout"],
         seed=values["seed"],
+        controls=_controls(values),
     )
 
 
@@ -305,6 +316,13 @@ def _video(values: dict[str, Any]) -> VideoOptions | None:
     from edgecnn_device.sinks.video_file import VideoOptions
 
     return VideoOptions(path, fps, None if megabytes is None else round(megabytes * 1e6))
+
+
+def _controls(values: dict[str, Any]) -> CameraControls:
+    from edgecnn_device.sources.controls import CameraControls
+
+    mains = None if values["mains"] is None else float(values["mains"])
+    return CameraControls(values["exposure"], values["gain"], values["focus"], values["white_balance"], mains)
 
 
 def _samples(values: dict[str, Any]) -> SampleOptions | None:

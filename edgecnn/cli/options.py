@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,28 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
+
+
+class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]  # older clicks have no argument for it
+    """A finite number of `low` to `high`, or the word auto."""
+
+    name = "number or auto"
+
+    def __init__(self, low: float, high: float) -> None:
+        """Accept numbers between the two, which belong to them."""
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return the number, or auto; it comes from the command line or a configuration file."""
+        if str(value).strip().lower() == "auto":
+            return "auto"
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not self._low <= number <= self._high:
+            self.fail(f"{str(value)[:40]!r} is neither auto nor a number of {self._low:g} to {self._high:g}.", param, ctx)
+        return number
 
 
 def runtime_options(command: F) -> F:

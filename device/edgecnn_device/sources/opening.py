@@ -15,6 +15,7 @@ from typing import Protocol
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn_device.capture import Camera, LiveCapture, transformed
 from edgecnn_device.frames import Frame, Image, Missing
+from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
 from edgecnn_device.sources.transform import Transform
 
 USUAL_FPS = 30.0
@@ -25,9 +26,10 @@ Frames = Iterable[Frame | Missing]
 class SourceOptions:
     """What to read and how.
 
-    `source` is a device (`0`, `/dev/video0`), `csi`, an address, a video file, a picture, a folder of pictures, or
-    `synthetic`. `fps` and `size_wh` are asked of a camera; pictures of another size are resized. `realtime` makes files
-    behave like a camera; None means that only `synthetic` does. `digits` chooses what `synthetic` shows.
+    `source` is a device (`0`, `/dev/video0`), `csi`, `csi:1` or `csi:imx708`, an address, a video file, a picture, a folder of
+    pictures, or `synthetic`. `fps` and `size_wh` are asked of a camera; pictures of another size are resized. `realtime` makes
+    files behave like a camera; None means that only `synthetic` does. `digits` chooses what `synthetic` shows. `controls` are
+    set at V4L2 devices and CSI cameras; InputError where there is nothing to set.
     """
 
     source: str
@@ -40,6 +42,7 @@ class SourceOptions:
     read_timeout_s: float = 3.0
     digits: bool = False
     seed: int = 0
+    controls: CameraControls = NO_CONTROLS
 
 
 class Source(Protocol):
@@ -115,9 +118,15 @@ def open_source(options: SourceOptions) -> Source:
     from edgecnn_device.sources.stream import is_address
     from edgecnn_device.sources.v4l2 import device_path
 
+    is_csi = options.source.partition(":")[0] == "csi"
+    if options.controls.asked() and not is_csi and device_path(options.source) is None:
+        raise InputError(
+            f"{', '.join(options.controls.asked())}: only for V4L2 devices and CSI cameras; a network camera is set on its own "
+            "page, and other sources have no such controls"
+        )
     if options.source == "synthetic":
         return _open_synthetic(options)
-    if options.source == "csi" or is_address(options.source) or device_path(options.source) is not None:
+    if is_csi or is_address(options.source) or device_path(options.source) is not None:
         return _open_camera(options)
     return _open_path(options, Path(options.source))
 
@@ -182,21 +191,23 @@ def _open_camera(options: SourceOptions) -> Source:
     from edgecnn_device.sources.process import ProcessCamera, Request
     from edgecnn_device.sources.stream import is_address, without_password
     from edgecnn_device.sources.v4l2 import device_path
+    from edgecnn_device.sources.v4l2_device import check_controls
 
     if options.loop or options.realtime is not None:
         raise InputError(f"--loop and --realtime are for files, not for the camera {without_password(options.source)}")
     _check_roi(options, options.size_wh)
-    limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s)
-    if options.source == "csi":
+    limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s, options.controls)
+    if options.source.partition(":")[0] == "csi":
         if importlib.util.find_spec("picamera2") is None:
             from edgecnn_device.sources.csi import INSTALL
 
             raise MissingDependencyError(INSTALL)
-        request = Request("csi", "csi", *limits)
+        request = Request("csi", options.source, *limits)
     elif is_address(options.source):
         request = Request("stream", options.source, *limits)
     else:
         request = Request("v4l2", device_path(options.source) or "", *limits)
+        check_controls(request.target, options.controls)
     name = without_password(request.target)
     return _live(ProcessCamera(name, request), options.fps or _usual_fps(options.source), options)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import CameraError
 from edgecnn_device.capture import Idle, Picture
+from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
 from edgecnn_device.sources.decoder_log import LEVEL
 
 # Message from the reader: kind, length of what follows in bytes, height, width, monotonic time.
@@ -38,7 +39,7 @@ _F_SETPIPE_SZ = 1031
 
 @dataclass(frozen=True)
 class Request:
-    """What the reader is to open: a device, the CSI camera or a stream, and how long it may be silent, in seconds."""
+    """What the reader is to open, a device, a CSI camera or a stream, how long it may be silent, and what to set at it."""
 
     kind: Literal["v4l2", "csi", "stream"]
     target: str
@@ -46,6 +47,18 @@ class Request:
     fps: float | None = None
     open_timeout_s: float = 5.0
     read_timeout_s: float = 3.0
+    controls: CameraControls = NO_CONTROLS
+
+    def to_json(self) -> str:
+        """Return the request as the reader's stdin gets it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """Read what `to_json` wrote."""
+        body = json.loads(text)
+        size_wh = body["size_wh"] and (int(body["size_wh"][0]), int(body["size_wh"][1]))
+        return cls(**(body | {"size_wh": size_wh, "controls": CameraControls(**body["controls"])}))
 
 
 class ProcessCamera:
@@ -88,7 +101,7 @@ class ProcessCamera:
         assert process.stdin is not None
         try:
             # By stdin, since everybody can read a command line and the address may hold a password.
-            process.stdin.write(json.dumps(asdict(self._request)).encode())
+            process.stdin.write(self._request.to_json().encode())
             process.stdin.close()
         except OSError as error:
             _end(process)

@@ -5,7 +5,6 @@ Run as `python -m edgecnn_device.sources.reader` with a request as JSON on stdin
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -29,9 +28,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = os.dup(sys.stdout.fileno())
     words = decoder_log.listen()  # libraries that print must not print into the pictures
-    body = json.load(sys.stdin)
-    size_wh = body["size_wh"] and (int(body["size_wh"][0]), int(body["size_wh"][1]))
-    request = Request(**(body | {"size_wh": size_wh}))
+    request = Request.from_json(sys.stdin.read())
     try:
         deliver(pipe, request, words=words)
     except (EdgecnnError, OSError, MemoryError, cv2.error) as error:
