@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Tiles, choose_look
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sinks.video_file import VideoOptions
+    from edgecnn_device.surroundings import Queued
     from edgecnn_device.web.options import WebOptions
 
 
@@ -152,7 +153,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         opened = open_sinks(options.sinks, source, options.look, classes, notice=notice)
         sinks = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if options.sinks.web is not None:
-            page = open_page(options.sinks.web, statistics, source, slot, classes, notice)
+            around = _find_queue(opened), _folders(options.sinks)
+            page = open_page(options.sinks.web, statistics, source, slot, classes, notice, *around)
             sinks.append(stack.enter_context(_Closing(page, notice)))
         notifier.ready(f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}")
         run_loop(source, watcher, sinks, between=between, complain=notice, statistics=statistics)
@@ -238,16 +240,40 @@ def open_page(
     slot: ModelSlot,
     classes: Classes,
     notice: Callable[[str], None],
+    queue: Queued | None = None,
+    folders: tuple[Path, ...] = (),
 ) -> Sink:
-    """Open the web page, which looks at the counters of everything."""
+    """Open the web page, which looks at the counters of everything, the broker's queue and the disks of `folders`."""
     from edgecnn_device.state_folder import state_folder
+    from edgecnn_device.surroundings import Surroundings
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
-    watched = Watched(statistics, source, lambda: slot.current, lambda: slot.swaps, lambda: slot.refusals, classes)
+    watched = Watched(
+        statistics,
+        source,
+        lambda: slot.current,
+        lambda: slot.swaps,
+        lambda: slot.refusals,
+        classes,
+        surroundings=Surroundings(queue, folders),
+    )
     sink = WebSink(options, watched, memory=state_folder() if options.port else None)
     notice(f"the page is at {sink.address}")
     return sink
+
+
+def _find_queue(sinks: list[Sink]) -> Queued | None:
+    """Return the sink whose messages wait for a broker."""
+    return next((cast("Queued", sink) for sink in sinks if sink.name == "mqtt"), None)
+
+
+def _folders(options: SinkOptions) -> tuple[Path, ...]:
+    """Return the folders that sinks write to, or the one where we stand."""
+    video = None if options.video is None else options.video.path
+    files = [file.absolute().parent for file in (options.jsonl, options.csv, video) if file is not None]
+    kept = [] if options.samples is None else [options.samples.folder.absolute()]
+    return tuple(dict.fromkeys([*files, *kept])) or (Path.cwd(),)
 
 
 class _Closing(contextlib.AbstractContextManager[Sink]):

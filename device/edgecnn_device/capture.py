@@ -24,7 +24,7 @@ _PATIENCE_S = 0.1
 class Picture:
     """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and what only some have.
 
-    These are the picture's own `name` and its place in a video, see `Frame`, and `damage`, what its decoder says is wrong with it.
+    These are the picture's own `name`, its place in a video (see `Frame`), and `damage`: what its decoder says is wrong.
     """
 
     image_bgr: Image

@@ -100,7 +100,8 @@ class Observation:
 
     `predictions` is empty unless the state is `ok`. `age_ms` is the frame's age when the loop took it; for a missing frame
     it is the time since the last one. `latency_ms` maps each of STAGES to milliseconds; `publish` is that of the
-    observation before, since this one is being published.
+    observation before, since this one is being published. `clock_jump_s` tells by how many seconds the wall clock was set
+    since the observation before; all times until then were by the old one.
     """
 
     source: str
@@ -109,11 +110,13 @@ class Observation:
     predictions: tuple[RegionPrediction, ...] = ()
     age_ms: float | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
+    clock_jump_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.
 
-        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file.
+        `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, and
+        `clock_jump_s` only when the clock was set.
         """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,
@@ -126,6 +129,8 @@ class Observation:
         }
         if self.frame is not None and self.frame.media_time_s is not None:
             line["media_time_s"] = round(self.frame.media_time_s, 3)
+        if self.clock_jump_s is not None:
+            line["clock_jump_s"] = round(self.clock_jump_s, 3)
         return line if self.state.name == "ok" else line | {"reason": self.state.reason}
 
 

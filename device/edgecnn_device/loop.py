@@ -14,6 +14,7 @@ import numpy as np
 
 from edgecnn.classifying import Classifier
 from edgecnn.errors import EdgecnnError
+from edgecnn_device.clock import ClockWatch, describe_jump
 from edgecnn_device.finders import Look
 from edgecnn_device.frames import OK, STAGES, Frame, Missing, Observation, State
 from edgecnn_device.gates import Gate, always
@@ -52,6 +53,7 @@ class Statistics:
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    clock_jumps: int = 0
     sink_errors: Counter[str] = field(default_factory=Counter)
     latency_ms: dict[str, deque[float]] = field(
         default_factory=lambda: {stage: deque(maxlen=_REMEMBERED) for stage in (*STAGES, "age")}
@@ -100,12 +102,15 @@ def run_loop(
     """Observe every frame and publish to all `sinks`, which are open; return the counters.
 
     `between` is called before each frame and ends the loop by returning False. `complain` hears in one line of a sink that
-    begins to fail.
+    begins to fail, and of a wall clock that was set.
     """
     statistics = Statistics() if statistics is None else statistics
     publish = Publisher(sinks, statistics, complain)
     for observation in observe(_while(between, frames), watcher, statistics):
         started_s = watcher.clock()
+        if observation.clock_jump_s is not None and observation.frame is not None:
+            statistics.clock_jumps += 1
+            complain(describe_jump(observation.clock_jump_s, observation.frame))
         publish(observation)
         statistics.latency_ms["publish"].append(1000 * (watcher.clock() - started_s))
         del observation  # the picture's memory is in the processor's cache: the next frame should get it
@@ -115,15 +120,19 @@ def run_loop(
 def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Statistics) -> Iterator[Observation]:
     """Yield what is to be said: about each frame that passes the gate, each change of state, and every second of silence."""
     last_state, said_s = "ok", -np.inf
+    wall = ClockWatch()
     asked_s = watcher.clock()
     for frame in frames:
         now_s = watcher.clock()
-        observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), last_state != "ok")
+        jump_s = wall.jump_s(frame) if isinstance(frame, Frame) else None
+        must_say = last_state != "ok" or jump_s is not None
+        observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), must_say)
         if observation is not None:
+            observation = observation if jump_s is None else replace(observation, clock_jump_s=jump_s)
             troubled = observation.state.name != "ok"
             # A camera at 30 frames a second that is frozen needs no 30 lines a second; a picture of a folder has but one.
             repeats = troubled and watcher.health.limits.live and observation.state.name == last_state
-            if not (repeats and now_s < said_s + _REPEAT_S):
+            if jump_s is not None or not (repeats and now_s < said_s + _REPEAT_S):
                 said_s = now_s
                 yield observation
             last_state = observation.state.name
@@ -132,9 +141,9 @@ def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Sta
 
 
 def _observe_one(
-    frame: Frame | Missing, watcher: Watcher, statistics: Statistics, now_s: float, capture_ms: float, troubled: bool
+    frame: Frame | Missing, watcher: Watcher, statistics: Statistics, now_s: float, capture_ms: float, must_say: bool
 ) -> Observation | None:
-    """Return the observation of one frame, None when there is nothing to say; after a trouble the gate is not asked."""
+    """Return the observation of one frame, None when there is nothing to say; the gate is not asked where something must be."""
     if isinstance(frame, Missing):
         return _observe_missing(frame, watcher, now_s)
     statistics.frames += 1
@@ -142,7 +151,7 @@ def _observe_one(
     state = watcher.health.judge(frame, now_s)
     if state.name != "ok":
         return _refuse(usable, state, watcher, statistics)
-    if not watcher.gate(frame) and not troubled:
+    if not watcher.gate(frame) and not must_say:
         statistics.gated += 1
         return None
     classifier = watcher.model()

@@ -19,10 +19,10 @@ _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
 def doctor(context: click.Context, models: tuple[str, ...], as_json: bool) -> None:
     """Check Python, packages, runtime, cameras, temperature, throttling, disk, clock and models (default: the shipped ones).
 
-    Exits with 1 when something would keep a camera from running.
+    The last line says whether a camera can run here. Exits with 1 when it cannot, with 0 also when there are warnings.
     """
     from edgecnn.tasks import shipped_tasks
-    from edgecnn_device.doctor import examine
+    from edgecnn_device.doctor import examine, verdict
 
     checks = []
     for check in examine(list(models) or list(shipped_tasks())):
@@ -31,5 +31,7 @@ def doctor(context: click.Context, models: tuple[str, ...], as_json: bool) -> No
             click.echo(f"[{_MARKS[check.status]}] {check.name}: {check.detail}")
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
+    else:
+        click.echo(verdict(checks))
     if any(check.status == "fail" for check in checks):
         context.exit(1)

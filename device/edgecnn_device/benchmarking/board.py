@@ -12,6 +12,7 @@ from typing import Any
 
 # Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "os.adoc"): now, and since boot 16 bits higher.
 _THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+THROTTLE_WORDS = tuple(_THROTTLED.values())
 _BUSY = 1.2
 _WRITTEN_SECTORS = 6
 
@@ -45,11 +46,14 @@ def celsius(root: Path = Path("/")) -> float | None:
     return None if millidegrees is None else millidegrees / 1000
 
 
-def throttling(ask: Callable[[], str] | None = None) -> Throttling | None:
-    """Return the throttle flags, None when this is no Raspberry Pi; `ask` gives the text of `vcgencmd get_throttled`."""
-    text = ask() if ask else output(["vcgencmd", "get_throttled"])
+def throttling(ask: Callable[[], str] | None = None, root: Path = Path("/")) -> Throttling | None:
+    """Return the throttle flags, None when this is no Raspberry Pi.
+
+    `ask` gives the text of `vcgencmd get_throttled`; without it they are read below `root`/sys, or that command is asked.
+    """
+    text = ask() if ask else _firmware_flags(root) or output(["vcgencmd", "get_throttled"])
     try:
-        flags = int(text.strip().partition("=")[2], 16)
+        flags = int(text.strip().rpartition("=")[2], 16)
     except ValueError:
         return None
     now = tuple(word for bit, word in _THROTTLED.items() if flags >> bit & 1)
@@ -79,6 +83,10 @@ def uptime_s(root: Path = Path("/")) -> float | None:
     """Return the seconds since boot, None where the system does not tell."""
     fields = _read_text(root / "proc/uptime").split()
     return float(fields[0]) if fields else None
+
+
+def _firmware_flags(root: Path) -> str:
+    return next((_read_text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled")), "")
 
 
 def slowed_down(before: Board, after: Board) -> str:

@@ -13,6 +13,7 @@ from edgecnn_device.sinks.appending import LineFile
 
 _FRAME = ("captured_at", "frame", "source", "state", "reason", "age_ms")
 _REGION = ("id", "x", "y", "w", "h", "label", "class_id", "probability", "smoothed_label", "smoothed_probability")
+_JUMP = "clock_jump_s"
 
 
 class CsvSink:
@@ -39,9 +40,9 @@ class CsvSink:
 def csv_rows(observation: Observation) -> bytes:
     """Return the rows of one observation under HEADER; a rejected label is an empty cell."""
     body = observation.to_json()
-    frame = [body.get(key) for key in _FRAME]
-    rows = [[*frame, *_cells(region)] for region in body["regions"]]
-    return _rows(rows or [[*frame, *[None] * len(_REGION)]])
+    frame, jump = [body.get(key) for key in _FRAME], body.get(_JUMP)
+    rows = [[*frame, *_cells(region), jump] for region in body["regions"]]
+    return _rows(rows or [[*frame, *[None] * len(_REGION), jump]])
 
 
 def _cells(region: dict[str, Any]) -> list[Any]:
@@ -56,4 +57,4 @@ def _rows(rows: list[list[Any]]) -> bytes:
     return text.getvalue().encode("utf-8", "replace")
 
 
-HEADER = _rows([[*_FRAME, *_REGION]])
+HEADER = _rows([[*_FRAME, *_REGION, _JUMP]])

@@ -94,6 +94,7 @@ class MqttSink:
 
     - `prediction`: the observation's JSON, only while the state is `ok`;
     - `state`, retained: `{"state": "ok" | "stale" | "blind", "reason": ...}` whenever it changes;
+    - `clock`: by how many seconds the wall clock was set, and what it says now;
     - `status`, retained: `online`, and `offline` at the end, as the last will too;
     - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`.
 
@@ -176,6 +177,8 @@ class MqttSink:
             messages += self._answer(observation)
         elif self._answers is not None:
             self._answers.forget()
+        if observation.clock_jump_s is not None:
+            messages.insert(0, self._clock_message(observation))
         with self._changed:
             lost = sum(self._outbox.put(message) for message in messages)
             self._changed.notify_all()
@@ -288,6 +291,10 @@ class MqttSink:
 
     def _state_message(self, state: State) -> Message:
         return Message(self._topic("state"), self._encode({"state": state.name, "reason": state.reason}), retained=True)
+
+    def _clock_message(self, observation: Observation) -> Message:
+        body = observation.to_json()
+        return Message(self._topic("clock"), self._encode({key: body[key] for key in ("clock_jump_s", "captured_at")}))
 
     def _topic(self, name: str) -> str:
         return f"{self._broker.prefix}/{name}"

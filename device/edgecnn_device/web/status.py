@@ -15,6 +15,7 @@ from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
+from edgecnn_device.surroundings import NOTHING_AROUND, Surroundings
 from edgecnn_device.web.hub import Hub
 
 
@@ -36,7 +37,10 @@ class Counted(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged."""
+    """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged.
+
+    `surroundings` are the board, its disks and its broker.
+    """
 
     statistics: Statistics
     source: Counted
@@ -44,6 +48,7 @@ class Watched:
     swaps: Callable[[], int] = lambda: 0
     refusals: Callable[[], int] = lambda: 0
     classes: Classes = NO_CLASSES
+    surroundings: Surroundings = NOTHING_AROUND
 
 
 def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
