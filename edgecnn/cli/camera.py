@@ -385,5 +385,6 @@ def _sentence(summary: Summary) -> str:
     parts += [f"{summary.losses} losses of the camera"] if summary.losses else []
     parts += [f"{count} errors of {name}" for name, count in counters.sink_errors.items()]
     latency = [(stage, counters.percentile_ms(stage, 50)) for stage in ("capture", "find", "preprocess", "invoke", "publish")]
-    parts.append("median ms: " + " ".join(f"{stage} {ms:.2f}" for stage, ms in latency if ms is not None))
+    medians = [f"{stage} {ms:.2f}" for stage, ms in latency if ms is not None]
+    parts += [f"median ms: {' '.join(medians)}"] if medians else []
     return "; ".join(parts)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -94,7 +95,8 @@ class ProcessCamera:
             # -P: the folder we stand in is no place to import from.
             command = [sys.executable, "-P", "-m", "edgecnn_device.sources.reader"]
             try:
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
+                with _interrupts_held_back():
+                    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
             except OSError as error:  # no memory, no descriptors, no processes: that may pass, as a camera may come back
                 raise CameraError(f"the reader process cannot be started: {error}") from error
             self._process = process
@@ -130,6 +132,19 @@ class ProcessCamera:
                     damage = ""
                 case _:
                     raise CameraError(data.tobytes().decode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let a child that is started within never see a Ctrl-C, which reaches the whole group: we end it, and it says nothing.
+
+    A child has the mask of the thread that starts it, from its first instruction on.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _receive(pipe: int, timeout_s: float, doing: str) -> tuple[bytes, NDArray[np.uint8], tuple[int, int], float]:

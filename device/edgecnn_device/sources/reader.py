@@ -6,7 +6,6 @@ Run as `python -m edgecnn_device.sources.reader` with a request as JSON on stdin
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,8 +23,6 @@ from edgecnn_device.sources.process import DAMAGE, FAILED, HEADER, IDLE, OPENED,
 
 def main() -> None:
     """Serve the request on stdin."""
-    # Ctrl-C reaches the whole group; the parent ends us when it is ready.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = os.dup(sys.stdout.fileno())
     words = decoder_log.listen()  # libraries that print must not print into the pictures
     request = Request.from_json(sys.stdin.read())
