@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -11,6 +12,8 @@ from edgecnn_device.frames import OK, Frame, Image, Missing, State
 from edgecnn_device.torn import torn
 
 _SAMPLE_WH, _SUSPICIOUS = (16, 12), 5
+# A frozen picture of up to a megapixel is told by all of its pixels.
+_MOST_PIXELS = 2**20
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
 DARK, BRIGHT, FLAT_DEVIATION = 32, 245, 1.5
 # A time stamp drawn over a black picture covers less than this part of it; a pen stroke on white paper more than that.
@@ -70,7 +73,7 @@ class Health:
 
     def _unchanged_s(self, frame: Frame, sample: Image) -> float:
         """Return for how long the picture has been the same, in seconds of capture time."""
-        image, last, last_sample = frame.image_bgr, self._last, self._last_sample
+        image, last, last_sample = _thinned(frame.image_bgr), self._last, self._last_sample
         self._last, self._last_sample = image, sample
         # The sample first: with a sensor's noise it differs at once, and the whole picture is never compared.
         same = last is not None and last_sample is not None and last.shape == image.shape
@@ -110,6 +113,12 @@ def _sample(image: Image) -> Image:
     height, width = image.shape[:2]
     size_wh = min(width, _SAMPLE_WH[0]), min(height, _SAMPLE_WH[1])
     return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _thinned(image: Image) -> Image:
+    """Return the picture itself, or every so manieth pixel of a large one, whose memory is wanted for the next."""
+    step = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / _MOST_PIXELS))
+    return image if step <= 1 else np.ascontiguousarray(image[::step, ::step])
 
 
 def _brightness(image: Image) -> tuple[float, float]:

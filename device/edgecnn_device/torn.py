@@ -29,7 +29,12 @@ _GREEN_RANGE = np.array([[0, green, 0] for green in (min(_GREENS), max(_GREENS))
 
 
 def torn(image_bgr: Image) -> str:
-    """Return `torn picture:` with what of `(h, w, 3)` uint8 was not decoded, or an empty text.
+    """Return the reason for which `(h, w, 3)` uint8 that was not decoded whole cannot be believed, or an empty text."""
+    return torn_by(tear(image_bgr))
+
+
+def tear(image_bgr: Image) -> str:
+    """Return what of `(h, w, 3)` uint8 was not decoded, or an empty text.
 
     The picture must be as its decoder gave it: neither turned nor resized. A coarse grid of its own pixels is looked at, and
     the whole only when the grid is suspicious. Pictures of less than 96 pixels a side are not judged.
@@ -37,7 +42,7 @@ def torn(image_bgr: Image) -> str:
     if min(image_bgr.shape[:2]) < _MIN_SIDE:
         return ""
     sample = np.asarray(cv2.resize(image_bgr, _SAMPLE_WH, interpolation=cv2.INTER_NEAREST), np.uint8)
-    return torn_by(_repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr, sample) or _green_blocks(image_bgr, sample))
+    return _repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr, sample) or _green_blocks(image_bgr, sample)
 
 
 def torn_by(damage: str) -> str:

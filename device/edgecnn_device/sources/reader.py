@@ -14,11 +14,13 @@ from typing import Any
 import cv2
 
 from edgecnn.errors import CameraError, EdgecnnError
+from edgecnn.preprocessing import resize
 from edgecnn_device.frames import Image
-from edgecnn_device.sources import decoder_log
+from edgecnn_device.sources import decoder_log, room
 from edgecnn_device.sources.backlog import Backlog
 from edgecnn_device.sources.decoder_log import Damage
 from edgecnn_device.sources.process import DAMAGE, FAILED, HEADER, IDLE, OPENED, PICTURE, READY, Request
+from edgecnn_device.torn import tear
 
 
 def main() -> None:
@@ -48,6 +50,7 @@ def deliver(
     polled, kind_of_last = getattr(read, "polled", False), getattr(read, "kind_of_last", lambda: "I")
     backlog, damage, any_fresh = Backlog(), Damage(), False
     newest: tuple[Image, float, str] | None = None
+    checked_wh: tuple[int, ...] = ()
     asked_s = clock()
     try:
         while True:
@@ -58,14 +61,19 @@ def deliver(
             if image_bgr is None:
                 send(pipe, IDLE, getattr(read, "idle_reason", "").encode("utf-8", "replace"))
                 continue
+            if image_bgr.shape[1::-1] != checked_wh:
+                checked_wh = image_bgr.shape[1::-1]
+                room.check_camera((image_bgr.shape[1], image_bgr.shape[0]), request.size_wh)
             newest = (image_bgr, read_s, damage.after(said, kind_of_last()))
             if polled or not backlog.is_old(read_s - asked_s):
                 any_fresh = True
-                send_picture(pipe, *newest)
+                send_picture(pipe, request, *newest)
+                newest = None  # its memory is wanted for the next one
+            del image_bgr
             asked_s = clock()
     except CameraError:
         if newest is not None and not any_fresh:
-            send_picture(pipe, *newest)
+            send_picture(pipe, request, *newest)
         raise
 
 
@@ -91,8 +99,11 @@ def find_opener(kind: str) -> Callable[[Request], Callable[[], Image | None]]:
     raise CameraError(f"unknown kind of camera {kind!r}")
 
 
-def send_picture(pipe: int, image: Image, at_s: float, damage: str = "") -> None:
-    """Write a picture `(h, w, 3)` uint8 to the parent, after what is wrong with it."""
+def send_picture(pipe: int, request: Request, image: Image, at_s: float, damage: str = "") -> None:
+    """Write a picture `(h, w, 3)` uint8 to the parent, in the size that was asked for, after what is wrong with it."""
+    if request.size_wh is not None and image.shape[1::-1] != request.size_wh:
+        damage = damage or tear(image)  # no block lies where the decoder left it afterwards
+        image = resize(image, request.size_wh[::-1])
     if damage:
         send(pipe, DAMAGE, damage.encode("utf-8", "replace"))
     send(pipe, PICTURE, image.data.cast("B"), image.shape[0], image.shape[1], at_s)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgecnn.errors import CameraError
 from edgecnn_device.frames import Image
+from edgecnn_device.sources import room
 
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
@@ -53,6 +54,7 @@ def open_stream(request: Request) -> Callable[[], Image | None]:
     capture = cv2.VideoCapture(request.target, cv2.CAP_FFMPEG, [value for pair in settings.items() for value in pair])
     if not capture.isOpened():
         raise CameraError(f"cannot open {without_password(request.target)}: refused, unknown or no stream")
+    room.check_camera(room.read_size(capture), request.size_wh, refers=room.refers_to_others(capture))
 
     return StreamReader(capture)
 
@@ -63,13 +65,15 @@ class StreamReader:
     def __init__(self, capture: cv2.VideoCapture) -> None:
         """Read `capture`, which is open."""
         self._capture = capture
+        self._buffer: Image | None = None
 
     def __call__(self) -> Image:
-        """Return the next picture; CameraError when there is none."""
-        there, image_bgr = self._capture.read()
+        """Return the next picture, in the memory of the one before; CameraError when there is none."""
+        there, image_bgr = self._capture.read(self._buffer)
         if not there:
             raise CameraError("the stream ended or broke")
-        return np.asarray(image_bgr, np.uint8)
+        self._buffer = np.asarray(image_bgr, np.uint8)
+        return self._buffer
 
     def kind_of_last(self) -> str:
         """Return how the last picture was coded: I alone, P and B by means of others."""

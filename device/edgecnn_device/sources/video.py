@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecnn.errors import CameraError, InputError
 from edgecnn_device.frames import Frame, Missing
-from edgecnn_device.sources import decoder_log
+from edgecnn_device.sources import decoder_log, room
 
 USUAL_FPS = 30.0
 # Some formats do not count their frames; FFmpeg then computes duration times rate, which may be a little off, or nonsense.
@@ -27,6 +27,7 @@ def open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise InputError(f"{path} is not a video that OpenCV can read")
+    room.check_file(path, capture)
     if not decoder_log.converts_interlaced():
         _refuse_interlaced(path)
     return capture
