@@ -6,7 +6,9 @@ import functools
 import os
 import zlib
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,11 +62,16 @@ def decode_picture(data: bytes, *, name: str) -> NDArray[np.uint8]:
     return np.asarray(image_bgr, np.uint8)
 
 
+_SILENT = 0
+
+
 @functools.cache
 def _hush_opencv() -> None:
     """Keep OpenCV from writing on stderr what we say ourselves, in one line; OPENCV_LOG_LEVEL decides otherwise."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        # From OpenCV 4.13 on the function lies deeper.
+        home: Any = cv2 if hasattr(cv2, "setLogLevel") else attrgetter("utils.logging")(cv2)
+        home.setLogLevel(_SILENT)
 
 
 def camera_of(data: bytes) -> str | None:

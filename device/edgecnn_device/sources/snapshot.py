@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -98,14 +98,12 @@ class Snapshots:
 class Connection:
     """One connection to a camera's web server, kept open between requests and made again when the server closes it."""
 
-    def __init__(self, address: str, timeout_s: float, first_timeout_s: float) -> None:
-        """Prepare; nothing is connected before the first request, which may take `first_timeout_s`."""
+    def __init__(self, address: str, timeout_s: float) -> None:
+        """Prepare; nothing is connected before the first request. No step of a request may take longer than `timeout_s`."""
         self.name = without_password(address)
         self._parts = urlsplit(address)
         self._timeout_s = timeout_s
-        self._first_timeout_s = first_timeout_s
-        user = self._parts.username
-        self._login = None if user is None else Login(unquote(user), unquote(self._parts.password or ""))
+        self._login = _login(self._parts)
         self._http: http.client.HTTPConnection | None = None
         self._origin = _origin(self._parts)
         self._known: dict[str, str] = {}
@@ -155,10 +153,14 @@ class Connection:
 
     def _request(self, parts: SplitResult, *, with_login: bool) -> Answer:
         target = parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl()
-        headers = {"User-Agent": f"edgecnn/{__version__}", "Accept": "image/*, */*;q=0.1", **self._known}
+        headers: dict[str, str | bytes] = {
+            "User-Agent": f"edgecnn/{__version__}",
+            "Accept": "image/*, */*;q=0.1",
+            **self._known,
+        }
         login = self._login.header("GET", target) if self._login is not None and with_login else None
         if login is not None:
-            headers["Authorization"] = login
+            headers["Authorization"] = login.encode()  # as text it would have to be Latin-1
         while True:
             is_old = self._http is not None and _origin(parts) == self._origin
             try:
@@ -168,7 +170,7 @@ class Connection:
                 if not (is_old and isinstance(error, ConnectionError)):  # servers close a connection that stood idle
                     raise CameraError(f"cannot open {self.name}: {_reason(error)}") from error
 
-    def _exchange(self, parts: SplitResult, target: str, headers: dict[str, str]) -> Answer:
+    def _exchange(self, parts: SplitResult, target: str, headers: Mapping[str, str | bytes]) -> Answer:
         connection = self._connected(parts)
         connection.request("GET", target, headers=headers)
         response = connection.getresponse()
@@ -184,10 +186,7 @@ class Connection:
             self.close()
             self._origin = _origin(parts)
             kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-            self._http = kind(parts.hostname or "", parts.port, timeout=self._first_timeout_s)
-            self._http.connect()
-            assert self._http.sock is not None
-            self._http.sock.settimeout(self._timeout_s)
+            self._http = kind(parts.hostname or "", parts.port, timeout=self._timeout_s)
         return self._http
 
 
@@ -199,7 +198,8 @@ def try_snapshots(request: Request, clock: Callable[[], float] = time.monotonic)
     parts = urlsplit(request.target)
     if parts.path.lower().endswith(_STREAMS):
         return None
-    connection = Connection(request.target, request.read_timeout_s, request.open_timeout_s)
+    # The parent ends this process sooner. This ends one that has lost its parent.
+    connection = Connection(request.target, 2 * max(request.open_timeout_s, request.read_timeout_s))
     try:
         answer = connection.ask()
     except http.client.HTTPException:  # FFmpeg takes answers that are not quite HTTP
@@ -222,6 +222,15 @@ def is_picture(answer: Answer) -> bool:
 def describe(answer: Answer) -> str:
     """Return what an answer is instead of a picture."""
     return answer.headers.get("content-type", "no content type")[:80]
+
+
+def _login(parts: SplitResult) -> Login | None:
+    if parts.username is None:
+        return None
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    if not (user + password).isprintable():
+        raise CameraError("user or password of the address hold characters that cannot be sent")
+    return Login(user, password)
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
