@@ -83,7 +83,7 @@ def export(
         click.echo(json_text(result.to_json()))
     else:
         _show(result)
-    if result.rejected:
+    if result.rejected or result.failures:
         context.exit(1)
 
 
@@ -100,6 +100,8 @@ def _show(result: ExportResult) -> None:
     for file in result.files:
         size = format_size(file.size_bytes)
         click.echo(printable(f"{file.path.name:<{width}}  {size:>8}  {file.arithmetic:<25}  {file.verdict}: {file.reason}"))
+    for failure in result.failures:
+        click.echo(printable(f"{failure.suffix}: not made: {failure.reason}"))
     for warning in () if result.audit is None else result.audit.warnings:
         click.echo(printable(f"calibration: {warning}"))
     for file in result.rejected:
