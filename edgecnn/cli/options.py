@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgecnn.printing import printable
+
 if TYPE_CHECKING:
     from edgecnn.datasets.folder import Conflicts
     from edgecnn.normalization import InputConvention
     from edgecnn.preprocessing import Color
     from edgecnn.tasks import Task
+    from edgecnn_export.reference import Reference
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,7 +81,35 @@ def read_convention(values: Mapping[str, Any]) -> InputConvention:
         scale=values["pixel_scale"],
         offset=values["pixel_offset"],
         color=values["color"],
+        size=values.get("size"),
     )
+
+
+def foreign_options(command: F) -> F:
+    """Add what Keras models of other tools need: --labels, how they want their pictures, --size, --output and --trust."""
+    labels = click.option("--labels", help="Classes of another tool's model, in order: a,b,c or a file with one a line.")
+    size = click.option("--size", metavar="HxW", help="Pictures' size for a model that takes any: 224x224.")
+    output = click.option("--output", metavar="NAME", help="Which output to use of a model that has several.")
+    trust = click.option("--trust", is_flag=True, help="Run a SavedModel whose operations are not known to be harmless.")
+    return labels(convention_options(size(output(trust(command)))))
+
+
+def read_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `foreign_options` left in a command's parameters as the keywords of `open_model` and `open_reference`."""
+    labels = None if values["labels"] is None else read_labels(values["labels"])
+    return {
+        "labels": labels,
+        "convention": read_convention(values),
+        "output": values["output"],
+        "trust": values["trust"],
+    }
+
+
+def echo_notes(reference: Reference | None) -> None:
+    """Say on stderr what was changed about another tool's model."""
+    if reference is not None:
+        for note in reference.notes:
+            click.echo(printable(f"note: {reference.task.name}: {note}"), err=True)
 
 
 def read_labels(text: str) -> tuple[str, ...]:

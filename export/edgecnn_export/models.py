@@ -83,16 +83,19 @@ def open_model(
     of_task: Literal["int8", "keras"] = "int8",
     labels: tuple[str, ...] | None = None,
     convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
     runtime: str | None = None,
     threads: int = 1,
 ) -> Model:
     """Open any model; `of_task` says which of the shipped models the name of a task stands for.
 
-    `labels` and `convention` are for a Keras model that another tool saved. `runtime` and `threads` are for exported files.
+    `labels`, `convention`, `output` and `trust` are for a Keras model that another tool saved, `runtime` and `threads` for
+    exported files.
     Raises what opening it raises; InputError for options that the model has no use for.
     """
     if is_artifact(source) or (of_task == "int8" and str(source) in shipped_tasks()):
-        if labels is not None or convention.stated:
+        if labels is not None or convention.stated or output is not None or trust:
             raise InputError(f"{source} carries its own labels and preprocessing; leave --labels and --pixel-range out")
         artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
@@ -101,5 +104,5 @@ def open_model(
 
     if runtime is not None or threads != 1:
         raise InputError(f"{source} is run by Keras; --runtime and --threads are for exported files")
-    reference = open_reference(source, labels=labels, convention=convention)
+    reference = open_reference(source, labels=labels, convention=convention, output=output, trust=trust)
     return Model(str(source), reference.path, reference.task, reference.runtime(), reference=reference)

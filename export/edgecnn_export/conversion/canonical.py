@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecnn_export.conversion.graph import Graph, Step, Value
 from edgecnn_export.conversion.parts import LINEAR, Part
+from edgecnn_export.heads import TWO_CLASSES
 
 FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
 _IDLE = (keras.layers.Identity, keras.layers.ActivityRegularization)
@@ -49,6 +50,8 @@ def make_canonical(graph: Graph) -> None:
     for step in list(graph.steps):
         if isinstance(step.operation, Part) and graph.calls(step.operation) == 1:
             _split(graph, step)
+    for step in graph.steps:
+        _sigmoid_as_softmax(graph, step)
 
 
 def layer_part(kind: Any, name: str, **config: Any) -> Part:
@@ -292,3 +295,19 @@ def _split_hard_sigmoid(graph: Graph, step: Step) -> None:
     name = f"{step.name}_line"
     graph.insert_before(step, layer_part(keras.layers.Rescaling, name, scale=1 / 6, offset=0.5), name)
     step.operation = layer_part(keras.layers.ReLU, step.name, max_value=1.0, negative_slope=0.0, threshold=0.0)
+
+
+def _sigmoid_as_softmax(graph: Graph, step: Step) -> None:
+    """Let 1 - p and p behind a sigmoid be the softmax of 0 and its logit: quantized as well as that of other classifiers."""
+    part, before = step.operation, graph.producer(step.inputs[0]) if len(step.inputs) == 1 else None
+    if not isinstance(part, Part) or part.config.get("name") != TWO_CLASSES or before is None:
+        return
+    gate = before.operation
+    is_sigmoid = isinstance(gate, Part) and gate.kind is keras.layers.Activation and activation_of(gate.config) == "sigmoid"
+    if not is_sigmoid or graph.only_consumer(before.output) is not step or part.weights[1][0] != 1:
+        return
+    weights = [np.array([[0.0, 1.0]], np.float32), np.zeros(2, np.float32)]
+    before.operation, before.name = Part(part.kind, part.config, weights, part.original), step.name
+    before.output.shape, before.output.origin = step.output.shape, None
+    step.operation = layer_part(keras.layers.Activation, "probabilities", activation="softmax")
+    step.name = "probabilities"

@@ -37,7 +37,7 @@ class Part:
         Raises ConversionError for a layer that `keras` itself has quantized.
         """
         check_not_quantized(layer)
-        config = in_float32(layer.get_config()) | {"dtype": "float32"}
+        config = in_float32(layer.get_config()) | {"dtype": "float32", "name": layer.name}
         # Of training only, and an initializer of a user's own may be impossible to make anew.
         config = {key: value for key, value in config.items() if not (isinstance(layer, LINEAR) and key.endswith(_TRAINING))}
         if getattr(layer, "lora_enabled", False):

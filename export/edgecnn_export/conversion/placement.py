@@ -173,8 +173,8 @@ def is_known(step: Step) -> bool:
 def _can_be_island(step: Step) -> bool:
     """True for a layer whose inside may compute in floats: it has no kernel worth quantizing."""
     layer = step.operation
-    if len(step.outputs) != 1 or step.output.dtype != "float32":
-        return False
+    if len(step.outputs) != 1 or step.output.dtype != "float32" or not type(layer).__module__.startswith("keras."):
+        return False  # the last: a stranger's layer may hold anything
     weights = layer.weights if isinstance(layer, keras.Layer) else []
     return isinstance(layer, _SEMI_INTEGER) or all(len(weight.shape) < 2 for weight in weights)
 

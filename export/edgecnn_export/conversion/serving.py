@@ -70,7 +70,7 @@ def _run(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> An
     layer = step.operation
     if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1 and layer.data_format == "channels_last":
         return _grouped_convolution(layer, arguments[0])
-    return layer(*arguments, **keywords)
+    return getattr(layer, "traced", layer)(*arguments, **keywords)
 
 
 def _grouped_convolution(layer: keras.layers.Conv2D, values: tf.Tensor) -> tf.Tensor:
@@ -110,5 +110,6 @@ def _float_end(steps: list[Step]) -> set[str]:
 
 
 def parameter_count(model: keras.Model) -> int:
-    """Count the numbers that a folded model's weights hold."""
-    return int(sum(np.prod(weight.shape) for weight in model.weights))
+    """Count the numbers that a folded model's weights hold, or the constants of a SavedModel's graph."""
+    constants = sum(getattr(layer, "constants", 0) for layer in model._flatten_layers())
+    return int(constants + sum(np.prod(weight.shape) for weight in model.weights))
