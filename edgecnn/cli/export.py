@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import data_option, echo_notes, foreign_options, json_option, read_foreign, seed_option
+from edgecnn.cli.options import data_option, echo_notes, foreign_options, json_option, read_foreign, seed_option, trust_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--max-drop", type=click.FloatRange(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
 @seed_option
 @foreign_options
+@trust_option
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -66,7 +67,7 @@ def export(
     from edgecnn_export.reference import open_reference
 
     reference = open_reference(model, **read_foreign(stated))
-    echo_notes(reference)
+    echo_notes(reference.task.name, reference.notes)
     result = run_export(
         reference,
         out=out or Path("exports") / reference.task.name,

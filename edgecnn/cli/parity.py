@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import data_option, echo_notes, foreign_options, json_option, read_foreign, seed_option
+from edgecnn.cli.options import data_option, echo_notes, foreign_options, json_option, read_foreign, seed_option, trust_option
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True, help="Of the drop's bound."
 )
 @foreign_options
+@trust_option
 @click.option("--html", type=click.Path(path_type=Path), help="Also write the report as one self-contained page.")
 @click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
 @seed_option
@@ -60,7 +61,7 @@ def parity(
     from edgecnn_export.parity.reference_check import check_reference
 
     opened = open_model(reference, of_task="keras", **read_foreign(stated))
-    echo_notes(opened.reference)
+    echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
     measured = measure(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.endings import find_ending
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.normalization import RAW, UNSTATED, InputConvention, Normalization
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes.tflite import first_line
 from edgecnn.tasks import Task
-from edgecnn_export.heads import ended, find_ending
+from edgecnn_export.heads import ended, last_activation
 from edgecnn_export.reference import KerasRuntime, Reference
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _adapted(model: keras.Model, path: Path, options: ForeignOptions) -> Referen
     normalization = options.convention.normalization(channels)
     scores = _scores(normalized(model, normalization, preprocessing.shape), preprocessing.shape)
     labels = _labels(options, scores.shape[1])
-    ending = find_ending(model, scores, labels)
+    ending = find_ending(scores, last_activation(model), labels)
     notes += [ending.note] if ending.note else []
     model = ended(model, ending)
     task = Task(path.stem, path.stem, labels, preprocessing)
