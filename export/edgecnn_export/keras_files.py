@@ -48,7 +48,7 @@ def load_model(path: Path) -> keras.Model:
     saved_by = _saved_by(path, kind)
     try:
         config = _read_config(path, kind)
-        made = renewed(config) if saved_by.startswith("2.") else config
+        made = _without_broken_augmentation(renewed(config) if saved_by.startswith("2.") else config)
         if (reason := _reason(made, saved_by)) is not None:
             raise InputError(f"{path}: {reason}")
         with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +59,7 @@ def load_model(path: Path) -> keras.Model:
         raise
     except Exception as error:  # whatever the file's bytes make Keras stumble over: its errors share no base class
         raise InputError(
-            f"cannot load {path}, saved by Keras {saved_by} (this is Keras {keras.__version__}): {first_line(error)}"
+            f"cannot load {path}, saved by Keras {saved_by} (this is Keras {keras.__version__}): {_cause(error)}"
         ) from error
 
 
@@ -81,10 +81,47 @@ def _read_config(path: Path, kind: Kind) -> dict[str, Any]:
     return config
 
 
+def _without_broken_augmentation(config: Any) -> Any:
+    """Replace layers of augmentation that Keras cannot make anew from what it saved of them (RandomShear, in Keras 3.15).
+
+    They pass pictures through when a model is used, and are removed anyway.
+    """
+    import keras
+
+    if isinstance(config, list):
+        return [_without_broken_augmentation(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    kind, settings = str(config.get("class_name")), config.get("config")
+    base = "BaseImagePreprocessingLayer"
+    if kind.startswith("Random") and kind != "RandomCrop" and isinstance(settings, dict):
+        cls = getattr(keras.layers, kind, None)
+        if cls is not None and base in [each.__name__ for each in cls.__mro__]:
+            try:
+                cls.from_config(dict(settings))
+            except (TypeError, ValueError):
+                name = settings.get("name")
+                return config | {"module": "keras.layers", "class_name": "Identity", "config": {"name": name}}
+    return {key: _without_broken_augmentation(value) for key, value in config.items()}
+
+
+def _cause(error: Exception) -> str:
+    """Return the innermost reason of Keras' nested messages, else the first line."""
+    marker = "Exception encountered: "
+    inner = [line.partition(marker)[2] for line in str(error).splitlines() if line.startswith(marker)]
+    plain = [line for line in inner if line and not line.startswith(("<class", "Error when deserializing"))]
+    return plain[-1][:300] if plain else first_line(error)[:300]
+
+
 def _with_suffix(path: Path, kind: Kind, config: dict[str, Any] | None, folder: Path) -> Path:
     """Let a file be found under the suffix that Keras knows, in a copy with another configuration where one is given."""
     target = folder / ("model.keras" if kind == "zip" else "model.h5")
-    if kind == "hdf5" and config is not None:
+    if kind == "zip" and config is not None:
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w") as copy:
+            for entry in source.infolist():
+                content = json.dumps(config).encode() if entry.filename == "config.json" else source.read(entry)
+                copy.writestr(entry.filename, content)
+    elif kind == "hdf5" and config is not None:
         import h5py
 
         shutil.copyfile(path, target)

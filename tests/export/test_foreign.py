@@ -214,6 +214,17 @@ def test_an_hdf5_file_is_opened_by_what_it_is(tmp_path: Path, suffix: str) -> No
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_augmentation_that_keras_cannot_load_again_is_no_hindrance(tmp_path: Path, suffix: str) -> None:
+    image = keras.Input((12, 12, 3))
+    augmented = keras.Sequential([layers.RandomShear(0.1, 0.1), layers.RandomFlip()])(image)
+    model = keras.Model(image, softmax()(layers.Flatten()(layers.Conv2D(2, 3)(layers.Rescaling(1 / 64)(augmented)))))
+
+    opened = open_reference(saved(model, tmp_path / f"theirs{suffix}"), labels=LABELS)
+
+    np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
+
+
 def test_weights_alone_are_no_model(tmp_path: Path) -> None:
     body((12, 12, 3), softmax()).save_weights(tmp_path / "theirs.weights.h5")
 

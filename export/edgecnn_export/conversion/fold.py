@@ -65,7 +65,7 @@ def fold(model: keras.Model) -> keras.Model:
     make_canonical(graph)
     for step in list(graph.steps):
         _absorb_flip(graph, step)
-    while any(_absorb(graph, step) for step in list(graph.steps) if step in graph.steps):
+    while [step for step in list(graph.steps) if step in graph.steps and _absorb(graph, step)]:
         pass
     for step in graph.steps:
         _as_depthwise(step)

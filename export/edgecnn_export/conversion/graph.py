@@ -126,7 +126,7 @@ def read_graph(model: keras.Model) -> Graph:
     steps: list[Step] = []
     (end,) = _unroll(functional, [start], steps)
     _name_apart(steps)
-    for origin, value in enumerate(value for step in steps for value in step.outputs):
+    for origin, value in enumerate([start, *(value for step in steps for value in step.outputs)]):
         value.origin = origin
     return Graph(start, end, steps)
 
