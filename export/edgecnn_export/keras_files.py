@@ -171,7 +171,8 @@ def _reason(config: dict[str, Any], saved_by: str) -> str | None:
         if by_keras_2 and "hard_sigmoid" in (settings.get("activation"), settings.get("recurrent_activation")):
             return f"layer {each.layer!r} uses hard_sigmoid, which Keras 3 computes otherwise than Keras 2 did; {_WAY_OUT}"
         if (unknown := _unknown(each)) is not None:
-            return f"layer {each.layer!r} {unknown}, whose code is not in the file; {_WAY_OUT}"
+            subject = f"layer {each.layer!r}" if each.layer else "the model"
+            return f"{subject} {unknown}, whose code is not in the file; {_WAY_OUT}"
     return None
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ENTRY = "edgecnn.json"  # Keras reads its own entries by name and ignores this one
 MODEL_FILE = "model.keras"
 SAVED_MODEL_FILE = "saved_model.pb"
+_SUFFIXES = (".keras", ".h5", ".hdf5")
 _MAX_ENTRY_BYTES = 2**24
 
 
@@ -183,11 +184,7 @@ def find_reference(source: Path | str) -> Path:
     path = Path(source)
     is_task = str(source) in shipped_tasks()  # a folder of that name, such as the data set's, is ./neu
     if path.is_dir() and not is_task:
-        if (path / MODEL_FILE).is_file():
-            return path / MODEL_FILE
-        if (path / SAVED_MODEL_FILE).is_file():
-            return path
-        raise InputError(f"the folder {path} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
+        return _model_in(path)
     if path.is_file():
         return path
     if not is_task:
@@ -199,6 +196,26 @@ def find_reference(source: Path | str) -> Path:
     if not shipped.is_file():
         raise InputError(f"this installation ships no model for {source!r}; train one with: edgecnn train {source}")
     return shipped
+
+
+def _model_in(folder: Path) -> Path:
+    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel that lies in it.
+
+    What operating systems put beside (`__MACOSX`, `._model.h5`) is no model. Raises InputError when there is none, or several.
+    """
+    if (folder / MODEL_FILE).is_file():
+        return folder / MODEL_FILE
+    if (folder / SAVED_MODEL_FILE).is_file():
+        return folder
+    visible = sorted(each for each in folder.iterdir() if not each.name.startswith((".", "__")))
+    found = [each for each in visible if each.suffix in _SUFFIXES and each.is_file()]
+    found += [each for each in visible if (each / SAVED_MODEL_FILE).is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(each.name for each in found[:5])
+        raise InputError(f"the folder {folder} holds {len(found)} models: {names}; name one of them")
+    raise InputError(f"the folder {folder} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
 
 
 def shipped_model(task_name: str) -> Path:

@@ -82,8 +82,10 @@ def test_a_normalization_disappears_in_the_first_convolution(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PREPROCESSING)
-def test_preprocessing_inside_a_model_disappears_in_the_first_convolution(name: str) -> None:
+@pytest.mark.parametrize("from_file", [False, True], ids=["in memory", "from a file"])
+def test_preprocessing_inside_a_model_disappears_in_the_first_convolution(name: str, from_file: bool, tmp_path: Path) -> None:
     model = ended(PREPROCESSING[name])
+    model = reloaded(model, tmp_path) if from_file else model
 
     folded = fold(model)
 

@@ -225,6 +225,27 @@ def test_augmentation_that_keras_cannot_load_again_is_no_hindrance(tmp_path: Pat
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
 
+def test_the_only_model_of_a_folder_is_meant(tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    (folder / "__MACOSX").mkdir(parents=True)
+    model = body((12, 12, 3), softmax())
+    model.save(folder / "keras_model.h5")
+    (folder / "._keras_model.h5").write_bytes(b"\0\5\x16\7")
+    (folder / "labels.txt").write_text("0 cat\n1 dog\n")
+
+    opened = open_reference(folder, labels=LABELS)
+
+    assert opened.path == folder / "keras_model.h5"
+
+
+def test_several_models_of_a_folder_are_named(tmp_path: Path) -> None:
+    for name in ("first.keras", "second.keras"):
+        body((12, 12, 3), softmax()).save(tmp_path / name)
+
+    with pytest.raises(InputError, match=r"holds 2 models: first\.keras, second\.keras; name one"):
+        open_reference(tmp_path, labels=LABELS)
+
+
 def test_weights_alone_are_no_model(tmp_path: Path) -> None:
     body((12, 12, 3), softmax()).save_weights(tmp_path / "theirs.weights.h5")
 

@@ -165,7 +165,7 @@ def item_key(step: Step) -> tuple[Any, ...] | None:
     if type(step.operation).__name__ != "GetItem":
         return None
     key = step.arguments[1] if len(step.arguments) > 1 else step.keywords.get("key")
-    return key if isinstance(key, tuple) else (key,)
+    return tuple(key) if isinstance(key, tuple | list) else (key,)  # a list where it comes from a file
 
 
 def is_channel_flip(step: Step) -> bool:
