@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifying import Classifier, artifact_path
-from edgecnn.errors import ArtifactError, EdgecnnError
+from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
 from edgecnn.runtimes import open_runtime
+
+if TYPE_CHECKING:
+    from edgecnn.foreign import ForeignModel
 
 _LOOK_EVERY_S = 1.0
 
@@ -29,7 +33,8 @@ class Model:
 class ModelOptions:
     """Which model and how: a path or a task's name, the runtime, its threads, another reject threshold, the check.
 
-    Where a `trusted` key is given, only files that it has signed are run, in an exchange too.
+    Where a `trusted` key is given, only files that it has signed are run, in an exchange too. `foreign` is what is stated of
+    another tool's `.tflite`: such a file has no contract to be verified by.
     """
 
     model: str
@@ -38,6 +43,7 @@ class ModelOptions:
     reject_threshold: float | None = None
     verify: bool = True
     trusted: TrustedKey | None = None
+    foreign: ForeignModel | None = None
 
 
 def open_model(options: ModelOptions) -> Model:
@@ -46,6 +52,8 @@ def open_model(options: ModelOptions) -> Model:
     Raises what `Artifact.open` and `open_runtime` raise, and ArtifactError when this machine computes something else than
     the contract's golden vectors say.
     """
+    if options.foreign is not None:
+        return _open_foreign(options, options.foreign)
     artifact = Artifact.open(artifact_path(options.model), trusted=options.trusted)
     contract = artifact.contract
     runtime = open_runtime(artifact, runtime=options.runtime, threads=options.threads)
@@ -61,6 +69,21 @@ def open_model(options: ModelOptions) -> Model:
     threshold = contract.reject_threshold if options.reject_threshold is None else options.reject_threshold
     classifier = Classifier(runtime, contract.labels, contract.preprocessing, threshold)
     return Model(artifact, classifier, options.verify)
+
+
+def _open_foreign(options: ModelOptions, stated: ForeignModel) -> Model:
+    """Open another tool's `.tflite`; raises what `open_foreign` raises, and SignatureError where a signature is demanded."""
+    from edgecnn.foreign import open_foreign  # few cameras need what it reads files with
+
+    path = Path(options.model)
+    if options.trusted is not None:
+        raise SignatureError(f"{path} is another tool's model, which nobody can have signed; leave --require-signature away")
+    opened = open_foreign(path, stated, runtime=options.runtime, threads=options.threads)
+    contract = opened.artifact.contract
+    classifier = Classifier(
+        opened.runtime, contract.labels, contract.preprocessing, options.reject_threshold, notes=opened.notes
+    )
+    return Model(opened.artifact, classifier, verified=False)
 
 
 class ModelSlot:
@@ -79,6 +102,12 @@ class ModelSlot:
         self._asked = False
         self._print = _fingerprint(self.current.artifact.path)
         self._look_s = clock() + _LOOK_EVERY_S
+        self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        """Say what was deduced about another tool's model."""
+        for note in self.current.classifier.notes:
+            self._notice(f"{self.current.artifact.path.name}: {note}")
 
     def ask(self) -> None:
         """Ask for an exchange at the next opportunity; safe in a signal handler."""
@@ -107,6 +136,7 @@ class ModelSlot:
         self.current = model
         self.swaps += 1
         self._notice(f"now running {model.artifact.path} of {model.artifact.contract.export_id}")
+        self._tell_notes()
         return True
 
 

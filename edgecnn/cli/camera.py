@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import NumberOrAuto, runtime_options
+from edgecnn.cli.options import NumberOrAuto, convention_options, read_convention, runtime_options
 
 if TYPE_CHECKING:
+    from edgecnn.foreign import ForeignModel
     from edgecnn_device.camera import CameraOptions, Summary
     from edgecnn_device.model import ModelOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -207,6 +208,10 @@ def _key(parameter: click.Parameter) -> str:
     metavar="PUBLIC.pem",
     help="Run no model, in an exchange neither, that this Ed25519 key has not signed (edgecnn sign).",
 )
+@click.option("--labels", help="Classes of another tool's .tflite, in order: a,b,c or a file with one a line.")
+@convention_options
+@click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
+@click.option("--output", metavar="NAME", help="Which output to use of another tool's .tflite that has several.")
 @runtime_options
 @click.pass_context
 def camera(context: click.Context, /, print_config: bool, **values: Any) -> None:
@@ -270,8 +275,33 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
     trusted = None if values["require_signature"] is None else TrustedKey.open(values["require_signature"])
     return ModelOptions(
-        values["model"], values["runtime"], values["threads"], values["reject"], values["verify"], trusted=trusted
+        values["model"],
+        values["runtime"],
+        values["threads"],
+        values["reject"],
+        values["verify"],
+        trusted=trusted,
+        foreign=_foreign(values),
     )
+
+
+def _foreign(values: dict[str, Any]) -> ForeignModel | None:
+    """Return what is stated of another tool's model, None for one of ours; InputError when that is given such options."""
+    from edgecnn.artifacts.artifact import split
+    from edgecnn.errors import InputError
+
+    stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
+    path = Path(values["model"])
+    if path.suffix.lower() == ".tflite" and split(path)[1] is None:
+        from edgecnn.foreign import ForeignModel, is_foreign
+        from edgecnn.labels import read_labels
+
+        labels = None if values["labels"] is None else read_labels(values["labels"])
+        if is_foreign(path, labels):
+            return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
+    if given := [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]:
+        raise InputError(f"{path} carries its own labels and preprocessing; leave {', '.join(given)} away")
+    return None
 
 
 def _source(values: dict[str, Any]) -> SourceOptions:
