@@ -3,7 +3,7 @@
 # PEERS="edgecnn supervision" sets only these up; ultralytics brings PyTorch with CUDA, several gigabytes.
 cd "$(dirname "$0")" || exit 1
 mkdir -p .envs
-OPENCV='opencv-python-headless>=4.9,<5'
+OPENCV='opencv-python-headless>=4.12,<4.13'
 
 make_env() { # name, then what pip is to install
     name=$1

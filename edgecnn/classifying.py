@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import file_format, split
-from edgecnn.errors import ContractError, InputError
 from edgecnn.normalization import UNSTATED, InputConvention
-from edgecnn.preprocessing import Color, Fit, Preprocessing
+from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.runtimes.opening import open_tflite
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +38,16 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A runtime with what its answers mean: labels in class order, the way to its input, the reject threshold."""
+    """A runtime with what its answers mean: labels in class order, the way to its input, the reject threshold.
+
+    `notes` are what was deduced about another tool's model, a sentence each.
+    """
 
     runtime: Runtime
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     reject_threshold: float | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
@@ -60,31 +61,24 @@ class Classifier:
     def open_foreign(
         cls,
         path: Path,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         *,
-        fit: Fit = "squash",
         convention: InputConvention = UNSTATED,
+        fit: Fit = "squash",
+        output: str | None = None,
         runtime: str | None = None,
         threads: int = 1,
     ) -> Classifier:
-        """Open another tool's `.tflite` with labels in class order and the way its pixels are prepared.
+        """Open another tool's `.tflite` with what is known of it; what is not stated is taken from the file.
 
-        The file is tried in a child process first. ContractError when its tensors are no picture in and no classes out.
+        The file is tried in a child process first. Raises what `edgecnn.foreign.open_foreign` raises.
         """
-        if file_format(path) != "tflite":
-            raise InputError(f"{path} carries no edgecnn contract; only .tflite files of other tools can be run")
-        model, contract_json = split(path)
-        if contract_json is not None:
-            raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
-        from edgecnn.runtimes.probing import probe_tflite  # with it comes what starts processes
+        from edgecnn.foreign import ForeignModel, open_foreign
 
-        probe_tflite(model, path, runtime)
-        tflite = open_tflite(model, runtime=runtime, threads=threads)
-        preprocessing = _preprocessing_for(tflite.input.shape, fit)
-        tflite.pixels = convention.normalization(preprocessing.channels)
-        if tflite.output.shape[1:] != (len(labels),):
-            raise ContractError(f"{path} gives {list(tflite.output.shape)}, which does not fit {len(labels)} labels")
-        return cls(tflite, tuple(labels), preprocessing)
+        stated = ForeignModel(None if labels is None else tuple(labels), convention, fit, output)
+        opened = open_foreign(path, stated, runtime=runtime, threads=threads)
+        contract = opened.artifact.contract
+        return cls(opened.runtime, contract.labels, contract.preprocessing, notes=opened.notes)
 
     def classify(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Classify pictures of any size, gray `(h, w)` or BGR `(h, w, 3)` uint8."""
@@ -106,12 +100,3 @@ def artifact_path(model: Path | str) -> Path:
     path = Path(model)
     is_name = not path.suffix and path.name == str(model)
     return shipped.int8_path(path.name) if is_name and not path.is_file() else path
-
-
-def _preprocessing_for(shape: tuple[int | None, ...], fit: Fit) -> Preprocessing:
-    sides = shape[1:]
-    if len(sides) != 3 or sides[2] not in (1, 3):
-        raise ContractError(f"the model's input {list(shape)} is no picture (1, h, w, 1 or 3)")
-    height, width, channels = (side or 0 for side in sides)
-    found: Color = "gray" if channels == 1 else "rgb"
-    return Preprocessing(height, width, found, fit)

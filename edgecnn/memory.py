@@ -32,15 +32,17 @@ def _groups(root: Path) -> Iterator[int]:
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
-            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            top, names = root / "sys/fs/cgroup/memory", ["memory.limit_in_bytes"]
         elif not controllers:
-            top, name = root / "sys/fs/cgroup", "memory.max"
+            # Above the second nothing is killed, but slowed down so much that a camera is of no use.
+            top, names = root / "sys/fs/cgroup", ["memory.max", "memory.high"]
         else:
             continue
         folder = top / path.lstrip("/")
         # In a container the path may be that of the machine around it: what is not there says nothing.
         for each in (folder, *folder.parents):
-            yield from (whole_number(text, at_most=_MOST) or 0 for text in _lines(each / name))
+            for name in names:
+                yield from (whole_number(text, at_most=_MOST) or 0 for text in _lines(each / name))
             if each == top:
                 break
 

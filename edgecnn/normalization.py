@@ -74,11 +74,12 @@ class InputConvention:
 
     pixels: Normalization | None = None
     color: InputColor | None = None
+    size_hw: tuple[int, int] | None = None
 
     @property
     def stated(self) -> bool:
         """True when anything was stated."""
-        return self.pixels is not None or self.color is not None
+        return any(each is not None for each in (self.pixels, self.color, self.size_hw))
 
     def normalization(self, channels: int, otherwise: Normalization = RAW) -> Normalization:
         """Return the normalization of a model of so many channels; `otherwise` is what it is where no range was stated.
@@ -94,8 +95,16 @@ class InputConvention:
         return chosen
 
     @classmethod
-    def parse(cls, *, pixel_range: str | None, scale: str | None, offset: str | None, color: str | None) -> InputConvention:
-        """Read the options --pixel-range, --pixel-scale, --pixel-offset and --color; InputError when they contradict."""
+    def parse(
+        cls,
+        *,
+        pixel_range: str | None,
+        scale: str | None,
+        offset: str | None,
+        color: str | None,
+        size: str | None = None,
+    ) -> InputConvention:
+        """Read --pixel-range, --pixel-scale, --pixel-offset, --color and --size; InputError when they contradict."""
         if pixel_range is not None and (scale is not None or offset is not None):
             raise InputError("--pixel-range already says what --pixel-scale and --pixel-offset would; give one or the other")
         if pixel_range is not None and pixel_range not in NORMALIZATIONS:
@@ -105,7 +114,7 @@ class InputConvention:
         pixels = NORMALIZATIONS.get(pixel_range or "")
         if scale is not None or offset is not None:
             pixels = Normalization(_numbers("--pixel-scale", scale or "1"), _numbers("--pixel-offset", offset or "0"))
-        return cls(pixels, color)  # type: ignore[arg-type]  # checked above
+        return cls(pixels, color, None if size is None else _size(size))  # type: ignore[arg-type]  # checked above
 
 
 UNSTATED = InputConvention()
@@ -116,3 +125,15 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(number) for number in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} {text}: expected a number, or three such as 0.017,0.0175,0.0174") from error
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Read `HEIGHTxWIDTH`, or one number for a square."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+        height, width = sides if len(sides) > 1 else sides * 2
+    except ValueError as error:
+        raise InputError(f"--size {text}: expected HEIGHTxWIDTH, such as 224x224") from error
+    if not (0 < height <= 4096 and 0 < width <= 4096):
+        raise InputError(f"--size {text}: expected 1 to 4096 pixels a side")
+    return height, width

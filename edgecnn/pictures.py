@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import zlib
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,11 +92,16 @@ def _check_claim(data: bytes, name: str, memory_bytes: int) -> None:
         )
 
 
+_SILENT = 0
+
+
 @functools.cache
 def _hush_opencv() -> None:
     """Keep OpenCV from writing on stderr what we say ourselves, in one line; OPENCV_LOG_LEVEL decides otherwise."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        # From OpenCV 4.13 on the function lies deeper.
+        home: Any = cv2 if hasattr(cv2, "setLogLevel") else attrgetter("utils.logging")(cv2)
+        home.setLogLevel(_SILENT)
 
 
 def camera_of(data: bytes) -> str | None:

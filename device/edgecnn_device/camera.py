@@ -6,11 +6,11 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgecnn.errors import OutputError
 from edgecnn.files import exists
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sinks.video_file import VideoOptions
+    from edgecnn_device.surroundings import Queued, Surroundings
     from edgecnn_device.web.options import WebOptions
 
 _LOOK_EVERY_S = 0.002
@@ -149,10 +150,11 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         check_files(sinks, options.source, endless=source.endless)
         classes = Classes.choose(contract.labels, good=options.good, reads=reads)
         tracker = Tracker(options.look.smooth)
+        limits = replace(options.limits, live=source.live, interval_s=1 / source.fps if source.live else 0.0)
         watcher = Watcher(
             lambda: slot.current.classifier,
             look,
-            Health(replace(options.limits, live=source.live)),
+            Health(limits),
             tracker,
             choose_gate(options.look),
             warning=lambda: slot.warning,
@@ -174,7 +176,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         opened = open_sinks(sinks, source, options.look, classes, notice=notice, memory=state)
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if sinks.web is not None:
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state)
+            around = _surroundings(opened, sinks)
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
@@ -294,8 +297,9 @@ def open_page(
     classes: Classes,
     notice: Callable[[str], None],
     memory: Path | None,
+    surroundings: Surroundings,
 ) -> Sink:
-    """Open the web page, which looks at the counters of everything."""
+    """Open the web page, which looks at the counters of everything and at its `surroundings`."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -307,10 +311,22 @@ def open_page(
         lambda: slot.refusals,
         classes,
         lambda: slot.warning,
+        surroundings,
     )
     sink = WebSink(options, watched, memory=memory if options.port else None)
     notice(f"the page is at {sink.address}")
     return sink
+
+
+def _surroundings(sinks: Sequence[Sink], options: SinkOptions) -> Surroundings:
+    """Return the sink whose messages wait for a broker, and the folders that sinks write to, or the one where we stand."""
+    from edgecnn_device.surroundings import Surroundings
+
+    queue = next((cast("Queued", sink) for sink in sinks if sink.name == "mqtt"), None)
+    video = None if options.video is None else options.video.path
+    files = [file.absolute().parent for file in (options.jsonl, options.csv, video) if file is not None]
+    kept = [] if options.samples is None else [options.samples.folder.absolute()]
+    return Surroundings(queue, tuple(dict.fromkeys([*files, *kept])) or (Path.cwd(),))
 
 
 class _Closing(contextlib.AbstractContextManager[Sink]):

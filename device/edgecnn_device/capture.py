@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Protocol
 
-from edgecnn.errors import CameraError
+import cv2
+
+from edgecnn.errors import CameraError, InputError
 from edgecnn_device.frames import Frame, Image, Missing
+from edgecnn_device.torn import torn, torn_by
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 _PATIENCE_S = 0.1
@@ -19,15 +22,23 @@ _PATIENCE_S = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and what only files have.
+    """What a camera delivers: `image_bgr` `(h, w, 3)` uint8, when it came (monotonic), and what only some have.
 
-    These are the picture's own `name` and its place in a video, see `Frame`.
+    These are the picture's own `name`, its place in a video (see `Frame`), and `damage`: what its decoder says is wrong.
     """
 
     image_bgr: Image
     monotonic_s: float
     name: str = ""
     media_time_s: float | None = None
+    damage: str = ""
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A camera that is there has no new picture, for `reason`."""
+
+    reason: str
 
 
 class Camera(Protocol):
@@ -37,7 +48,7 @@ class Camera(Protocol):
     def name(self) -> str:
         """Name the camera without any password."""
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Iterator[Picture | Idle]:
         """Connect and yield pictures. CameraError when it fails; a clean end says that nothing more will ever come."""
 
     def interrupt(self) -> None:
@@ -125,7 +136,7 @@ class LiveCapture:
             frame = self._newest.take(0.0 if ended else _PATIENCE_S)
             if frame is not None:
                 last_s = frame.monotonic_s
-                yield frame if self._transform is None else replace(frame, image_bgr=self._transform(frame.image_bgr))
+                yield frame if self._transform is None else transformed(frame, self._transform)
             elif ended:
                 if self._bug is not None:
                     raise self._bug
@@ -147,10 +158,15 @@ class LiveCapture:
             try:
                 for picture in self._camera.pictures():
                     delay_s = FIRST_DELAY_S
+                    if isinstance(picture, Idle):
+                        self._reason = picture.reason
+                        continue
                     self._reason = "waiting for the next frame"
                     self._put(picture)
                 return
             except CameraError as error:
+                if self._stopping.is_set():  # we ended it ourselves
+                    return
                 self.losses += 1
                 self._reason = str(error)
             self.retry_s = self._clock() + delay_s
@@ -163,4 +179,19 @@ class LiveCapture:
         age_s = self._clock() - picture.monotonic_s
         captured_at = datetime.now(UTC) - timedelta(seconds=age_s)
         name = picture.name or self._camera.name
-        self._newest.put(Frame(picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s))
+        unusable = torn_by(picture.damage)
+        frame = Frame(picture.image_bgr, number, name, captured_at, picture.monotonic_s, picture.media_time_s, unusable)
+        self._newest.put(frame)
+
+
+def transformed(frame: Frame, transform: Callable[[Image], Image]) -> Frame:
+    """Return the frame with its picture transformed.
+
+    Whether the picture is torn is asked before, while its blocks lie as they were decoded. One that cannot be transformed,
+    such as that of a camera that came back with another size, stays as it is and is `unusable`.
+    """
+    unusable = frame.unusable or torn(frame.image_bgr)
+    try:
+        return replace(frame, image_bgr=transform(frame.image_bgr), unusable=unusable)
+    except (InputError, cv2.error) as error:
+        return replace(frame, unusable=unusable or " ".join(str(error).split()))

@@ -19,13 +19,19 @@ from typing import Literal
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import EdgecnnError
 from edgecnn_device.benchmarking import board
+from edgecnn_device.clock import kernel_says, synchronisation
 from edgecnn_device.sinks.reach import duration
+from edgecnn_device.sources import v4l2_device
+from edgecnn_device.sources.v4l2_device import Node
 
 _MIN_FREE_BYTES = 200_000_000
 _HOT_CELSIUS = 80.0
 # 3.65 TB a year: a card of 32 GB would be written full more than a hundred times.
 _HARD_WEAR_BYTES_A_DAY = 10e9
 _STARTING_S = 6 * 3600.0  # a system that starts, or is set up, writes more than it does later
+
+
+KernelSays = Callable[[], bool | None]
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,15 @@ def examine(models: list[str], root: Path = Path("/"), *, config: Path | None = 
         yield check_model(model)
 
 
+def verdict(checks: list[Check]) -> str:
+    """Return in one line whether a camera can run here, and what keeps it from it or may."""
+    failed = [check.name for check in checks if check.status == "fail"]
+    warned = [check.name for check in checks if check.status == "warn"]
+    if failed:
+        return f"not ready: {', '.join(failed)}" + (f"; warnings: {', '.join(warned)}" if warned else "")
+    return f"ready, with warnings: {', '.join(warned)}" if warned else "ready"
+
+
 def check_python() -> Check:
     """Report Python and the processor."""
     where = "in a virtual environment" if sys.prefix != sys.base_prefix else "outside of any virtual environment"
@@ -66,6 +81,8 @@ def check_python() -> Check:
 
 def check_package(name: str) -> Check:
     """Report the version of an installed package; another build of OpenCV will do."""
+    if name.startswith("opencv") and (warning := warn_of_opencv()):
+        return Check(name, "warn", warning)
     candidates = ("opencv-python-headless", "opencv-python", "opencv-contrib-python") if name.startswith("opencv") else (name,)
     for candidate in candidates:
         try:
@@ -77,6 +94,22 @@ def check_package(name: str) -> Check:
 
         return Check(name, "ok", f"OpenCV {cv2.__version__} of the system")
     return Check(name, "fail", f"not installed; pip install {name}")
+
+
+def warn_of_opencv() -> str:
+    """Say that this OpenCV cannot decode interlaced video, or return an empty text."""
+    if importlib.util.find_spec("cv2") is None:
+        return ""
+    import cv2
+
+    from edgecnn_device.sources import decoder_log
+
+    if decoder_log.converts_interlaced():
+        return ""
+    return (
+        f"OpenCV {cv2.__version__} returns interlaced video as black or old pictures, which is refused here; "
+        f"pip install {decoder_log.REQUIREMENT}"
+    )
 
 
 def check_runtime() -> Check:
@@ -95,23 +128,55 @@ def check_runtime() -> Check:
 
 
 def check_cameras(root: Path = Path("/")) -> Iterator[Check]:
-    """Report the V4L2 devices with their formats, and the CSI camera's library."""
-    devices = sorted(str(path) for path in (root / "dev").glob("video*"))
-    if not devices:
-        yield Check("cameras", "warn", "no /dev/video*: no USB camera is plugged in")
-    for device in devices:
-        name_file = root / "sys/class/video4linux" / Path(device).name / "name"
-        name = name_file.read_text().strip() if name_file.exists() else "unnamed"
-        if not os.access(device, os.R_OK | os.W_OK):
-            yield Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in anew")
-            continue
-        yield Check(device, "ok", f"{name}: {formats(device)}")
+    """Report the V4L2 cameras with their formats and controls, the other video devices, and the CSI cameras."""
+    devices = sorted((root / "dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    nodes = {str(path): identify_node(path, root) for path in devices}
+    cameras = [path for path, node in nodes.items() if node.kind == "camera"]
+    if not cameras:
+        yield Check("cameras", "warn", "no /dev/video* is a camera: no USB camera is plugged in")
+    for path in cameras:
+        yield check_v4l2(path, nodes[path].name)
+    others = [f"{path} {node.name} ({node.kind})" for path, node in nodes.items() if node.kind != "camera"]
+    if others:
+        yield Check("video devices", "ok", f"no cameras: {', '.join(others)}")
     if importlib.util.find_spec("picamera2") is not None:
-        yield Check("csi", "ok", "picamera2 is there")
+        yield check_csi()
     elif is_raspberry_pi(root):
         from edgecnn_device.sources.csi import INSTALL
 
         yield Check("csi", "warn", INSTALL)
+
+
+def identify_node(path: Path, root: Path) -> Node:
+    """Return what a device is, as it says itself or, where it cannot be asked, as its name in /sys lets guess."""
+    name_file = root / "sys/class/video4linux" / path.name / "name"
+    name = name_file.read_text(errors="replace").strip() if name_file.exists() else "unnamed"
+    found = v4l2_device.identify(str(path))
+    return found if found is not None else Node(name, name, v4l2_device.kind_by_name(name))
+
+
+def check_v4l2(device: str, name: str) -> Check:
+    """Report what a camera can do."""
+    if not os.access(device, os.R_OK | os.W_OK):
+        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in anew")
+    controls = v4l2_device.describe_controls(device)
+    return Check(device, "ok", f"{name}: {formats(device)}" + (f"; {', '.join(controls)}" if controls else ""))
+
+
+def check_csi() -> Check:
+    """Report the CSI cameras with their controls, as picamera2 tells them."""
+    from edgecnn_device.sources import csi
+
+    try:
+        from picamera2 import Picamera2
+
+        found = []
+        for number, model in enumerate(csi.list_cameras(Picamera2)):
+            with Picamera2(number) as camera:
+                found.append(f"csi:{number} {model}: {', '.join(csi.describe(camera.camera_controls))}")
+    except Exception as error:  # whatever a camera's library raises, this command only reports it
+        return Check("csi", "warn", f"picamera2 is there, but does not tell its cameras: {error or type(error).__name__}")
+    return Check("csi", "ok", "; ".join(found) or "picamera2 is there, and no camera")
 
 
 def formats(device: str, ask: Callable[[str], str] | None = None) -> str:
@@ -173,13 +238,22 @@ def check_wear(root: Path = Path("/")) -> Check:
     return Check("wear", "warn" if hard else "ok", f"written since boot, {duration(uptime_s)} ago: {rates}{advice}")
 
 
-def check_clock(now: Callable[[], float] = time.time) -> Check:
-    """Report the time; a Pi without network begins in the past, and captured_at would be wrong."""
+def check_clock(
+    now: Callable[[], float] = time.time, ask: Callable[[list[str]], str] = board.output, kernel: KernelSays = kernel_says
+) -> Check:
+    """Report the time and whether the system holds it for right; a Pi without network begins in the past."""
     stamp = datetime.fromtimestamp(now()).astimezone().isoformat(timespec="seconds")
     built_s = Path(__file__).stat().st_mtime
     if now() < built_s - 86400:
         return Check("clock", "warn", f"{stamp} lies before this software was installed; wait for NTP (timedatectl)")
-    return Check("clock", "ok", stamp)
+    match synchronisation(ask, kernel):
+        case ("yes", who):
+            return Check("clock", "ok", f"{stamp}, synchronised as {who} says")
+        case ("no", who):
+            advice = "captured_at may be wrong; sudo timedatectl set-ntp true, and a network"
+            return Check("clock", "warn", f"{stamp}, not synchronised as {who} says: {advice}")
+        case _:
+            return Check("clock", "ok", f"{stamp}; nobody here tells whether it is synchronised")
 
 
 def check_secrets(config: Path) -> Iterator[Check]:

@@ -23,6 +23,7 @@ class Frame:
     `number` counts what the source delivered from 0 on, the skipped ones too. `captured_at` is the wall clock's time in UTC,
     `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
     `media_time_s` is where the frame stands in a video file, in seconds from its beginning; None elsewhere.
+    `unusable` says why nothing can be said of the picture, where its source knows that.
     """
 
     image_bgr: Image
@@ -31,6 +32,7 @@ class Frame:
     captured_at: datetime
     monotonic_s: float
     media_time_s: float | None = None
+    unusable: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class Observation:
     `predictions` is empty unless the state is `ok`. `age_ms` is the frame's age when the loop took it; for a missing frame
     it is the time since the last one. `latency_ms` maps each of STAGES to milliseconds; `publish` is that of the
     observation before, since this one is being published. `warning` is what should be known and does not stop the answers,
-    such as that the last good model runs instead of a file that was refused.
+    such as that the last good model runs instead of a file that was refused. `clock_jump_s` tells by how many seconds the
+    wall clock was set since the observation before; all times until then were by the old one.
     """
 
     source: str
@@ -113,12 +116,13 @@ class Observation:
     age_ms: float | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
     warning: str = ""
+    clock_jump_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.
 
         `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, `warning`
-        only when there is one.
+        only when there is one, and `clock_jump_s` only when the clock was set.
         """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,
@@ -131,6 +135,8 @@ class Observation:
         }
         if self.frame is not None and self.frame.media_time_s is not None:
             line["media_time_s"] = round(self.frame.media_time_s, 3)
+        if self.clock_jump_s is not None:
+            line["clock_jump_s"] = round(self.clock_jump_s, 3)
         reason = {} if self.state.name == "ok" else {"reason": self.state.reason}
         return line | reason | ({"warning": self.warning} if self.warning else {})
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from edgecnn_device.flicker import without_flicker
 from edgecnn_device.frames import Frame, Image
 
 Gate = Callable[[Frame], bool]
@@ -39,7 +40,10 @@ class Interval:
 
 
 class Motion:
-    """Lets frames pass in which more than `part` of the picture has changed, and those of `linger_s` seconds after."""
+    """Lets frames pass in which more than `part` of the picture has changed, and those of `linger_s` seconds after.
+
+    Lamps that flicker are no motion.
+    """
 
     def __init__(self, part: float = 0.005, linger_s: float = 1.0) -> None:
         """Begin with the first frame, which passes."""
@@ -51,10 +55,15 @@ class Motion:
         """Say whether something moved lately."""
         small = np.asarray(cv2.cvtColor(cv2.resize(frame.image_bgr, _SMALL_WH), cv2.COLOR_BGR2GRAY), np.uint8)
         before, self._background = self._background, small
-        changed = 1.0 if before is None else float(np.count_nonzero(cv2.absdiff(small, before) > _MIN_CHANGE)) / small.size
-        if changed > self._part:
+        if before is None or self._has_changed(small, before):
             self._until_s = frame.monotonic_s + self._linger_s
         return frame.monotonic_s <= self._until_s
+
+    def _has_changed(self, small: Image, before: Image) -> bool:
+        most = self._part * small.size
+        if np.count_nonzero(cv2.absdiff(small, before) > _MIN_CHANGE) <= most:
+            return False
+        return bool(np.count_nonzero(without_flicker(small, before, _MIN_CHANGE)) > most)
 
 
 def both(one: Gate, other: Gate) -> Gate:

@@ -1,15 +1,19 @@
-"""Whether a frame can be believed: a lost, late, frozen, black or saturated camera is a state, never a class."""
+"""Whether a frame can be believed: a lost, late, frozen, black, saturated or torn picture is a state, never a class."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
+from edgecnn_device.torn import torn
 
 _SAMPLE_WH, _SUSPICIOUS = (16, 12), 5
+# A frozen picture of up to a megapixel is told by all of its pixels.
+_MOST_PIXELS = 2**20
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
 DARK, BRIGHT, FLAT_DEVIATION = 32, 245, 1.5
 # A time stamp drawn over a black picture covers less than this part of it; a pen stroke on white paper more than that.
@@ -18,11 +22,15 @@ DARK_PART, BRIGHT_PART = 0.01, 1e-4
 
 @dataclass(frozen=True)
 class Limits:
-    """When a source is no longer believed, in seconds; `live` is False for files and folders, which cannot be late."""
+    """When a source is no longer believed, in seconds; `live` is False for files and folders, which cannot be late.
+
+    `interval_s` is the time between two frames, which a slow source may take beyond the other limits.
+    """
 
     max_age_s: float = 1.5
     frozen_after_s: float = 1.5
     live: bool = True
+    interval_s: float = 0.0
 
 
 class Health:
@@ -38,12 +46,12 @@ class Health:
     def judge(self, frame: Frame, now_s: float) -> State:
         """Return the state of the source as this frame shows it; `now_s` is on the frame's monotonic clock."""
         sample = _sample(frame.image_bgr)
-        if reason := blindness(frame.image_bgr, sample):
+        if reason := frame.unusable or blindness(frame.image_bgr, sample) or torn(frame.image_bgr):
             return State("blind", reason)
         if not self.limits.live:
             return OK
         same_s = self._unchanged_s(frame, sample)
-        if same_s > self.limits.frozen_after_s:
+        if same_s > self.limits.frozen_after_s + self.limits.interval_s:
             return State("stale", f"frozen: the same picture for {same_s:.1f} s")
         return self.judge_age(frame, now_s)
 
@@ -59,13 +67,13 @@ class Health:
         if missing.since_s is None:
             return State("blind", missing.reason)
         silence_s = now_s - missing.since_s
-        if silence_s <= self.limits.max_age_s:
+        if silence_s <= self.limits.max_age_s + self.limits.interval_s:
             return OK
         return State("stale", f"lost: no frame for {silence_s:.1f} s ({missing.reason})")
 
     def _unchanged_s(self, frame: Frame, sample: Image) -> float:
         """Return for how long the picture has been the same, in seconds of capture time."""
-        image, last, last_sample = frame.image_bgr, self._last, self._last_sample
+        image, last, last_sample = _thinned(frame.image_bgr), self._last, self._last_sample
         self._last, self._last_sample = image, sample
         # The sample first: with a sensor's noise it differs at once, and the whole picture is never compared.
         same = last is not None and last_sample is not None and last.shape == image.shape
@@ -105,6 +113,12 @@ def _sample(image: Image) -> Image:
     height, width = image.shape[:2]
     size_wh = min(width, _SAMPLE_WH[0]), min(height, _SAMPLE_WH[1])
     return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _thinned(image: Image) -> Image:
+    """Return the picture itself, or every so manieth pixel of a large one, whose memory is wanted for the next."""
+    step = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / _MOST_PIXELS))
+    return image if step <= 1 else np.ascontiguousarray(image[::step, ::step])
 
 
 def _brightness(image: Image) -> tuple[float, float]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from edgecnn.classifying import Classifier
 from edgecnn.errors import EdgecnnError, InferenceError
+from edgecnn_device.clock import ClockWatch, describe_jump
 from edgecnn_device.finders import Look
-from edgecnn_device.frames import STAGES, Frame, Missing, Observation, State
+from edgecnn_device.frames import OK, STAGES, Frame, Missing, Observation, State
 from edgecnn_device.gates import Gate, always
 from edgecnn_device.health import Health
 from edgecnn_device.tracking import Tracker
@@ -41,13 +42,18 @@ class Sink(Protocol):
 
 @dataclass(eq=False)
 class Statistics:
-    """Counters since the start, and the latencies of the last frames in milliseconds by stage."""
+    """Counters since the start, and the latencies of the last frames in milliseconds by stage.
+
+    `reasons` counts the frames that could not be believed, by the kind of reason: `black picture`, `torn picture`, `frozen` ...
+    """
 
     frames: int = 0
     gated: int = 0
     regions: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    clock_jumps: int = 0
     sink_errors: Counter[str] = field(default_factory=Counter)
     latency_ms: dict[str, deque[float]] = field(
         default_factory=lambda: {stage: deque(maxlen=_REMEMBERED) for stage in (*STAGES, "age")}
@@ -100,12 +106,15 @@ def run_loop(
     """Observe every frame and publish to all `sinks`, which are open; return the counters.
 
     `between` is called before each frame and ends the loop by returning False. `complain` hears in one line of a sink that
-    begins to fail.
+    begins to fail, and of a wall clock that was set.
     """
     statistics = Statistics() if statistics is None else statistics
     publish = Publisher(sinks, statistics, complain)
     for observation in observe(_while(between, frames), watcher, statistics):
         started_s = watcher.clock()
+        if observation.clock_jump_s is not None and observation.frame is not None:
+            statistics.clock_jumps += 1
+            complain(describe_jump(observation.clock_jump_s, observation.frame))
         publish(observation)
         statistics.latency_ms["publish"].append(1000 * (watcher.clock() - started_s))
         del observation  # the picture's memory is in the processor's cache: the next frame should get it
@@ -115,15 +124,19 @@ def run_loop(
 def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Statistics) -> Iterator[Observation]:
     """Yield what is to be said: about each frame that passes the gate, each change of state, and every second of silence."""
     last_state, said_s = "ok", -np.inf
+    wall = ClockWatch()
     asked_s = watcher.clock()
     for frame in frames:
         now_s = watcher.clock()
-        observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), last_state != "ok")
+        jump_s = wall.jump_s(frame) if isinstance(frame, Frame) else None
+        must_say = last_state != "ok" or jump_s is not None
+        observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), must_say)
         if observation is not None:
+            observation = observation if jump_s is None else replace(observation, clock_jump_s=jump_s)
             troubled = observation.state.name != "ok"
             # A camera at 30 frames a second that is frozen needs no 30 lines a second; a picture of a folder has but one.
             repeats = troubled and watcher.health.limits.live and observation.state.name == last_state
-            if not (repeats and now_s < said_s + _REPEAT_S):
+            if jump_s is not None or not (repeats and now_s < said_s + _REPEAT_S):
                 said_s = now_s
                 yield replace(observation, warning=warning) if (warning := watcher.warning()) else observation
             last_state = observation.state.name
@@ -132,38 +145,49 @@ def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Sta
 
 
 def _observe_one(
-    frame: Frame | Missing, watcher: Watcher, statistics: Statistics, now_s: float, capture_ms: float, troubled: bool
+    frame: Frame | Missing, watcher: Watcher, statistics: Statistics, now_s: float, capture_ms: float, must_say: bool
 ) -> Observation | None:
-    """Return the observation of one frame, None when there is nothing to say; after a trouble the gate is not asked."""
+    """Return the observation of one frame, None when there is nothing to say; the gate is not asked where something must be."""
     if isinstance(frame, Missing):
-        state = watcher.health.judge_missing(frame, now_s)
-        if state.name == "ok":
-            return None
-        watcher.tracker.reset()
-        age_ms = None if frame.since_s is None else 1000 * (now_s - frame.since_s)
-        return Observation(frame.source, state, age_ms=age_ms)
+        return _observe_missing(frame, watcher, now_s)
     statistics.frames += 1
-    age_ms = 1000 * (now_s - frame.monotonic_s)
+    usable = Observation(frame.source, OK, frame, (), 1000 * (now_s - frame.monotonic_s), {"capture": capture_ms})
     state = watcher.health.judge(frame, now_s)
     if state.name != "ok":
-        watcher.tracker.reset()
-        return Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})
-    if not watcher.gate(frame) and not troubled:
+        return _refuse(usable, state, watcher, statistics)
+    if not watcher.gate(frame) and not must_say:
         statistics.gated += 1
         return None
-    latency_ms = {"capture": capture_ms}
     classifier = watcher.model()
     try:
         seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
     except InferenceError as error:
-        watcher.tracker.reset()
-        return Observation(frame.source, State("error", str(error)), frame, (), age_ms, latency_ms)
+        return _refuse(usable, State("error", str(error)), watcher, statistics)
+    except (EdgecnnError, cv2.error, MemoryError) as error:
+        if not watcher.health.limits.live and statistics.frames == 1:
+            raise  # the options do not fit the pictures
+        return _refuse(usable, State("blind", " ".join(str(error).split()) or "out of memory"), watcher, statistics)
     predictions = watcher.tracker.update(frame.source, seen, classifier)
-    latency_ms |= seen.latency_ms
-    latency_ms["publish"] = statistics.latency_ms["publish"][-1] if statistics.latency_ms["publish"] else 0.0
+    published = statistics.latency_ms["publish"]
+    latency_ms = usable.latency_ms | seen.latency_ms | {"publish": published[-1] if published else 0.0}
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
-    return Observation(frame.source, state, frame, predictions if state.name == "ok" else (), age_ms, latency_ms)
+    return replace(usable, state=state, predictions=predictions if state.name == "ok" else (), latency_ms=latency_ms)
+
+
+def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> Observation | None:
+    state = watcher.health.judge_missing(missing, now_s)
+    if state.name == "ok":
+        return None
+    watcher.tracker.reset()
+    return Observation(missing.source, state, age_ms=None if missing.since_s is None else 1000 * (now_s - missing.since_s))
+
+
+def _refuse(usable: Observation, state: State, watcher: Watcher, statistics: Statistics) -> Observation:
+    """Count a frame of which nothing can be said, and return its observation."""
+    statistics.reasons[state.kind[1]] += 1
+    watcher.tracker.reset()
+    return replace(usable, state=state)
 
 
 class Publisher:

@@ -13,13 +13,14 @@ from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.artifact import read_file
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifying import Classifier, artifact_path
-from edgecnn.errors import ArtifactError, EdgecnnError
+from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.opening import import_runtime
 from edgecnn.shipped import is_shipped
 from edgecnn_device.last_good import LastGood
 
 if TYPE_CHECKING:
+    from edgecnn.foreign import ForeignModel, OpenedModel
     from edgecnn.runtimes.probing import Verification
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
@@ -40,7 +41,8 @@ class ModelOptions:
     """Which model and how: a path or a task's name, the runtime, its threads, another reject threshold, the check.
 
     Where a `trusted` key is given, only files that it has signed are run, in an exchange too. The check is made in a process
-    of its own, which has `timeout_s` seconds.
+    of its own, which has `timeout_s` seconds. `foreign` is what is stated of another tool's `.tflite`: such a file has no
+    contract to be verified by, and is tried with a few pictures.
     """
 
     model: str
@@ -50,6 +52,7 @@ class ModelOptions:
     verify: bool = True
     trusted: TrustedKey | None = None
     timeout_s: float = 10.0
+    foreign: ForeignModel | None = None
 
 
 class Candidate:
@@ -65,11 +68,15 @@ class Candidate:
         path = artifact_path(options.model)
         # Taken before the file is read: one that is exchanged meanwhile differs from it afterwards.
         self.fingerprint = fingerprint(path)
+        self._verification: Verification | None = None
+        self._foreign = None if options.foreign is None else _open_foreign(options, options.foreign)
+        if self._foreign is not None:
+            self.artifact, self.data, self._is_known = self._foreign.artifact, self._foreign.artifact.model, False
+            return
         self.data = read_file(path)
         self.artifact = Artifact.read(self.data, path, trusted=options.trusted)
         runtime_name = import_runtime(self.artifact.format, options.runtime)
         self._is_known = options.verify and (is_shipped(path) or known(path, self.data, runtime_name))
-        self._verification: Verification | None = None
         if options.verify and not self._is_known:
             from edgecnn.runtimes.probing import Verification  # with it comes what starts processes
 
@@ -95,6 +102,10 @@ class Candidate:
             verification, self._verification = self._verification, None
             verification.wait().demand(_INSIST)
         options, contract = self._options, self.artifact.contract
+        if self._foreign is not None:
+            theirs, notes, threshold = self._foreign.runtime, self._foreign.notes, options.reject_threshold
+            classifier = Classifier(theirs, contract.labels, contract.preprocessing, threshold, notes=notes)
+            return Model(self.artifact, classifier, verified=False)
         runtime = open_runtime(self.artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
             golden.replay(contract, runtime.run).demand(str(self.artifact.path), runtime.name, _INSIST)
@@ -112,6 +123,16 @@ class Candidate:
 def open_model(options: ModelOptions) -> Model:
     """Open and verify a model; raises what `Artifact.open` and `Candidate.model` raise."""
     return Candidate(options).model()
+
+
+def _open_foreign(options: ModelOptions, stated: ForeignModel) -> OpenedModel:
+    """Open another tool's `.tflite`; raises what `open_foreign` raises, and SignatureError where a signature is demanded."""
+    from edgecnn.foreign import open_foreign  # few cameras need what it reads files with
+
+    path = Path(options.model)
+    if options.trusted is not None:
+        raise SignatureError(f"{path} is another tool's model, which nobody can have signed; leave --require-signature away")
+    return open_foreign(path, stated, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s)
 
 
 class ModelSlot:
@@ -140,7 +161,8 @@ class ModelSlot:
         self.warning = ""
         self._path = artifact_path(options.model)
         self._options = replace(options, model=str(self._path))
-        self._last_good = None if is_shipped(self._path) or not options.verify else last_good
+        is_proven = options.verify and options.foreign is None
+        self._last_good = None if is_shipped(self._path) or not is_proven else last_good
         self._notice = notice
         self._clock = clock
         self._remind_s, self._reminded_s = remind_s, clock()
@@ -221,6 +243,7 @@ class ModelSlot:
             self._candidate = self._fall_back(error, candidate)
             return
         self._keep(self._current, candidate)
+        self._tell_notes(self._current)
 
     def _fall_back(self, error: EdgecnnError, refused: Candidate | None = None) -> Candidate:
         """Return the last good model, of the same task as the `refused` one; raises `error` when there is none."""
@@ -261,6 +284,11 @@ class ModelSlot:
         except (EdgecnnError, OSError) as error:
             self._notice(f"the model is not kept for a start without its file: {error}")
 
+    def _tell_notes(self, model: Model) -> None:
+        """Say what was deduced about another tool's model."""
+        for note in model.classifier.notes:
+            self._notice(f"{model.artifact.path.name}: {note}")
+
     def _remind(self, now_s: float) -> None:
         if self.warning and now_s >= self._reminded_s + self._remind_s:
             self._reminded_s = now_s
@@ -296,6 +324,7 @@ class ModelSlot:
         self.swaps += 1
         self._notice(f"now running {model.artifact.path} of {model.artifact.contract.export_id}")
         self._keep(model, candidate)
+        self._tell_notes(model)
         return True
 
     def _refuse(self, error: Exception) -> None:

@@ -44,10 +44,11 @@ class Artifact:
         name = file_format(path)
         model, contract_json = _naming(path, _split, data, name)
         if contract_json is None:
-            raise ContractError(
-                f"{path} carries no edgecnn contract: it is cut short or was not exported by edgecnn; "
-                "to run another tool's model give --labels"
+            run = f"run such a one with: edgecnn classify {path} PICTURE --labels a,b,c"
+            way_out = (
+                run if name == "tflite" else "of other tools' models only .tflite files are run; export this one with edgecnn"
             )
+            raise ContractError(f"{path} carries no edgecnn contract: it is cut short, or another tool's model; {way_out}")
         try:
             contract = Contract.from_json(contract_json)
         except ContractError as error:

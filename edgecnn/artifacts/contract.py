@@ -156,7 +156,8 @@ class Contract:
     """What an artifact promises; see `Artifact.open` for how it is enforced.
 
     `precision` is what it computes in: `int8` (a TFLite file with integers only), `int16x8` (int16 activations, int8 weights,
-    integers only), `mixed` (int8 but for the layers that `repair` names) or `float32`.
+    integers only), `mixed` (int8 but for the layers that `float_layers` or `repair` names) or `float32`. `float_layers` are
+    those of a quantized file, by their names in the reference, that its runtime has no integer operator for.
     """
 
     task: str
@@ -178,6 +179,7 @@ class Contract:
     reject_threshold: float | None = None
     rejection: RejectionInfo | None = None
     repair: RepairInfo | None = None
+    float_layers: tuple[str, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:
@@ -195,7 +197,7 @@ class Contract:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
         body = dataclasses.asdict(self)
         # What a file has no need of is left out, so that it opens wherever files opened before there was any.
-        body = {name: value for name, value in body.items() if value is not None or name not in ("repair", "rejection")}
+        body = {name: value for name, value in body.items() if value or name not in ("repair", "rejection", "float_layers")}
         return _canonical(body | {"contract_sha256": hashlib.sha256(_canonical(body)).hexdigest()})
 
     @classmethod

@@ -14,11 +14,15 @@ from edgecnn.errors import ArtifactError, MissingDependencyError
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: `name` as its format says it, `input_dtypes` of tensors that are no constants, `output_dtypes`."""
+    """One operator: `name` as its format says it, `input_dtypes` of tensors that are no constants, `output_dtypes`.
+
+    `output_names` are those of the tensors that it gives: converters put the name of the layer into them.
+    """
 
     name: str
     input_dtypes: tuple[str, ...]
     output_dtypes: tuple[str, ...]
+    output_names: tuple[str, ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -74,7 +78,8 @@ def _read_tflite(model: bytes) -> Graph:
         code = parsed.operatorCodes[operator.opcodeIndex]
         inputs = tuple(dtypes[i] for i in operator.inputs if i >= 0 and not sizes[i])
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        operators.append(Operator(operator_names[number], inputs, tuple(dtypes[i] for i in operator.outputs)))
+        names = tuple((graph.tensors[i].name or b"").decode("utf-8", "replace") for i in operator.outputs)
+        operators.append(Operator(operator_names[number], inputs, tuple(dtypes[i] for i in operator.outputs), names))
     constants: Counter[str] = Counter()
     for dtype, size in zip(dtypes, sizes, strict=True):
         constants[dtype] += size
@@ -118,6 +123,7 @@ def _read_onnx(model: bytes) -> Graph:
             node.op_type,
             tuple(dtypes.get(name, "unknown") for name in node.input if name and name not in weights),
             tuple(dtypes.get(name, "unknown") for name in node.output),
+            tuple(node.output),
         )
         for node in graph.node
     )

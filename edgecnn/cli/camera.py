@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgecnn.cli.options import PROBABILITY, SEED, TIMEOUT, Count, Number, runtime_options
+from edgecnn.cli.options import (
+    PROBABILITY,
+    SEED,
+    TIMEOUT,
+    Count,
+    Number,
+    NumberOrAuto,
+    convention_options,
+    read_convention,
+    runtime_options,
+)
 from edgecnn.printing import printable
 
 if TYPE_CHECKING:
+    from edgecnn.foreign import ForeignModel
     from edgecnn_device.camera import CameraOptions, Summary
     from edgecnn_device.model import ModelOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -20,6 +31,7 @@ if TYPE_CHECKING:
     from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.sources import SourceOptions
+    from edgecnn_device.sources.controls import CameraControls
     from edgecnn_device.web.options import WebOptions
 
 _ALONE = {"config", "print-config", "help"}
@@ -81,7 +93,8 @@ def _key(parameter: click.Parameter) -> str:
     show_default=True,
     envvar="EDGECNN_SOURCE",
     show_envvar=True,
-    help="0, /dev/video0, csi, rtsp://..., http://..., a video file, a picture, a folder of pictures, or synthetic.",
+    help="0, /dev/video0, csi, csi:1, csi:imx708, rtsp://..., http://... (a stream or a snapshot), a video file, a picture, "
+    "a folder of pictures, or synthetic.",
 )
 @click.option("--source-file", type=_FILE, help="File of one line with the source: everybody can read a command line.")
 @click.option("--size", metavar="WxH", help="Ask the camera for this size; other pictures are resized to it.")
@@ -92,6 +105,15 @@ def _key(parameter: click.Parameter) -> str:
 )
 @click.option(
     "--roi", metavar="X,Y,W,H", help="Crop, in pixels or as fractions (0.1,0.2,0.5,0.5), after turning and mirroring."
+)
+@click.option("--exposure", type=NumberOrAuto(0.001, 1e6), metavar="MS|auto", help="Set a V4L2 or CSI camera's exposure time.")
+@click.option("--gain", type=NumberOrAuto(0, 1e6), metavar="X|auto", help="Set its gain: a factor (CSI), its own units (V4L2).")
+@click.option(
+    "--focus", type=NumberOrAuto(0, 1e6), metavar="X|auto", help="Set its focus: dioptres (CSI), its own units (V4L2)."
+)
+@click.option("--white-balance", type=NumberOrAuto(1000, 20000), metavar="K|auto", help="Set its colour temperature in kelvin.")
+@click.option(
+    "--mains", type=click.Choice(["50", "60"]), help="Let its automatic exposure keep to lamps at this frequency in Hz."
 )
 @click.option("--loop/--no-loop", default=False, help="Begin a file anew at its end.")
 @click.option(
@@ -228,6 +250,10 @@ def _key(parameter: click.Parameter) -> str:
     help="Folder of the last good model, which a camera starts with when its file is bad. Default: systemd's StateDirectory, "
     "else $XDG_STATE_HOME/edgecnn, else ~/.local/state/edgecnn.",
 )
+@click.option("--labels", help="Classes of another tool's .tflite, in order: a,b,c or a file with one a line.")
+@convention_options
+@click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
+@click.option("--output", metavar="NAME", help="Which output to use of another tool's .tflite that has several.")
 @runtime_options
 @click.pass_context
 def camera(context: click.Context, /, print_config: bool, **values: Any) -> None:
@@ -349,7 +375,27 @@ def _model(values: dict[str, Any]) -> ModelOptions:
         values["verify"],
         trusted=trusted,
         timeout_s=values["verify_timeout"],
+        foreign=_foreign(values),
     )
+
+
+def _foreign(values: dict[str, Any]) -> ForeignModel | None:
+    """Return what is stated of another tool's model, None for one of ours; InputError when that is given such options."""
+    from edgecnn.artifacts.artifact import split
+    from edgecnn.errors import InputError
+
+    stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
+    path = Path(values["model"])
+    if path.suffix.lower() == ".tflite" and split(path)[1] is None:
+        from edgecnn.foreign import ForeignModel, is_foreign
+        from edgecnn.labels import read_labels
+
+        labels = None if values["labels"] is None else read_labels(values["labels"])
+        if is_foreign(path, labels):
+            return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
+    if given := [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]:
+        raise InputError(f"{path} carries its own labels and preprocessing; leave {', '.join(given)} away")
+    return None
 
 
 def _source(values: dict[str, Any]) -> SourceOptions:
@@ -367,6 +413,7 @@ def _source(values: dict[str, Any]) -> SourceOptions:
         open_timeout_s=values["open_timeout"],
         read_timeout_s=values["read_timeout"],
         seed=values["seed"],
+        controls=_controls(values),
     )
 
 
@@ -393,6 +440,13 @@ def _video(values: dict[str, Any]) -> VideoOptions | None:
     from edgecnn_device.sinks.video_file import VideoOptions
 
     return VideoOptions(path, fps, None if megabytes is None else round(megabytes * 1e6))
+
+
+def _controls(values: dict[str, Any]) -> CameraControls:
+    from edgecnn_device.sources.controls import CameraControls
+
+    mains = None if values["mains"] is None else float(values["mains"])
+    return CameraControls(values["exposure"], values["gain"], values["focus"], values["white_balance"], mains)
 
 
 def _samples(values: dict[str, Any]) -> SampleOptions | None:
@@ -450,9 +504,11 @@ def _sentence(summary: Summary) -> str:
     counters = summary.statistics
     parts = [f"{counters.frames} frames, {counters.regions} answers"]
     parts += [f"{count} {state}" for state, count in counters.states.items() if state != "ok"]
+    parts += [f"{count} frames unusable ({reason})" for reason, count in counters.reasons.items()]
     parts += [f"{summary.skipped} skipped"] if summary.skipped else []
     parts += [f"{summary.losses} losses of the camera"] if summary.losses else []
     parts += [f"{count} errors of {name}" for name, count in counters.sink_errors.items()]
     latency = [(stage, counters.percentile_ms(stage, 50)) for stage in ("capture", "find", "preprocess", "invoke", "publish")]
-    parts.append("median ms: " + " ".join(f"{stage} {ms:.2f}" for stage, ms in latency if ms is not None))
+    medians = [f"{stage} {ms:.2f}" for stage, ms in latency if ms is not None]
+    parts += [f"median ms: {' '.join(medians)}"] if medians else []
     return "; ".join(parts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import OUTPUT_FILE, convention_options, json_option, read_convention, read_labels, runtime_options
+from edgecnn.cli.options import OUTPUT_FILE, echo_notes, foreign_options, json_option, read_convention, runtime_options
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -21,16 +21,14 @@ MAX_PLOTTED = 50
 @click.argument("model", metavar="FILE|TASK")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--plot", type=OUTPUT_FILE, metavar="OUT.png", help="Draw each picture beside its probabilities.")
-@click.option("--labels", help="For another tool's .tflite: labels in class order, a,b,c or a file with one a line.")
 @click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
-@convention_options
+@foreign_options
 @runtime_options
 @json_option
 def classify(
     model: str,
     images: tuple[Path, ...],
     plot: Path | None,
-    labels: str | None,
     fit: Any,
     runtime: str | None,
     threads: int,
@@ -42,20 +40,11 @@ def classify(
     IMAGE is a picture or a folder of pictures. --json prints a list with one object per picture: file, label, class_id,
     probability, probabilities; the label is null when the answer is below the model's reject threshold.
     """
-    from edgecnn.classifying import Classifier
     from edgecnn.errors import InputError
     from edgecnn.folders import left_out_line, list_all
     from edgecnn.progress import note
 
-    convention = read_convention(stated)
-    if labels is None:
-        if convention.stated or fit is not None:
-            raise InputError("--pixel-range, --color and --fit are for another tool's .tflite; give --labels too")
-        classifier = Classifier.open(model, runtime=runtime, threads=threads)
-    else:
-        classifier = Classifier.open_foreign(
-            Path(model), read_labels(labels), convention=convention, fit=fit or "squash", runtime=runtime, threads=threads
-        )
+    classifier = _open(model, fit, stated, runtime, threads)
     listing = list_all(images)
     files = listing.pictures
     if plot is not None and len(files) > MAX_PLOTTED:
@@ -100,6 +89,24 @@ def _classify_all(
         found.append((file, classifier.classify([image])[0]))
     report("classifying pictures", len(files), len(files))
     return found
+
+
+def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:
+    from edgecnn.classifying import Classifier, artifact_path
+    from edgecnn.errors import InputError
+    from edgecnn.foreign import is_foreign
+    from edgecnn.labels import read_labels
+
+    convention, path = read_convention(stated), artifact_path(model)
+    labels = None if stated["labels"] is None else read_labels(stated["labels"])
+    if is_foreign(path, labels):
+        foreign: dict[str, Any] = {"convention": convention, "fit": fit or "squash", "output": stated["output"]}
+        classifier = Classifier.open_foreign(path, labels, runtime=runtime, threads=threads, **foreign)
+        echo_notes(path.name, classifier.notes)
+        return classifier
+    if labels is not None or stated["output"] is not None or convention.stated or fit is not None:
+        raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+    return Classifier.open(path, runtime=runtime, threads=threads)
 
 
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:

@@ -26,11 +26,11 @@ _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
 def doctor(context: click.Context, models: tuple[str, ...], config: Path | None, as_json: bool) -> None:
     """Check Python, packages, runtime, cameras, temperature, throttling, disk, clock and models (default: the shipped ones).
 
-    Exits with 1 when something would keep a camera from running.
+    The last line says whether a camera can run here. Exits with 1 when it cannot, with 0 also when there are warnings.
     """
     from edgecnn.files import exists
     from edgecnn.tasks import shipped_tasks
-    from edgecnn_device.doctor import examine
+    from edgecnn_device.doctor import examine, verdict
 
     checks = []
     config = config or (_USUAL_CONFIG if exists(_USUAL_CONFIG) else None)
@@ -40,5 +40,7 @@ def doctor(context: click.Context, models: tuple[str, ...], config: Path | None,
             click.echo(printable(f"[{_MARKS[check.status]}] {check.name}: {check.detail}"))
     if as_json:
         click.echo(json_text([dataclasses.asdict(check) for check in checks]))
+    else:
+        click.echo(printable(verdict(checks)))
     if any(check.status == "fail" for check in checks):
         context.exit(1)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import Number, convention_options, data_option, json_option, read_convention, read_labels, seed_option
+from edgecnn.cli.options import (
+    Number,
+    data_option,
+    echo_notes,
+    foreign_options,
+    json_option,
+    read_foreign,
+    seed_option,
+    trust_option,
+)
 from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
@@ -25,8 +34,8 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files. Default: exports/TASK.")
 @click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
 @seed_option
-@click.option("--labels", help="Classes of a model that another tool saved: a,b,c or a file with one a line.")
-@convention_options
+@foreign_options
+@trust_option
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -46,7 +55,6 @@ def export(
     out: Path | None,
     max_drop: float | None,
     seed: int,
-    labels: str | None,
     calibration: Path | None,
     unproven: bool,
     as_json: bool,
@@ -67,7 +75,8 @@ def export(
     from edgecnn_export.pictures import find_splits
     from edgecnn_export.reference import open_reference
 
-    reference = open_reference(model, labels=read_labels(labels) if labels else None, convention=read_convention(stated))
+    reference = open_reference(model, **read_foreign(stated))
+    echo_notes(reference.task.name, reference.notes)
     result = run_export(
         reference,
         out=out or Path("exports") / reference.task.name,
@@ -83,7 +92,7 @@ def export(
         click.echo(json_text(result.to_json()))
     else:
         _show(result)
-    if result.rejected:
+    if result.rejected or result.failures:
         context.exit(1)
 
 
@@ -100,6 +109,8 @@ def _show(result: ExportResult) -> None:
     for file in result.files:
         size = format_size(file.size_bytes)
         click.echo(printable(f"{file.path.name:<{width}}  {size:>8}  {file.arithmetic:<25}  {file.verdict}: {file.reason}"))
+    for failure in result.failures:
+        click.echo(printable(f"{failure.suffix}: not made: {failure.reason}"))
     for warning in () if result.audit is None else result.audit.warnings:
         click.echo(printable(f"calibration: {warning}"))
     for file in result.rejected:

@@ -66,6 +66,8 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     if contract.calibration is not None:
         calibration = contract.calibration
         rows.append(("calibration", f"{calibration.method}, seed {calibration.seed}, {_data(calibration.data)}"))
+    if contract.float_layers:
+        rows.append(("in floats", ", ".join(contract.float_layers)))
     if contract.repair is not None:
         floats = f"; in floats: {', '.join(contract.repair.float_layers)}" if contract.repair.float_layers else ""
         rows.append(("repair", f"{contract.repair.rung}, the last of {len(contract.repair.tried)} tried{floats}"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from edgecnn.printing import printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.folder import Conflicts
@@ -78,6 +80,28 @@ SEED = Count(0, MAX_SEED)
 TIMEOUT = Number(0.1, 3600)
 EPOCHS, JOBS, THREADS = Count(1, 100_000), Count(1, 64), Count(1, 64)
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
+
+
+class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]  # older clicks have no argument for it
+    """A finite number of `low` to `high`, or the word auto."""
+
+    name = "number or auto"
+
+    def __init__(self, low: float, high: float) -> None:
+        """Accept numbers between the two, which belong to them."""
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return the number, or auto; it comes from the command line or a configuration file."""
+        if str(value).strip().lower() == "auto":
+            return "auto"
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not self._low <= number <= self._high:
+            self.fail(f"{str(value)[:40]!r} is neither auto nor a number of {self._low:g} to {self._high:g}.", param, ctx)
+        return number
 
 
 def runtime_options(command: F) -> F:
@@ -149,25 +173,41 @@ def read_convention(values: Mapping[str, Any]) -> InputConvention:
         scale=values["pixel_scale"],
         offset=values["pixel_offset"],
         color=values["color"],
+        size=values.get("size"),
     )
 
 
-def read_labels(text: str) -> tuple[str, ...]:
-    """Read labels given as `a,b,c` or as the path of a file with one label a line, in class order."""
-    from edgecnn.errors import InputError
-    from edgecnn.files import read_bytes
+def foreign_options(command: F) -> F:
+    """Add what models of other tools need: --labels, how they want their pictures, --size and --output."""
+    labels = click.option("--labels", help="Classes of another tool's model, in order: a,b,c or a file with one a line.")
+    size = click.option("--size", metavar="HxW", help="Pictures' size for a model that takes any: 224x224.")
+    output = click.option("--output", metavar="NAME", help="Which output to use of a model that has several.")
+    return labels(convention_options(size(output(command))))
 
-    path = Path(text)
-    if "," in text:
-        labels = [label.strip() for label in text.split(",")]
-    elif path.is_file():
-        labels = [line.strip() for line in read_bytes(path, at_most=2**20).decode("utf-8", "replace").splitlines()]
-    else:
-        raise InputError(f"--labels {text}: neither a list such as a,b,c nor a file with one label a line")
-    labels = [label for label in labels if label]
-    if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise InputError(f"--labels must name at least two different classes, got {labels}")
-    return tuple(labels)
+
+def trust_option(command: F) -> F:
+    """Add --trust."""
+    return click.option("--trust", is_flag=True, help="Run a SavedModel whose operations are not known to be harmless.")(
+        command
+    )
+
+
+def read_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `foreign_options` and `trust_option` left as the keywords of `open_model` and `open_reference`."""
+    from edgecnn.labels import read_labels
+
+    return {
+        "labels": None if values["labels"] is None else read_labels(values["labels"]),
+        "convention": read_convention(values),
+        "output": values["output"],
+        "trust": values["trust"],
+    }
+
+
+def echo_notes(name: str, notes: Iterable[str]) -> None:
+    """Say on stderr what was deduced about another tool's model, or changed."""
+    for note in notes:
+        click.echo(printable(f"note: {name}: {note}"), err=True)
 
 
 def task_and_folder(

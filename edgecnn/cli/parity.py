@@ -11,12 +11,13 @@ import click
 from edgecnn.cli.options import (
     OUTPUT_FILE,
     Number,
-    convention_options,
     data_option,
+    echo_notes,
+    foreign_options,
     json_option,
-    read_convention,
-    read_labels,
+    read_foreign,
     seed_option,
+    trust_option,
 )
 from edgecnn.printing import json_text, printable
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 )
 @click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
 @click.option("--confidence", type=Number(0.5, 0.9999), default=0.95, show_default=True, help="Of the drop's bound.")
-@click.option("--labels", help="Classes of a reference that another tool saved: a,b,c or a file with one a line.")
-@convention_options
+@foreign_options
+@trust_option
 @click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
 @click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
 @seed_option
@@ -53,7 +54,6 @@ def parity(
     split: str,
     max_drop: float | None,
     confidence: float,
-    labels: str | None,
     html: Path | None,
     strict: bool,
     seed: int,
@@ -68,8 +68,8 @@ def parity(
     from edgecnn_export.parity.measuring import measure
     from edgecnn_export.parity.reference_check import check_reference
 
-    named = read_labels(labels) if labels else None
-    opened = open_model(reference, of_task="keras", labels=named, convention=read_convention(stated))
+    opened = open_model(reference, of_task="keras", **read_foreign(stated))
+    echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
     measured = measure(

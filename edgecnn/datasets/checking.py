@@ -156,8 +156,8 @@ def _read_table(table: Path) -> dict[str, tuple[str, str]]:
 
 def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS) -> float:
     """Return the share of the test pictures of random splits that share pixels with a training picture, mean over `repeats`."""
-    ends = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
-    ends = np.concatenate([ends, ends[:, ::-1]])
+    forth = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
+    ends = np.concatenate([forth, forth[:, ::-1]])
     shares = []
     for repeat in range(repeats):
         train, _, test = random_split(class_ids, seed=seed + repeat, shares=SHARES)

@@ -132,7 +132,7 @@ def _turned(ink: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
         return ink
     height, width = ink.shape
     side = math.ceil(math.hypot(height, width)) + 2
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    matrix = np.asarray(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0), np.float64)
     matrix[:, 2] += (side - width) / 2, (side - height) / 2
     return np.asarray(cv2.warpAffine(ink, matrix, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
 

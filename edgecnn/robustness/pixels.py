@@ -25,7 +25,8 @@ def shorter_side(image: Picture) -> int:
 def from_centre(image: Picture) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return rows `(h, 1, 1)` and columns `(1, w, 1)`, each from -1 at one border to 1 at the other."""
     height, width = image.shape[:2]
-    return np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
+    rows, columns = np.linspace(-1, 1, height), np.linspace(-1, 1, width)
+    return rows.astype(np.float64)[:, None, None], columns.astype(np.float64)[None, :, None]
 
 
 def either_way(size: float, random: Rng) -> float:

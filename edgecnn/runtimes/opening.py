@@ -71,15 +71,26 @@ def _wanted(file_format: str, argument: str | None) -> str | None:
     return wanted
 
 
-def open_tflite(model: bytes, *, runtime: str | None = None, threads: int = 1) -> TfliteRuntime:
-    """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract."""
+def open_tflite(
+    model: bytes,
+    *,
+    runtime: str | None = None,
+    threads: int = 1,
+    output: str | None = None,
+    size_hw: tuple[int, int] | None = None,
+) -> TfliteRuntime:
+    """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract.
+
+    `output` and `size_hw` are for models of other tools: see TfliteRuntime.
+    """
     missing: list[str] = []
     for name in _candidates(runtime):
         module_name, install = TFLITE_RUNTIMES[name]
         try:
             module = importlib.import_module(module_name)
             with without_chatter():
-                return TfliteRuntime(_interpreter(module, model, threads), module.NAME)
+                interpreter = _interpreter(module, model, threads)
+                return TfliteRuntime(interpreter, module.NAME, output=output, size_hw=size_hw)
         except ImportError:
             # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
             missing.append(install)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,13 +78,23 @@ def verify(artifact: Artifact, *, runtime: str | None = None, threads: int = 1, 
     return Verification(artifact, runtime=runtime, threads=threads, timeout_s=timeout_s).wait()
 
 
-def probe_tflite(model: bytes, path: Path, runtime: str | None, *, timeout_s: float = TIMEOUT_S) -> None:
+def probe_tflite(
+    model: bytes,
+    path: Path,
+    runtime: str | None,
+    *,
+    output: str | None = None,
+    size_hw: tuple[int, int] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
     """Load the bytes of a `.tflite` and run them in a child process; InferenceError when that fails, crashes or hangs.
 
-    `path` names them in the message. They are handed over rather than read again, since a file may change meanwhile.
+    `output` and `size_hw` are what the user states of a model that has several outputs or takes any size. `path` names the
+    bytes in the message. They are handed over rather than read again, since a file may change meanwhile.
     """
     import_runtime("tflite", runtime)
-    job = Job(str(path), "edgecnn.runtimes.probing:run_pictures", model, {"runtime": runtime})
+    options = {"runtime": runtime, "output": output, "size_hw": size_hw}
+    job = Job(str(path), "edgecnn.runtimes.probing:run_pictures", model, options)
     try:
         Child(job, timeout_s=timeout_s).wait()
     except InferenceError as error:
@@ -119,9 +130,10 @@ def replay_golden(model: bytes, *, name: str, contract: str, runtime: str | None
     }
 
 
-def run_pictures(model: bytes, *, runtime: str | None) -> bool:
+def run_pictures(model: bytes, *, runtime: str | None, output: str | None, size_hw: Sequence[int] | None) -> bool:
     """Run black, white and noise: an index that is read from the picture can crash on one and not on the other."""
-    tflite = open_tflite(model, runtime=runtime)
+    size = None if size_hw is None else (size_hw[0], size_hw[1])
+    tflite = open_tflite(model, runtime=runtime, output=output, size_hw=size)
     shape = tuple(side or 1 for side in tflite.input.shape[1:])
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for image in (np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise):

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import Contract, TensorSpec
-from edgecnn.errors import ContractError, InferenceError
+from edgecnn.endings import Ending
+from edgecnn.errors import ContractError, EdgecnnError, InferenceError, InputError
 from edgecnn.normalization import RAW, Normalization
 from edgecnn.runtimes.runtime import check_answers, check_images
 
@@ -21,6 +22,7 @@ class Interpreter(Protocol):
     def allocate_tensors(self) -> None: ...  # noqa: D102
     def get_input_details(self) -> list[dict[str, Any]]: ...  # noqa: D102
     def get_output_details(self) -> list[dict[str, Any]]: ...  # noqa: D102
+    def resize_tensor_input(self, index: int, shape: list[int]) -> None: ...  # noqa: D102
     def set_tensor(self, index: int, value: NDArray[Any]) -> None: ...  # noqa: D102
     def invoke(self) -> None: ...  # noqa: D102
     def get_tensor(self, index: int) -> NDArray[Any]: ...  # noqa: D102
@@ -29,24 +31,39 @@ class Interpreter(Protocol):
 class TfliteRuntime:
     """A `.tflite` with batch 1, run picture by picture: for these models as fast as a batch, and free of resizing."""
 
-    def __init__(self, interpreter: Interpreter, name: str) -> None:
-        """Take an interpreter that holds a model of one input and one output.
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        name: str,
+        *,
+        output: str | None = None,
+        size_hw: tuple[int, int] | None = None,
+    ) -> None:
+        """Take an interpreter that holds a model of one input and one output, or of one called `output`.
 
-        Raises InferenceError when the interpreter cannot prepare the model, ContractError when it has other than one input
-        and one output. `pixels` may be set to how another tool's model wants its pixels; those of edgecnn take them raw.
+        `size_hw` is the size of pictures for a model that takes any. `pixels` and `ending` may be set to how another tool's
+        model wants its pixels and what it gives; those of edgecnn take them raw and give probabilities.
+
+        Raises InferenceError when the interpreter cannot prepare the model, ContractError when it has other than one input and
+        one output, InputError when it takes pictures of any size and none is stated, or another one.
         """
         self.name = name
-        self.pixels = RAW
+        self.pixels, self.ending = RAW, Ending()
         self._interpreter = interpreter
         try:
+            _resize(interpreter, size_hw)
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
+            if isinstance(error, EdgecnnError):
+                raise
             raise InferenceError(f"{name} cannot run this model: {first_line(error)}") from error
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ContractError(f"expected one input and one output, got {len(inputs)} and {len(outputs)}")
-        self.input, self.output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
-        self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
+        if len(inputs) != 1:
+            raise ContractError(f"expected one input, the picture, got {len(inputs)}")
+        chosen = _chosen(outputs, output)
+        self.input, self.output = tensor_spec(inputs[0]), tensor_spec(chosen)
+        self._input_index, self._output_index = inputs[0]["index"], chosen["index"]
+        self._classes = int(np.prod([side or 0 for side in self.output.shape[1:]]))
         # All 256 answers of an eight-bit model: one look-up a frame instead of four operations on a few numbers.
         is_small = np.dtype(self.output.dtype).itemsize == 1
         self._answers = dequantize(np.arange(256, dtype=np.uint8).view(self.output.dtype), self.output) if is_small else None
@@ -54,17 +71,42 @@ class TfliteRuntime:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
         check_images(images, self.input.shape[1:])
-        scores = np.empty((len(images), self.output.shape[-1] or 0), np.dtype(self.output.dtype))
+        scores = np.empty((len(images), self._classes), np.dtype(self.output.dtype))
         for i, image in enumerate(quantize(images, self.input, self.pixels)):
             self._interpreter.set_tensor(self._input_index, image[None])
             try:
                 self._interpreter.invoke()
             except (RuntimeError, ValueError) as error:
                 raise InferenceError(f"{self.name} failed while running the model: {first_line(error)}") from error
-            scores[i] = self._interpreter.get_tensor(self._output_index)[0]
+            scores[i] = self._interpreter.get_tensor(self._output_index).reshape(-1)
         if self._answers is not None:
-            return self._answers[scores.view(np.uint8)]
-        return check_answers(dequantize(scores, self.output), self.name)
+            return self.ending.probabilities(self._answers[scores.view(np.uint8)])
+        return self.ending.probabilities(check_answers(dequantize(scores, self.output), self.name))
+
+
+def _resize(interpreter: Interpreter, size_hw: tuple[int, int] | None) -> None:
+    """Let a model of pictures of any size take the stated one; InputError where a size is missing or wrong."""
+    details = interpreter.get_input_details()[0]
+    sides = [int(side) for side in details.get("shape_signature", details["shape"])][1:]
+    open_sides = len(sides) == 3 and -1 in sides[:2]
+    if open_sides and size_hw is None:
+        raise InputError("it takes pictures of any size: state one with --size HEIGHTxWIDTH, that of its training")
+    if open_sides and size_hw is not None:
+        interpreter.resize_tensor_input(details["index"], [1, *size_hw, sides[2]])
+    elif size_hw is not None and tuple(sides[:2]) != size_hw:
+        raise InputError(f"it takes pictures of {sides[0]} x {sides[1]}, which is not --size {size_hw[0]}x{size_hw[1]}")
+
+
+def _chosen(outputs: list[dict[str, Any]], name: str | None) -> dict[str, Any]:
+    """Return the output that is named, or the only one."""
+    if len(outputs) == 1 and name is None:
+        return outputs[0]
+    for each in outputs:
+        if each["name"] == name:
+            return each
+    said = "" if name is None else f"none called {name!r}, but "
+    names = ", ".join(f"{each['name']} {[int(side) for side in each['shape']]}" for each in outputs)
+    raise ContractError(f"expected one output, got {said}{len(outputs)}: {names}; choose one with --output NAME")
 
 
 def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: Normalization = RAW) -> NDArray[Any]:

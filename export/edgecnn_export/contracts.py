@@ -92,6 +92,7 @@ class ContractWriter:
             export_id=self._export_id,
             reject_threshold=self._reference.reject_threshold,
             rejection=self._reference.rejection,
+            float_layers=conversion.float_layers,
         )
 
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.datasets.dataset import Splits
-from edgecnn.errors import InputError
+from edgecnn.errors import ConversionError, InputError
 from edgecnn_export.auditing import Audit
 from edgecnn_export.calibrating import audit, find_calibration
 from edgecnn_export.contracts import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.conversion.converting import FORMATS, Format, Precision, convert
+from edgecnn_export.conversion.converting import FORMATS, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
@@ -52,6 +52,7 @@ class ExportedFile:
     verdict: Outcome
     reason: str
     advice: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
 
     @property
     def arithmetic(self) -> str:
@@ -60,6 +61,8 @@ class ExportedFile:
             return "float32"
         if self.precision == "int16x8":
             return "integers, 16-bit values"
+        if self.float_layers:
+            return f"int8, floats in {_some(self.float_layers)}"
         if self.precision == "mixed":
             return "int8 and float32"
         return "integers only" if self.format == "tflite" else "int8, floats at both ends"
@@ -76,7 +79,8 @@ class ExportResult:
 
     `seconds` is what folding, calibrating, converting and contracts took together, without parity. `tries` is what a repair
     tried, beginning with the plain int8 files; empty when none was asked for or needed. `audit` are the checks of the
-    pictures that int8 was calibrated on, None where recorded ranges were taken.
+    pictures that int8 was calibrated on, None where recorded ranges were taken. `failures` are the files that were asked for
+    and could not be made.
     """
 
     folder: Path
@@ -86,6 +90,7 @@ class ExportResult:
     seconds: float
     tries: tuple[Try, ...] = ()
     audit: Audit | None = None
+    failures: tuple[Failure, ...] = ()
 
     @property
     def rejected(self) -> tuple[ExportedFile, ...]:
@@ -103,6 +108,7 @@ class ExportResult:
             "folder": str(self.folder),
             "files": files,
             "parity": None if self.parity is None else self.parity.verdict,
+            "failures": [dataclasses.asdict(failure) for failure in self.failures],
             "calibration": info,
             "calibration_audit": None if self.audit is None else self.audit.to_json(),
             "seconds": self.seconds,
@@ -129,7 +135,8 @@ def export(
     With `repair`, int8 files that fail go up the ladder (see `repairing`) and are replaced by those of the rung that passes.
     Calibration pictures that fail their audit (see `auditing`) are an InputError before anything is converted, and so is
     another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`).
-    A file that fails its parity is named `*.rejected`. Raises ConversionError, InputError or OutputError; an earlier export
+    A file that fails its parity is named `*.rejected`, one that cannot be made is told among the result's `failures`. Raises
+    ConversionError when none can be made, InputError or OutputError; an earlier export
     in `out` is then as it was.
     """
     if repair and not int8:
@@ -148,10 +155,13 @@ def export(
         audited = audit(folded, splits, reference.task.labels, seed) if splits is not None and images is not None else None
     progress(f"converting {reference.name} of {reference.task.name}")
     conversions = convert(folded, formats, calibration, images)
+    if not conversions.made:
+        raise ConversionError("; ".join(f"{each.suffix}: {each.reason}" for each in conversions.failures))
     info = None if calibration is None else calibration.info()
-    writer = ContractWriter(reference, parameter_count(folded), info, export_id([each.sha256 for each in conversions]))
+    common = export_id([each.sha256 for each in conversions.made])
+    writer = ContractWriter(reference, parameter_count(folded), info, common)
     with staging(out) as staged:
-        artifacts = [writer.write(each, staged / f"{reference.task.name}-{each.suffix}") for each in conversions]
+        artifacts = [writer.write(each, staged / f"{reference.task.name}-{each.suffix}") for each in conversions.made]
         for artifact in artifacts:
             artifact.save(artifact.path)
         seconds = time.monotonic() - started
@@ -164,7 +174,7 @@ def export(
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in judged]
-        other = _other_precisions(reference.task.name, judged)
+        other = _superseded(reference.task.name, judged, conversions.failures)
         if measured is None:
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
@@ -175,7 +185,7 @@ def export(
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
             install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
-    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited)
+    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited, conversions.failures)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:
@@ -241,6 +251,7 @@ def _judge(artifact: Artifact, measured: Measured | None, out: Path, unmeasured:
         verdict=verdict,
         reason=reason,
         advice=advice,
+        float_layers=artifact.contract.float_layers,
     )
 
 
@@ -248,8 +259,14 @@ def _unmeasured(splits: Splits | None) -> str:
     return "there were no pictures to compare on" if splits is None else too_few(splits)
 
 
-def _other_precisions(task: str, files: Sequence[ExportedFile]) -> list[str]:
-    """Name the quantized files, of the formats that were quantized, that an earlier export may have left in their stead."""
+def _superseded(task: str, files: Sequence[ExportedFile], failures: Sequence[Failure]) -> list[str]:
+    """Name the files that an earlier export may have left and this one does not replace, of what was asked for."""
     made = {(file.format, file.precision) for file in files}
-    formats = {file_format for file_format, precision in made if precision != "float32"}
-    return [f"{task}-{each}.{file_format}" for file_format in formats for each in QUANTIZED if (file_format, each) not in made]
+    asked = made | {(failure.format, failure.precision) for failure in failures}
+    formats = {file_format for file_format, precision in asked if precision != "float32"}
+    wanted = {*asked, *((file_format, each) for file_format in formats for each in QUANTIZED)}
+    return [f"{task}-{precision}.{file_format}" for file_format, precision in sorted(wanted - made)]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import InputError
+from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task, shipped_tasks, task_of
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 class Model:
     """A model that a user named, ready to run: an `artifact` or a Keras `reference` stands behind its `runtime`.
 
-    `path` is the file that was opened, None for a model that is in none.
+    `path` is the file that was opened, None for a model that is in none; `notes` say what was deduced about another tool's
+    model, or changed.
     """
 
     name: str
@@ -32,11 +35,13 @@ class Model:
     runtime: Runtime
     artifact: Artifact | None = None
     reference: Reference | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, reference: Reference) -> Model:
         """Return a reference model that is in memory already."""
-        return cls(reference.name, reference.path, reference.task, reference.runtime(), reference=reference)
+        runtime, notes = reference.runtime(), reference.notes
+        return cls(reference.name, reference.path, reference.task, runtime, reference=reference, notes=notes)
 
     @property
     def precision(self) -> str:
@@ -83,16 +88,24 @@ def open_model(
     of_task: Literal["int8", "keras"] = "int8",
     labels: tuple[str, ...] | None = None,
     convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
     runtime: str | None = None,
     threads: int = 1,
 ) -> Model:
     """Open any model; `of_task` says which of the shipped models the name of a task stands for.
 
-    `labels` and `convention` are for a Keras model that another tool saved. `runtime` and `threads` are for exported files.
+    `labels`, `convention`, `output` and `trust` are for a model that another tool saved, `runtime` and `threads` for exported
+    files and other tools' `.tflite`.
     Raises what opening it raises; InputError for options that the model has no use for.
     """
+    if is_artifact(source) and is_foreign(Path(source), labels):
+        stated = ForeignModel(labels, convention, output=output)
+        found = open_foreign(Path(source), stated, runtime=runtime, threads=threads)
+        task = task_of(found.artifact.contract)
+        return Model(str(source), Path(source), task, found.runtime, artifact=found.artifact, notes=found.notes)
     if is_artifact(source) or (of_task == "int8" and str(source) in shipped_tasks()):
-        if labels is not None or convention.stated:
+        if labels is not None or convention.stated or output is not None or trust:
             raise InputError(f"{source} carries its own labels and preprocessing; leave --labels and --pixel-range out")
         artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
@@ -101,5 +114,5 @@ def open_model(
 
     if runtime is not None or threads != 1:
         raise InputError(f"{source} is run by Keras; --runtime and --threads are for exported files")
-    reference = open_reference(source, labels=labels, convention=convention)
-    return Model(str(source), reference.path, reference.task, reference.runtime(), reference=reference)
+    reference = open_reference(source, labels=labels, convention=convention, output=output, trust=trust)
+    return dataclasses.replace(Model.of(reference), name=str(source))

@@ -162,10 +162,11 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
     """Read the pictures below `folder` to calibrate on, and to compare with.
 
     In folders named after the labels they are labelled: one half calibrates, the other compares, and pictures that overlap
-    stay together. `unproven` lets all of them calibrate where they cannot be divided. Other pictures have no labels: all serve
-    for both, and what the reference answers stands in for the truth. At most MAX_PICTURES, evenly chosen, are read.
-    Raises InputError when there are none, or when some folders are named after labels and some are not; DatasetError when a
-    class cannot be divided. What is no picture is left out, and told.
+    stay together; all of them serve for both where half of them would be too few to compare on. `unproven` lets all of them
+    calibrate where they cannot be divided. Other pictures have no labels: all serve for both, and what the reference answers
+    stands in for the truth. At most MAX_PICTURES, evenly chosen, are read. Raises InputError when there are none, or when some
+    folders are named after labels and some are not; DatasetError when a class cannot be divided. What is no picture is left
+    out, and told.
     """
     pictures = _read_below(folder, reference.task)
     found = _labels_of([Path(picture.file.name) for picture in pictures], folder, reference.task.labels)
@@ -188,6 +189,10 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
         if not unproven:
             raise
         train, validation = np.arange(len(every)), nothing
+    if len(validation) < MIN_PICTURES <= len(every):
+        return Splits(
+            every, every, every.take(nothing), dataclasses.replace(info, rule="all pictures for both: too few to halve")
+        )
     return Splits(every.take(train), every.take(validation), every.take(nothing), info)
 
 

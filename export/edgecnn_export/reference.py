@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import RejectionInfo
-from edgecnn.errors import EdgecnnError, InputError, UnknownTaskError
+from edgecnn.errors import EdgecnnError, InferenceError, InputError, UnknownTaskError
 from edgecnn.files import replacing
 from edgecnn.normalization import RAW, UNSTATED, InputConvention, Normalization
 from edgecnn.runtimes.runtime import check_images
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ENTRY = "edgecnn.json"  # Keras reads its own entries by name and ignores this one
 MODEL_FILE = "model.keras"
 SAVED_MODEL_FILE = "saved_model.pb"
+_SUFFIXES = (".keras", ".h5", ".hdf5")
 _MAX_ENTRY_BYTES = 2**24
 
 
@@ -40,7 +41,8 @@ class Reference:
     `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
     the activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is
     `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`); all are None where unknown. Of another tool's
-    model, `raw` is the model without the `normalization` that stands in front of it in `model`.
+    model, `raw` is the model without the `normalization` that stands in front of it in `model`, and `notes` say what else was
+    changed about it.
     """
 
     model: keras.Model
@@ -53,6 +55,7 @@ class Reference:
     raw: keras.Model | None = None
     normalization: Normalization = RAW
     path: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def normalized(self, normalization: Normalization) -> Reference:
         """Return another tool's model with another normalization in front.
@@ -99,7 +102,12 @@ class KerasRuntime:
             return np.empty((0, self._model.output_shape[-1]), np.float32)
         # About 4 MB of pixels at a time: enough to keep every core busy, little beside the activations.
         batch_size = max(1, min(len(images), 2**22 // images[0].size))
-        return np.asarray(self._model.predict(images, batch_size=batch_size, verbose=0), np.float32)
+        try:
+            return np.asarray(self._model.predict(images, batch_size=batch_size, verbose=0), np.float32)
+        except MemoryError:
+            raise
+        except Exception as error:  # the layers of a stranger's model raise what they like
+            raise InferenceError(f"Keras cannot run the model {self._model.name!r}: {first_line(error)}") from error
 
 
 def save_reference(reference: Reference, path: Path) -> None:
@@ -136,25 +144,30 @@ def open_reference(
     labels: tuple[str, ...] | None = None,
     convention: InputConvention = UNSTATED,
     unnamed: bool = False,
+    output: str | None = None,
+    trust: bool = False,
 ) -> Reference:
-    """Open a reference model: a shipped task's name, a `.keras` file, the folder of a training run, or a SavedModel folder.
+    """Open a reference model: a task's name, a `.keras` or `.h5` file, the folder of a training run, or a SavedModel folder.
 
     `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `convention` says
     how such a model wants its pixels: that normalization is then put in front of it. Files of our own know both, and `labels`
-    may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered.
+    may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered. `output` names
+    one of several outputs, `trust` lets a SavedModel run operations that are not known to be harmless.
     Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
     """
     path = find_reference(source)
     require_keras()
-    from edgecnn_export.foreign import check_model, foreign_reference, open_saved_model
+    from edgecnn_export.foreign import ForeignOptions, check_model, foreign_reference
+    from edgecnn_export.keras_files import kind_of, load_model
+    from edgecnn_export.saved_models import open_saved_model
 
+    options = ForeignOptions(labels, convention, output, trust, unnamed)
     if path.is_dir():
-        opened = foreign_reference(open_saved_model(path), path, labels, convention, unnamed)
-        return dataclasses.replace(opened, path=path)
-    about = _read_entry(path)
-    model = _load_keras(path)
+        return dataclasses.replace(foreign_reference(open_saved_model(path, trust=trust), path, options), path=path)
+    about = _read_entry(path) if kind_of(path) == "zip" else None
+    model = load_model(path)
     if about is None:
-        return dataclasses.replace(foreign_reference(model, path, labels, convention, unnamed), path=path)
+        return dataclasses.replace(foreign_reference(model, path, options), path=path)
     try:
         task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
         rejection = _rejection(about.get("rejection"))
@@ -162,7 +175,7 @@ def open_reference(
         reference = Reference(model, task, str(about["name"]), training, calibration, threshold, rejection, path=path)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
-    if convention.stated or (labels is not None and labels != reference.task.labels):
+    if options.stated or (labels is not None and labels != reference.task.labels):
         raise InputError(f"{path} states its own labels and pixel range: {', '.join(reference.task.labels)}; leave ours out")
     check_model(model, reference.task, path)
     return reference
@@ -180,22 +193,38 @@ def find_reference(source: Path | str) -> Path:
     path = Path(source)
     is_task = str(source) in shipped_tasks()  # a folder of that name, such as the data set's, is ./neu
     if path.is_dir() and not is_task:
-        if (path / MODEL_FILE).is_file():
-            return path / MODEL_FILE
-        if (path / SAVED_MODEL_FILE).is_file():
-            return path
-        raise InputError(f"the folder {path} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
+        return _model_in(path)
     if path.is_file():
         return path
     if not is_task:
         known = ", ".join(shipped_tasks())
         raise UnknownTaskError(
-            f"no such model: {source}; give a .keras file, the folder of a run, a SavedModel, or one of {known}"
+            f"no such model: {source}; give a .keras or .h5 file, the folder of a run, a SavedModel, or one of {known}"
         )
     shipped = shipped_model(str(source))
     if not shipped.is_file():
         raise InputError(f"this installation ships no model for {source!r}; train one with: edgecnn train {source}")
     return shipped
+
+
+def _model_in(folder: Path) -> Path:
+    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel that lies in it.
+
+    What operating systems put beside (`__MACOSX`, `._model.h5`) is no model. Raises InputError when there is none, or several.
+    """
+    if (folder / MODEL_FILE).is_file():
+        return folder / MODEL_FILE
+    if (folder / SAVED_MODEL_FILE).is_file():
+        return folder
+    visible = sorted(each for each in folder.iterdir() if not each.name.startswith((".", "__")))
+    found = [each for each in visible if each.suffix in _SUFFIXES and each.is_file()]
+    found += [each for each in visible if (each / SAVED_MODEL_FILE).is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(each.name for each in found[:5])
+        raise InputError(f"the folder {folder} holds {len(found)} models: {names}; name one of them")
+    raise InputError(f"the folder {folder} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
 
 
 def shipped_model(task_name: str) -> Path:
@@ -229,29 +258,3 @@ def _read_entry(path: Path) -> dict[str, Any] | None:
     if not isinstance(about, dict):
         raise InputError(f"{path}: its {ENTRY} is not a JSON object; save the model again")
     return about
-
-
-def _load_keras(path: Path) -> keras.Model:
-    import keras
-
-    try:
-        # compile=False: an optimizer is of no use here, and custom losses would be looked for.
-        return keras.saving.load_model(_with_suffix(path), compile=False, safe_mode=True)
-    except Exception as error:  # whatever the file's bytes make Keras stumble over: its errors share no base class
-        raise InputError(
-            f"cannot load {path}, saved by Keras {_saved_by(path)} (this is Keras {keras.__version__}): {first_line(error)}"
-        ) from error
-
-
-def _with_suffix(path: Path) -> Path:
-    if path.suffix != ".keras":
-        raise InputError(f"Keras opens models by the suffix .keras; rename {path}")
-    return path
-
-
-def _saved_by(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile):
-        return "of unknown version"

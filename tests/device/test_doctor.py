@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
@@ -20,7 +21,10 @@ from edgecnn_device.doctor import (
     check_throttling,
     check_wear,
     formats,
+    verdict,
+    warn_of_opencv,
 )
+from edgecnn_device.sources import decoder_log, v4l2_device
 
 V4L2 = """ioctl: VIDIOC_ENUM_FMT
 \t[0]: 'MJPG' (Motion-JPEG, compressed)
@@ -81,6 +85,99 @@ def test_throttle_flags_are_told_in_words(text: str, detail: str) -> None:
 
 def test_a_clock_in_the_past_is_warned_of() -> None:
     assert check_clock(now=lambda: 0.0).status == "warn"
+
+
+def make_devices(root: Path, **names: str) -> None:
+    """Make files that stand for /dev/video*, with the names that /sys gives them."""
+    (root / "dev").mkdir()
+    for node, name in names.items():
+        (root / "dev" / node).touch()
+        (root / "sys/class/video4linux" / node).mkdir(parents=True)
+        (root / "sys/class/video4linux" / node / "name").write_text(f"{name}\n")
+
+
+def test_codecs_and_image_processors_are_listed_as_no_cameras(tmp_path: Path) -> None:
+    make_devices(
+        tmp_path,
+        video0="USB Camera",
+        video2="unicam-image",
+        video10="bcm2835-codec-decode",
+        video14="bcm2835-isp-capture0",
+        video20="pispbe-output0",
+    )
+
+    camera, others = check_cameras(tmp_path)
+
+    assert (camera.name, camera.status) == (str(tmp_path / "dev/video0"), "ok")
+    assert others.status == "ok"
+    assert others.detail.startswith("no cameras: ")
+    for part in ("video10 bcm2835-codec-decode (codec)", "(image processor)", "unicam-image (CSI receiver)", "pispbe-output0"):
+        assert part in others.detail
+
+
+def test_a_pi_with_codecs_alone_has_no_camera(tmp_path: Path) -> None:
+    make_devices(tmp_path, video10="bcm2835-codec-decode")
+
+    assert [(check.name, check.status) for check in check_cameras(tmp_path)] == [("cameras", "warn"), ("video devices", "ok")]
+
+
+def test_what_a_device_says_of_itself_is_believed_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_devices(tmp_path, video0="USB Camera", video1="USB Camera")
+    kinds = {"video0": "camera", "video1": "metadata"}
+    monkeypatch.setattr(
+        v4l2_device, "identify", lambda path: v4l2_device.Node("USB Camera", "uvcvideo", kinds[Path(path).name])
+    )
+    monkeypatch.setattr(v4l2_device, "describe_controls", lambda path: ["--exposure 0.3..204.7 ms", "--mains 50|60"])
+
+    camera, others = check_cameras(tmp_path)
+
+    assert camera.detail.endswith("; --exposure 0.3..204.7 ms, --mains 50|60")
+    assert others.detail == f"no cameras: {tmp_path}/dev/video1 USB Camera (metadata)"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        ("NTPSynchronized=yes\n", "ok", "synchronised as timedatectl says"),
+        ("NTPSynchronized=no\n", "warn", "not synchronised as timedatectl says"),
+        ("", "ok", "nobody here tells"),
+    ],
+)
+def test_the_systems_word_on_the_clock_is_told(text: str, status: str, said: str) -> None:
+    check = check_clock(ask=lambda command: text if command[0] == "timedatectl" else "", kernel=lambda: None)
+
+    assert check.status == status
+    assert said in check.detail
+
+
+def test_an_opencv_that_cannot_decode_interlaced_video_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warn_of_opencv() == ""
+
+    monkeypatch.setattr(decoder_log, "converts_interlaced", lambda: False)
+
+    assert "pip install 'opencv-python-headless<4.13'" in warn_of_opencv()
+    assert check_package("opencv-python-headless").status == "warn"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "line"),
+    [
+        (["ok", "ok"], "ready"),
+        (["ok", "warn"], "ready, with warnings: check 1"),
+        (["fail", "ok"], "not ready: check 0"),
+        (["fail", "warn", "fail"], "not ready: check 0, check 2; warnings: check 1"),
+    ],
+)
+def test_the_verdict_is_one_line(statuses: list[Literal["ok", "warn", "fail"]], line: str) -> None:
+    assert verdict([Check(f"check {number}", status, "") for number, status in enumerate(statuses)]) == line
+
+
+def test_the_command_ends_with_the_verdict(artifacts: Path, tmp_path: Path) -> None:
+    good = CliRunner().invoke(doctor, [str(artifacts / "neu.tflite")])
+    bad = CliRunner().invoke(doctor, [str(tmp_path / "missing.tflite")])
+
+    assert good.output.splitlines()[-1].startswith("ready")
+    assert bad.output.splitlines()[-1].startswith("not ready: model ")
 
 
 def test_a_package_that_is_not_there_fails_with_a_way_out() -> None:
@@ -178,4 +275,4 @@ def test_the_name_of_a_camera_takes_over_no_terminal(tmp_path: Path, monkeypatch
 
     shown = CliRunner().invoke(doctor, []).output
 
-    assert shown == "[ ok ] cameras: ?]0;owned? camera?line\n"
+    assert shown == "[ ok ] cameras: ?]0;owned? camera?line\nready\n"

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from device_fakes import FakeClock, noisy
+from reader_messages import split
 
 from edgecnn.errors import CameraError
 from edgecnn_device.frames import Image
 from edgecnn_device.sources import reader
-from edgecnn_device.sources.process import HEADER, Request
+from edgecnn_device.sources.process import Request
 
 REQUEST = Request("stream", "http://fake")
 
@@ -44,15 +45,6 @@ def delivered(
             os.close(into)
             receiver.join()
     return split(received[0])
-
-
-def split(data: bytes) -> list[tuple[bytes, bytes]]:
-    messages = []
-    while data:
-        kind, length, *_ = HEADER.unpack(data[: HEADER.size])
-        messages.append((kind, data[HEADER.size : HEADER.size + length]))
-        data = data[HEADER.size + length :]
-    return messages
 
 
 def test_the_parent_hears_when_the_reader_is_ready_and_when_the_camera_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ class TinyBroker:
         self.answer = ACCEPTED
         self.silent = False
         self._connections: list[socket.socket] = []
+        self._named: dict[bytes, socket.socket] = {}
         self._listener: socket.socket | None = None
         self.port = 0
         self.start()
@@ -74,6 +75,7 @@ class TinyBroker:
                 match head >> 4:
                     case 1:
                         self.connects.append(body)
+                        self._take_over(_client_id(body), connection)
                         connection.sendall(bytes([0x20, 2, 0, self.answer]))
                         if self.answer != ACCEPTED:
                             return
@@ -85,12 +87,26 @@ class TinyBroker:
                         self.left += 1
                         return
 
+    def _take_over(self, client_id: bytes, connection: socket.socket) -> None:
+        """End the connection of another client of this name, as 3.1.1 demands (MQTT-3.1.4-2)."""
+        before = self._named.get(client_id)
+        self._named[client_id] = connection
+        if before is not None:
+            with contextlib.suppress(OSError):
+                before.shutdown(socket.SHUT_RDWR)
+
     def _publish(self, connection: socket.socket, head: int, body: bytes) -> None:
         (length,) = struct.unpack_from("!H", body)
         topic, number, payload = body[2 : 2 + length], body[2 + length : 4 + length], body[4 + length :]
         self.received.append(Received(topic.decode(), payload.decode(), bool(head & 1)))
         if not self.silent:
             connection.sendall(bytes([0x40, 2]) + number)
+
+
+def _client_id(connect: bytes) -> bytes:
+    """Return the client's name out of a CONNECT: it stands behind protocol, flags and keep-alive."""
+    (length,) = struct.unpack_from("!H", connect, 10)
+    return connect[12 : 12 + length]
 
 
 def _length(read: Callable[[int], bytes]) -> int:

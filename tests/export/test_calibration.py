@@ -92,8 +92,8 @@ def test_a_layer_that_is_always_zero_is_refused() -> None:
 
 def test_a_layer_that_overflows_is_refused() -> None:
     image = keras.Input((4, 4, 1))
-    broken = keras.initializers.Constant(float("inf"))
-    model = fold(keras.Model(image, layers.Conv2D(1, 1, kernel_initializer=broken, name="broken")(image)))
+    model = fold(keras.Model(image, layers.Conv2D(1, 1, name="broken")(image)))
+    model.get_layer("broken").kernel.assign(np.full((1, 1, 1, 1), np.inf))
 
     with pytest.raises(ConversionError, match="'broken' gives"):
         measure(model, np.ones((2, 4, 4, 1), np.uint8))
@@ -134,9 +134,19 @@ def test_the_limits_of_int8_hold_zero_as_a_whole_level(low: float, width: float)
     assert reached_high - reached_low == pytest.approx(high - low)
 
 
-@pytest.mark.parametrize("activation", ["swish", "softplus"])
-def test_a_layer_of_unknown_quantization_is_not_placed(activation: str) -> None:
-    image = keras.Input((4, 4, 1))
-    model = keras.Model(image, layers.Conv2D(1, 1, activation=activation)(image))
+def test_a_kernel_of_unknown_quantization_is_not_placed() -> None:
+    image = keras.Input((4, 4))
+    model = keras.Model(image, layers.Conv1D(1, 1)(image))
 
     assert place(fold(model)) is None
+
+
+@pytest.mark.parametrize("activation", ["softplus", "gelu", "mish"])
+def test_a_layer_without_a_kernel_that_no_format_knows_is_placed_as_an_island(activation: str) -> None:
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, layers.Conv2D(1, 1, activation=activation, name="odd")(image))
+
+    placement = place(fold(model))
+
+    assert placement is not None
+    assert (placement.measured, placement.islands) == (("odd_linear", "odd"), ("odd",))

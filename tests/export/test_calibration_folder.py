@@ -95,6 +95,16 @@ def test_a_class_that_cannot_be_divided_is_one_line_unless_nothing_is_to_be_prov
     assert (len(splits.train), len(splits.validation)) == (3, 0)
 
 
+def test_pictures_too_few_to_halve_serve_for_both(bar_reference: Reference, bar_splits: Splits, tmp_path: Path) -> None:
+    folder = write(tmp_path / "p", bar_splits, bar_reference.task.labels, count=5)
+
+    splits = find_splits(bar_reference, None, folder, 0)
+
+    assert splits is not None
+    assert splits.train is splits.validation and len(splits.train) == 15
+    assert "too few to halve" in splits.info.rule
+
+
 def test_for_another_tools_model_all_that_does_not_calibrate_compares(
     bar_reference: Reference, bar_splits: Splits, tmp_path: Path
 ) -> None:

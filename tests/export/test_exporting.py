@@ -17,6 +17,7 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError, OutputError
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
+from edgecnn.tasks import Task
 from edgecnn_export import exporting
 from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
@@ -292,3 +293,57 @@ def test_a_file_of_somebody_elses_in_the_folder_is_not_replaced(recorded: Refere
         export(recorded, out=tmp_path, formats=("tflite",))
 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"of another tool"}
+
+
+def odd_reference(task: Task, middle: keras.Layer) -> Reference:
+    """Put a layer between the parts of a small net of the bars' task."""
+    keras.utils.set_random_seed(4)
+    image = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2)(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.Flatten()(middle(keras.layers.Reshape((7, 28))(x)))
+    return Reference(keras.Model(image, keras.layers.Dense(3, activation="softmax")(x)), task, "odd")
+
+
+def test_a_file_that_cannot_be_made_does_not_take_the_others_along(
+    bar_reference: Reference, bar_splits: Splits, tmp_path: Path
+) -> None:
+    (tmp_path / "bars-int8.onnx").write_bytes(b"of an earlier export")
+
+    result = export(
+        odd_reference(bar_reference.task, keras.layers.GRU(3, name="memory")), out=tmp_path, int8=True, splits=bar_splits
+    )
+
+    assert [file.path.name for file in result.files] == ["bars-float32.tflite"]
+    assert sorted(failure.suffix for failure in result.failures) == ["float32.onnx", "int8.onnx", "int8.tflite"]
+    assert all("layer 'memory'" in failure.reason for failure in result.failures)
+    assert not (tmp_path / "bars-int8.onnx").exists() and (tmp_path / "bars-int8.onnx.previous").exists()
+
+
+def test_a_file_that_cannot_be_made_is_exit_code_1_and_named(
+    bar_reference: Reference, bar_splits: Splits, tmp_path: Path
+) -> None:
+    save_reference(odd_reference(bar_reference.task, keras.layers.GRU(3, name="memory")), tmp_path / "odd.keras")
+
+    ran = CliRunner().invoke(cli, ["export", str(tmp_path / "odd.keras"), "--unproven", "--out", str(tmp_path / "out")])
+
+    assert ran.exit_code == 1, ran.output
+    assert "float32.onnx: not made: layer 'memory':" in ran.output
+
+
+def test_nothing_made_at_all_is_an_error(bar_reference: Reference, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"float32.onnx: layer 'memory'"):
+        export(odd_reference(bar_reference.task, keras.layers.GRU(3, name="memory")), out=tmp_path / "out", formats=("onnx",))
+
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_layers_that_compute_in_floats_stand_in_output_contract_and_name(
+    bar_reference: Reference, bar_splits: Splits, tmp_path: Path
+) -> None:
+    reference = odd_reference(bar_reference.task, keras.layers.LayerNormalization(name="norm"))
+
+    result = export(reference, out=tmp_path, formats=("tflite",), int8=True, splits=bar_splits)
+
+    file = result.files[1]
+    assert (file.path.name.removesuffix(".rejected"), file.arithmetic) == ("bars-mixed.tflite", "int8, floats in norm")
+    assert Artifact.open(file.path).contract.float_layers == ("norm",)

@@ -110,18 +110,11 @@ def test_a_model_of_unit_range_pixels_gets_the_division(foreign: Path) -> None:
     assert np.allclose(opened.runtime().run(IMAGES), np.asarray(bare(IMAGES / np.float32(255))), atol=1e-6)
 
 
-def test_a_model_without_softmax_is_refused(tmp_path: Path) -> None:
-    foreign_model("linear").save(tmp_path / "logits.keras")
-
-    with pytest.raises(InputError, match="does not give probabilities"):
-        open_reference(tmp_path / "logits.keras", labels=("a", "b"))
-
-
-@pytest.mark.parametrize("shape", [(12,), (12, 12, 4), (None, None, 1)], ids=["flat", "four channels", "any size"])
+@pytest.mark.parametrize("shape", [(13,), (12, 12, 4), (4, 12, 12, 3)], ids=["a row", "four channels", "a clip"])
 def test_a_model_of_something_else_than_pictures_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     image = keras.Input(shape)
-    pooled = keras.layers.GlobalAveragePooling2D()(image) if len(shape) == 3 else image
-    keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled)).save(tmp_path / "other.keras")
+    flat = keras.layers.Flatten()(image)
+    keras.Model(image, keras.layers.Dense(2, activation="softmax")(flat)).save(tmp_path / "other.keras")
 
     with pytest.raises(InputError, match="expected a model of pictures"):
         open_reference(tmp_path / "other.keras", labels=("a", "b"))
@@ -142,7 +135,7 @@ def test_code_inside_a_file_is_never_run(tmp_path: Path) -> None:
     scores = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(hidden))
     keras.Model(image, scores).save(tmp_path / "lambda.keras")
 
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match="is Python code, which is never run here"):
         open_reference(tmp_path / "lambda.keras", labels=("a", "b"))
 
 
@@ -194,7 +187,7 @@ def test_a_malformed_entry_is_one_line(foreign: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_shipped_tasks() -> None:
-    with pytest.raises(UnknownTaskError, match=r"no such model: cifar; give a .keras file.* or one of mnist, neu"):
+    with pytest.raises(UnknownTaskError, match=r"no such model: cifar; give a .keras or .h5 file.* or one of mnist, neu"):
         open_reference("cifar")
 
 
@@ -203,11 +196,10 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
         open_reference(tmp_path)
 
 
-def test_another_suffix_is_one_line(saved: tuple[Reference, Path], tmp_path: Path) -> None:
+def test_a_file_is_opened_by_what_it_is_whatever_its_suffix(saved: tuple[Reference, Path], tmp_path: Path) -> None:
     shutil.copy(saved[1], tmp_path / "model.zip")
 
-    with pytest.raises(InputError, match="rename"):
-        open_reference(tmp_path / "model.zip")
+    assert open_reference(tmp_path / "model.zip").task == TASK
 
 
 def test_a_shipped_model_lies_in_the_package_under_its_tasks_name() -> None:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pytest
 from commands import SHIPPED, fill, run_edgecnn
+from large_camera import Kind, LargeCamera
 from ledger import Ledger, counted
 from mjpeg_server import MjpegServer
 from running import CameraProcess, wait_until
@@ -280,6 +281,40 @@ def test_a_camera_fits_into_256_mb_and_one_that_does_not_leaves_whole_lines(tmp_
     ledger.note(
         TABLE, "memory taken away until the kernel kills the camera", 1, "signal 9; the next start goes on behind whole lines"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "outcome"),
+    [
+        ("mjpeg", ["--web", "0"], "ok"),
+        ("video", [], "--size 1280x720"),
+        ("video", ["--size", "1280x720"], "ok"),
+    ],
+)
+def test_a_4k_camera_stays_within_256_mb_or_is_refused_with_advice(
+    tmp_path: Path, ledger: Ledger, kind: Kind, options: list[str], outcome: str
+) -> None:
+    with LargeCamera(kind, tmp_path) as server, memory_group(256 * 2**20) as group:
+        camera = CameraProcess(tmp_path, MODEL, "--source", server.address, "--open-timeout", "30", *options)
+        (group / "cgroup.procs").write_text(str(camera.pid))
+        with contextlib.closing(camera):
+            wait_until(lambda: _has_said(camera, outcome), 120, outcome)
+            camera.end()
+        kills = (group / ("memory.oom_control" if (group / "memory.oom_control").exists() else "memory.events")).read_text()
+
+    assert camera.returncode == 0, camera.said
+    assert "oom_kill 0" in kills
+    assert outcome != "ok" or all("MB that there are here" not in json.dumps(line.body) for line in camera.lines)
+    named = f"{'Motion JPEG' if kind == 'mjpeg' else 'MPEG-4'} {' '.join(options)}".strip()
+    came_of_it = "20 frames, all seen" if outcome == "ok" else "`stale`, with the advice to use --size 1280x720"
+    ledger.note(TABLE, f"control group of 256 MB, a camera of 3840x2160, {named}", 1, came_of_it)
+
+
+def _has_said(camera: CameraProcess, outcome: str) -> bool:
+    """Tell whether a camera has 20 usable frames, or has said why it has none."""
+    if outcome == "ok":
+        return sum(line.body["state"] == "ok" for line in list(camera.lines)) >= 20
+    return any(outcome in line.body.get("reason", "") for line in list(camera.lines))
 
 
 def _take_memory(group: Path, camera: CameraProcess, megabytes: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 # Bits of `vcgencmd get_throttled` (Raspberry Pi documentation, "os.adoc"): now, and since boot 16 bits higher.
 _THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+THROTTLE_WORDS = tuple(_THROTTLED.values())
 _BUSY = 1.2
 _WRITTEN_SECTORS = 6
 
@@ -45,11 +46,14 @@ def celsius(root: Path = Path("/")) -> float | None:
     return None if millidegrees is None else millidegrees / 1000
 
 
-def throttling(ask: Callable[[], str] | None = None) -> Throttling | None:
-    """Return the throttle flags, None when this is no Raspberry Pi; `ask` gives the text of `vcgencmd get_throttled`."""
-    text = ask() if ask else output(["vcgencmd", "get_throttled"])
+def throttling(ask: Callable[[], str] | None = None, root: Path = Path("/")) -> Throttling | None:
+    """Return the throttle flags, None when this is no Raspberry Pi.
+
+    `ask` gives the text of `vcgencmd get_throttled`; without it they are read below `root`/sys, or that command is asked.
+    """
+    text = ask() if ask else _firmware_flags(root) or output(["vcgencmd", "get_throttled"])
     try:
-        flags = int(text.strip().partition("=")[2], 16)
+        flags = int(text.strip().rpartition("=")[2], 16)
     except ValueError:
         return None
     now = tuple(word for bit, word in _THROTTLED.items() if flags >> bit & 1)
@@ -81,6 +85,10 @@ def uptime_s(root: Path = Path("/")) -> float | None:
     return float(fields[0]) if fields else None
 
 
+def _firmware_flags(root: Path) -> str:
+    return next((_read_text(path) for path in (root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled")), "")
+
+
 def slowed_down(before: Board, after: Board) -> str:
     """Say in a sentence that the board slowed down between two looks, or return an empty text."""
     flags = after.throttling
@@ -91,6 +99,33 @@ def slowed_down(before: Board, after: Board) -> str:
         return f"the board is slowed down: {', '.join(flags.now)}" + (" (began during the run)" if during else "")
     new = [word for word in flags.since_boot if before.throttling is not None and word not in before.throttling.since_boot]
     return f"the board was slowed down during the run: {', '.join(new)}" if new else ""
+
+
+def identity(root: Path = Path("/")) -> str:
+    """Return what tells this board from all others, the same at every start.
+
+    A copied card brings /etc/machine-id along, and boards of one make differ by nothing but the serial number of their
+    processor; one that has none differs by the burned-in address of its first network interface.
+    """
+    machine = _read_text(root / "etc/machine-id").strip()
+    return "\n".join([machine, _serial_number(root) or _hardware_address(root)])
+
+
+def _serial_number(root: Path) -> str:
+    serial = _read_text(root / "proc/device-tree/serial-number").strip("\0\n ")
+    if not serial:
+        lines = _read_text(root / "proc/cpuinfo").splitlines()
+        serial = next((line.partition(":")[2].strip() for line in lines if line.startswith("Serial")), "")
+    return serial if serial.strip("0") else ""
+
+
+def _hardware_address(root: Path) -> str:
+    for interface in sorted((root / "sys/class/net").glob("*")):
+        burned_in = _read_text(interface / "addr_assign_type").strip() == "0"
+        address = _read_text(interface / "address").strip()
+        if burned_in and address.strip("0:") and (interface / "device").exists():
+            return address
+    return ""
 
 
 def output(command: list[str]) -> str:
@@ -108,7 +143,7 @@ def _read_number(path: Path) -> int | None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except OSError:
         return ""
 

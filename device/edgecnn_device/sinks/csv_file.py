@@ -18,6 +18,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # How HEADER begins, in other versions too, also where a crash has cut it short.
 OURS = re.compile(rb"captured_at,(?:frame,source,state,|[^\n]{0,40}\Z)")
 _REGION = ("id", "x", "y", "w", "h", "label", "class_id", "probability", "smoothed_label", "smoothed_probability")
+_JUMP = "clock_jump_s"
 
 
 class CsvSink:
@@ -44,9 +45,9 @@ class CsvSink:
 def csv_rows(observation: Observation) -> bytes:
     """Return the rows of one observation under HEADER; a rejected label is an empty cell."""
     body = observation.to_json()
-    frame = [body.get(key) for key in _FRAME]
-    rows = [[*frame, *_cells(region)] for region in body["regions"]]
-    return _rows(rows or [[*frame, *[None] * len(_REGION)]])
+    frame, jump = [body.get(key) for key in _FRAME], body.get(_JUMP)
+    rows = [[*frame, *_cells(region), jump] for region in body["regions"]]
+    return _rows(rows or [[*frame, *[None] * len(_REGION), jump]])
 
 
 def _cells(region: dict[str, Any]) -> list[Any]:
@@ -72,4 +73,4 @@ def _inert(cell: Any) -> Any:
     return f"'{text}" if cell.startswith(_FORMULA) else text
 
 
-HEADER = _rows([[*_FRAME, *_REGION]])
+HEADER = _rows([[*_FRAME, *_REGION, _JUMP]])

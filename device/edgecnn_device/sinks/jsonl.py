@@ -46,11 +46,12 @@ def json_line(observation: Observation) -> str:
     latency = ",".join([f'"{stage}":{ms:.3f}' for stage, ms in observation.latency_ms.items()])
     regions = ",".join([_region(prediction) for prediction in observation.predictions])
     media_time = "" if frame is None or frame.media_time_s is None else f',"media_time_s":{frame.media_time_s:.3f}'
+    jump = "" if observation.clock_jump_s is None else f',"clock_jump_s":{observation.clock_jump_s:.3f}'
     reason = "" if state.name == "ok" else f',"reason":{_quoted(state.reason)}'
     warning = f',"warning":{_quoted(observation.warning)}' if observation.warning else ""
     return (
         f'{{"frame":{number},"source":{_quoted(observation.source)},"captured_at":{captured_at},"age_ms":{age},'
-        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{reason}{warning}}}\n'
+        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{jump}{reason}{warning}}}\n'
     )
 
 

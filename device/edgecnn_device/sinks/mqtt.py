@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _QUEUE_MESSAGES = 1000
 _UNCONFIRMED = 20  # as many as paho itself sends ahead of the broker's answers
 _KEEPALIVE_S, _FIRST_DELAY_S, _LONGEST_DELAY_S = 15, 1, 30
+_TAKEN_OVER_S, _TAKEN_OVER_TIMES = 10.0, 3
 _FLUSH_S, _FAREWELL_S, _MOMENT_S = 0.25, 0.25, 0.05
 _STARTING = State("stale", "starting: no frame yet")
 
@@ -93,6 +95,7 @@ class MqttSink:
     - `prediction`: the observation's JSON, only while the state is `ok`;
     - `state`, retained: `{"state": "ok" | "stale" | "blind" | "error", "reason": ...}` whenever it changes, with
       `warning` where there is one, such as that the last good model runs;
+    - `clock`: by how many seconds the wall clock was set, and what it says now;
     - `status`, retained: `online`, and `offline` at the end, as the last will too;
     - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`.
 
@@ -130,6 +133,7 @@ class MqttSink:
         self._unconfirmed = 0
         self._deadline_s: float | None = None
         self._trouble = _Trouble()
+        self._rivalry = Rivalry()
         self._client = self._make_client()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -175,6 +179,8 @@ class MqttSink:
             messages += self._answer(observation)
         elif self._answers is not None:
             self._answers.forget()
+        if observation.clock_jump_s is not None:
+            messages.insert(0, self._clock_message(observation))
         with self._changed:
             lost = sum(self._outbox.put(message) for message in messages)
             self._changed.notify_all()
@@ -239,7 +245,9 @@ class MqttSink:
         if reason.is_failure:
             self._trouble.note(f"the broker {self._broker} refuses us: {str(reason).lower()}")
             return
-        self._trouble.end()
+        self._rivalry.connected()
+        if not self._rivalry.is_on:
+            self._trouble.end()
         with self._changed:
             self._outbox.greet(self._greeting())
             self._connected = True
@@ -254,7 +262,15 @@ class MqttSink:
         with self._changed:
             lost, self._connected = self._connected, False
             self._changed.notify_all()
-        if lost and self._deadline_s is None:
+        if not lost or self._deadline_s is not None:
+            return
+        self._rivalry.lost()
+        if self._rivalry.is_on:
+            self._trouble.note(
+                f"the broker {self._broker} ends our connection whenever it was made: another client takes over our name "
+                f"{self._broker.client_id}, such as a second camera of this board with the same topic prefix"
+            )
+        else:
             self._trouble.note(f"the connection to the broker {self._broker} is lost")
 
     def _on_too_large(self, count: int) -> None:
@@ -281,8 +297,38 @@ class MqttSink:
         body = {"state": state.name, "reason": state.reason} | ({"warning": warning} if warning else {})
         return Message(self._topic("state"), self._encode(body), retained=True)
 
+    def _clock_message(self, observation: Observation) -> Message:
+        body = observation.to_json()
+        return Message(self._topic("clock"), self._encode({key: body[key] for key in ("clock_jump_s", "captured_at")}))
+
     def _topic(self, name: str) -> str:
         return f"{self._broker.prefix}/{name}"
+
+
+class Rivalry:
+    """Notices that a client of the same name takes our connection over, and we its: a broker keeps one for each name.
+
+    MQTT 3.1.1 tells no reason. So it is on when three connections in a row were lost within seconds of being made.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin alone."""
+        self._clock = clock
+        self._connected_s = 0.0
+        self._times = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether connections are being taken over."""
+        return self._times >= _TAKEN_OVER_TIMES
+
+    def connected(self) -> None:
+        """Hear that a connection was made."""
+        self._connected_s = self._clock()
+
+    def lost(self) -> None:
+        """Hear that it was lost."""
+        self._times = self._times + 1 if self._clock() < self._connected_s + _TAKEN_OVER_S else 0
 
 
 class _Trouble:

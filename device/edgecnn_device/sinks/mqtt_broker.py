@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote
 
 from edgecnn.addresses import origin, split_address
 from edgecnn.errors import InputError
+from edgecnn_device.benchmarking import board
 from edgecnn_device.secret_files import read_secret
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class MqttOptions:
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker, and `prefix`, the topic under which we publish. TLS is verified whenever it is used."""
+    """A broker, and `prefix`, the topic under which we publish. TLS is verified whenever it is used.
+
+    `machine` is what tells this board from others.
+    """
 
     host: str
     port: int
@@ -52,11 +56,15 @@ class Broker:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     ca: Path | None = None
+    machine: str = ""
 
     @property
     def client_id(self) -> str:
-        """Return the same identity at every start, so that a broker ends a dead connection of ours when we come back."""
-        return f"edgecnn-{hashlib.sha256(self.prefix.encode()).hexdigest()[:12]}"  # 3.1.1 promises room for 23 characters
+        """Return the same identity at every start, so that a broker ends a dead connection of ours when we come back.
+
+        Another board with the same topic, from a copy of this one's card, has another.
+        """
+        return _short_hash(f"{self.prefix}\n{self.machine}")
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -73,13 +81,17 @@ class Broker:
             raise InputError(f"--mqtt-ca {self.ca} is no file of PEM certificates: {error}") from error
 
 
+def _short_hash(text: str) -> str:
+    return f"edgecnn-{hashlib.sha256(text.encode()).hexdigest()[:12]}"  # 3.1.1 promises room for 23 characters
+
+
 def find_broker(options: MqttOptions) -> Broker:
     """Return the broker with the password of its file; InputError when the parts do not fit together."""
     plain = parse_address(options.address)
     if options.ca is not None and not plain.tls:
         raise InputError(f"--mqtt-ca is for mqtts://, but --mqtt says mqtt://{plain}")
     user, password = _read_login(options.password_file, plain.user)
-    return Broker(plain.host, plain.port, plain.prefix, plain.tls, user, password, options.ca)
+    return replace(plain, user=user, password=password, ca=options.ca, machine=board.identity())
 
 
 def parse_address(address: str) -> Broker:

@@ -131,8 +131,8 @@ class Selected:
         self._sink.__exit__(kind, error, trace)
 
     def write(self, observation: Observation) -> None:
-        """Pass on what is chosen."""
-        if not self._select(observation):
+        """Pass on what is chosen, and a wall clock that was set."""
+        if not self._select(observation) and observation.clock_jump_s is None:
             return
         try:
             self._sink.write(observation)

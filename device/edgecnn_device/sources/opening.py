@@ -15,8 +15,9 @@ from typing import Protocol
 from edgecnn.addresses import looks_like_address, may_hold_secret, origin, split_address
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.files import exists
-from edgecnn_device.capture import Camera, LiveCapture
+from edgecnn_device.capture import Camera, LiveCapture, transformed
 from edgecnn_device.frames import Frame, Image, Missing
+from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
 from edgecnn_device.sources.transform import Transform
 
 USUAL_FPS = 30.0
@@ -29,9 +30,10 @@ Frames = Iterable[Frame | Missing]
 class SourceOptions:
     """What to read and how.
 
-    `source` is a device (`0`, `/dev/video0`), `csi`, an address, a video file, a picture, a folder of pictures, or
-    `synthetic`. `fps` and `size_wh` are asked of a camera; pictures of another size are resized. `realtime` makes files
-    behave like a camera; None means that only `synthetic` does. `digits` chooses what `synthetic` shows.
+    `source` is a device (`0`, `/dev/video0`), `csi`, `csi:1` or `csi:imx708`, an address, a video file, a picture, a folder of
+    pictures, or `synthetic`. `fps` and `size_wh` are asked of a camera; pictures of another size are resized. `realtime` makes
+    files behave like a camera; None means that only `synthetic` does. `digits` chooses what `synthetic` shows. `controls` are
+    set at V4L2 devices and CSI cameras; InputError where there is nothing to set.
     """
 
     source: str
@@ -44,6 +46,7 @@ class SourceOptions:
     read_timeout_s: float = 3.0
     digits: bool = False
     seed: int = 0
+    controls: CameraControls = NO_CONTROLS
 
 
 class Source(Protocol):
@@ -83,11 +86,15 @@ class Recording(AbstractContextManager["Recording"]):
     def __init__(
         self, frames: Frames, fps: float, transform: Callable[[Image], Image] | None, *, endless: bool = False
     ) -> None:
-        """Read `frames`, which are taken at `fps` when they are shown."""
+        """Read `frames`, which are taken at `fps` when they are shown.
+
+        InputError of `transform` for the first picture ends the iteration; a later picture is then `unusable`.
+        """
         self.fps = fps
         self.endless = endless
         self._frames = frames
         self._transform = transform
+        self._checked = False
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the file."""
@@ -103,16 +110,26 @@ class Recording(AbstractContextManager["Recording"]):
     def _transformed(self, frame: Frame | Missing) -> Frame | Missing:
         if self._transform is None or isinstance(frame, Missing):
             return frame
-        return replace(frame, image_bgr=self._transform(frame.image_bgr))
+        result = transformed(frame, self._transform)
+        if not self._checked and result.unusable:
+            self._transform(frame.image_bgr)  # raises where the options do not fit the first picture
+        self._checked = True
+        return result
 
 
 def open_source(options: SourceOptions) -> Source:
     """Return the source, not yet started; InputError when there can be none of this name."""
     from edgecnn_device.sources.v4l2 import device_path
 
+    is_csi = options.source.partition(":")[0] == "csi"
+    if options.controls.asked() and not is_csi and device_path(options.source) is None:
+        raise InputError(
+            f"{', '.join(options.controls.asked())}: only for V4L2 devices and CSI cameras; a network camera is set on its own "
+            "page, and other sources have no such controls"
+        )
     if options.source == "synthetic":
         return _open_synthetic(options)
-    if options.source == "csi" or device_path(options.source) is not None:
+    if is_csi or device_path(options.source) is not None:
         return _open_camera(options)
     path = Path(options.source)
     return _open_camera(options) if looks_like_address(options.source) and not exists(path) else _open_path(options, path)
@@ -130,6 +147,7 @@ def _open_synthetic(options: SourceOptions) -> Source:
 
     fps = options.fps or USUAL_FPS
     size_wh = options.size_wh or synthetic.USUAL_SIZE_WH
+    _check_roi(options, size_wh)
 
     def play() -> Iterator[Frame]:
         if options.digits:
@@ -183,6 +201,7 @@ def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOpt
 def _open_camera(options: SourceOptions) -> Source:
     from edgecnn_device.sources.process import ProcessCamera, Request
     from edgecnn_device.sources.v4l2 import device_path
+    from edgecnn_device.sources.v4l2_device import check_controls
 
     is_stream = looks_like_address(options.source)
     if is_stream:
@@ -190,20 +209,42 @@ def _open_camera(options: SourceOptions) -> Source:
     name = origin(options.source) if is_stream else device_path(options.source) or options.source
     if options.loop or options.realtime is not None:
         raise InputError(f"--loop and --realtime are for files, not for the camera {name}")
-    limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s)
-    if options.source == "csi":
+    _check_roi(options, options.size_wh)
+    limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s, options.controls)
+    if options.source.partition(":")[0] == "csi":
         if importlib.util.find_spec("picamera2") is None:
             from edgecnn_device.sources.csi import INSTALL
 
             raise MissingDependencyError(INSTALL)
-        request = Request("csi", "csi", *limits)
+        request = Request("csi", options.source, *limits)
+    elif is_stream:
+        request = Request("stream", options.source, *limits)
     else:
-        request = Request("stream", options.source, *limits) if is_stream else Request("v4l2", name, *limits)
-    return _live(ProcessCamera(name, request), options.fps or USUAL_FPS, options)
+        request = Request("v4l2", name, *limits)
+        check_controls(request.target, options.controls)
+    return _live(ProcessCamera(name, request), options.fps or _usual_fps(options.source), options)
+
+
+def _usual_fps(source: str) -> float:
+    """Return the rate that a camera has when none is asked for; an address may also turn out to give single pictures."""
+    from edgecnn.pictures import SUFFIXES
+    from edgecnn_device.sources.stream import SNAPSHOT_FPS
+
+    path = source.partition("?")[0].lower()
+    gives_pictures = path.startswith(("http://", "https://")) and path.endswith(tuple(SUFFIXES))
+    return SNAPSHOT_FPS if gives_pictures else USUAL_FPS
 
 
 def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
     return LiveCapture(camera, fps=fps, transform=_transform(options))
+
+
+def _check_roi(options: SourceOptions, size_wh: tuple[int, int] | None) -> None:
+    """Raise InputError when the region of interest does not lie in pictures of this size, where that is known."""
+    roi = options.transform.roi
+    if roi is not None and size_wh is not None:
+        height, width = size_wh[:: -1 if options.transform.rotation in (0, 180) else 1]
+        roi.check(width, height)
 
 
 def _transform(options: SourceOptions) -> Callable[[Image], Image] | None:

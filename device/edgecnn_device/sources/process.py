@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -23,21 +24,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import CameraError
-from edgecnn_device.capture import Picture
+from edgecnn_device.capture import Idle, Picture
+from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
+from edgecnn_device.sources.decoder_log import LEVEL
 
 # Message from the reader: kind, length of what follows in bytes, height, width, monotonic time.
 HEADER = struct.Struct("<cQIId")
-READY, OPENED, PICTURE, FAILED = b"R", b"O", b"P", b"E"
+READY, OPENED, IDLE, DAMAGE, PICTURE, FAILED = b"R", b"O", b"I", b"D", b"P", b"E"
 _START_S = 60.0  # importing OpenCV from a slow card
 _PIPE_BYTES = 2**20
 # OpenCV's own warnings would fill the journal for as long as a camera is away; the reason is reported anyway.
-_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+_QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": str(LEVEL)}
 _F_SETPIPE_SZ = 1031
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the reader is to open: a device, the CSI camera or a stream, and how long it may be silent, in seconds."""
+    """What the reader is to open, a device, a CSI camera or a stream, how long it may be silent, and what to set at it."""
 
     kind: Literal["v4l2", "csi", "stream"]
     target: str
@@ -45,6 +48,18 @@ class Request:
     fps: float | None = None
     open_timeout_s: float = 5.0
     read_timeout_s: float = 3.0
+    controls: CameraControls = NO_CONTROLS
+
+    def to_json(self) -> str:
+        """Return the request as the reader's stdin gets it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """Read what `to_json` wrote."""
+        body = json.loads(text)
+        size_wh = body["size_wh"] and (int(body["size_wh"][0]), int(body["size_wh"][1]))
+        return cls(**(body | {"size_wh": size_wh, "controls": CameraControls(**body["controls"])}))
 
 
 class ProcessCamera:
@@ -58,7 +73,7 @@ class ProcessCamera:
         self._interrupted = False
         self._lock = threading.Lock()
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self) -> Iterator[Picture | Idle]:
         """Start a reader and yield what it reads. CameraError when it fails, ends or is silent."""
         process = self._start()
         try:
@@ -80,26 +95,27 @@ class ProcessCamera:
             # -P: the folder we stand in is no place to import from.
             command = [sys.executable, "-P", "-m", "edgecnn_device.sources.reader"]
             try:
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
+                with _interrupts_held_back():
+                    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_QUIET | os.environ)
             except OSError as error:  # no memory, no descriptors, no processes: that may pass, as a camera may come back
                 raise CameraError(f"the reader process cannot be started: {error}") from error
             self._process = process
         assert process.stdin is not None
         try:
             # By stdin, since everybody can read a command line and the address may hold a password.
-            process.stdin.write(json.dumps(asdict(self._request)).encode())
+            process.stdin.write(self._request.to_json().encode())
             process.stdin.close()
         except OSError as error:
             _end(process)
             raise CameraError(f"the reader process did not start: {error}") from error
         return process
 
-    def _received(self, process: subprocess.Popen[bytes]) -> Iterator[Picture]:
+    def _received(self, process: subprocess.Popen[bytes]) -> Iterator[Picture | Idle]:
         assert process.stdout is not None
         pipe = process.stdout.fileno()
         _enlarge(pipe)
         request = self._request
-        waiting_s, doing = _START_S, "start"
+        waiting_s, doing, damage = _START_S, "start", ""
         while True:
             kind, data, shape_hw, at_s = _receive(pipe, waiting_s, doing)
             match kind:
@@ -107,10 +123,28 @@ class ProcessCamera:
                     waiting_s, doing = request.open_timeout_s, "open"
                 case b"O":
                     waiting_s, doing = request.read_timeout_s, "read"
+                case b"I":
+                    yield Idle(data.tobytes().decode("utf-8", "replace"))
+                case b"D":
+                    damage = data.tobytes().decode("utf-8", "replace")
                 case b"P":
-                    yield Picture(data.reshape(*shape_hw, 3), at_s)
+                    yield Picture(data.reshape(*shape_hw, 3), at_s, damage=damage)
+                    damage = ""
                 case _:
                     raise CameraError(data.tobytes().decode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let a child that is started within never see a Ctrl-C, which reaches the whole group: we end it, and it says nothing.
+
+    A child has the mask of the thread that starts it, from its first instruction on.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _receive(pipe: int, timeout_s: float, doing: str) -> tuple[bytes, NDArray[np.uint8], tuple[int, int], float]:

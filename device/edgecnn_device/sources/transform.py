@@ -49,7 +49,11 @@ class Roi:
 
     def crop(self, image: Image) -> Image:
         """Return the part of `(h, w, 3)` as a view; InputError when it does not lie inside."""
-        height, width = image.shape[:2]
+        left, top, right, bottom = self.check(image.shape[1], image.shape[0])
+        return image[top:bottom, left:right]
+
+    def check(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return left, top, right and bottom in a picture of this size; InputError when they do not lie inside."""
         scale_x, scale_y = (width, height) if self.fractions else (1, 1)
         left, top = round(self.x * scale_x), round(self.y * scale_y)
         right, bottom = round((self.x + self.width) * scale_x), round((self.y + self.height) * scale_y)
@@ -57,7 +61,7 @@ class Roi:
             raise InputError(
                 f"--roi {self.x:g},{self.y:g},{self.width:g},{self.height:g} does not lie in the picture of {width}x{height}"
             )
-        return image[top:bottom, left:right]
+        return left, top, right, bottom
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from edgecnn.errors import CameraError
 from edgecnn.numbers import whole_number
 from edgecnn_device.frames import Image
+from edgecnn_device.sources import v4l2_device
 
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
@@ -40,11 +41,19 @@ def open_v4l2(request: Request) -> Callable[[], Image]:
     """Open a device and return the function that reads the next picture; CameraError when that fails."""
     if not Path(request.target).exists():
         raise CameraError(f"no device {request.target}: is the camera plugged in? `edgecnn doctor` lists what is there")
+    node = v4l2_device.identify(request.target)
+    if node is not None and node.kind != "camera":
+        raise CameraError(f"{request.target} is no camera: {node.name} ({node.kind}); `edgecnn doctor` lists the cameras")
     capture = cv2.VideoCapture(request.target, cv2.CAP_V4L2)
     if not capture.isOpened():
         raise CameraError(f"cannot open {request.target}: in use, not a camera, or this user is not in the group video")
     for setting, value in settings(request):
         capture.set(setting, value)
+    try:
+        v4l2_device.set_controls(request.target, request.controls)
+    except OSError as error:
+        asked = ", ".join(f"{name} {value}" for name, value in request.controls.asked().items())
+        raise CameraError(f"{request.target} refuses {asked}: {error.strerror or error}") from error
     return reader(capture, request.target)
 
 

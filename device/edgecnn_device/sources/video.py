@@ -11,8 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgecnn.errors import InputError
+from edgecnn.errors import CameraError, InputError
 from edgecnn_device.frames import Frame, Missing
+from edgecnn_device.sources import decoder_log, room
 
 USUAL_FPS = 30.0
 # Some formats do not count their frames; FFmpeg then computes duration times rate, which may be a little off, or nonsense.
@@ -26,7 +27,22 @@ def open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise InputError(f"{path} is not a video that OpenCV can read")
+    room.check_file(path, capture)
+    if not decoder_log.converts_interlaced():
+        _refuse_interlaced(path)
     return capture
+
+
+def _refuse_interlaced(path: Path) -> None:
+    """Raise InputError for an interlaced file, by having its first pictures decoded where the decoder's words can be read."""
+    from edgecnn_device.sources.process import ProcessCamera, Request
+
+    try:
+        for _ in ProcessCamera(path.name, Request("stream", str(path))).pictures():
+            return
+    except CameraError as error:
+        if "interlaced" in str(error):
+            raise InputError(f"{path}: {error}") from error
 
 
 def video_fps(capture: cv2.VideoCapture) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from edgecnn_device.benchmarking import board
+from edgecnn_device.benchmarking.board import THROTTLE_WORDS
 from edgecnn_device.frames import STATES
+from edgecnn_device.surroundings import Surroundings
 from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.status import Watched
 from edgecnn_device.web.tally import BUCKETS_S, Histogram
@@ -35,6 +37,9 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
     )
     observations = {name: statistics.states[name] for name in STATES}
     yield from _by("observations_total", "counter", "Observations by state.", "state", observations)
+    yield from _plain("clock_jumps_total", "counter", "Times that the wall clock was set.", statistics.clock_jumps)
+    reasons = dict(statistics.reasons)
+    yield from _by("unusable_frames_total", "counter", "Frames that could not be believed, by reason.", "reason", reasons)
     seconds = tally.states.seconds(tally.clock())
     yield from _by("state_seconds_total", "counter", "Seconds spent in each state.", "state", seconds)
     yield from _by("predictions_total", "counter", "Answers by label, before smoothing.", "label", labels)
@@ -50,8 +55,26 @@ def _lines(watched: Watched, hub: Hub) -> Iterator[str]:
         yield from _plain("written_bytes_total", "counter", "Bytes that the camera wrote to disks.", written)
     on_disks = board.disk_written_bytes()
     yield from _by("disk_written_bytes_total", "counter", "Bytes written to each disk since boot.", "disk", on_disks)
+    yield from _around(watched.surroundings)
     yield from _family("model_info", "gauge", "The running model.")
     yield f"edgecnn_model_info{{{_model_labels(watched)}}} 1\n"
+
+
+def _around(surroundings: Surroundings) -> Iterator[str]:
+    """Return the metrics of the board, its disks and its broker; what the machine does not tell is not there."""
+    if (celsius := surroundings.celsius()) is not None:
+        yield from _plain("temperature_celsius", "gauge", "Temperature of the processor.", celsius)
+    if (flags := surroundings.throttling()) is not None:
+        for name, text, set_flags in (
+            ("throttled", "1 for what slows the board down now.", flags.now),
+            ("throttled_since_boot", "1 for what has slowed the board down since boot.", flags.since_boot),
+        ):
+            yield from _by(name, "gauge", text, "reason", {word: int(word in set_flags) for word in THROTTLE_WORDS})
+    if free := surroundings.free_bytes():
+        yield from _by("disk_free_bytes", "gauge", "Free space where sinks write.", "folder", free)
+    if (queue := surroundings.queue) is not None:
+        yield from _plain("mqtt_unsent_messages", "gauge", "Messages that the broker has not confirmed.", queue.waiting)
+        yield from _plain("mqtt_lost_messages_total", "counter", "Messages lost because the queue was full.", queue.dropped)
 
 
 def _model_labels(watched: Watched) -> str:

@@ -15,6 +15,7 @@ from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
+from edgecnn_device.surroundings import NOTHING_AROUND, Surroundings
 from edgecnn_device.web.hub import Hub
 
 
@@ -36,7 +37,10 @@ class Counted(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged."""
+    """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged.
+
+    `surroundings` are the board, its disks and its broker.
+    """
 
     statistics: Statistics
     source: Counted
@@ -45,6 +49,7 @@ class Watched:
     refusals: Callable[[], int] = lambda: 0
     classes: Classes = NO_CLASSES
     warning: Callable[[], str] = lambda: ""
+    surroundings: Surroundings = NOTHING_AROUND
 
 
 def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
@@ -66,6 +71,7 @@ def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
         "gated": statistics.gated,
         "losses": watched.source.losses,
         "observations": dict(statistics.states),
+        "reasons": dict(statistics.reasons),
         "state_seconds": {name: round(seconds, 1) for name, seconds in hub.tally.states.seconds(now_s).items()},
         "labels": dict(statistics.labels),
         "sink_errors": dict(statistics.sink_errors),

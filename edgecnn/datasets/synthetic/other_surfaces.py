@@ -190,11 +190,12 @@ def _hand(rng: Rng) -> Plane:
         tip = palm + reach * np.array([math.cos(angle), math.sin(angle)])
         cv2.line(mask, np.round(palm).astype(int).tolist(), np.round(tip).astype(int).tolist(), 1.0, int(rng.integers(14, 22)))
     shadow = rng.random() < 0.5
-    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), rng.uniform(6, 22) if shadow else rng.uniform(0.8, 2.0)), np.float32)
+    softness = rng.uniform(6, 22) if shadow else rng.uniform(0.8, 2.0)
+    soft_mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), softness), np.float32)
     ground = _steel(rng) if rng.random() < 0.6 else rng.uniform(60, 230) + 4 * _soft(rng, 2, 2)
     skin = rng.uniform(90, 210) + 12 * _soft(rng, 15, 15) + 5 * _soft(rng, 1, 1)
     over = ground * rng.uniform(0.25, 0.6) if shadow else skin
-    return np.asarray(ground * (1 - mask) + over * mask, np.float32)
+    return np.asarray(ground * (1 - soft_mask) + over * soft_mask, np.float32)
 
 
 _KINDS: dict[str, Callable[[Rng], Plane]] = {

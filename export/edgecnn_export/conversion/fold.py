@@ -6,33 +6,18 @@ disappear in the weights of a neighbouring convolution or dense layer (Jacob et 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn_export.conversion.graph import Graph, Step, has_graph, read_graph
+from edgecnn_export.conversion.canonical import is_channel_flip, make_canonical
+from edgecnn_export.conversion.graph import Graph, Step, has_graph, numbered, read_graph
+from edgecnn_export.conversion.parts import LINEAR, Part
+from edgecnn_export.conversion.selfcheck import check_same
 
-TRAINING_ONLY = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.AlphaDropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.ActivityRegularization,
-    keras.layers.Identity,
-    keras.layers.RandomBrightness,
-    keras.layers.RandomContrast,
-    keras.layers.RandomFlip,
-    keras.layers.RandomRotation,
-    keras.layers.RandomTranslation,
-    keras.layers.RandomZoom,
-)
-FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
-_LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 # A factor that is the same for all pixels may be applied behind these instead of before them (max needs it positive).
 _COMMUTING = (
     keras.layers.Reshape,
@@ -49,38 +34,6 @@ _SPATIAL = (
     keras.layers.MaxPooling2D,
     keras.layers.ZeroPadding2D,
 )
-
-
-@dataclass(eq=False)
-class Part:
-    """A layer before it is built: its class, configuration and weights, all free to be changed."""
-
-    kind: Any
-    config: dict[str, Any]
-    weights: list[NDArray[Any]]
-    original: Any = field(repr=False)
-
-    @classmethod
-    def of(cls, layer: keras.Layer) -> Part:
-        """Copy a layer; its precision becomes float32."""
-        return cls(type(layer), layer.get_config() | {"dtype": "float32"}, layer.get_weights(), layer)
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return str(self.config["name"])
-
-    def is_linear(self) -> bool:
-        """True for convolutions and dense layers without an activation."""
-        plain = self.kind in _LINEAR and self.config["activation"] == "linear"
-        return plain and self.config.get("data_format", "channels_last") == "channels_last"
-
-    def layer(self) -> keras.Layer:
-        """Make the layer, still without its weights; one that cannot be made from its configuration is used as it is."""
-        try:
-            return self.kind.from_config(self.config)
-        except (TypeError, ValueError, NotImplementedError):
-            return self.original
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,22 +54,24 @@ def fold(model: keras.Model) -> keras.Model:
 
     Batch normalisations and rescalings fold into a neighbouring convolution or dense layer, training-only layers vanish,
     separable convolutions become their two halves, and activations other than ReLU layers of their own, so that each tensor
-    that is quantized has a layer to name it. What cannot be folded stays; a subclassed model is returned as it is.
+    that is quantized has a layer to name it. What cannot be folded stays; a subclassed model is returned as it is. The result
+    is compared with the model on a few inputs: a layer that holds something beyond its configuration and weights, which would
+    be lost here, is a ConversionError that names it, and so is one that Keras itself has quantized.
     """
     if not has_graph(model):
         return model
-    graph = read_graph(model)
+    original, graph = read_graph(model), read_graph(model)
     _take_apart(graph)
-    for step in [step for step in graph.steps if _is_training_only(step)]:
-        graph.remove(step)
-    _split_layers(graph)
+    make_canonical(graph)
     for step in list(graph.steps):
         _absorb_flip(graph, step)
-    while any(_absorb(graph, step) for step in list(graph.steps) if step in graph.steps):
+    while [step for step in list(graph.steps) if step in graph.steps and _absorb(graph, step)]:
         pass
     for step in graph.steps:
         _as_depthwise(step)
-    return _rebuild(graph, model.name)
+    folded = _rebuild(graph, model.name)
+    check_same(original, graph, model.name)
+    return folded
 
 
 def _take_apart(graph: Graph) -> None:
@@ -127,72 +82,6 @@ def _take_apart(graph: Graph) -> None:
             step.operation = parts.setdefault(id(step.operation), Part.of(step.operation))
 
 
-def _is_training_only(step: Step) -> bool:
-    """True for layers that pass their input through at inference; layers of others say so by `training_only = True`."""
-    part = step.operation
-    if not isinstance(part, Part):
-        return False
-    idle = part.kind is keras.layers.Activation and part.config["activation"] == "linear"
-    return idle or part.kind in TRAINING_ONLY or getattr(part.kind, "training_only", False)
-
-
-def _split_layers(graph: Graph) -> None:
-    for step in list(graph.steps):
-        if isinstance(step.operation, Part) and graph.calls(step.operation) == 1:
-            if step.operation.kind is keras.layers.SeparableConv2D:
-                step = _split_separable(graph, step)  # noqa: PLW2901  # its second half may have an activation
-            _dense_as_pointwise(step)
-            _split_activation(graph, step)
-
-
-def _dense_as_pointwise(step: Step) -> None:
-    """Call a dense layer over a picture's channels the 1 x 1 convolution that it is: converters have an operator for that."""
-    part = step.operation
-    if part.kind is keras.layers.Dense and len(step.output.shape) == 4:
-        config = {key: part.config[key] for key in ("name", "activation", "use_bias", "dtype")}
-        config |= {"filters": part.config["units"], "kernel_size": 1}
-        weights = [part.weights[0][None, None], *part.weights[1:]]
-        step.operation = Part(keras.layers.Conv2D, config, weights, part.original)
-
-
-def _split_separable(graph: Graph, step: Step) -> Step:
-    """Put a depthwise convolution before the step and make the step its pointwise half; return the latter."""
-    whole = step.operation
-    config, shared = whole.config, ("strides", "padding", "data_format", "dilation_rate", "dtype")
-    depthwise = {key: config[key] for key in shared} | {
-        "name": f"{whole.name}_depthwise",
-        "kernel_size": config["kernel_size"],
-        "depth_multiplier": config["depth_multiplier"],
-        "use_bias": False,
-    }
-    first = Part(keras.layers.DepthwiseConv2D, depthwise, whole.weights[:1], whole.original)
-    pointwise = {key: config[key] for key in ("name", "data_format", "dtype", "filters", "activation", "use_bias")}
-    second = Part(keras.layers.Conv2D, pointwise | {"kernel_size": 1}, whole.weights[1:], whole.original)
-    _insert_before(graph, step, first)
-    step.operation = second
-    return step
-
-
-def _split_activation(graph: Graph, step: Step) -> None:
-    """Make an activation that no runtime fuses a step of its own."""
-    part = step.operation
-    if part.kind not in _LINEAR or part.config["activation"] in FUSED_ACTIVATIONS:
-        return
-    linear = Part(part.kind, part.config | {"name": f"{part.name}_linear", "activation": "linear"}, part.weights, part.original)
-    config = {"name": part.name, "activation": part.config["activation"], "dtype": "float32"}
-    _insert_before(graph, step, linear)
-    step.operation = Part(keras.layers.Activation, config, [], part.original)
-
-
-def _insert_before(graph: Graph, step: Step, part: Part) -> None:
-    """Let `part` take what the step took, and the step take what `part` gives."""
-    from edgecnn_export.conversion.graph import Value
-
-    between = Value(step.output.shape)
-    graph.steps.insert(graph.steps.index(step), Step(part, step.arguments, {}, [between]))
-    step.arguments, step.keywords = (between,), {}
-
-
 def _absorb(graph: Graph, step: Step) -> bool:
     """Fold one affine step into a neighbour and remove it; False when it is none or has no neighbour that can take it."""
     affine = _affine(step)
@@ -201,12 +90,22 @@ def _absorb(graph: Graph, step: Step) -> bool:
     before = graph.producer(step.inputs[0])
     if before is not None and _may_change(graph, before) and graph.only_consumer(before.output) is step:
         _append_affine(before.operation, affine)
+        before.output.origin = step.output.origin
     elif (behind := _linear_behind(graph, step, affine)) is not None:
         _prepend_affine(behind.operation, affine)
+        _forget_between(graph, step, behind)
     else:
         return False
     graph.remove(step)
     return True
+
+
+def _forget_between(graph: Graph, step: Step, behind: Step) -> None:
+    """Note that the tensors from `step` to `behind`, a chain, are no longer those of the model."""
+    between: Step | None = step
+    while between is not None and between is not behind:
+        between.output.origin = None
+        between = graph.only_consumer(between.output)
 
 
 def _affine(step: Step) -> Affine | None:
@@ -218,6 +117,8 @@ def _affine(step: Step) -> Affine | None:
         scale, offset = (np.atleast_1d(np.asarray(part.config[key], np.float64)) for key in ("scale", "offset"))
         channels = {scale.size, offset.size} - {1, step.output.shape[-1]}
         return None if channels or scale.ndim > 1 or offset.ndim > 1 else Affine(scale, offset)
+    if part.kind is keras.layers.Normalization:
+        return _normalization(part)
     if part.kind is keras.layers.BatchNormalization and part.config["axis"] in (-1, len(step.output.shape) - 1):
         return _batch_normalization(part)
     return None
@@ -231,6 +132,15 @@ def _batch_normalization(part: Part) -> Affine:
     beta = weights[-3] if part.config["center"] else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + part.config["epsilon"])
     return Affine(scale, beta - mean * scale)
+
+
+def _normalization(part: Part) -> Affine | None:
+    """Read (x - mean) / max(sqrt(variance), 1e-7) or its inverse, None where each pixel has a mean of its own."""
+    mean, variance = (np.asarray(values, np.float64) for values in (part.original.mean, part.original.variance))
+    if mean.size != mean.shape[-1]:
+        return None
+    mean, deviation = mean.reshape(-1), np.maximum(np.sqrt(variance.reshape(-1)), keras.backend.epsilon())
+    return Affine(deviation, mean) if part.original.invert else Affine(1 / deviation, -mean / deviation)
 
 
 def _may_change(graph: Graph, step: Step) -> bool:
@@ -248,7 +158,7 @@ def _linear_behind(graph: Graph, step: Step, affine: Affine) -> Step | None:
     # A padded border is zero before the affine step as well as behind it only when nothing is added.
     padded = part.config.get("padding", "valid") != "valid" and bool(affine.offset.any())
     grouped = part.config.get("groups", 1) != 1 and not affine.uniform
-    takes = part.kind in _LINEAR and part.config.get("data_format", "channels_last") == "channels_last"
+    takes = part.kind in LINEAR and part.config.get("data_format", "channels_last") == "channels_last"
     return behind if takes and not padded and not grouped and graph.calls(part) == 1 else None
 
 
@@ -280,7 +190,7 @@ def _kernel_and_bias(part: Part) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def _set_weights(part: Part, kernel: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-    part.config = part.config | {"use_bias": True}
+    part.config, part.whole = part.config | {"use_bias": True}, False
     part.weights = [kernel.astype(np.float32), bias.astype(np.float32)]
 
 
@@ -290,7 +200,7 @@ def _absorb_flip(graph: Graph, step: Step) -> None:
     Where there is none, the step becomes the 1 x 1 convolution that it is.
     """
     channels = step.output.shape[-1]
-    if not _is_channel_flip(step) or channels is None:
+    if not is_channel_flip(step) or channels is None:
         return
     passed: list[Part] = []
     behind = graph.only_consumer(step.output)
@@ -300,7 +210,8 @@ def _absorb_flip(graph: Graph, step: Step) -> None:
             for each in passed:
                 config = {key: np.squeeze(np.atleast_1d(each.config[key])[::-1]).tolist() for key in ("scale", "offset")}
                 each.config = each.config | config
-            part.weights = [np.ascontiguousarray(part.weights[0][:, :, ::-1]), *part.weights[1:]]
+            part.weights, part.whole = [np.ascontiguousarray(part.weights[0][:, :, ::-1]), *part.weights[1:]], False
+            _forget_between(graph, step, behind)
             graph.remove(step)
             return
         if part.kind is keras.layers.Rescaling:
@@ -312,16 +223,6 @@ def _absorb_flip(graph: Graph, step: Step) -> None:
     kernel = np.eye(channels, dtype=np.float32)[::-1][None, None]
     step.operation = Part(keras.layers.Conv2D, config | {"dtype": "float32"}, [np.ascontiguousarray(kernel)], step.operation)
     step.arguments, step.keywords = (step.inputs[0],), {}
-
-
-def _is_channel_flip(step: Step) -> bool:
-    """True for `x[..., ::-1]` of a picture."""
-    if type(step.operation).__name__ != "GetItem" or len(step.output.shape) != 4:
-        return False
-    key = step.arguments[1] if len(step.arguments) > 1 else step.keywords.get("key")
-    *before, last = key if isinstance(key, tuple) else (key,)
-    untouched = before == [Ellipsis] or (len(before) == 3 and all(part == slice(None) for part in before))
-    return bool(untouched and last == slice(None, None, -1))
 
 
 def _takes_all_channels(part: Part) -> bool:
@@ -342,31 +243,35 @@ def _as_depthwise(step: Step) -> None:
 
 
 def _rebuild(graph: Graph, name: str) -> keras.Model:
-    """Make a functional model of the graph's parts."""
+    """Make a functional model of the graph's parts; the graph's steps call its layers then."""
     layers, taken = dict[int, keras.Layer](), set[str]()
     image = keras.Input(graph.input.shape[1:], dtype="float32", name="image")
 
     def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         part = step.operation
+        arguments, keywords = keras.tree.map_structure(_as_constant, (arguments, keywords))
         if not isinstance(part, Part):
             return part(*arguments, **keywords)
         if id(part) not in layers:
-            part.config = part.config | {"name": _unique(part.name, taken)}
+            part.config = part.config | {"name": numbered(part.name, taken)}
+            taken.add(part.name)
             layers[id(part)] = part.layer()
         return layers[id(part)](*arguments, **keywords)
 
     folded = keras.Model(image, graph.run(image, call), name=name)
     for part in {id(step.operation): step.operation for step in graph.steps}.values():
-        if isinstance(part, Part) and layers[id(part)] is not part.original:
-            layers[id(part)].set_weights(part.weights)
+        if isinstance(part, Part):
+            part.fill(layers[id(part)])
     folded.trainable = False
+    for step in graph.steps:
+        step.operation = layers.get(id(step.operation), step.operation)
     return folded
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """Return a name that nested models have not used before."""
-    count, unique = 1, name
-    while unique in taken:
-        count, unique = count + 1, f"{name}_{count}"
-    taken.add(unique)
-    return unique
+def _as_constant(leaf: Any) -> Any:
+    """Return a tensor that a step was given when the model was built as plain numbers.
+
+    The converters make constants of those, of a captured tensor an input.
+    """
+    is_tensor = keras.ops.is_tensor(leaf) and not isinstance(leaf, keras.KerasTensor)
+    return keras.ops.convert_to_numpy(leaf) if is_tensor else leaf

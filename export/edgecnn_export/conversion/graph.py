@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +12,32 @@ from edgecnn.errors import ConversionError
 
 
 class Value:
-    """One tensor of the graph, told apart by identity; `shape` has None for the batch."""
+    """One tensor of the graph, told apart by identity; `shape` has None for the batch.
 
-    def __init__(self, shape: tuple[int | None, ...]) -> None:
-        """Take the shape that Keras inferred."""
+    `origin` counts the tensors of the model that the graph was read from: it tells which of them a tensor of a changed graph
+    still equals, None where it equals none.
+    """
+
+    def __init__(self, shape: tuple[int | None, ...], dtype: str = "float32", origin: int | None = None) -> None:
+        """Take the shape and dtype that Keras inferred."""
         self.shape = shape
+        self.dtype = dtype
+        self.origin = origin
 
 
 @dataclass(eq=False)
 class Step:
-    """One call of a layer or of a bare operation; Values stand for tensors in `arguments` and `keywords`."""
+    """One call of a layer or of a bare operation; Values stand for tensors in `arguments` and `keywords`.
+
+    `name` is the layer's, numbered where nested models or bare operations use one name for several; the calls of a shared
+    layer share it.
+    """
 
     operation: Any
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     outputs: list[Value]
+    name: str
 
     @property
     def inputs(self) -> list[Value]:
@@ -37,11 +48,6 @@ class Step:
     def output(self) -> Value:
         """The tensor that the call gives; models of several outputs a layer stand in no step that is looked into."""
         return self.outputs[0]
-
-    @property
-    def name(self) -> str:
-        """The layer's name."""
-        return str(self.operation.name)
 
 
 @dataclass(eq=False)
@@ -78,6 +84,14 @@ class Graph:
         if self.output is step.output:
             self.output = before
 
+    def insert_before(self, step: Step, operation: Any, name: str) -> Step:
+        """Let a new step take what `step` took, one tensor, and `step` take what the new one gives; return the new one."""
+        (value,) = step.inputs
+        new = Step(operation, (value,), {}, [Value(value.shape)], name)
+        self.steps.insert(self.steps.index(step), new)
+        step.arguments, step.keywords = _replaced((step.arguments, step.keywords), value, new.output)
+        return new
+
     def run(self, image: Any, call: Callable[[Step, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
         """Run the steps with `call(step, arguments, keywords)` and return what it gave for the output."""
         known: dict[int, Any] = {id(self.input): image}
@@ -108,10 +122,33 @@ def read_graph(model: keras.Model) -> Graph:
             f"model {model.name!r} has {len(functional.inputs)} inputs and {len(functional.outputs)} outputs; "
             "a classifier has one of each"
         )
-    start = Value(tuple(functional.inputs[0].shape))
+    start = _value(functional.inputs[0])
     steps: list[Step] = []
     (end,) = _unroll(functional, [start], steps)
+    _name_apart(steps)
+    for origin, value in enumerate([start, *(value for step in steps for value in step.outputs)]):
+        value.origin = origin
     return Graph(start, end, steps)
+
+
+def numbered(name: str, taken: Container[str]) -> str:
+    """Return the name, with a number behind it when it is taken."""
+    count, unique = 1, name
+    while unique in taken:
+        count, unique = count + 1, f"{name}_{count}"
+    return unique
+
+
+def _value(tensor: Any) -> Value:
+    return Value(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _name_apart(steps: list[Step]) -> None:
+    names: dict[int, str] = {}
+    for step in steps:
+        if id(step.operation) not in names:
+            names[id(step.operation)] = numbered(step.name, names.values())
+        step.name = names[id(step.operation)]
 
 
 def _unroll(model: Any, inputs: list[Value], steps: list[Step]) -> list[Value]:
@@ -122,12 +159,14 @@ def _unroll(model: Any, inputs: list[Value], steps: list[Step]) -> list[Value]:
             if node.is_input:
                 continue
             arguments, keywords = node.arguments.fill_in(known)
+            if "training" in keywords:  # whatever was said when it was built: a prediction overrules it, layer by layer
+                keywords = keywords | {"training": False}
             if isinstance(node.operation, keras.Model) and has_graph(node.operation):
                 inner = [leaf for leaf in keras.tree.flatten((arguments, keywords)) if isinstance(leaf, Value)]
                 values = _unroll(_functional(node.operation), inner, steps)
             else:
-                values = [Value(tuple(tensor.shape)) for tensor in node.outputs]
-                steps.append(Step(node.operation, arguments, keywords, values))
+                values = [_value(tensor) for tensor in node.outputs]
+                steps.append(Step(node.operation, arguments, keywords, values, str(node.operation.name)))
             known.update({id(tensor): value for tensor, value in zip(node.outputs, values, strict=True)})
     return [known[id(tensor)] for tensor in model.outputs]
 

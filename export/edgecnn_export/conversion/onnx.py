@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def to_int8_onnx(folded: keras.Model, ranges: Ranges) -> bytes:
     if placement is None:
         raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
     rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False), folded)
-    return _serialized(quantize_weights(tidy(rounded)))
+    return _serialized(quantize_weights(tidy(rounded), islands=bool(placement.islands)))
 
 
 def to_mixed_onnx(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> bytes:
@@ -49,7 +49,7 @@ def to_mixed_onnx(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> 
     end = end_layers(graph)
     unrounded = [*([INPUT] if start else []), *start[:-1], *_before(graph, end[-1]), *end]
     rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False, unrounded=unrounded), folded)
-    return _serialized(quantize_weights(tidy(rounded), float_layers=1 + len(start)))
+    return _serialized(quantize_weights(tidy(rounded), float_layers=1 + len(start), islands=bool(placement.islands)))
 
 
 def _before(graph: Graph, name: str) -> list[str]:
@@ -101,10 +101,44 @@ def _convert(serving: Serving, model: keras.Model) -> onnx.ModelProto:
         with quiet():
             import tf2onnx
 
-            proto: Any = tf2onnx.convert.from_function(serving.answer, signature, opset=OPSET)[0]
+            proto: Any = tf2onnx.convert.from_function(serving.answer, signature, opset=OPSET, custom_op_handlers=_HANDLERS)[0]
     except Exception as error:  # tf2onnx raises what its rewriters happen to raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConversionError(f"tf2onnx cannot convert this model: {reason}") from error
+    _freeze_captures(proto, serving.answer.get_concrete_function(*signature))
     if foreign := sorted({node.domain for node in proto.graph.node} - {""}):
         raise ConversionError(f"the ONNX model needs operators of {', '.join(foreign)}, which plain runtimes lack")
     return proto
+
+
+def _erfc(context: Any, node: Any, *_: Any) -> None:
+    """Erfc(x) = 1 - Erf(x)."""
+    _from_one(context, node, "Erf", lambda erf, one: [one, erf])
+
+
+def _expm1(context: Any, node: Any, *_: Any) -> None:
+    """Expm1(x) = Exp(x) - 1."""
+    _from_one(context, node, "Exp", lambda exp, one: [exp, one])
+
+
+def _from_one(context: Any, node: Any, operator: str, order: Callable[[str, str], list[str]]) -> None:
+    """Replace a node by `operator` and a subtraction from or of one."""
+    inner = context.make_node(operator, list(node.input))
+    one = context.make_const(f"{node.name}/one", np.ones((), np.float32))
+    shapes, dtypes, outputs = node.output_shapes, node.output_dtypes, list(node.output)
+    context.remove_node(node.name)
+    context.make_node("Sub", order(inner.output[0], one.output[0]), outputs=outputs, shapes=shapes, dtypes=dtypes)
+
+
+# TensorFlow operators that tf2onnx has no rule for, and that activations of Keras consist of.
+_HANDLERS: dict[str, Any] = {"Erfc": (_erfc, []), "Expm1": (_expm1, [])}
+
+
+def _freeze_captures(proto: onnx.ModelProto, concrete: Any) -> None:
+    """Make a constant of each tensor that the function captured and tf2onnx took for an input."""
+    captured = {inside.name: outside for outside, inside in concrete.graph.captures if outside.dtype != tf.resource}
+    for tensor in list(proto.graph.input):
+        if tensor.name in captured:
+            constant = onnx.numpy_helper.from_array(np.asarray(captured[tensor.name]), tensor.name)
+            proto.graph.initializer.append(constant)
+            proto.graph.input.remove(tensor)

@@ -173,8 +173,8 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
         match node.op_type:
             case "Reshape":
                 _as_flatten(editor, node, shapes)
-            case "ReduceMean":
-                _average_without_transpose(editor, node)
+            case "ReduceMean" | "ReduceMax":
+                _pool_without_transpose(editor, node)
             case "MatMul" if len(shapes.get(node.input[0], ())) == 2:
                 _as_gemm(editor, node)
     for node in editor.nodes:
@@ -227,23 +227,24 @@ def _behind_casts(editor: Editor, name: str) -> Any:
     return node
 
 
-def _average_without_transpose(editor: Editor, mean: Any) -> None:
-    """Average over the axes of NCHW instead of transposing to NHWC first; global pooling, the form runtimes are fast at."""
-    transpose = editor.producer(mean.input[0])
-    axes = editor.constants.get(mean.input[1]) if len(mean.input) > 1 else None
+def _pool_without_transpose(editor: Editor, reduce: Any) -> None:
+    """Pool over the axes of NCHW instead of transposing to NHWC first; global pooling, the form runtimes are fast at."""
+    transpose = editor.producer(reduce.input[0])
+    axes = editor.constants.get(reduce.input[1]) if len(reduce.input) > 1 else np.array(attribute(reduce, "axes", []))
+    kind = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}[reduce.op_type]
+    if axes is not None and sorted(axes.tolist()) == [2, 3] and attribute(reduce, "keepdims", 1):
+        editor.insert(reduce, [helper.make_node(kind, [reduce.input[0]], list(reduce.output))])
+        editor.graph.node.remove(reduce)
+        return
     if not _to_nhwc(transpose) or axes is None or sorted(axes.tolist()) != [1, 2]:
         return
-    if attribute(mean, "keepdims", 1):
-        return
-    pooled = f"{mean.output[0]}/pooled"
-    editor.insert(
-        mean,
-        [
-            helper.make_node("GlobalAveragePool", [transpose.input[0]], [pooled]),
-            helper.make_node("Flatten", [pooled], [mean.output[0]], axis=1),
-        ],
-    )
-    editor.graph.node.remove(mean)
+    pooled, output = f"{reduce.output[0]}/pooled", reduce.output[0]
+    if attribute(reduce, "keepdims", 1):
+        last = helper.make_node("Transpose", [pooled], [output], perm=[0, 2, 3, 1])
+    else:
+        last = helper.make_node("Flatten", [pooled], [output], axis=1)
+    editor.insert(reduce, [helper.make_node(kind, [transpose.input[0]], [pooled]), last])
+    editor.graph.node.remove(reduce)
 
 
 def _as_gemm(editor: Editor, product: Any) -> None:

@@ -33,11 +33,11 @@ _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _FLOAT_REMAINDER = ("Cast", "QuantizeLinear", "DequantizeLinear", "Softmax")
 
 
-def quantize_weights(model: onnx.ModelProto, *, float_layers: int = 0) -> onnx.ModelProto:
+def quantize_weights(model: onnx.ModelProto, *, float_layers: int = 0, islands: bool = False) -> onnx.ModelProto:
     """Finish a model whose activations are rounded: signed parameters, integer weights, no float step between integers.
 
     Raises ConversionError when a step would be left to run on floats; only the softmax at the end may, and so many layers
-    with weights as `float_layers` says.
+    with weights as `float_layers` says. With `islands` the steps without weights may as well.
     """
     editor = Editor(model)
     _make_signed(editor)
@@ -56,7 +56,7 @@ def quantize_weights(model: onnx.ModelProto, *, float_layers: int = 0) -> onnx.M
             _quantize_constants(editor, node)
     floats = [name for name in float_steps(editor) if name not in float_start]
     weighted = [name for name in floats if name.startswith(_WEIGHTED)]
-    if len(weighted) > float_layers or (floats and not float_layers):
+    if len(weighted) > float_layers or (floats and not float_layers and not islands):
         raise ConversionError(f"these steps would stay float in the int8 ONNX file: {', '.join(floats)}")
     return editor.finish()
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from edgecnn_export.conversion.calibration import Ranges
-from edgecnn_export.conversion.graph import Step, read_graph
+from edgecnn_export.conversion.graph import Step, has_graph, read_graph
 from edgecnn_export.conversion.placement import INPUT, PIXEL_RANGE, Placement
 
 INPUT_NAME = "image"
@@ -33,7 +33,10 @@ class Serving(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
 
 def serve(model: keras.Model) -> Serving:
     """Return the model's answers to raw pixels of any dtype, in float32."""
-    return Serving(model, lambda image: model(tf.cast(image, tf.float32), training=False))
+    if not has_graph(model):
+        return Serving(model, lambda image: model(tf.cast(image, tf.float32), training=False))
+    graph = read_graph(model)
+    return Serving(model, lambda image: graph.run(tf.cast(image, tf.float32), _run))
 
 
 def serve_quantized(
@@ -45,20 +48,44 @@ def serve_quantized(
     probabilities are rounded as well, otherwise the last layer stays float behind its quantized inputs. `unrounded` names
     layers whose outputs stay as they are, and INPUT for the pixels.
     """
-    graph = read_graph(model)
+    graph, limits = read_graph(model), placement.limits(ranges)
     left = {*unrounded, *(_float_end(graph.steps) if not to_the_end else ())}
 
     def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        result = step.operation(*arguments, **keywords)
         if step.name not in placement or step.name in left:
-            return result
-        return fake_quantize(result, placement.fixed.get(step.name) or ranges[step.name])
+            return _run(step, arguments, keywords)
+        capped = _is_capped(step.operation)
+        result = tf.nn.relu(*arguments) if capped else _run(step, arguments, keywords)
+        return fake_quantize(result, limits[step.name])
 
     def answer(image: tf.Tensor) -> tf.Tensor:
         pixels = tf.cast(image, tf.float32)
         return graph.run(pixels if INPUT in left else fake_quantize(pixels, PIXEL_RANGE, name="pixels"), call)
 
     return Serving(model, answer)
+
+
+def _run(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Run one step in operations that both converters know."""
+    layer = step.operation
+    if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1 and layer.data_format == "channels_last":
+        return _grouped_convolution(layer, arguments[0])
+    return getattr(layer, "traced", layer)(*arguments, **keywords)
+
+
+def _grouped_convolution(layer: keras.layers.Conv2D, values: tf.Tensor) -> tf.Tensor:
+    """Keras compiles a convolution in groups by XLA, which no converter looks into."""
+    padding = layer.padding.upper()
+    result = tf.nn.conv2d(values, layer.kernel, layer.strides, padding, dilations=layer.dilation_rate)
+    if layer.use_bias:
+        result = tf.nn.bias_add(result, layer.bias)
+    return layer.activation(result)
+
+
+def _is_capped(operation: Any) -> bool:
+    """True for a ReLU with a ceiling of its own: rounding to a range that ends there does the same."""
+    is_relu = isinstance(operation, keras.layers.ReLU) and not operation.negative_slope
+    return is_relu and operation.max_value not in (None, 6)
 
 
 def fake_quantize(values: tf.Tensor, limits: tuple[float, float], name: str | None = None) -> tf.Tensor:
@@ -83,5 +110,6 @@ def _float_end(steps: list[Step]) -> set[str]:
 
 
 def parameter_count(model: keras.Model) -> int:
-    """Count the numbers that a folded model's weights hold."""
-    return int(sum(np.prod(weight.shape) for weight in model.weights))
+    """Count the numbers that a folded model's weights hold, or the constants of a SavedModel's graph."""
+    constants = sum(getattr(layer, "constants", 0) for layer in model._flatten_layers())
+    return int(constants + sum(np.prod(weight.shape) for weight in model.weights))

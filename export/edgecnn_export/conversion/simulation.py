@@ -27,7 +27,7 @@ class RoundedModel:
         placement = place(folded)
         if placement is None:
             raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
-        self.graph, self._placement, self._ranges = read_graph(folded), placement, ranges
+        self.graph, self._placement, self._limits = read_graph(folded), placement, placement.limits(ranges)
 
     def answer(self, images: tf.Tensor, *, to_the_end: bool = True) -> tf.Tensor:
         """Map pixels `(n, h, w, c)` float32 to probabilities `(n, classes)`, unrounded unless `to_the_end`.
@@ -50,7 +50,7 @@ class RoundedModel:
         """Round the output of a step where it is rounded in the file."""
         if step.name not in self._placement:
             return values
-        return fake_quantize(values, self._placement.fixed.get(step.name) or self._ranges[step.name])
+        return fake_quantize(values, self._limits[step.name])
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, h, w, c)` to probabilities `(n, classes)`."""

@@ -16,6 +16,7 @@ from edgecnn_export.conversion.graph import read_graph
 from edgecnn_export.conversion.placement import INPUT, end_layers, place, start_layers
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
+from edgecnn_export.conversion.tflite_edit import has_loops, join_roundings
 
 
 def to_tflite(folded: keras.Model) -> bytes:
@@ -34,7 +35,7 @@ def to_int8_tflite(folded: keras.Model, ranges: Ranges) -> bytes:
     with quiet():
         serving = serve_quantized(folded, placement, ranges, to_the_end=True)
         # Asking for TFLITE_BUILTINS_INT8 here would demand pictures to measure on; `check_integer_only` is the proof instead.
-        return _convert(_to_int8(_converter(serving, folded, tf.float32)))
+        return join_roundings(_convert(_to_int8(_converter(serving, folded, tf.float32))))
 
 
 def to_mixed_tflite(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> bytes:
@@ -71,10 +72,13 @@ def to_int16x8_tflite(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
 
 def to_int8_tflite_by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
     """Convert a model that no ranges can be placed in: TensorFlow Lite's own calibration on images `(n, h, w, c)`."""
+    if has_loops(to_tflite(folded)):
+        raise ConversionError("it has a loop (a recurrent layer), which TensorFlow Lite cannot calibrate")  # it crashes
     with quiet():
         converter = _by_pictures(folded, images)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        return _convert(converter)
+        # What has no integer kernel computes in floats; `float_layers` then says so.
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+        return join_roundings(_convert(converter))
 
 
 def _by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> Any:

@@ -230,7 +230,8 @@ def _bands(height: int, width: int, depth: float, random: np.random.Generator) -
     knots = int(random.integers(4, 25))
     swings = random.uniform(-1, 1, knots) * random.uniform(0, depth)
     light = 1 + np.interp(np.linspace(0, knots - 1, width if across else height), np.arange(knots), swings)
-    return light.astype(np.float32)[None, :, None] if across else light.astype(np.float32)[:, None, None]
+    light_32 = np.asarray(light, np.float32)
+    return light_32[None, :, None] if across else light_32[:, None, None]
 
 
 def _jpeg(image: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:

@@ -1,0 +1,109 @@
+"""A camera runs another tool's `.tflite` by what is stated of it and by what the file says itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from device_fakes import FakeClock
+from hostile_models import endless
+
+from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.artifact import split
+from edgecnn.cli.camera import camera
+from edgecnn.errors import ContractError, InferenceError, InputError, SignatureError
+from edgecnn.foreign import ForeignModel
+from edgecnn_device.model import ModelOptions, ModelSlot, open_model
+
+LABELS = ("a", "b", "c", "d", "e", "f")
+
+
+@pytest.fixture
+def foreign(artifacts: Path, tmp_path: Path) -> Path:
+    """A model of six classes without a contract: int8, whose input says 0..255."""
+    path = tmp_path / "theirs.tflite"
+    path.write_bytes(split(artifacts / "neu.tflite")[0])
+    return path
+
+
+def add_label_file(path: Path) -> None:
+    """Append a label file, as TFLite Metadata does."""
+    tail = io.BytesIO()
+    with zipfile.ZipFile(tail, "w") as archive:
+        archive.writestr("labels.txt", "\n".join(LABELS))
+    path.write_bytes(path.read_bytes() + tail.getvalue())
+
+
+def run(*arguments: str) -> Result:
+    ended = ("--source", "synthetic", "--no-realtime", "--frames", "5", "--no-terminal")
+    return CliRunner().invoke(camera, [*arguments, *ended], catch_exceptions=False)
+
+
+def test_a_stated_list_of_labels_is_enough_where_the_file_says_its_range(foreign: Path, tmp_path: Path) -> None:
+    result = run(str(foreign), "--labels", ",".join(LABELS), "--jsonl", str(tmp_path / "out.jsonl"))
+
+    assert result.exit_code == 0
+    assert "theirs.tflite: it takes pixels as 0..255, since its input holds 0 to" in result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines[0]["regions"][0]["smoothed"]["label"] in LABELS
+
+
+def test_a_label_file_inside_is_used(foreign: Path, tmp_path: Path) -> None:
+    add_label_file(foreign)
+
+    result = run(str(foreign))
+
+    assert result.exit_code == 0
+    assert "its 6 labels are those of its label file" in result.stderr
+
+
+def test_options_may_stand_in_a_file(foreign: Path, tmp_path: Path) -> None:
+    (tmp_path / "camera.toml").write_text(f'labels = "{",".join(LABELS)}"\npixel-range = "0..1"\ncolor = "gray"\n')
+
+    result = run(str(foreign), "--config", str(tmp_path / "camera.toml"))
+
+    assert result.exit_code == 0
+    assert "it takes pixels as" not in result.stderr  # it was stated
+
+
+def test_a_file_without_contract_and_labels_says_how_to_run_it(foreign: Path) -> None:
+    with pytest.raises(ContractError, match=r"another tool's model; run such a one with: .*--labels a,b,c"):
+        run(str(foreign))
+
+
+def test_our_own_files_take_no_such_options(artifacts: Path) -> None:
+    with pytest.raises(InputError, match="carries its own labels and preprocessing; leave --labels, --pixel-range away"):
+        run(str(artifacts / "neu.tflite"), "--labels", "a,b", "--pixel-range", "0..1")
+
+
+def test_a_demanded_signature_is_no_other_tools(foreign: Path) -> None:
+    trusted = object()
+
+    with pytest.raises(SignatureError, match="nobody can have signed"):
+        open_model(ModelOptions(str(foreign), foreign=ForeignModel(LABELS), trusted=trusted))  # type: ignore[arg-type]
+
+
+def test_an_exchanged_file_is_opened_by_the_same_options(foreign: Path) -> None:
+    clock, said = FakeClock(), list[str]()
+    slot = ModelSlot(ModelOptions(str(foreign), foreign=ForeignModel(LABELS)), notice=said.append, clock=clock)
+    before = slot.current
+    add_label_file(foreign)
+    clock.now_s += 5
+
+    assert slot.refresh()
+    assert slot.current is not before
+    assert slot.current.classifier.labels == LABELS
+    assert not slot.current.verified
+    assert sum("it takes pixels as 0..255" in line for line in said) == 2
+
+
+def test_a_model_that_never_ends_is_refused_within_the_time_limit(artifacts: Path, foreign: Path) -> None:
+    foreign.write_bytes(endless(Artifact.open(artifacts / "neu.tflite")).model)
+    options = ModelOptions(str(foreign), foreign=ForeignModel(LABELS), timeout_s=1.0)
+
+    with pytest.raises(InferenceError, match="within 1 s"):
+        open_model(options)
