@@ -142,7 +142,9 @@ class _Graph:
         if not self.inputs or not self.outputs:
             return {}
         found: dict[str, Any] = {"last": self._last()}
-        scale, offset, changed = np.ones(1), np.zeros(1), False
+        scale: NDArray[np.float64] = np.ones(1)
+        offset: NDArray[np.float64] = np.zeros(1)
+        changed = False
         for operator, constant, first in self._chain():
             if operator.code == _QUANTIZE:
                 found["rounding"] = self._quantization(operator.outputs[0])
