@@ -46,7 +46,7 @@ demo: $(READY)
 models: $(READY)
 	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact
 	$(BIN)/edgecnn train mnist --seed 0 --out runs/mnist-compact
-	$(BIN)/python -m edgecnn_export.shipping runs/neu-compact runs/mnist-compact
+	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.loop_costs import write_video
 from edgecnn.shipped import int8_path
-from edgecnn_device.benchmarking.loop import write_video
 
 HERE = Path(__file__).parent
 ROUNDS, FRAMES = 3, 200

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.errors import InputError, OutputError
-from edgecnn.printing import json_text
+from edgecnn.text import json_text
 
 # Stands in every picture and page that is drawn here, so that a later one may take its place.
 MADE_HERE = "made by edgecnn"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from edgecnn.errors import InputError
 from edgecnn.formats import HEAD_BYTES, PICTURE_SUFFIXES, RAW_SUFFIXES, looks_like_text, readable_formats, sniff
-from edgecnn.printing import counted, printable
 from edgecnn.progress import report
+from edgecnn.text import counted, printable
 
 # What file managers, archivers and network drives leave behind, in lower case; hidden names are passed over anyway.
 _LITTER = frozenset(

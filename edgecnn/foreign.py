@@ -20,7 +20,7 @@ from edgecnn.labels import parse_labels
 from edgecnn.normalization import NORMALIZATIONS, RAW, UNSTATED, InputConvention, Normalization
 from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.runtimes.child import TIMEOUT_S
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 
 # Smallest and largest values that a model takes under the usual conventions, and how far a calibrated range may be off: it need
@@ -81,7 +81,7 @@ def open_foreign(
     model, contract_json = split(path)
     if contract_json is not None:
         raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
-    from edgecnn.runtimes.probing import probe_tflite  # with it comes what starts processes
+    from edgecnn.runtimes.probe import probe_tflite  # with it comes what starts processes
 
     size_hw = stated.convention.size_hw
     probe_tflite(model, path, runtime, output=stated.output, size_hw=size_hw, timeout_s=timeout_s)

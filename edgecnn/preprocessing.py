@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.digits import mnist_form
 from edgecnn.errors import InputError, ShapeError
+from edgecnn.mnist_form import mnist_form
 
 Color = Literal["gray", "rgb"]
 Fit = Literal["squash", "crop", "pad", "digit"]

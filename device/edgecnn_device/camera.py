@@ -21,11 +21,11 @@ from edgecnn_device.health import Health, Limits
 from edgecnn_device.last_good import LastGood
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
-from edgecnn_device.notify import Notifier
-from edgecnn_device.sinks.appending import check_line_file
+from edgecnn_device.sinks.line_file import check_line_file
 from edgecnn_device.sinks.pipe import PipeWatch
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.state_folder import state_folder
+from edgecnn_device.systemd import Notifier
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner

@@ -18,7 +18,7 @@ from typing import Literal
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import EdgecnnError
-from edgecnn_device.benchmarking import board
+from edgecnn_device import board
 from edgecnn_device.clock import kernel_says, synchronisation
 from edgecnn_device.sinks.reach import duration
 from edgecnn_device.sources import v4l2_device
@@ -114,7 +114,7 @@ def warn_of_opencv() -> str:
 
 def check_runtime() -> Check:
     """Report the first runtime whose interpreter can be imported."""
-    from edgecnn.runtimes.opening import TFLITE_RUNTIMES
+    from edgecnn.runtimes.select import TFLITE_RUNTIMES
 
     for module, _ in TFLITE_RUNTIMES.values():
         if module.endswith(".tensorflow"):

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.errors import InputError
 from edgecnn.numbers import whole_number
 from edgecnn.preprocessing import Preprocessing
@@ -125,7 +125,7 @@ def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> 
 
     Preparing the forms is part of finding them here: `preprocess` is 0.
     """
-    from edgecnn.finding import read_digits
+    from edgecnn.handwriting import read_digits
 
     started_s = clock()
     runtime = _TimedRuntime(classifier.runtime, clock)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 
 Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]

@@ -12,7 +12,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.errors import EdgecnnError, InferenceError
 from edgecnn_device.clock import ClockWatch, describe_jump
 from edgecnn_device.finders import Look

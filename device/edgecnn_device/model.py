@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.artifact import read_file
 from edgecnn.artifacts.signature import TrustedKey
-from edgecnn.classifying import Classifier, artifact_path
+from edgecnn.classifier import Classifier, artifact_path
 from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.opening import import_runtime
+from edgecnn.runtimes.select import import_runtime
 from edgecnn.shipped import is_shipped
 from edgecnn_device.last_good import LastGood
 
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel, OpenedModel
-    from edgecnn.runtimes.probing import Verification
+    from edgecnn.runtimes.probe import Verification
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
 _INSIST = "; --no-verify runs it nevertheless"
@@ -78,7 +78,7 @@ class Candidate:
         runtime_name = import_runtime(self.artifact.format, options.runtime)
         self._is_known = options.verify and (is_shipped(path) or known(path, self.data, runtime_name))
         if options.verify and not self._is_known:
-            from edgecnn.runtimes.probing import Verification  # with it comes what starts processes
+            from edgecnn.runtimes.probe import Verification  # with it comes what starts processes
 
             self._verification = Verification(
                 self.artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgecnn_device.benchmarking import board
-from edgecnn_device.benchmarking.board import Throttling
+from edgecnn_device import board
+from edgecnn_device.board import Throttling
 
 _ASK_EVERY_S = 30.0
 

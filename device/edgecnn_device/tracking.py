@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.classifying import Classifier, Prediction
+from edgecnn.classifier import Classifier, Prediction
 from edgecnn_device.finders import Seen
 from edgecnn_device.frames import Box, RegionPrediction
 

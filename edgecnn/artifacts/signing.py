@@ -17,7 +17,7 @@ def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
     `Artifact.open` and `probing.verify` raise, ArtifactError for a file that answers otherwise than its contract says,
     InputError for one that failed its parity or a key of no use, OutputError when the file cannot be written.
     """
-    from edgecnn.runtimes.probing import verify  # runtimes know artifacts, and not the other way round
+    from edgecnn.runtimes.probe import verify  # runtimes know artifacts, and not the other way round
 
     data = read_file(path)
     artifact = Artifact.read(data, path)

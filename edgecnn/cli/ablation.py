@@ -33,7 +33,7 @@ def ablation(
 
     It takes hours: Ctrl-C ends it, and the same command goes on where it ended.
     """
-    from edgecnn.datasets.loading import load_splits
+    from edgecnn.datasets.load import load_splits
     from edgecnn_export.frameworks import require_keras
 
     require_keras()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgecnn.cli.options import RUNTIME_NAMES, THREADS, Count, Number, json_option, seed_option
-from edgecnn.printing import json_text
+from edgecnn.text import json_text
 
 _FILE = click.Path(path_type=Path)
 _STAGES = ("preprocess", "invoke", "whole")
@@ -33,7 +33,7 @@ def bench(models: tuple[str, ...], whole_loop: bool, as_json: bool, **values: An
     memory before and after. With --loop: the whole camera loop beside the bare script, what each sink, more tiles and viewers
     of the page cost, and the start.
     """
-    from edgecnn_device.benchmarking import board
+    from edgecnn_device import board
 
     if whole_loop:
         _refuse_for_loop(models, values)
@@ -57,13 +57,13 @@ def _refuse_for_loop(models: tuple[str, ...], values: dict[str, Any]) -> None:
 
 
 def _measure_loop(model: str, seed: int) -> dict[str, Any]:
-    from edgecnn_device.benchmarking.loop import bench_loop
+    from benchmarks.loop_costs import bench_loop
 
     return bench_loop(model, seed=seed, notice=lambda line: click.echo(f"measuring {line} ...", err=True))
 
 
 def _measure_models(models: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
-    from edgecnn_device.benchmarking.models import Effort, bench_model, ratios, read_baseline, usual_threads
+    from edgecnn_device.bench.models import Effort, bench_model, ratios, read_baseline, usual_threads
 
     baseline = None if values["baseline"] is None else read_baseline(values["baseline"])
     effort = Effort(values["runs"], values["seconds"], values["threads"] or usual_threads())

@@ -20,7 +20,7 @@ from edgecnn.cli.options import (
     read_convention,
     runtime_options,
 )
-from edgecnn.printing import printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel

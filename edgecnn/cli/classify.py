@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.options import OUTPUT_FILE, echo_notes, foreign_options, json_option, read_convention, runtime_options
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
-    from edgecnn.classifying import Classifier, Prediction
+    from edgecnn.classifier import Classifier, Prediction
 
 TOP = 3
 MAX_PLOTTED = 50
@@ -92,7 +92,7 @@ def _classify_all(
 
 
 def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:
-    from edgecnn.classifying import Classifier, artifact_path
+    from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
     from edgecnn.foreign import is_foreign
     from edgecnn.labels import read_labels

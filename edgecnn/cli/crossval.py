@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgecnn.cli.options import EPOCHS, JOBS, Count, data_option, json_option, task_and_folder
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 
 @click.command(short_help="Cross-validate a model: every picture held out once, overlapping ones together.")
@@ -45,7 +45,7 @@ def crossval(
     Each is also exported, and the int8 file measured beside it.
     The test split of the data stays untouched. It takes hours: Ctrl-C ends it, and the same command goes on where it ended.
     """
-    from edgecnn.datasets.loading import load_splits
+    from edgecnn.datasets.load import load_splits
     from edgecnn_export.frameworks import require_keras
 
     require_keras()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.options import PROBABILITY, SEED, Count, Number
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
-    from edgecnn.datasets.checking import FolderCheck, Pair
+    from edgecnn.datasets.check import FolderCheck, Pair
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
 
@@ -38,7 +38,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     Tells how much of a random test split would have been seen in training. Findings are reported with exit code 0; a folder
     that is no data set at all exits with 2.
     """
-    from edgecnn.datasets.checking import check_folder, compare_with_table
+    from edgecnn.datasets.check import check_folder, compare_with_table
 
     start = time.monotonic()
     found = check_folder(folder, seed=seed)
@@ -64,8 +64,8 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
 
     DIR/labels.csv has the columns file, x, y, w, h, label, kind; kinds are digit, row, handwritten_cell and printed_cell.
     """
-    from edgecnn.classifying import Classifier
-    from edgecnn.finding.evaluation import evaluate, format_table
+    from edgecnn.classifier import Classifier
+    from edgecnn.handwriting.evaluation import evaluate, format_table
 
     classifier = Classifier.open(model)
     threshold = classifier.reject_threshold if reject is None else reject
@@ -80,7 +80,7 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
     """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
-    from edgecnn.datasets.loading import find_data, load_splits
+    from edgecnn.datasets.load import find_data, load_splits
 
     task = _task(task_or_folder)
     splits = load_splits(task, folder, seed)
@@ -129,7 +129,7 @@ def _task(name: str) -> Task:
 
 
 def _described(task: Task, splits: Splits, folder: Path | None) -> dict[str, Any]:
-    from edgecnn.datasets.loading import data_info
+    from edgecnn.datasets.load import data_info
 
     return {
         "task": task.name,

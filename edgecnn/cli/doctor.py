@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgecnn.cli.options import json_option
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 _USUAL_CONFIG = Path("/etc/edgecnn/camera.toml")
 _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}

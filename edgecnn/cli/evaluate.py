@@ -9,7 +9,7 @@ import click
 
 from edgecnn.cli.options import data_option, json_option, runtime_options, seed_option
 from edgecnn.metrics import weak_classes
-from edgecnn.printing import json_text
+from edgecnn.text import json_text
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation

@@ -17,10 +17,10 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
-    from edgecnn_export.exporting import ExportResult
+    from edgecnn_export.exporter import ExportResult
 
 
 @click.command(short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.")
@@ -70,8 +70,8 @@ def export(
     from edgecnn_export.frameworks import require_keras
 
     require_keras()  # quietly, before any module imports it loudly
-    from edgecnn_export.exporting import export as run_export
-    from edgecnn_export.exporting import formats_named
+    from edgecnn_export.exporter import export as run_export
+    from edgecnn_export.exporter import formats_named
     from edgecnn_export.pictures import find_splits
     from edgecnn_export.reference import open_reference
 
@@ -97,10 +97,10 @@ def export(
 
 
 def _show(result: ExportResult) -> None:
-    from edgecnn_export.parity.report import describe_data, describe_reference, format_size
+    from edgecnn_export.parity.text import describe_data, describe_reference, format_size
 
     if result.tries:
-        from edgecnn_export.repairing.report import format_tries
+        from edgecnn_export.repair.table import format_tries
 
         click.echo("\n".join(format_tries(result.tries)))
     for line in () if result.parity is None else describe_reference(result.parity):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.options import json_option
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.artifacts import Artifact, Contract
-    from edgecnn.artifacts.graph import Graph
+    from edgecnn.artifacts.operators import Graph
 
 
 @click.command(short_help="Show an exported file's contract, tensors, operators and sizes.")
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def inspect(file: str, as_json: bool) -> None:
     """Show the contract inside an exported file, its tensors, its operators and its sizes; the file is checked first."""
     from edgecnn.artifacts import Artifact
-    from edgecnn.classifying import artifact_path
+    from edgecnn.classifier import artifact_path
 
     artifact = Artifact.open(artifact_path(file))
     graph, remark = _graph(artifact)
@@ -34,7 +34,7 @@ def inspect(file: str, as_json: bool) -> None:
 
 def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
     from edgecnn.errors import MissingDependencyError
-    from edgecnn.runtimes.probing import describe
+    from edgecnn.runtimes.probe import describe
 
     try:
         return describe(artifact), ""

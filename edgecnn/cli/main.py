@@ -12,7 +12,7 @@ import click
 from edgecnn import __version__
 from edgecnn.cli.progress import shown_progress
 from edgecnn.errors import EdgecnnError
-from edgecnn.printing import printable
+from edgecnn.text import printable
 
 # name -> (module, one line of help). The help stands here so that `edgecnn --help` imports no command.
 COMMANDS = {

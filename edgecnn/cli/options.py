@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.printing import printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.folder import Conflicts

@@ -19,10 +19,10 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
-    from edgecnn_export.parity.measuring import Measured
+    from edgecnn_export.parity.files import Measured
 
 
 @click.command(short_help="Compare exported models with their reference on the same pictures.")
@@ -65,7 +65,7 @@ def parity(
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
     from edgecnn_export.models import open_model
-    from edgecnn_export.parity.measuring import measure
+    from edgecnn_export.parity.files import measure
     from edgecnn_export.parity.reference_check import check_reference
 
     opened = open_model(reference, of_task="keras", **read_foreign(stated))
@@ -91,12 +91,12 @@ def parity(
 
 
 def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
-    from edgecnn_export.parity.report import format_report
+    from edgecnn_export.parity.text import format_report
 
     for note in measured.notes:
         click.echo(printable(note), err=True)
     if html:
-        from edgecnn_export.parity.page import write_page
+        from edgecnn_export.pages.parity import write_page
 
         write_page(measured.report, html, dataset=measured.dataset, advice=measured.advice)
         click.echo(f"wrote {html}", err=True)

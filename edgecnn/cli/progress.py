@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import click
 
-from edgecnn.printing import printable
 from edgecnn.progress import listening
+from edgecnn.text import printable
 
 SILENCE = 0.5  # seconds without a word before a job says what it does
 _TICK = 0.2

@@ -19,7 +19,7 @@ from edgecnn.cli.options import (
     seed_option,
     task_and_folder,
 )
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.rejection import Cut, Rejection, Share
@@ -80,7 +80,7 @@ def rejection(
     if leaving_out:
         _leave_out(model, data, out, epochs, seed, jobs, as_json)
         return
-    from edgecnn.datasets.loading import data_info
+    from edgecnn.datasets.load import data_info
     from edgecnn.rejection import measure_rejection
     from edgecnn_export.models import open_model
 
@@ -112,11 +112,11 @@ def rejection(
 
 
 def _leave_out(task: str, data: Path | None, out: Path | None, epochs: int | None, seed: int, jobs: int, as_json: bool) -> None:
-    from edgecnn.datasets.loading import load_splits
+    from edgecnn.datasets.load import load_splits
     from edgecnn_export.frameworks import require_keras
 
     require_keras()
-    from edgecnn_export.studies.leaving_out import format_table, leave_one_class_out
+    from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
 
     chosen, folder = task_and_folder(task, data)
     splits = load_splits(chosen, folder, seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, json_option, seed_option
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.robustness.report import RobustnessReport

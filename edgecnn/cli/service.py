@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgecnn.printing import printable
+from edgecnn.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 

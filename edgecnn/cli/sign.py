@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgecnn.cli.options import timeout_option
-from edgecnn.printing import printable
+from edgecnn.text import printable
 
 
 @click.command(short_help="Sign exported files, so that a board can insist on models of its own workstation.")

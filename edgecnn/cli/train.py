@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgecnn.cli.options import EPOCHS, Count, data_option, seed_option, task_and_folder
-from edgecnn.printing import printable
+from edgecnn.text import printable
 
 
 @click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
@@ -66,8 +66,8 @@ def train(
     with its SHA-256. Ctrl-C ends after the current batch and keeps the best weights; the
     training can then go on with --resume.
     """
-    from edgecnn.datasets.loading import load_splits
-    from edgecnn.datasets.splitting import deal_at_random
+    from edgecnn.datasets.load import load_splits
+    from edgecnn.datasets.split import deal_at_random
     from edgecnn_export.frameworks import require_keras
 
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:

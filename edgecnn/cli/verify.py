@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgecnn.cli.options import json_option, runtime_options, timeout_option
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 
 @click.command(short_help="Replay an exported file's golden vectors on this machine.")
@@ -38,14 +38,14 @@ def verify(
     """
     from edgecnn.artifacts import Artifact
     from edgecnn.artifacts.signature import TrustedKey
-    from edgecnn.classifying import artifact_path
-    from edgecnn.runtimes import probing
+    from edgecnn.classifier import artifact_path
+    from edgecnn.runtimes import probe
 
     trusted = None if require_signature is None else TrustedKey.open(require_signature)
     rows = []
     for name in files:
         artifact = Artifact.open(artifact_path(name), trusted=trusted)
-        verified = probing.verify(artifact, runtime=runtime, threads=threads, timeout_s=timeout_s)
+        verified = probe.verify(artifact, runtime=runtime, threads=threads, timeout_s=timeout_s)
         report = verified.report
         rows.append(
             {

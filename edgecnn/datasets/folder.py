@@ -15,7 +15,7 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.layout import Layout, find_layout, label_of
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import Picture, read_pictures
-from edgecnn.datasets.splitting import SHARES, TRAIN, VALIDATION, split_groups
+from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups
 from edgecnn.datasets.summary import FolderSummary, find_crossing, summarize
 from edgecnn.errors import DatasetError
 from edgecnn.folders import count_reasons

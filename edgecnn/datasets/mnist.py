@@ -144,13 +144,13 @@ def _synthesize(count: int, seed: int) -> Dataset:
 
 
 def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
-    from edgecnn.datasets.synthetic.other_marks import generate_other_marks
+    from edgecnn.datasets.synthetic.ood_digits import generate_other_marks
 
     return generate_other_marks(count, seed)
 
 
 def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
-    from edgecnn.datasets.synthetic.counterexamples import generate_counter_marks
+    from edgecnn.datasets.synthetic.outliers import generate_counter_marks
 
     return generate_counter_marks(count, seed)
 

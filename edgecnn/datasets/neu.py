@@ -20,7 +20,7 @@ from edgecnn.datasets.folder import read_layout
 from edgecnn.datasets.layout import LabelledFile, Layout
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture
-from edgecnn.datasets.splitting import split_groups
+from edgecnn.datasets.split import split_groups
 from edgecnn.errors import DatasetError, NoDataError
 from edgecnn.folders import Listing, is_other, left_out_line, list_pictures
 from edgecnn.preprocessing import Preprocessing
@@ -204,13 +204,13 @@ def _synthesize(count: int, seed: int) -> Dataset:
 
 
 def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
-    from edgecnn.datasets.synthetic.other_surfaces import generate_other_surfaces
+    from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
 
     return generate_other_surfaces(count, seed)
 
 
 def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
-    from edgecnn.datasets.synthetic.counterexamples import generate_counter_surfaces
+    from edgecnn.datasets.synthetic.outliers import generate_counter_surfaces
 
     return generate_counter_surfaces(count, seed)
 

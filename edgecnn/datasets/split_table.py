@@ -23,9 +23,9 @@ from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.folders import list_pictures
 from edgecnn.pictures import MAX_FILE_BYTES, decode_picture
-from edgecnn.printing import counted, printable
 from edgecnn.progress import note, on_all_cores
 from edgecnn.tasks import Task
+from edgecnn.text import counted, printable
 
 FILE_NAME = "splits.csv"
 SPLITS = ("train", "validation", "test")

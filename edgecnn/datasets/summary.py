@@ -15,7 +15,7 @@ from edgecnn.datasets.reading import Picture
 from edgecnn.datasets.shortcuts import Shortcut, find_shortcuts
 from edgecnn.folders import left_out_line
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.printing import counted
+from edgecnn.text import counted
 
 LEAST_CUT = 0.01  # of a picture's area: less is rounding
 UNEVEN = 4  # times as many pictures in one class as in another are worth a word

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.metrics import wilson_interval
-from edgecnn.printing import printable
 from edgecnn.robustness.corruptions import Corruption
+from edgecnn.text import printable
 
 FAMILIES = {True: "in family: in our augmentation", False: "out of family: not in our augmentation"}
 

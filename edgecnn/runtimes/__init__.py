@@ -4,7 +4,7 @@ One module a runtime, imported only when chosen. For `.tflite` the order is `ai-
 TensorFlow's own interpreter; the environment variable EDGECNN_RUNTIME or the argument `runtime` names one instead.
 """
 
-from edgecnn.runtimes.opening import ENVIRONMENT_VARIABLE, RUNTIMES, open_runtime
 from edgecnn.runtimes.runtime import Runtime
+from edgecnn.runtimes.select import ENVIRONMENT_VARIABLE, RUNTIMES, open_runtime
 
 __all__ = ["ENVIRONMENT_VARIABLE", "RUNTIMES", "Runtime", "open_runtime"]

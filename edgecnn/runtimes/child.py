@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from edgecnn import errors
 from edgecnn.errors import EdgecnnError, InferenceError
 from edgecnn.memory import limit_bytes
-from edgecnn.runtimes.chatter import hidden_file
+from edgecnn.quiet import hidden_file
 
 TIMEOUT_S = 10.0
 _START_S = 60.0  # a fresh interpreter that imports a runtime from a slow card

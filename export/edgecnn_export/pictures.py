@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
 from edgecnn.datasets.layout import LabelledFile
-from edgecnn.datasets.loading import find_data, load_splits, synthesize_splits
+from edgecnn.datasets.load import find_data, load_splits, synthesize_splits
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture, read_pictures
+from edgecnn.datasets.split import split_groups
 from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits, read_splits_table
-from edgecnn.datasets.splitting import split_groups
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
 from edgecnn.folders import count_reasons, left_out_line, list_pictures
-from edgecnn.printing import printable
 from edgecnn.progress import note
 from edgecnn.tasks import Task
+from edgecnn.text import printable
 from edgecnn_export.parity.compare import MIN_PICTURES
 from edgecnn_export.reference import MODEL_FILE, Reference
 

@@ -15,7 +15,7 @@ from arm_userland import CHECKOUT, PROCESSORS
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 
 
 def test_one_step_of_one_output_is_told() -> None:

@@ -13,7 +13,7 @@ import pytest
 from arm_figures import Page
 from arm_userland import BUILD, HERE, Userland
 
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.datasets.synthetic import generate_steel
 
 pytestmark = pytest.mark.timeout(3600)

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.preprocessing import Preprocessing
 from edgecnn_device.finders import find_whole, look_at
 from edgecnn_device.frames import Box, Frame, Image, Observation, Region

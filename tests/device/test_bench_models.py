@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from edgecnn.artifacts import Artifact
 from edgecnn.cli.bench import bench
 from edgecnn.errors import InferenceError, InputError
-from edgecnn_device.benchmarking import board, child
-from edgecnn_device.benchmarking.models import Effort, bench_model, installed_backends, ratios, read_baseline
-from edgecnn_device.benchmarking.pictures import measured_pictures
-from edgecnn_device.benchmarking.timing import Latency, repeat
+from edgecnn_device import board, child
+from edgecnn_device.bench.inputs import measured_pictures
+from edgecnn_device.bench.models import Effort, bench_model, installed_backends, ratios, read_baseline
+from edgecnn_device.bench.timing import Latency, repeat
 
 QUICK = ("--runtime", "ai-edge-litert", "--threads", "1", "--runs", "5")
 
@@ -110,7 +110,7 @@ def test_a_runtime_that_fails_is_told_and_does_not_end_the_run(artifacts: Path, 
     def fail(request: child.Request) -> dict[str, Any]:
         raise InferenceError("it does not like this model")
 
-    monkeypatch.setattr("edgecnn_device.benchmarking.models.run_child", fail)
+    monkeypatch.setattr("edgecnn_device.bench.models.run_child", fail)
 
     result = bench_model(str(artifacts / "neu.tflite"), effort=Effort(runs=1))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from device_fakes import noisy
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn.errors import InputError
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import Region, RegionPrediction

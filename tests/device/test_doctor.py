@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgecnn.cli.doctor import doctor
-from edgecnn_device.benchmarking import board
+from edgecnn_device import board
 from edgecnn_device.doctor import (
     Check,
     check_cameras,

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from device_fakes import FakeClock, frame, noisy
 from tiny_broker import TinyBroker
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn.cli.camera import camera
 from edgecnn.errors import InputError
 from edgecnn_device.classes import Classes

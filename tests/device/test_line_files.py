@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from edgecnn.errors import OutputError
 from edgecnn_device.frames import Observation, State
-from edgecnn_device.sinks.appending import LineFile
 from edgecnn_device.sinks.csv_file import CsvSink
 from edgecnn_device.sinks.jsonl import JsonLinesSink
+from edgecnn_device.sinks.line_file import LineFile
 
 ANY = re.compile(b"")
 
@@ -99,7 +99,7 @@ def test_a_last_line_that_a_crash_cut_short_is_taken_away(tmp_path: Path) -> Non
 
 def test_a_killed_process_loses_no_whole_line(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from edgecnn_device.sinks.appending import LineFile\n"
+        "import os, sys; from pathlib import Path; from edgecnn_device.sinks.line_file import LineFile\n"
         "file = LineFile(Path(sys.argv[1]), max_bytes=10**6, keep=1)\n"
         "for n in range(1000): file.append(b'%d\\n' % n)\n"
         "os.kill(os.getpid(), 9)"
@@ -279,7 +279,7 @@ def take_at_most(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_cameras_in_two_processes_share_files_that_are_set_aside(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from edgecnn_device.sinks.appending import LineFile\n"
+        "import sys; from pathlib import Path; from edgecnn_device.sinks.line_file import LineFile\n"
         "file = LineFile(Path(sys.argv[1]), max_bytes=5000, keep=100)\n"
         """for n in range(400): file.append(b'{"w":"%s","i":%d}\\n' % (sys.argv[2].encode(), n))"""
     )

@@ -11,7 +11,7 @@ from device_fakes import FakeClock, ListSink, frame, noisy, watcher
 from tiny_broker import TinyBroker
 
 from edgecnn.errors import OutputError
-from edgecnn_device.benchmarking import board
+from edgecnn_device import board
 from edgecnn_device.frames import Observation
 from edgecnn_device.loop import run_loop
 from edgecnn_device.sinks.mqtt import MqttSink, Rivalry

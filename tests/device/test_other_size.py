@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from device_fakes import FakeClock, ListSink, frame, noisy, watcher
 
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.errors import InferenceError, InputError
-from edgecnn_device.capture import transformed
 from edgecnn_device.finders import Clock, Look, Seen, Tiles, look_at
 from edgecnn_device.frames import Frame, Image, Observation
 from edgecnn_device.loop import Statistics, run_loop
 from edgecnn_device.sources import SourceOptions, open_source
-from edgecnn_device.sources.opening import Recording
+from edgecnn_device.sources.live import transformed
+from edgecnn_device.sources.select import Recording
 from edgecnn_device.sources.transform import Roi, Transform
 
 LARGE, SMALL = (480, 640), (240, 320)

@@ -10,7 +10,7 @@ import pytest
 from device_fakes import FakeClock
 
 from edgecnn_device.frames import OK, Observation
-from edgecnn_device.sinks.appending import LineFile
+from edgecnn_device.sinks.line_file import LineFile
 from edgecnn_device.sinks.reach import Pace, Reach, duration
 from edgecnn_device.sinks.selection import WritePolicy, paces
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from device_fakes import FakeClock, ListSink, frame, noisy
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn.errors import InputError
 from edgecnn_device.frames import OK, Observation, Region, RegionPrediction, State
 from edgecnn_device.sinks.selection import Changes, EverySeconds, Selected, WritePolicy

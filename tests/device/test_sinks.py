@@ -14,9 +14,9 @@ from device_fakes import FakeClock, ListSink, frame, noisy, watcher
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn.errors import MissingDependencyError, OutputError
-from edgecnn.printing import printable
+from edgecnn.text import printable
 from edgecnn_device.annotate import annotate
 from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import run_loop

@@ -10,10 +10,10 @@ from mjpeg_server import read_time
 from snapshot_server import PASSWORD, USER, SnapshotServer, as_jpeg
 
 from edgecnn.errors import CameraError
-from edgecnn_device.capture import Idle, Picture
 from edgecnn_device.frames import Frame, Missing
 from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.http_login import Login
+from edgecnn_device.sources.live import Idle, Picture
 from edgecnn_device.sources.process import ProcessCamera, Request
 from edgecnn_device.sources.snapshot import Snapshots, try_snapshots
 

@@ -12,10 +12,9 @@ import pytest
 from device_fakes import Sleeper, a_second
 from mjpeg_server import MjpegServer, read_time
 
-from edgecnn_device import capture
 from edgecnn_device.frames import Frame, Missing
 from edgecnn_device.health import Health, Limits
-from edgecnn_device.sources import Source, SourceOptions, open_source
+from edgecnn_device.sources import Source, SourceOptions, live, open_source
 
 TIMEOUT_S = 0.5
 
@@ -29,7 +28,7 @@ def server() -> Iterator[MjpegServer]:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(live, "FIRST_DELAY_S", 0.05)
 
 
 def connect(server: MjpegServer) -> Source:

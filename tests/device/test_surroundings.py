@@ -10,14 +10,14 @@ from device_fakes import FakeClock
 from prometheus_client.parser import text_string_to_metric_families
 from web_page import MadeUpSource, model
 
-from edgecnn_device.benchmarking import board
-from edgecnn_device.benchmarking.board import Throttling
+from edgecnn_device import board
+from edgecnn_device.board import Throttling
 from edgecnn_device.loop import Statistics
 from edgecnn_device.surroundings import SeldomAsked, Surroundings
-from edgecnn_device.web.exposition import write_metrics
-from edgecnn_device.web.hub import Hub
+from edgecnn_device.web.broadcast import Hub
+from edgecnn_device.web.counters import Tally
+from edgecnn_device.web.prometheus import write_metrics
 from edgecnn_device.web.status import Watched
-from edgecnn_device.web.tally import Tally
 
 
 @dataclass

@@ -74,7 +74,7 @@ def test_what_a_decoder_says_is_believed_where_the_picture_shows_nothing() -> No
 
 
 def test_a_tear_is_found_before_the_picture_is_turned_and_resized() -> None:
-    from edgecnn_device.capture import transformed
+    from edgecnn_device.sources.live import transformed
 
     image = scene()
     image[240:] = image[240]

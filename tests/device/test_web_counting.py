@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from web_page import Page, black, lost, seen, serve
 
-from edgecnn_device.benchmarking import board
+from edgecnn_device import board
 from edgecnn_device.frames import OK, STATES, State
-from edgecnn_device.web import tally
+from edgecnn_device.web import counters
+from edgecnn_device.web.counters import BUCKETS_S, Histogram, StateClock
 from edgecnn_device.web.history import History
-from edgecnn_device.web.tally import BUCKETS_S, Histogram, StateClock
 
 STALE, BLIND, ERROR = State("stale", "lost"), State("blind", "black"), State("error", "no number")
 
@@ -95,7 +95,7 @@ def test_counters_only_grow() -> None:
 
 
 def test_a_loop_that_stands_still_is_stale_on_every_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(counters, "PATIENCE_S", 0.2)
     with serve() as page:
         page.show(seen(1))
         time.sleep(0.6)
@@ -106,7 +106,7 @@ def test_a_loop_that_stands_still_is_stale_on_every_route(monkeypatch: pytest.Mo
 
 
 def test_frames_that_are_only_gated_keep_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "PATIENCE_S", 0.6)
+    monkeypatch.setattr(counters, "PATIENCE_S", 0.6)
     with serve() as page:
         page.show(seen(1))
         for _ in range(12):
@@ -131,7 +131,7 @@ def test_seconds_in_which_the_loop_stands_still_are_stale() -> None:
     clock = StateClock(0.0)
     clock.note(OK, 0.0)
 
-    assert clock.seconds(65.0) == {"ok": tally.PATIENCE_S, "stale": 65.0 - tally.PATIENCE_S, "blind": 0.0, "error": 0.0}
+    assert clock.seconds(65.0) == {"ok": counters.PATIENCE_S, "stale": 65.0 - counters.PATIENCE_S, "blind": 0.0, "error": 0.0}
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from([OK, STALE, BLIND, ERROR, None]))))

@@ -15,7 +15,7 @@ from web_page import Page, next_event, next_picture, seen, serve
 from edgecnn_device.frames import Observation
 from edgecnn_device.web import server
 from edgecnn_device.web.crowd import Limits
-from edgecnn_device.web.pictures import encode_frame
+from edgecnn_device.web.jpeg import encode_frame
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def count_encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         encoded.append(observation.frame.number)
         return encode_frame(observation)
 
-    monkeypatch.setattr("edgecnn_device.web.moment.encode_frame", encode)
+    monkeypatch.setattr("edgecnn_device.web.views.encode_frame", encode)
     return encoded
 
 

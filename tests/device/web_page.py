@@ -17,7 +17,7 @@ from device_fakes import LABELS, classifier, noisy
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import Contract, DataInfo, GoldenVectors, ParityInfo, TensorSpec
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import OK, STAGES, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import Statistics

@@ -17,7 +17,7 @@ from edgecnn.artifacts import Artifact, Contract, golden
 from edgecnn.artifacts.contract import GoldenVectors, ParityInfo, TensorSpec
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 
 LABELS = ("crazing", "inclusion", "patches")
 SHAPE = (4, 4, 1)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.cli.main import main
-from edgecnn.datasets.checking import TableComparison, check_folder, compare_with_table, leaked_share
+from edgecnn.datasets.check import TableComparison, check_folder, compare_with_table, leaked_share
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.overlap import Overlap
 from edgecnn.datasets.writing import write_folder
@@ -183,7 +183,7 @@ def test_info_tells_generated_pictures(
 ) -> None:
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr("edgecnn.datasets.loading.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
+    monkeypatch.setattr("edgecnn.datasets.load.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
 
     _, out, _ = run(capsys, "data", "info", "neu")
 

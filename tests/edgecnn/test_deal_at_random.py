@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
-from edgecnn.datasets.splitting import deal_at_random
+from edgecnn.datasets.split import deal_at_random
 
 
 def _part(start: int, count: int) -> Dataset:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.digits import draw_digit
-from edgecnn.digits import CENTRE, STROKE_WIDTH, Form, ink_form, mnist_form, stroke_width
+from edgecnn.mnist_form import CENTRE, STROKE_WIDTH, Form, ink_form, mnist_form, stroke_width
 
 Image = NDArray[np.uint8]
 BARE = Form(stroke_weight=False, deskew=False)

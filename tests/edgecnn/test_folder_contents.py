@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from picture_files import HEIC, surface, write_classes, write_picture
 
 from edgecnn.datasets.folder import Conflicts, read_folder, task_from_folder
-from edgecnn.datasets.loading import load_splits
+from edgecnn.datasets.load import load_splits
 from edgecnn.datasets.reading import read_pictures
 from edgecnn.errors import DatasetError, PictureError
 from edgecnn.pictures import camera_of, read_picture

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.layout import find_layout
-from edgecnn.datasets.loading import SYNTHETIC_COUNTS, data_info, find_data, load_splits
+from edgecnn.datasets.load import SYNTHETIC_COUNTS, data_info, find_data, load_splits
 from edgecnn.errors import DatasetError
 from edgecnn.tasks import Task, find_task
 

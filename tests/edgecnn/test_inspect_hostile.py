@@ -20,7 +20,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import join_bytes
 from edgecnn.cli.main import main
 from edgecnn.errors import ArtifactError
-from edgecnn.runtimes.probing import describe
+from edgecnn.runtimes.probe import describe
 
 Said = pytest.CaptureFixture[str]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgecnn.datasets.neu import ARRAYS, TASK, find_pictures, load_neu, read_split_table
-from edgecnn.datasets.splitting import SHARES
+from edgecnn.datasets.split import SHARES
 from edgecnn.errors import DatasetError
 
 SHORT = {

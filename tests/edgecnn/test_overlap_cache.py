@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from picture_files import surface, write_classes
 
 from edgecnn.datasets import overlap_cache
-from edgecnn.datasets.checking import check_folder
+from edgecnn.datasets.check import check_folder
 from edgecnn.datasets.folder import task_from_folder
-from edgecnn.datasets.loading import load_splits
+from edgecnn.datasets.load import load_splits
 from edgecnn.datasets.overlap import Overlaps, find_overlaps
 from edgecnn.datasets.overlap_cache import cache_folder, known_overlaps
 

@@ -10,7 +10,7 @@ from picture_files import write_classes
 
 from edgecnn.cli import progress as display_module
 from edgecnn.cli.progress import shown_progress
-from edgecnn.datasets.checking import check_folder
+from edgecnn.datasets.check import check_folder
 from edgecnn.progress import listening, note, on_all_cores, report
 
 Heard = list[tuple[str, int, int | None]]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from edgecnn.datasets.dataset import SplitInfo, Splits
 from edgecnn.datasets.folder import task_from_folder
-from edgecnn.datasets.loading import load_splits
+from edgecnn.datasets.load import load_splits
 from edgecnn.datasets.mnist import ORIGINAL
+from edgecnn.datasets.split import deal_at_random
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table, write_splits_table
-from edgecnn.datasets.splitting import deal_at_random
 from edgecnn.datasets.synthetic.steel import generate_steel
 from edgecnn.datasets.writing import write_folder
 from edgecnn.errors import DatasetError
@@ -237,7 +237,7 @@ def test_the_course_arrays_are_kept_without_a_search(tmp_path: Path, monkeypatch
 
 def test_generated_pictures_have_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path))
-    monkeypatch.setattr("edgecnn.datasets.loading.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
+    monkeypatch.setattr("edgecnn.datasets.load.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
     splits = load_splits(find_task("neu"), None, 0)
 
     with pytest.raises(DatasetError, match="have no files that a table could name"):

@@ -12,9 +12,9 @@ from keras import layers
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, InputError
+from edgecnn_export.conversion.annotation import PROBABILITY_RANGE, place
 from edgecnn_export.conversion.calibration import Calibration, choose_calibration, measure
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.placement import PROBABILITY_RANGE, place
 from edgecnn_export.conversion.serving import quantized_limits
 from edgecnn_export.reference import Reference
 

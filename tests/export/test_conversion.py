@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.artifacts.graph import read_graph
+from edgecnn.artifacts.operators import read_graph
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.calibration import Calibration, calibrate, measure
-from edgecnn_export.conversion.converting import Conversion, check_integer_only, convert
+from edgecnn_export.conversion.convert import Conversion, check_integer_only, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.onnx import to_int8_onnx, to_onnx
 from edgecnn_export.conversion.onnx_quantize import quantize_weights
 from edgecnn_export.conversion.tflite import to_int8_tflite, to_int8_tflite_by_pictures
-from edgecnn_export.exporting import formats_named
+from edgecnn_export.exporter import formats_named
 from edgecnn_export.reference import Reference
 
 DATA = DataInfo("drawn bars", "train", 120, "0" * 64)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from edgecnn.errors import ConversionError
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.graph import read_graph
 from edgecnn_export.conversion.onnx import to_onnx

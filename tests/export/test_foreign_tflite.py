@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.cli.main import cli
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.normalization import NORMALIZATIONS, InputConvention

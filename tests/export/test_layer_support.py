@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.artifacts.graph import read_graph
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.artifacts.operators import read_graph
+from edgecnn.runtimes.select import open_tflite
+from edgecnn_export.conversion.annotation import place
 from edgecnn_export.conversion.calibration import calibrate
-from edgecnn_export.conversion.converting import Conversion, Conversions, convert
+from edgecnn_export.conversion.convert import Conversion, Conversions, convert
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.placement import place
 
 import keras  # isort: skip
 from keras import layers  # isort: skip

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edgecnn.errors import InputError
-from edgecnn_export.studies.tables import TABLES, update
+from export.tools.model_tables import TABLES, update
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -15,7 +15,7 @@ def test_the_tables_of_the_page_are_those_of_its_records(tmp_path: Path) -> None
 
     changed = update(page)
 
-    assert not changed, "run: python -m edgecnn_export.studies.tables docs/models.md"
+    assert not changed, "run: python -m export.tools.model_tables docs/models.md"
 
 
 def test_text_around_a_table_is_left_alone(tmp_path: Path) -> None:

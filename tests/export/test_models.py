@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.classifying import artifact_path
+from edgecnn.classifier import artifact_path
 from edgecnn.errors import InputError
 from edgecnn.normalization import NORMALIZATIONS, UNSTATED, InputConvention
 from edgecnn_export.frameworks import require_keras

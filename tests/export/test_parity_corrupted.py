@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.tasks import find_task
+from edgecnn_export.pages.parity import render_page
 from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.corrupted import LEAST_EACH, MOST, SEVERITY, CorruptedFigures, deal
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.parity.page import render_page
-from edgecnn_export.parity.report import format_report
+from edgecnn_export.parity.text import format_report
 
 CORRUPTIONS = corruptions_for(find_task("neu"))
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts import Artifact
 from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.loading import load_splits
+from edgecnn.datasets.load import load_splits
 from edgecnn.errors import ArtifactError, ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
@@ -32,17 +32,17 @@ from edgecnn_export.frameworks import require_keras
 require_keras()
 import keras  # noqa: E402  # only after its start-up messages are held back
 
-from edgecnn_export.calibrating import record_calibration  # noqa: E402
-from edgecnn_export.contracts import ContractWriter  # noqa: E402
+from edgecnn_export.calibration_data import record_calibration  # noqa: E402
+from edgecnn_export.contract_writer import ContractWriter  # noqa: E402
 from edgecnn_export.conversion.calibration import Calibration  # noqa: E402
-from edgecnn_export.conversion.converting import Conversion  # noqa: E402
+from edgecnn_export.conversion.convert import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
 from edgecnn_export.models import Model  # noqa: E402
 from edgecnn_export.parity.compare import compare  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
-from edgecnn_export.parity.measuring import Measured, measure  # noqa: E402
+from edgecnn_export.parity.files import Measured, measure  # noqa: E402
 from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402
 
 TINY = Task("parts", "drawn parts", ("dark", "bright", "upright", "lying"), Preprocessing(24, 24, "gray"))

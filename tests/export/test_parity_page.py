@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
+from edgecnn_export.pages.parity import FLIPS_SHOWN, render_page, stems, write_page
 from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.parity.page import FLIPS_SHOWN, render_page, stems, write_page
 
 HOSTILE = "\"><script>alert('1')</script><img src=x onerror=alert(2)>&.png"
 

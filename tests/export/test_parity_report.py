@@ -9,7 +9,7 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.parity.report import format_report, format_size, write_json
+from edgecnn_export.parity.text import format_report, format_size, write_json
 
 
 class Fixed:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn.errors import InputError, OutputError, ShapeError
 from edgecnn_export.plots.figures import RIGHT, WRONG, save_figure
 from edgecnn_export.plots.stem import MAX_PICTURES, Answer, plot_prediction, plot_predictions, save_predictions

@@ -15,7 +15,7 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.rejection import FALSE_ACCEPTS, LOST
 from edgecnn.tasks import Task
-from edgecnn_export.exporting import export
+from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference, open_reference, save_reference
 from edgecnn_export.rejecting import OTHERS, choose_rejection
 

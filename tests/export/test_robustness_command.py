@@ -20,10 +20,10 @@ from edgecnn.errors import ContractError, InputError, MissingDependencyError, Ou
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.robustness.report import ModelScores, PairScores, RobustnessReport
 from edgecnn.tasks import find_task
+from edgecnn_export.pages.robustness import drop_shade, lost_shade, render_page
 from edgecnn_export.plots.figures import save_figure
+from edgecnn_export.plots.heatmap import plot_heatmap
 from edgecnn_export.robustness import opening
-from edgecnn_export.robustness.heatmap import plot_heatmap
-from edgecnn_export.robustness.page import drop_shade, lost_shade, render_page
 from edgecnn_export.robustness.writing import check_outputs
 from edgecnn_export.training.augmentation import default_augmentation
 

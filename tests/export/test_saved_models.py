@@ -13,9 +13,9 @@ import pytest
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.errors import InputError
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.calibration import calibrate
-from edgecnn_export.conversion.converting import convert
+from edgecnn_export.conversion.convert import convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.reference import Reference, open_reference

@@ -13,7 +13,7 @@ from edgecnn.cli.main import main
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
 from edgecnn_export.reference import open_reference
-from edgecnn_export.training.fitting import _check_folder
+from edgecnn_export.training.session import _check_folder
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_an_owners_division_is_trained_on(parts_folder: Path, tmp_path: Path) ->
 def test_a_training_on_generated_pictures_keeps_no_table_of_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr("edgecnn.datasets.loading.SYNTHETIC_COUNTS", {"train": 4, "validation": 2, "test": 1})
+    monkeypatch.setattr("edgecnn.datasets.load.SYNTHETIC_COUNTS", {"train": 4, "validation": 2, "test": 1})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "splits.csv").write_text("file,sha256,label,split,group\n")
 

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.calibration import calibrate
-from edgecnn_export.conversion.converting import Conversion, convert
+from edgecnn_export.conversion.convert import Conversion, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.reference import open_reference
 

@@ -29,12 +29,12 @@ def main() -> None:
     import numpy as np
     from device_fakes import noisy, watcher
 
-    from edgecnn_device.capture import LiveCapture, Picture
     from edgecnn_device.loop import Statistics, run_loop
     from edgecnn_device.sinks.jsonl import JsonLinesSink
     from edgecnn_device.sinks.samples import SampleOptions, SampleSink
+    from edgecnn_device.sources.live import LiveCapture, Picture
+    from edgecnn_device.web.counters import Tally
     from edgecnn_device.web.history import History
-    from edgecnn_device.web.tally import Tally
 
     folder, jumps = Path(sys.argv[1]), json.loads(sys.argv[2])
     per_jump = 40

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import EdgecnnError, PictureError
 from edgecnn.pictures import decode_picture
 from edgecnn_device.frames import Frame
-from edgecnn_device.sources.opening import SourceOptions, open_source
+from edgecnn_device.sources.select import SourceOptions, open_source
 
 FRAMES = 12
 _CODECS = {".avi": "MJPG", ".mkv": "MJPG", ".mp4": "mp4v"}

@@ -99,13 +99,13 @@ def checkpoint_case(folder: Path) -> tuple[bytes, Outcome]:
 def foreign_case(folder: Path) -> tuple[bytes, Outcome]:
     """Do with damaged TFLite bytes what the probe does, and then, where that went well, what follows it, on other pictures."""
     from edgecnn.artifacts.artifact import split
-    from edgecnn.runtimes import probing
-    from edgecnn.runtimes.opening import open_tflite
+    from edgecnn.runtimes import probe
+    from edgecnn.runtimes.select import open_tflite
 
-    model, _ = split(Path(probing.__file__).parents[1] / "shipped" / "mnist-int8.tflite")
+    model, _ = split(Path(probe.__file__).parents[1] / "shipped" / "mnist-int8.tflite")
 
     def probe(data: bytes) -> None:
-        probing._run(data, None)
+        probe._run(data, None)
 
     def follow(data: bytes) -> None:
         tflite = open_tflite(data)

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn.artifacts import Artifact
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn.pictures import read_picture
 from edgecnn_device.frames import OK, STAGES, Frame, Observation, Region, RegionPrediction
 
@@ -48,7 +48,7 @@ class Victim:
 def export_victim(folder: Path) -> Victim:
     """Puts sets of four artifacts and their report in place, the third of them now good, now rejected."""
     import edgecnn
-    from edgecnn_export.installing import install, staging
+    from edgecnn_export.staging import install, staging
 
     source = Artifact.open(Path(edgecnn.__file__).parent / "shipped" / "mnist-int8.tflite")
     names = [f"m{number}.tflite" for number in range(4)]

@@ -21,8 +21,6 @@ import numpy as np
 from tiny_broker import Received, TinyBroker
 
 from edgecnn.errors import CameraError, OutputError
-from edgecnn_device import capture
-from edgecnn_device.capture import LiveCapture, Picture
 from edgecnn_device.finders import find_whole, look_at
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
@@ -32,6 +30,8 @@ from edgecnn_device.sinks.jsonl import JsonLinesSink
 from edgecnn_device.sinks.mqtt import MqttSink
 from edgecnn_device.sinks.mqtt_broker import MqttOptions
 from edgecnn_device.sinks.samples import SampleOptions, SampleSink
+from edgecnn_device.sources import live
+from edgecnn_device.sources.live import LiveCapture, Picture
 from edgecnn_device.tracking import Tracker
 from edgecnn_device.web.options import WebOptions
 from edgecnn_device.web.sink import WebSink
@@ -249,12 +249,12 @@ def live_an_hour(model: Model, folder: Path, *, frames: int, seed: int, viewers:
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
     """Let the capture try again and report at once: its pauses are by a clock that nobody can push."""
-    before = capture.FIRST_DELAY_S, capture.LONGEST_DELAY_S, capture._PATIENCE_S
-    capture.FIRST_DELAY_S, capture.LONGEST_DELAY_S, capture._PATIENCE_S = 0.002, 0.004, 0.004
+    before = live.FIRST_DELAY_S, live.LONGEST_DELAY_S, live._PATIENCE_S
+    live.FIRST_DELAY_S, live.LONGEST_DELAY_S, live._PATIENCE_S = 0.002, 0.004, 0.004
     try:
         yield
     finally:
-        capture.FIRST_DELAY_S, capture.LONGEST_DELAY_S, capture._PATIENCE_S = before
+        live.FIRST_DELAY_S, live.LONGEST_DELAY_S, live._PATIENCE_S = before
 
 
 class _Outsiders:

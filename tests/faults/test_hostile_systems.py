@@ -225,7 +225,7 @@ def test_memory_that_is_short_is_one_line_or_enough(tmp_path: Path, ledger: Ledg
 def _address_space() -> int:
     """Return how many bytes of addresses `classify` uses before it reads a picture."""
     code = (
-        "from edgecnn.classifying import Classifier; import sys; Classifier.open(sys.argv[1])\n"
+        "from edgecnn.classifier import Classifier; import sys; Classifier.open(sys.argv[1])\n"
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmPeak')).split()[1])"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -21,7 +21,7 @@ from visitors import ROUTES, random_request, talk
 from web_page import TOKEN, Page, seen, serve
 
 from edgecnn_device.web import server
-from edgecnn_device.web.access import Guard
+from edgecnn_device.web.auth import Guard
 from edgecnn_device.web.options import WebOptions
 
 pytestmark = pytest.mark.timeout(600)

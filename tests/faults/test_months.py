@@ -12,7 +12,7 @@ import pytest
 from device_fakes import FakeClock, frame, noisy
 from ledger import Ledger
 
-from edgecnn.classifying import Prediction
+from edgecnn.classifier import Prediction
 from edgecnn_device.frames import OK, Observation, Region, RegionPrediction
 from edgecnn_device.sinks.jsonl import JsonLinesSink
 from edgecnn_device.sinks.selection import WritePolicy, selected

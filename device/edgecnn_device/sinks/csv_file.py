@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgecnn.printing import printable
+from edgecnn.text import printable
 from edgecnn_device.frames import Observation
-from edgecnn_device.sinks.appending import LineFile
+from edgecnn_device.sinks.line_file import LineFile
 
 _FRAME = ("captured_at", "frame", "source", "state", "reason", "age_ms")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

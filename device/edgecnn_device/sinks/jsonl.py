@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
-from edgecnn.classifying import Prediction
-from edgecnn.printing import json_string
+from edgecnn.classifier import Prediction
+from edgecnn.text import json_string
 from edgecnn_device.frames import Observation, RegionPrediction
-from edgecnn_device.sinks.appending import LineFile
+from edgecnn_device.sinks.line_file import LineFile
 
 # How `json_line` begins, also where a crash has cut the first line short.
 OURS = re.compile(rb'\{"frame": ?(?:(?:null|\d+), ?"source": ?"|[^\n]{0,40}\Z)')

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote
 
 from edgecnn.addresses import origin, split_address
 from edgecnn.errors import InputError
-from edgecnn_device.benchmarking import board
+from edgecnn_device import board
 from edgecnn_device.secret_files import read_secret
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from edgecnn_device.frames import Observation
-from edgecnn_device.sinks.appending import LineFile
+from edgecnn_device.sinks.line_file import LineFile
 
 _FIRST_S, _DAY_S = 3600.0, 86400.0
 _UNITS = ((365.25 * _DAY_S, "year"), (_DAY_S, "day"), (3600.0, "hour"), (60.0, "minute"))

@@ -18,7 +18,7 @@ import cv2
 
 from edgecnn.errors import InputError, OutputError
 from edgecnn.files import make_folder
-from edgecnn.printing import json_text
+from edgecnn.text import json_text
 from edgecnn_device.frames import Observation, RegionPrediction
 
 _UNCERTAIN_EVERY_S = 1.0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from edgecnn.printing import printable
+from edgecnn.text import printable
 from edgecnn_device.frames import Observation
 from edgecnn_device.sinks.selection import Changes
 from edgecnn_device.sinks.timeline import Timeline

@@ -1,5 +1,5 @@
 """Where frames come from: one file a kind of source, imported only when chosen."""
 
-from edgecnn_device.sources.opening import Source, SourceOptions, is_live, open_source
+from edgecnn_device.sources.select import Source, SourceOptions, is_live, open_source
 
 __all__ = ["Source", "SourceOptions", "is_live", "open_source"]

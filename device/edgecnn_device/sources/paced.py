@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from edgecnn_device.capture import Picture
 from edgecnn_device.frames import Frame, Missing
+from edgecnn_device.sources.live import Picture
 
 
 class PacedCamera:

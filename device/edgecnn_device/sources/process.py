@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import CameraError
-from edgecnn_device.capture import Idle, Picture
 from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
 from edgecnn_device.sources.decoder_log import LEVEL
+from edgecnn_device.sources.live import Idle, Picture
 
 # Message from the reader: kind, length of what follows in bytes, height, width, monotonic time.
 HEADER = struct.Struct("<cQIId")

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from edgecnn_device.web.exposition import CONTENT_TYPE, write_metrics
+from edgecnn_device.web.broadcast import Hub
 from edgecnn_device.web.feed import Figures, PageFeed, Shown
-from edgecnn_device.web.hub import Hub
-from edgecnn_device.web.moment import BOUNDARY, STREAM_START, dump
+from edgecnn_device.web.prometheus import CONTENT_TYPE, write_metrics
 from edgecnn_device.web.status import read_model_card, read_stats
+from edgecnn_device.web.views import BOUNDARY, STREAM_START, dump
 
 _FILES = {
     "/": ("index.html", "text/html"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgecnn_device.web.broadcast import Hub
 from edgecnn_device.web.history import History
-from edgecnn_device.web.hub import Hub
-from edgecnn_device.web.moment import Moment, server_event
 from edgecnn_device.web.status import Watched, read_model_card, read_stats
 from edgecnn_device.web.today import Appearance, Today
+from edgecnn_device.web.views import Moment, server_event
 
 _VIEWS_S, _DAY_S, _FIGURES_S = 0.25, 0.5, 0.9
 

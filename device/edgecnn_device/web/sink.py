@@ -10,15 +10,15 @@ from types import TracebackType
 
 from edgecnn.errors import OutputError
 from edgecnn_device.frames import Observation
-from edgecnn_device.web.access import Guard
 from edgecnn_device.web.app import build_app
+from edgecnn_device.web.auth import Guard
+from edgecnn_device.web.broadcast import Hub
+from edgecnn_device.web.counters import Tally
 from edgecnn_device.web.feed import Shown
 from edgecnn_device.web.history import History
-from edgecnn_device.web.hub import Hub
 from edgecnn_device.web.options import WebOptions
 from edgecnn_device.web.server import WebServer
 from edgecnn_device.web.status import Watched
-from edgecnn_device.web.tally import Tally
 from edgecnn_device.web.today import Today
 
 _KEEP_S = 1.0

@@ -16,7 +16,7 @@ from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
 from edgecnn_device.surroundings import NOTHING_AROUND, Surroundings
-from edgecnn_device.web.hub import Hub
+from edgecnn_device.web.broadcast import Hub
 
 
 class Counted(Protocol):

@@ -20,7 +20,7 @@ from edgecnn.errors import EdgecnnError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import Image, Observation, RegionPrediction
-from edgecnn_device.web.pictures import encode
+from edgecnn_device.web.jpeg import encode
 
 # A class that was out of view for less has flickered, and did not come again.
 _GONE_S = 1.0

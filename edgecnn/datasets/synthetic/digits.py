@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.synthetic.balanced import draw_balanced
-from edgecnn.digits import Form, ink_form
 from edgecnn.errors import InputError
+from edgecnn.mnist_form import Form, ink_form
 
 Points = tuple[tuple[float, float], ...]
 Glyph = tuple[Points, ...]

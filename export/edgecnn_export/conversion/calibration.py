@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import CalibrationInfo, DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError, InputError
+from edgecnn_export.conversion.annotation import place
 from edgecnn_export.conversion.graph import read_graph
-from edgecnn_export.conversion.placement import place
 
 # Chosen on the validation pictures: with so many, kernels that round differently (LiteRT's and tflite-runtime's) agree on all
 # answers of both shipped models; clipping rare values, tried at 99.9 to 99.99 %, brought nothing that lasted.

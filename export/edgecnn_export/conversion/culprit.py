@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from edgecnn.errors import ConversionError
+from edgecnn_export.conversion.annotation import is_known
 from edgecnn_export.conversion.graph import Step, has_graph, read_graph
-from edgecnn_export.conversion.placement import is_known
 
 
 def find_culprit(folded: keras.Model, convert: Callable[[keras.Model], Any]) -> str | None:

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from edgecnn_export.conversion.annotation import INPUT, PIXEL_RANGE, Placement
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.graph import Step, has_graph, read_graph
-from edgecnn_export.conversion.placement import INPUT, PIXEL_RANGE, Placement
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"

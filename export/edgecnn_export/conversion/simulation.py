@@ -10,9 +10,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
+from edgecnn_export.conversion.annotation import PIXEL_RANGE, place
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.graph import Step, read_graph
-from edgecnn_export.conversion.placement import PIXEL_RANGE, place
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import fake_quantize
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
+from edgecnn_export.conversion.annotation import INPUT, end_layers, place, start_layers
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.graph import read_graph
-from edgecnn_export.conversion.placement import INPUT, end_layers, place, start_layers
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
 from edgecnn_export.conversion.tflite_edit import has_loops, join_roundings

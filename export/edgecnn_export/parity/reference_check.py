@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.metrics import confusion_matrix, wilson_interval
 from edgecnn.normalization import NORMALIZATIONS, Normalization
-from edgecnn.robustness.measuring import choose_pictures
+from edgecnn.robustness.measure import choose_pictures
 from edgecnn_export.parity.statistics import exceeds_chance
 from edgecnn_export.reference import Reference
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from edgecnn.classifying import Prediction
+    from edgecnn.classifier import Prediction
 
 MAX_PICTURES = 50
 _CLASS_IN, _PICTURE_IN, _TITLE_IN, _LETTER_IN = 0.34, 2.4, 0.75, 0.085

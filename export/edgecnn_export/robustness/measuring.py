@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.robustness.corruptions import SEVERITIES, corruptions_for
-from edgecnn.robustness.measuring import Progress, choose_pictures, measure
+from edgecnn.robustness.measure import Progress, choose_pictures, measure
 from edgecnn.robustness.report import RobustnessReport
 from edgecnn_export.robustness.opening import open_subjects
 

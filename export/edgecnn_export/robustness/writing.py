@@ -24,11 +24,11 @@ def check_outputs(plot: Path | None, html: Path | None) -> None:
 def write_outputs(report: RobustnessReport, plot: Path | None, html: Path | None) -> list[Path]:
     """Write what is wanted, each whole or not at all, and return the paths."""
     if plot is not None:
-        from edgecnn_export.robustness.heatmap import plot_heatmap
+        from edgecnn_export.plots.heatmap import plot_heatmap
 
         save_figure(plot_heatmap(report), plot)
     if html is not None:
-        from edgecnn_export.robustness.page import write_page
+        from edgecnn_export.pages.robustness import write_page
 
         write_page(report, html)
     return [path for path in (plot, html) if path is not None]

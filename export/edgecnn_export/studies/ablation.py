@@ -24,7 +24,7 @@ from edgecnn.rejection import CUT_BY, FALSE_ACCEPTS, measure_rejection
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
-from edgecnn_export.exporting import export
+from edgecnn_export.exporter import export
 from edgecnn_export.networks import NETWORKS, networks_for
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings

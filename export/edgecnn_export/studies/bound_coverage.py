@@ -25,8 +25,8 @@ from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.evaluation import run_all
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.robustness.corruptions import corruptions_for
-from edgecnn.runtimes.opening import open_tflite
-from edgecnn_export.calibrating import find_calibration
+from edgecnn.runtimes.select import open_tflite
+from edgecnn_export.calibration_data import find_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.tflite import to_int8_tflite

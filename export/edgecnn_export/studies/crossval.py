@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
-from edgecnn.datasets.splitting import random_split, split_groups
+from edgecnn.datasets.split import random_split, split_groups
 from edgecnn.errors import InputError
 from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
 from edgecnn.metrics import wilson_interval
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
-from edgecnn_export.exporting import export
+from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 

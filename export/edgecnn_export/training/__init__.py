@@ -6,6 +6,6 @@ from edgecnn_export.frameworks import require_keras
 
 require_keras()
 
-from edgecnn_export.training.fitting import TrainingRun, train  # noqa: E402  # Keras must start quietly first
+from edgecnn_export.training.session import TrainingRun, train  # noqa: E402  # Keras must start quietly first
 
 __all__ = ["TrainingRun", "train"]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from edgecnn.errors import InputError
-from edgecnn_export.training.normalization import with_fused_normalization
+from edgecnn_export.training.fused_batchnorm import with_fused_normalization
 
 _BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from edgecnn.artifacts import Artifact
-from edgecnn.classifying import Classifier
+from edgecnn.classifier import Classifier
 from edgecnn.evaluation import run_all
 from edgecnn.folders import find_pictures
 from edgecnn.pictures import read_picture
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.opening import open_tflite
+from edgecnn.runtimes.select import open_tflite
 from edgecnn_device.doctor import delegate
 from edgecnn_device.finders import choose_look
 

@@ -1,0 +1,114 @@
+"""One measurement in a process of its own, so that load times and memory are those of this runtime alone.
+
+Run as `python -m edgecnn_device.bench.worker` with a request as JSON on stdin; the answer is JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecnn.artifacts import Artifact
+from edgecnn.classifier import Classifier
+from edgecnn.errors import EdgecnnError
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.select import TFLITE_RUNTIMES
+from edgecnn_device.bench.inputs import measured_pictures
+from edgecnn_device.bench.timing import Latency, repeat, resident_bytes
+from edgecnn_device.frames import Image
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure: a file on a runtime, with or without its delegate, with so many threads."""
+
+    path: str
+    runtime: str
+    delegate: bool
+    threads: int
+    runs: int
+    seconds: float
+    source: str | None
+    seed: int
+
+
+def measure(request: Request) -> dict[str, Any]:
+    """Load the file, run it once, then again and again; times in milliseconds, memory in bytes."""
+    artifact = Artifact.open(Path(request.path))
+    pictures = measured_pictures(artifact.contract, request.source, request.seed)
+    before_bytes, started_s = resident_bytes(), time.perf_counter()
+    if request.runtime in TFLITE_RUNTIMES:
+        importlib.import_module(TFLITE_RUNTIMES[request.runtime][0])
+    else:
+        importlib.import_module("edgecnn.runtimes.onnx")
+    imported_s = time.perf_counter()
+    runtime = _open(artifact, request)
+    loaded_s = time.perf_counter()
+    classifier = Classifier(runtime, artifact.contract.labels, artifact.contract.preprocessing)
+    prepared = classifier.preprocessing(pictures[0])[None]
+    first_s = -time.perf_counter()
+    runtime.run(prepared)
+    first_s += time.perf_counter()
+    stages = _stages(classifier, pictures, request)
+    return {
+        "runtime": runtime.name,
+        "delegate": request.delegate,
+        "threads": request.threads,
+        "import_ms": round(1000 * (imported_s - started_s), 3),
+        "load_ms": round(1000 * (loaded_s - imported_s), 3),
+        "first_run_ms": round(1000 * first_s, 3),
+        **{stage: latency.to_json() for stage, latency in stages.items()},
+        "rss_before_bytes": before_bytes,
+        "rss_after_bytes": resident_bytes(),
+    }
+
+
+def _open(artifact: Artifact, request: Request) -> Runtime:
+    if request.delegate:
+        return open_runtime(artifact, runtime=request.runtime, threads=request.threads)
+    from edgecnn.runtimes import litert
+    from edgecnn.runtimes.tflite import TfliteRuntime
+
+    interpreter = litert.open_interpreter(artifact.model, request.threads, delegate=False)
+    return TfliteRuntime(interpreter, litert.NAME)
+
+
+def _stages(classifier: Classifier, pictures: list[Image], request: Request) -> dict[str, Latency]:
+    """Measure the stages of the whole path, picture after picture."""
+    durations: dict[str, list[float]] = {"preprocess": [], "invoke": [], "whole": []}
+
+    def classify(number: int) -> None:
+        begun_s = time.perf_counter()
+        prepared = classifier.preprocessing(pictures[number % len(pictures)])[None]
+        prepared_s = time.perf_counter()
+        probabilities = classifier.runtime.run(prepared)
+        invoked_s = time.perf_counter()
+        classifier.interpret(probabilities[0])
+        ended_s = time.perf_counter()
+        if number >= 0:
+            for stage, seconds in zip(
+                durations, (prepared_s - begun_s, invoked_s - prepared_s, ended_s - begun_s), strict=True
+            ):
+                durations[stage].append(seconds)
+
+    repeat(classify, runs=request.runs, seconds=request.seconds)
+    return {stage: Latency.of(seconds) for stage, seconds in durations.items()}
+
+
+def main() -> None:
+    """Answer the request on stdin; an error of ours is one line on stderr and exit code 2."""
+    try:
+        answer = measure(Request(**json.load(sys.stdin)))
+    except EdgecnnError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

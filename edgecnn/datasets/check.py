@@ -1,0 +1,219 @@
+"""Looking through a data folder for what spoils a measurement: copies, overlaps, conflicting labels, damaged files."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets import neu
+from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
+from edgecnn.datasets.layout import Layout, find_layout
+from edgecnn.datasets.overlap import Overlap, Overlaps, connected
+from edgecnn.datasets.overlap_cache import known_overlaps
+from edgecnn.datasets.reading import Picture
+from edgecnn.datasets.split import SHARES, random_split
+from edgecnn.datasets.summary import FolderSummary, find_crossing
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.files import read_bytes
+from edgecnn.folders import is_other
+
+LEAK_SEEDS = 20
+MAX_TABLE_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures that share pixels: their files, labels, the kind, the shared part of the area, the correlation there."""
+
+    first: str
+    second: str
+    labels: tuple[str, str]
+    kind: str
+    share: float
+    score: float
+
+
+@dataclass(frozen=True)
+class FolderCheck:
+    """What `check_folder` found.
+
+    `files` are the readable pictures, `counts` their number a class, `pairs` all that share pixels, `conflicts` those of them
+    with two labels, `groups` the number of groups of two or more connected pictures, `grouped` the pictures in them,
+    `largest_group` the size of the largest. `unreadable` maps files to reasons, `others` those that never were pictures,
+    `odd_sizes` files to `height x width` where that is not `usual_size`; `empty_classes` have no picture that can be used.
+    `summary` says what a training would make of the folder.
+
+    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
+    mean over LEAK_SEEDS seeds. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+    counts: dict[str, int]
+    usual_size: str
+    pairs: tuple[Pair, ...]
+    conflicts: tuple[Pair, ...]
+    groups: int
+    grouped: int
+    largest_group: int
+    unreadable: dict[str, str]
+    others: dict[str, str]
+    odd_sizes: dict[str, str]
+    empty_classes: tuple[str, ...]
+    summary: FolderSummary
+    leaked: float
+    scenery: bool
+    threshold: float
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+    def duplicates(self) -> tuple[Pair, ...]:
+        """Return the pairs that are copies of each other."""
+        return tuple(pair for pair in self.pairs if pair.kind == "duplicate")
+
+
+def check_folder(folder: Path, *, seed: int = 0) -> FolderCheck:
+    """Check `folder/<class>/<pictures>`, or any form of NEU in files. Findings are returned, never raised.
+
+    Raises DatasetError when the folder holds no labelled pictures at all.
+    """
+    contents = _read(folder)
+    class_ids = np.array([contents.labels.index(picture.file.label) for picture in contents.pictures], np.int64)
+    digests = [picture.sha256 for picture in contents.pictures]
+    overlaps = known_overlaps([picture.gray for picture in contents.pictures], class_ids, digests)
+    return _summarised(contents, class_ids, overlaps, seed)
+
+
+@dataclass(frozen=True)
+class TableComparison:
+    """How overlaps that were found agree with groups that a table records; only pictures that are there count.
+
+    `recorded` pictures share a recorded group with another one, `joined` of them were found connected with such a companion.
+    Of `groups` recorded groups of two or more, `whole` were found connected completely, and `exact` with nothing added. Of the
+    `pairs` found, `beyond` lie across recorded groups, `straddling` of them even across the recorded splits.
+    """
+
+    recorded: int
+    joined: int
+    groups: int
+    whole: int
+    exact: int
+    pairs: int
+    beyond: int
+    straddling: int
+
+
+def compare_with_table(found: FolderCheck, table: Path) -> TableComparison:
+    """Compare what was found with a CSV table of `file`, `group` and `split`, such as NEU's; files are matched by name.
+
+    Raises DatasetError when the table has no such columns or names none of the pictures.
+    """
+    rows = _read_table(table)
+    present = {name: rows[name] for name in (Path(file).name for file in found.files) if name in rows}
+    if not present:
+        raise DatasetError(f"{table} names none of the pictures in {found.folder}")
+    order = {name: i for i, name in enumerate(present)}
+    ends = [(Path(pair.first).name, Path(pair.second).name) for pair in found.pairs]
+    ends = [(first, second) for first, second in ends if first in order and second in order]
+    ours = connected(len(order), [(order[first], order[second]) for first, second in ends])
+    recorded = np.unique([group for group, _ in present.values()], return_inverse=True)[1].reshape(-1)
+    joint = np.unique(np.stack([recorded, ours]), axis=1, return_inverse=True)[1].reshape(-1)
+    size_recorded, size_ours, size_joint = (np.bincount(ids)[ids] for ids in (recorded, ours, joint))
+    _, heads = np.unique(recorded, return_index=True)
+    heads = heads[size_recorded[heads] > 1]
+    whole = heads[size_joint[heads] == size_recorded[heads]]
+    beyond = [(a, b) for a, b in ends if present[a][0] != present[b][0]]
+    return TableComparison(
+        recorded=int((size_recorded > 1).sum()),
+        joined=int((size_joint > 1).sum()),
+        groups=len(heads),
+        whole=len(whole),
+        exact=int((size_ours[whole] == size_recorded[whole]).sum()),
+        pairs=len(ends),
+        beyond=len(beyond),
+        straddling=sum(present[a][1] != present[b][1] for a, b in beyond),
+    )
+
+
+def _read_table(table: Path) -> dict[str, tuple[str, str]]:
+    """Return group and split of each file of a table."""
+    try:
+        lines = csv.DictReader(read_bytes(table, at_most=MAX_TABLE_BYTES).decode().splitlines())
+        return {line["file"]: (line["group"], line["split"]) for line in lines}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{table} is no table with the columns file, group and split") from error
+
+
+def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS) -> float:
+    """Return the share of the test pictures of random splits that share pixels with a training picture, mean over `repeats`."""
+    forth = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
+    ends = np.concatenate([forth, forth[:, ::-1]])
+    shares = []
+    for repeat in range(repeats):
+        train, _, test = random_split(class_ids, seed=seed + repeat, shares=SHARES)
+        seen = np.zeros(len(class_ids), bool)
+        seen[ends[np.isin(ends[:, 0], train), 1]] = True
+        shares.append(float(seen[test].mean()) if len(test) else 0.0)
+    return float(np.mean(shares))
+
+
+def _read(folder: Path) -> FolderContents:
+    layout: Layout | None
+    try:
+        layout = find_layout(folder)
+    except DatasetError:
+        # Flat NEU names its classes in the file names; anything else is what the first complaint says it is.
+        try:
+            layout = neu.find_layout(folder)
+        except InputError:
+            layout = None
+        if layout is None or not layout.files:
+            raise
+    return read_layout(layout)
+
+
+def _summarised(contents: FolderContents, class_ids: NDArray[np.int64], overlaps: Overlaps, seed: int) -> FolderCheck:
+    pictures, summary = contents.pictures, contents.summary()
+    names = [picture.file.name for picture in pictures]
+    if contents.layout.divided:
+        parts = {part: np.flatnonzero([picture.file.part == part for picture in pictures]) for part in PARTS}
+        summary = replace(summary, crossing=find_crossing(names, overlaps.groups, parts))
+    sizes = {picture.file.name: f"{picture.size_hw[0]} x {picture.size_hw[1]}" for picture in pictures}
+    pairs = tuple(_named(pair, pictures) for pair in overlaps.pairs)
+    group_sizes = np.bincount(overlaps.groups)
+    return FolderCheck(
+        folder=str(contents.layout.folder),
+        files=tuple(names),
+        counts=dict(Counter(picture.file.label for picture in pictures)),
+        usual_size=summary.usual_size,
+        pairs=pairs,
+        conflicts=tuple(pair for pair in pairs if pair.labels[0] != pair.labels[1]),
+        groups=int((group_sizes > 1).sum()),
+        grouped=int(group_sizes[group_sizes > 1].sum()),
+        largest_group=int(group_sizes.max()),
+        unreadable={name: why for name, why in contents.left_out.items() if not is_other(why)},
+        others={name: why for name, why in contents.left_out.items() if is_other(why)},
+        odd_sizes={name: size for name, size in sizes.items() if size != summary.usual_size},
+        empty_classes=contents.without_pictures,
+        summary=summary,
+        leaked=leaked_share(overlaps.pairs, class_ids, seed=seed),
+        scenery=overlaps.scenery,
+        threshold=overlaps.threshold,
+        seed=seed,
+    )
+
+
+def _named(pair: Overlap, pictures: Sequence[Picture]) -> Pair:
+    first, second = pictures[pair.first].file, pictures[pair.second].file
+    labels = first.label, second.label
+    return Pair(first.name, second.name, labels, pair.kind, round(pair.share, 4), round(pair.score, 4))

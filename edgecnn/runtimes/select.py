@@ -1,0 +1,116 @@
+"""Choosing the runtime that is installed, or the one that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from types import ModuleType
+
+from edgecnn.artifacts import Artifact
+from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
+from edgecnn.quiet import without_chatter
+from edgecnn.runtimes.runtime import Runtime
+from edgecnn.runtimes.tflite import TfliteRuntime, check_tensors, first_line
+
+ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
+TFLITE_RUNTIMES = {
+    "ai-edge-litert": ("edgecnn.runtimes.litert", "pip install ai-edge-litert"),
+    "tflite-runtime": ("edgecnn.runtimes.tflite_runtime", "pip install 'edgecnn[tflite-runtime]'"),
+    "tensorflow": ("edgecnn.runtimes.tensorflow", "pip install 'edgecnn[train]'"),
+}
+RUNTIMES = (*TFLITE_RUNTIMES, "onnxruntime")
+
+
+def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> Runtime:
+    """Open an artifact on the first installed runtime of its format, or on the one that `runtime` or EDGECNN_RUNTIME names.
+
+    The environment variable speaks for the format that its runtime can run; the argument must fit. One thread is the default:
+    for compact models a second costs more than it brings.
+    Raises MissingDependencyError when none is installed, InferenceError when it refuses the model, ContractError when the
+    model's tensors are not those of the contract.
+    """
+    wanted = _wanted(artifact.format, runtime)
+    try:
+        if artifact.format == "onnx":
+            return _open_onnx(artifact, threads)
+        tflite = open_tflite(artifact.model, runtime=wanted, threads=threads)
+        check_tensors(artifact.contract, tflite.input, tflite.output)
+        return tflite
+    except (ContractError, InferenceError) as error:
+        raise type(error)(f"{artifact.path}: {error}") from error
+
+
+def import_runtime(file_format: str, runtime: str | None = None) -> str:
+    """Import what `open_runtime` would use, without opening a model; return its name, empty where none is installed.
+
+    InputError for a runtime that does not run the format.
+    """
+    wanted = _wanted(file_format, runtime)
+    names = ["edgecnn.runtimes.onnx"] if file_format == "onnx" else [TFLITE_RUNTIMES[n][0] for n in _candidates(wanted)]
+    for name in names:
+        with contextlib.suppress(ImportError):
+            return str(importlib.import_module(name).NAME)
+    return ""
+
+
+def _candidates(wanted: str | None) -> list[str]:
+    return [wanted] if wanted else list(TFLITE_RUNTIMES)
+
+
+def _wanted(file_format: str, argument: str | None) -> str | None:
+    wanted = argument or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    if wanted is None:
+        return None
+    if wanted not in RUNTIMES:
+        raise InputError(f"unknown runtime {wanted!r}; known runtimes: {', '.join(RUNTIMES)}")
+    if (wanted == "onnxruntime") != (file_format == "onnx"):
+        if argument:
+            raise InputError(f"{wanted} does not run .{file_format} files")
+        return None
+    return wanted
+
+
+def open_tflite(
+    model: bytes,
+    *,
+    runtime: str | None = None,
+    threads: int = 1,
+    output: str | None = None,
+    size_hw: tuple[int, int] | None = None,
+) -> TfliteRuntime:
+    """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract.
+
+    `output` and `size_hw` are for models of other tools: see TfliteRuntime.
+    """
+    missing: list[str] = []
+    for name in _candidates(runtime):
+        module_name, install = TFLITE_RUNTIMES[name]
+        try:
+            module = importlib.import_module(module_name)
+            with without_chatter():
+                interpreter = _interpreter(module, model, threads)
+                return TfliteRuntime(interpreter, module.NAME, output=output, size_hw=size_hw)
+        except ImportError:
+            # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
+            missing.append(install)
+    if runtime is None:
+        raise MissingDependencyError(f"no TFLite runtime is installed. Install one with: {missing[0]}")
+    raise MissingDependencyError(f"{runtime} is not usable here. Install it with: {missing[0]}")
+
+
+def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignore[no-untyped-def]  # three untyped classes
+    try:
+        return module.open_interpreter(model, threads)
+    except SystemError as error:  # tflite-runtime under numpy 2
+        raise ImportError(str(error)) from error
+    except (ValueError, RuntimeError) as error:
+        raise InferenceError(f"{module.NAME} cannot load this model: {first_line(error)}") from error
+
+
+def _open_onnx(artifact: Artifact, threads: int) -> Runtime:
+    try:
+        from edgecnn.runtimes.onnx import OnnxRuntime
+    except ImportError as error:
+        raise MissingDependencyError("ONNX Runtime is not installed. Install it with: pip install onnxruntime") from error
+    return OnnxRuntime(artifact.model, artifact.contract, threads)

@@ -1,0 +1,160 @@
+"""Writing the contract of a converted model: what it was made of, its tensors, and its golden vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgecnn
+from edgecnn.artifacts import Artifact, Contract
+from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, RepairInfo, TensorSpec
+from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
+from edgecnn.errors import InputError
+from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.select import open_tflite
+from edgecnn.runtimes.tflite import TfliteRuntime
+from edgecnn_export.conversion.convert import Conversion
+from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.serving import INPUT_NAME, OUTPUT_NAME
+from edgecnn_export.reference import Reference
+
+# How far another machine may be off. Floats: sums in another order. TFLite int8: one level of 1/256 behind the softmax, see
+# also `tolerance`. ONNX int8: a runtime that does not fuse a part rounds it in floats, and a hidden value moves by a level
+# (measured: 0.004 at most between ONNX Runtime with and without its fusions; five times that is allowed).
+_FLOAT, _TFLITE_INT, _ONNX_INT = 1e-4, 1.5 / 256, 0.02
+_CONVERTERS = {"tflite": ("tensorflow", "tensorflow-cpu"), "onnx": ("tf2onnx",)}
+# Both files were run by tflite-runtime 2.14; opset 18 came with ONNX Runtime 1.14.
+_OLDEST_RUNTIMES = {"tflite": "tflite-runtime 2.14", "onnx": "onnxruntime 1.14"}
+
+
+class ContractWriter:
+    """What the contracts of one export have in common."""
+
+    def __init__(self, reference: Reference, parameters: int, calibration: CalibrationInfo | None, export_id: str) -> None:
+        """Run the reference model on the golden inputs, once for all files."""
+        self._reference, self._parameters = reference, parameters
+        self._calibration, self._export_id = calibration, export_id
+        shape, run = reference.task.preprocessing.shape, reference.runtime().run
+        self._seeds = choose_seeds(run, shape)
+        self._inputs = make_inputs(self._seeds, shape)
+        self._answers = run(self._inputs)
+
+    @property
+    def task_name(self) -> str:
+        """The task that the files are of."""
+        return self._reference.task.name
+
+    def write(self, conversion: Conversion, path: Path) -> Artifact:
+        """Give a converted model its contract, for a file at `path`; its parity is not measured yet."""
+        draft = self._contract(conversion, np.empty((0, 0), np.float32))
+        with quiet():
+            answers = open_runtime(Artifact(path, conversion.model, draft)).run(self._inputs)
+        return Artifact(path, conversion.model, self._contract(conversion, answers))
+
+    def write_repaired(self, conversion: Conversion, path: Path, calibration: CalibrationInfo, repair: RepairInfo) -> Artifact:
+        """Give a model that was quantized in another way than plainly its contract."""
+        artifact = self.write(conversion, path)
+        contract = dataclasses.replace(artifact.contract, calibration=calibration, repair=repair)
+        return dataclasses.replace(artifact, contract=contract)
+
+    def _contract(self, conversion: Conversion, answers: NDArray[np.float32]) -> Contract:
+        task, quantized = self._reference.task, conversion.precision != "float32"
+        input_spec, output_spec = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
+        return Contract(
+            task=task.name,
+            title=task.title,
+            labels=task.labels,
+            preprocessing=task.preprocessing,
+            input=input_spec,
+            output=output_spec,
+            precision=conversion.precision,
+            model=self._reference.name,
+            parameters=self._parameters,
+            versions=versions(conversion.format),
+            training_data=training_data(self._reference),
+            calibration=self._calibration if quantized else None,
+            parity=ParityInfo("not measured"),
+            golden=GoldenVectors(
+                seeds=self._seeds,
+                inputs_sha256=inputs_digest(self._inputs),
+                reference=_rows(self._answers),
+                artifact=_rows(answers),
+                tolerance=tolerance(conversion, self._inputs, answers) if len(answers) else 0.0,
+            ),
+            model_sha256=conversion.sha256,
+            export_id=self._export_id,
+            reject_threshold=self._reference.reject_threshold,
+            rejection=self._reference.rejection,
+            float_layers=conversion.float_layers,
+        )
+
+
+def export_id(digests: Sequence[str]) -> str:
+    """Return what the files of one export, given by their models' SHA-256, have in common and others have not."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArray[np.float32]) -> float:
+    """Return how far another runtime's probabilities for the golden inputs may lie from `answers` `(n, classes)`.
+
+    LiteRT's XNNPACK kernels and the older ones round differently between layers. tflite-runtime has the older ones only
+    (LiteRT without XNNPACK gave its answers to the bit), so what they differ by on these inputs is added.
+    """
+    if conversion.precision == "float32":
+        return _FLOAT
+    if conversion.format == "onnx":
+        return _ONNX_INT
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    runtime = TfliteRuntime(Interpreter(model_content=conversion.model, experimental_op_resolver_type=older), "without XNNPACK")
+    return _TFLITE_INT + float(np.abs(runtime.run(inputs) - answers).max())
+
+
+def tensor_specs(conversion: Conversion, shape: tuple[int, int, int], classes: int) -> tuple[TensorSpec, TensorSpec]:
+    """Return the model's input and output as its runtime names them."""
+    if conversion.format == "onnx":
+        return TensorSpec(INPUT_NAME, "uint8", (None, *shape)), TensorSpec(OUTPUT_NAME, "float32", (None, classes))
+    with quiet():
+        runtime = open_tflite(conversion.model)
+    return runtime.input, runtime.output
+
+
+def versions(file_format: str) -> dict[str, str]:
+    """Return what made the file, and the oldest runtime that is known to run it."""
+    converter = next(name for name in _CONVERTERS[file_format] if _version(name))
+    return {
+        "edgecnn": edgecnn.__version__,
+        "keras": _version("keras"),
+        "converter": f"{converter} {_version(converter)}",
+        "minimum_runtime": _OLDEST_RUNTIMES[file_format],
+    }
+
+
+def training_data(reference: Reference) -> DataInfo | None:
+    """Return what the reference model was trained on, None where it does not say."""
+    described: Any = (reference.training or {}).get("data", {}).get("train")
+    if described is None:
+        return None
+    try:
+        return DataInfo(**described)
+    except TypeError as error:
+        raise InputError(f"model {reference.name!r} has a malformed training record: {error}; train it again") from error
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _rows(probabilities: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in probabilities)

@@ -1,0 +1,272 @@
+"""`export`: from a reference model to artifacts that are proven before anyone sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecnn.artifacts import Artifact, golden
+from edgecnn.datasets.dataset import Splits
+from edgecnn.errors import ConversionError, InputError
+from edgecnn_export.calibration_audit import Audit
+from edgecnn_export.calibration_data import audit, find_calibration
+from edgecnn_export.contract_writer import ContractWriter, export_id
+from edgecnn_export.conversion.calibration import Calibration
+from edgecnn_export.conversion.convert import FORMATS, Failure, Format, Precision, convert
+from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.serving import parameter_count
+from edgecnn_export.models import Model
+from edgecnn_export.pages.parity import write_page
+from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.parity.figures import ParityReport, Verdict
+from edgecnn_export.parity.files import Measured, measure
+from edgecnn_export.parity.reference_check import check_reference
+from edgecnn_export.parity.text import write_json
+from edgecnn_export.pictures import too_few
+from edgecnn_export.reference import Reference
+from edgecnn_export.repair.job import RepairJob
+from edgecnn_export.repair.ladder import Try
+from edgecnn_export.repair.table import table
+from edgecnn_export.staging import REJECTED, check_out, install, staging
+
+PARITY_JSON, PARITY_PAGE = "parity.json", "parity.html"
+QUANTIZED: tuple[Precision, ...] = ("int8", "int16x8", "mixed")
+
+Progress = Callable[[str], None]
+Outcome = Verdict | Literal["not measured"]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file of an export: its parity's `verdict` and `reason`, and after a fail `advice`, what lost it and what to try."""
+
+    path: Path
+    format: str
+    precision: Precision
+    size_bytes: int
+    verdict: Outcome
+    reason: str
+    advice: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def arithmetic(self) -> str:
+        """What the file computes with; of an int8 TFLite file it was checked, operator by operator."""
+        if self.precision == "float32":
+            return "float32"
+        if self.precision == "int16x8":
+            return "integers, 16-bit values"
+        if self.float_layers:
+            return f"int8, floats in {_some(self.float_layers)}"
+        if self.precision == "mixed":
+            return "int8 and float32"
+        return "integers only" if self.format == "tflite" else "int8, floats at both ends"
+
+    @property
+    def rejected(self) -> bool:
+        """True when it failed its parity and was named so that nobody takes it for a good one."""
+        return self.path.name.endswith(REJECTED)
+
+
+@dataclass(frozen=True, eq=False)
+class ExportResult:
+    """What an export made: its files, the parity report (None when there were no pictures to measure on), the calibration.
+
+    `seconds` is what folding, calibrating, converting and contracts took together, without parity. `tries` is what a repair
+    tried, beginning with the plain int8 files; empty when none was asked for or needed. `audit` are the checks of the
+    pictures that int8 was calibrated on, None where recorded ranges were taken. `failures` are the files that were asked for
+    and could not be made.
+    """
+
+    folder: Path
+    files: tuple[ExportedFile, ...]
+    parity: ParityReport | None
+    calibration: Calibration | None
+    seconds: float
+    tries: tuple[Try, ...] = ()
+    audit: Audit | None = None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def rejected(self) -> tuple[ExportedFile, ...]:
+        """The files that failed."""
+        return tuple(file for file in self.files if file.rejected)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result with plain values."""
+        files = [
+            dataclasses.asdict(file) | {"path": str(file.path), "arithmetic": file.arithmetic, "rejected": file.rejected}
+            for file in self.files
+        ]
+        info = None if self.calibration is None else dataclasses.asdict(self.calibration.info())
+        return {
+            "folder": str(self.folder),
+            "files": files,
+            "parity": None if self.parity is None else self.parity.verdict,
+            "failures": [dataclasses.asdict(failure) for failure in self.failures],
+            "calibration": info,
+            "calibration_audit": None if self.audit is None else self.audit.to_json(),
+            "seconds": self.seconds,
+            **({"repair": [dataclasses.asdict(each) for each in self.tries]} if self.tries else {}),
+        }
+
+
+def export(
+    reference: Reference,
+    *,
+    out: Path,
+    formats: Collection[Format] = FORMATS,
+    int8: bool = False,
+    repair: bool = False,
+    splits: Splits | None = None,
+    max_drop: float | None = None,
+    seed: int = 0,
+    progress: Progress = lambda line: None,
+) -> ExportResult:
+    """Convert a reference model, prove each file against it and put all of them into the folder `out` at once.
+
+    `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
+    reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
+    With `repair`, int8 files that fail go up the ladder (see `repairing`) and are replaced by those of the rung that passes.
+    Calibration pictures that fail their audit (see `auditing`) are an InputError before anything is converted, and so is
+    another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`).
+    A file that fails its parity is named `*.rejected`, one that cannot be made is told among the result's `failures`. Raises
+    ConversionError when none can be made, InputError or OutputError; an earlier export
+    in `out` is then as it was.
+    """
+    if repair and not int8:
+        raise InputError("a repair is of int8 files: give --int8 with --repair")
+    if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
+        missing = _unmeasured(splits)
+        raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")
+    precisions = ("float32", *QUANTIZED)
+    files = [f"{reference.task.name}-{precision}.{each}" for precision in precisions for each in FORMATS]
+    check_out(out, (*files, PARITY_PAGE, PARITY_JSON))
+    started = time.monotonic()
+    doubt = _checked(reference, splits, seed)
+    with quiet():
+        folded = fold(reference.model)
+        calibration, images = find_calibration(reference, folded, splits, seed) if int8 else (None, None)
+        audited = audit(folded, splits, reference.task.labels, seed) if splits is not None and images is not None else None
+    progress(f"converting {reference.name} of {reference.task.name}")
+    conversions = convert(folded, formats, calibration, images)
+    if not conversions.made:
+        raise ConversionError("; ".join(f"{each.suffix}: {each.reason}" for each in conversions.failures))
+    info = None if calibration is None else calibration.info()
+    common = export_id([each.sha256 for each in conversions.made])
+    writer = ContractWriter(reference, parameter_count(folded), info, common)
+    with staging(out) as staged:
+        artifacts = [writer.write(each, staged / f"{reference.task.name}-{each.suffix}") for each in conversions.made]
+        for artifact in artifacts:
+            artifact.save(artifact.path)
+        seconds = time.monotonic() - started
+        measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
+        tries: tuple[Try, ...] = ()
+        if repair and measured is not None and splits is not None and calibration is not None:
+            job = RepairJob(reference, folded, calibration, splits, max_drop, seed, progress)
+            tries, artifacts = job.run(writer, artifacts, measured.report, staged)
+            if any(each.chosen for each in tries):
+                measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
+        judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
+        names = [file.path.name for file in judged]
+        other = _superseded(reference.task.name, judged, conversions.failures)
+        if measured is None:
+            install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
+        else:
+            write_page(
+                measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice, repair=table(tries)
+            )
+            checks = [] if audited is None else audited.to_json()
+            write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
+            install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
+    report = None if measured is None else measured.report
+    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited, conversions.failures)
+
+
+def formats_named(name: str) -> tuple[Format, ...]:
+    """Return the formats that `tflite`, `onnx` or `all` names."""
+    return tuple(each for each in FORMATS if name in (each, "all"))
+
+
+def _checked(reference: Reference, splits: Splits | None, seed: int) -> str | None:
+    """Return a doubt about the reference; InputError for a mistake of the user's that labelled pictures show."""
+    if splits is None:
+        return None
+    doubt = check_reference(reference, splits.validation, labelled=splits.info.labelled, seed=seed)
+    if doubt is not None and doubt.mistake:
+        raise InputError(doubt.text)
+    return None if doubt is None else doubt.text
+
+
+def _measure(
+    reference: Reference,
+    calibration: Calibration | None,
+    artifacts: Sequence[Artifact],
+    splits: Splits | None,
+    max_drop: float | None,
+    seed: int,
+    progress: Progress,
+    doubt: str | None,
+) -> Measured | None:
+    """Compare the staged files, read back from the disk and run as a board would run them, with the reference.
+
+    None when there are too few pictures to say anything.
+    """
+    if splits is None or len(splits.validation) < MIN_PICTURES:
+        return None
+    progress(f"comparing {len(artifacts)} files with the reference on {len(splits.validation)} pictures")
+    if calibration is not None:
+        reference = dataclasses.replace(reference, calibration=calibration.to_json())
+    return measure(
+        Model.of(reference), [artifact.path for artifact in artifacts], splits, "validation", max_drop=max_drop, seed=seed
+    )
+
+
+def _judge(artifact: Artifact, measured: Measured | None, out: Path, unmeasured: str) -> ExportedFile:
+    """Write the verdict into a staged file's contract; a file that failed gets its other name."""
+    name, contract = artifact.path.name, artifact.contract
+    verdict: Outcome = "not measured"
+    parity, reason, advice = contract.parity, unmeasured, tuple[str, ...]()
+    if measured is not None:
+        candidate = measured.report[name]
+        verdict, reason, parity = candidate.verdict, "; ".join(candidate.reasons), measured.report.info(name)
+        advice = tuple(measured.advice.get(name, ()))
+    contract = dataclasses.replace(contract, parity=parity)
+    if verdict != "fail" and (contradiction := golden.contradiction(contract)):
+        verdict, reason = "fail", contradiction
+        contract = dataclasses.replace(contract, parity=dataclasses.replace(parity, verdict=verdict))
+    path = artifact.path.with_name(name + REJECTED) if verdict == "fail" else artifact.path
+    artifact = dataclasses.replace(artifact, path=path, contract=contract)
+    artifact.save(path)
+    return ExportedFile(
+        path=out / artifact.path.name,
+        format=artifact.format,
+        precision=artifact.contract.precision,
+        size_bytes=artifact.path.stat().st_size,
+        verdict=verdict,
+        reason=reason,
+        advice=advice,
+        float_layers=artifact.contract.float_layers,
+    )
+
+
+def _unmeasured(splits: Splits | None) -> str:
+    return "there were no pictures to compare on" if splits is None else too_few(splits)
+
+
+def _superseded(task: str, files: Sequence[ExportedFile], failures: Sequence[Failure]) -> list[str]:
+    """Name the files that an earlier export may have left and this one does not replace, of what was asked for."""
+    made = {(file.format, file.precision) for file in files}
+    asked = made | {(failure.format, failure.precision) for failure in failures}
+    formats = {file_format for file_format, precision in asked if precision != "float32"}
+    wanted = {*asked, *((file_format, each) for file_format in formats for each in QUANTIZED)}
+    return [f"{task}-{precision}.{file_format}" for file_format, precision in sorted(wanted - made)]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,152 @@
+"""Parity of files: opens reference and candidates, makes sure they speak of the same task, compares, and explains failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts import Artifact
+from edgecnn.classifier import artifact_path
+from edgecnn.datasets.dataset import Dataset, Splits
+from edgecnn.datasets.load import data_info
+from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.robustness.corruptions import corruptions_for
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.tasks import Task
+from edgecnn_export.models import Model
+from edgecnn_export.parity.compare import Progress, compare
+from edgecnn_export.parity.corrupted import variants
+from edgecnn_export.parity.diagnosis import explain
+from edgecnn_export.parity.figures import ParityReport
+from edgecnn_export.reference import Reference
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A comparison of files: the figures, the pictures, advice by failed candidate, and notes for the reader."""
+
+    report: ParityReport
+    dataset: Dataset
+    advice: dict[str, list[str]]
+    notes: tuple[str, ...]
+
+
+class MatchedByLabel:
+    """A runtime whose classes are put into the reference's order by their labels, the names that a user would read."""
+
+    def __init__(self, runtime: Runtime, own_labels: Sequence[str], labels: Sequence[str]) -> None:
+        """Take a runtime that answers in the order of `own_labels`; InputError when `labels` are not the same set."""
+        if set(own_labels) != set(labels):
+            raise InputError(f"labels differ: {', '.join(own_labels)} against {', '.join(labels)}")
+        self.name = runtime.name
+        self._runtime = runtime
+        self._order = [list(own_labels).index(label) for label in labels]
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map images `(n, height, width, channels)` to probabilities `(n, classes)` in the reference's order."""
+        return np.asarray(self._runtime.run(images)[:, self._order], np.float32)
+
+
+def measure(
+    reference: Model,
+    candidates: Sequence[Path | str],
+    splits: Splits,
+    split: str,
+    *,
+    max_drop: float | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    doubt: str | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Compare artifacts with the reference on one split; `max_drop` in points, the task's own margin by default.
+
+    Where the split's pictures are too few, those of the training split serve as unlabelled ones (see `parity.margins`).
+
+    Raises ContractError when a candidate is of another task, other labels or another input, DatasetError for an empty split.
+    A candidate that lists the same labels in another order is compared label by label: if only its list is wrong it fails.
+    """
+    task, dataset = reference.task, splits[split]
+    if not len(dataset):
+        raise DatasetError(f"the {split} split of {splits.info.source} is empty; choose another with --split or --data")
+    artifacts = _open_candidates(candidates, task)
+    runtimes = {name: _matched(artifact, task) for name, artifact in artifacts.items()}
+    sizes = {name: artifact.path.stat().st_size for name, artifact in artifacts.items()}
+    corruptions = corruptions_for(task)
+    report = compare(
+        reference.runtime,
+        runtimes,
+        dataset,
+        labels=task.labels,
+        max_drop=task.max_drop if max_drop is None else max_drop,
+        confidence=confidence,
+        data=data_info(splits, split),
+        seed=seed,
+        float_candidates=_float_names(artifacts) if reference.reference else (),
+        corruptions=corruptions,
+        variants=lambda: variants(splits.train, corruptions, seed),
+        doubt=doubt,
+        sizes=sizes if reference.size_bytes is None else sizes | {"reference": reference.size_bytes},
+        progress=progress,
+    )
+    failed = [candidate.name for candidate in report.candidates if candidate.verdict == "fail"]
+    advice = {
+        name: explain(report, name, reference.runtime, runtimes[name], dataset, _source(reference, artifacts[name]))
+        for name in failed
+    }
+    return Measured(report, dataset, advice, _notes(artifacts, task))
+
+
+def _open_candidates(candidates: Sequence[Path | str], task: Task) -> dict[str, Artifact]:
+    """Open all candidates by name: the file's own where that is enough to tell them apart, else the path."""
+    artifacts = [Artifact.open(artifact_path(candidate)) for candidate in candidates]
+    names = [artifact.path.name for artifact in artifacts]
+    opened: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        _check_task(artifact, task)
+        unique = names.count(artifact.path.name) == 1
+        opened[artifact.path.name if unique else str(artifact.path)] = artifact
+    return opened
+
+
+def _check_task(artifact: Artifact, task: Task) -> None:
+    contract = artifact.contract
+    if contract.task != task.name:
+        raise ContractError(f"{artifact.path} is of the task {contract.task!r}, the reference of {task.name!r}")
+    if set(contract.labels) != set(task.labels):
+        raise ContractError(
+            f"{artifact.path} knows the labels {', '.join(contract.labels)}; the reference {', '.join(task.labels)}"
+        )
+    if contract.preprocessing != task.preprocessing:
+        raise ContractError(
+            f"{artifact.path} prepares pictures as {contract.preprocessing}, the reference as {task.preprocessing}"
+        )
+
+
+def _matched(artifact: Artifact, task: Task) -> Runtime:
+    runtime = open_runtime(artifact)
+    if artifact.contract.labels == task.labels:
+        return runtime
+    return MatchedByLabel(runtime, artifact.contract.labels, task.labels)
+
+
+def _float_names(artifacts: dict[str, Artifact]) -> list[str]:
+    return [name for name, artifact in artifacts.items() if artifact.contract.precision == "float32"]
+
+
+def _source(reference: Model, artifact: Artifact) -> Reference | None:
+    """The Keras model in which layers can be rounded one by one; float files have none to look for."""
+    return reference.reference if artifact.contract.precision == "int8" else None
+
+
+def _notes(artifacts: dict[str, Artifact], task: Task) -> tuple[str, ...]:
+    return tuple(
+        f"{name} lists the labels in another order than the reference ({', '.join(artifact.contract.labels)}); "
+        "answers were matched by label"
+        for name, artifact in artifacts.items()
+        if artifact.contract.labels != task.labels
+    )

@@ -1,0 +1,75 @@
+"""Bias correction: rounding shifts the mean of a channel, and a bias can take the shift back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edgecnn_export.conversion.calibration import Ranges
+from edgecnn_export.conversion.graph import Step, read_graph
+from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounded_call
+
+_PICTURES = 64  # all activations of all pictures of one layer are held at a time
+
+
+def correct_biases(folded: keras.Model, ranges: Ranges, images: NDArray[np.uint8]) -> keras.Model:
+    """Return a copy whose layers, rounded to int8, give each channel the mean that the float model gives it.
+
+    Empirical bias correction, layer by layer from the first (Nagel et al., arXiv:1906.04721, section 4.2 and appendix D), on
+    images `(n, h, w, c)`.
+    """
+    from edgecnn_export.repair.equalization import copied
+
+    copy = copied(folded)
+    rounded, pixels = RoundedModel(copy, ranges), tf.constant(_spread(images).astype(np.float32))
+    wanted = _means(folded, pixels)
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        layer = step.operation
+        if step.name in wanted and rounded.graph.calls(layer) == 1:
+            shift = _channel_means(linear_call(step, arguments, keywords, rounded_call)) - wanted[step.name]
+            layer.bias.assign(layer.bias.numpy() - shift)
+        return rounded.call(step, arguments, keywords)
+
+    rounded.graph.run(pixels, call)
+    return copy
+
+
+def linear_call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any], run: Any) -> Any:
+    """Run a layer as `run(step, arguments, keywords)` does, without the ReLU that may be part of it."""
+    layer = step.operation
+    activation, layer.activation = layer.activation, keras.activations.linear
+    try:
+        return run(step, arguments, keywords)
+    finally:
+        layer.activation = activation
+
+
+def _means(folded: keras.Model, pixels: Any) -> dict[str, NDArray[np.float32]]:
+    """Return the mean of each channel that each layer with a bias gives, before its ReLU."""
+    graph, means = read_graph(folded), dict[str, NDArray[np.float32]]()
+
+    def plain(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return step.operation(*arguments, **keywords)
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        layer = step.operation
+        if isinstance(layer, keras.Layer) and kernel_of(layer) is not None and getattr(layer, "bias", None) is not None:
+            means[step.name] = _channel_means(linear_call(step, arguments, keywords, plain))
+        return plain(step, arguments, keywords)
+
+    graph.run(pixels, call)
+    return means
+
+
+def _channel_means(values: Any) -> NDArray[np.float32]:
+    array = np.asarray(values, np.float32)
+    return np.asarray(array.mean(axis=tuple(range(array.ndim - 1)), dtype=np.float64), np.float32)
+
+
+def _spread(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return images[np.linspace(0, len(images) - 1, min(len(images), _PICTURES)).astype(np.int64)]

@@ -1,0 +1,128 @@
+"""Leave one class out: does a model that was never shown a class of damage say that it doesn't know it?
+
+The hardest things of no class: they look like the classes in every respect. Each class is in turn kept out of training, and
+the int8 file of that training is asked about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.artifacts import Artifact
+from edgecnn.datasets.dataset import Splits, concatenate
+from edgecnn.evaluation import run_all
+from edgecnn.files import write_json
+from edgecnn.metrics import auroc, auroc_interval
+from edgecnn.rejection import CUT_BY, FALSE_ACCEPTS, SCORES, Area, Share, threshold_for
+from edgecnn.runtimes import open_runtime
+from edgecnn.tasks import Task
+from edgecnn_export.exporter import export
+from edgecnn_export.reference import Reference
+from edgecnn_export.rejecting import choose_rejection
+from edgecnn_export.studies.trainings import Training, run_trainings
+from edgecnn_export.training.recipes import find_recipe
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A class that a model was not shown: how often a validation picture of another class is surer than one of it (`auroc`).
+
+    `accepted` are its pictures that pass the threshold chosen on generated pictures of no class (None where the task has
+    none); `kept` are the validation pictures that pass the threshold which lets in FALSE_ACCEPTS of the class.
+    """
+
+    label: str
+    auroc: Area
+    accepted: Share | None
+    kept: Share
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures with plain values."""
+        accepted = None if self.accepted is None else self.accepted.to_json()
+        return {
+            "label": self.label,
+            "auroc": dataclasses.asdict(self.auroc),
+            "accepted": accepted,
+            "kept": self.kept.to_json(),
+        }
+
+
+def leave_one_class_out(
+    task: Task,
+    splits: Splits,
+    *,
+    out: Path,
+    epochs: int | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[LeftOut]:
+    """Train once a class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
+
+    The test split stays untouched. Interrupted, it goes on by the same call. Raises what `train` and `export` raise.
+    """
+    pool = concatenate([splits.train, splits.validation])
+    train, validation = np.split(np.arange(len(pool)), [len(splits.train)])
+    trainings = []
+    for class_id, label in enumerate(task.labels):
+        own = pool.class_ids == class_id
+        parts = (train[~own[train]], validation[~own[validation]], np.flatnonzero(own))
+        trainings.append(Training(label, parts, "compact", seed, epochs))
+    recipe = dataclasses.asdict(find_recipe("compact", task))
+    settings = {"task": task.name, "epochs": epochs, "seed": seed, "pictures": pool.digest(), "recipe": recipe}
+    found = {}
+    for training, result in run_trainings(task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs):
+        found[training.name] = judge(training.name, result["true"], result["left_out"], result["threshold"])
+        progress(f"{len(found)} of {len(trainings)} done: {training.name}: AUROC {found[training.name].auroc.area:.4f}")
+    rows = [found[label] for label in task.labels]
+    write_json(out / "leave-one-class-out.json", settings | {"classes": [row.to_json() for row in rows]})
+    return rows
+
+
+def judge(label: str, true: Sequence[float], left_out: Sequence[float], threshold: float | None) -> LeftOut:
+    """Judge by the highest probabilities of validation pictures and of pictures of the class that was left out."""
+    ours, theirs = np.array(true, np.float64), np.array(left_out, np.float64)
+    area = auroc(ours, theirs)
+    wanted = threshold_for({label: theirs}, FALSE_ACCEPTS)
+    return LeftOut(
+        label,
+        Area(area, auroc_interval(area, len(ours), len(theirs))),
+        None if threshold is None else Share(int((theirs >= threshold).sum()), len(theirs)),
+        Share(int((ours >= wanted).sum()), len(ours)),
+    )
+
+
+def _ask(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
+    exported = export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1]
+    runtime = open_runtime(Artifact.open(exported.path))
+    chosen = choose_rejection(runtime, reference.task, splits.validation, seed=0)
+    sure = SCORES[CUT_BY]
+    return {
+        "true": sure(run_all(runtime, splits.validation.images)).tolist(),
+        "left_out": sure(run_all(runtime, splits.test.images)).tolist(),
+        "threshold": None if chosen is None else chosen.threshold,
+    }
+
+
+def format_table(rows: Sequence[LeftOut]) -> str:
+    """Return a Markdown table, one row a class."""
+    lines = [
+        f"| left out | AUROC (95 % interval) | of it accepted | others kept at {FALSE_ACCEPTS:.0%} of it accepted |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row.auroc.interval
+        accepted = "" if row.accepted is None else _percent(row.accepted)
+        lines.append(f"| {row.label} | {row.auroc.area:.4f} ({low:.4f} to {high:.4f}) | {accepted} | {_percent(row.kept)} |")
+    return "\n".join(lines)
+
+
+def _percent(share: Share) -> str:
+    low, high = share.interval
+    return f"{100 * share.share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

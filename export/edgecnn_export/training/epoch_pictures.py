@@ -1,0 +1,70 @@
+"""What an epoch trains on: the training pictures, what a camera would make of digits, and pictures of no class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.dataset import Dataset
+from edgecnn.errors import InputError
+from edgecnn.tasks import Task
+from edgecnn_export.training.batches import one_hot
+from edgecnn_export.training.recipes import Recipe
+
+Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
+_OTHERS = 10  # versions of the counter-examples: drawing them takes a fifth of an epoch, and augmentation varies them too
+
+
+class TrainingPictures:
+    """The training pictures, `recipe.simulated` x n of them seen as through a camera, and `recipe.others` x n of no class.
+
+    Epochs take turns at `recipe.simulations` versions of the former - each has other pictures, pens, papers and handwritings,
+    and other things that are no digits - and at ten of the latter. A version is drawn when its first epoch begins and then
+    kept. It depends on the seed and its own number only, so that a resumed training sees what an uninterrupted one would have
+    seen.
+    """
+
+    def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int) -> None:
+        """Raise InputError for shares out of range and for counter-examples of a task that can make none."""
+        if not 0 <= recipe.simulated <= 1:
+            raise InputError(f"simulated must be a share of the training pictures, 0 to 1, got {recipe.simulated}")
+        if recipe.simulations < 1:
+            raise InputError(f"simulations must be at least 1, got {recipe.simulations}")
+        if recipe.others > 0 and task.counter_examples is None:
+            raise InputError(f"task {task.name!r} can make no counter-examples; train it with others=0 in its recipe")
+        self._train, self._targets = train, one_hot(train.class_ids, len(task.labels))
+        self._task, self._recipe, self._seed = task, recipe, seed
+        self._drawn: dict[tuple[str, int], Pictures] = {}
+
+    def of_epoch(self, epoch: int) -> Pictures:
+        """Return pictures `(m, h, w, c)` and targets `(m, classes)` of `epoch`, counted from 0."""
+        parts = [(self._train.images, self._targets)]
+        if self._recipe.simulated > 0:
+            parts.append(self._version("simulation", epoch % self._recipe.simulations, self._simulation))
+        count = sum(len(images) for images, _ in parts)
+        if self._recipe.others > 0:
+            parts.append(self._version("others", epoch % _OTHERS, lambda version: self._others(count, version)))
+        images, targets = zip(*parts, strict=True)
+        return (images[0], targets[0]) if len(parts) == 1 else (np.concatenate(images), np.concatenate(targets))
+
+    def _version(self, kind: str, version: int, draw: Callable[[int], Pictures]) -> Pictures:
+        if (kind, version) not in self._drawn:
+            self._drawn[kind, version] = draw(version)
+        return self._drawn[kind, version]
+
+    def _simulation(self, version: int) -> Pictures:
+        from edgecnn.datasets.synthetic.camera_digits import simulate_training_set
+
+        seeds = np.random.SeedSequence((self._seed, version)).generate_state(2)
+        count = round(self._recipe.simulated * len(self._train))
+        chosen = np.random.default_rng(seeds[0]).permutation(len(self._train))[:count]
+        return simulate_training_set(self._train.images[chosen, :, :, 0], self._train.class_ids[chosen], int(seeds[1]))
+
+    def _others(self, pictures: int, version: int) -> Pictures:
+        """Draw `others` counter-examples a picture; their targets are the same for all classes."""
+        assert self._task.counter_examples is not None
+        count, classes = round(self._recipe.others * pictures), self._targets.shape[1]
+        drawn = self._task.counter_examples(count, int(np.random.SeedSequence((self._seed, version)).generate_state(1)[0]))
+        return drawn, np.full((count, classes), 1 / classes, np.float32)
