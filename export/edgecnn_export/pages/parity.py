@@ -19,7 +19,7 @@ from edgecnn_export.parity.figures import Flip, ParityReport
 from edgecnn_export.parity.text import describe_corrupted, describe_data, describe_reference, format_size
 
 FLIPS_SHOWN = 12
-_TEMPLATE = "page.html"
+_TEMPLATE = "parity.html"
 _SIGNS = {"pass": "✓", "agrees": "=", "undecided": "?", "fail": "✗"}
 
 

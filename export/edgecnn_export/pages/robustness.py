@@ -9,7 +9,7 @@ from edgecnn.files import write_bytes
 from edgecnn.robustness.report import ModelScores, RobustnessReport, describe, format_share
 from edgecnn_export.pages import render
 
-_TEMPLATE = "page.html"
+_TEMPLATE = "robustness.html"
 
 
 def write_page(report: RobustnessReport, path: Path) -> None:
