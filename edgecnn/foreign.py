@@ -68,6 +68,54 @@ def is_foreign(path: Path, labels: tuple[str, ...] | None) -> bool:
     return contract_json is None and (labels is not None or describe(model).labels is not None)
 
 
+class ForeignTrial:
+    """Another tool's `.tflite` that was read, while a child process tries it."""
+
+    def __init__(
+        self,
+        path: Path,
+        stated: ForeignModel,
+        *,
+        runtime: str | None = None,
+        threads: int = 1,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Read the file and start; the child has `timeout_s` seconds. InputError for what is no `.tflite` without contract."""
+        if file_format(path) != "tflite":
+            raise InputError(f"{path} carries no edgecnn contract; only .tflite files of other tools can be run")
+        self.model, contract_json = split(path)
+        if contract_json is not None:
+            raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+        from edgecnn.runtimes.probing import Trial  # with it comes what starts processes
+
+        self._path, self._stated, self._runtime, self._threads = path, stated, runtime, threads
+        size_hw = stated.convention.size_hw
+        self._trial = Trial(self.model, path, runtime, output=stated.output, size_hw=size_hw, timeout_s=timeout_s)
+        self._is_tried = False
+
+    def poll(self) -> bool:
+        """Tell whether `open` need not wait for the child; InferenceError when a runtime refuses the model."""
+        self._is_tried = self._is_tried or self._trial.poll()
+        return self._is_tried
+
+    def open(self) -> OpenedModel:
+        """Wait for the child and open the model in this process; raises what `open_foreign` raises."""
+        if not self._is_tried:
+            self._trial.wait()
+            self._is_tried = True
+        stated, size_hw = self._stated, self._stated.convention.size_hw
+        opened = open_tflite(self.model, runtime=self._runtime, threads=self._threads, output=stated.output, size_hw=size_hw)
+        try:
+            return _adapted(self._path, self.model, opened, describe(self.model), stated)
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from error
+
+    def stop(self) -> None:
+        """Give up."""
+        if not self._is_tried:
+            self._trial.stop()
+
+
 def open_foreign(
     path: Path, stated: ForeignModel, *, runtime: str | None = None, threads: int = 1, timeout_s: float = TIMEOUT_S
 ) -> OpenedModel:
@@ -76,20 +124,7 @@ def open_foreign(
     Raises InputError when neither file nor user say what must be known: the labels, or the range of its pixels. ContractError
     when its tensors are no picture in and no classes out, InferenceError when a runtime refuses it.
     """
-    if file_format(path) != "tflite":
-        raise InputError(f"{path} carries no edgecnn contract; only .tflite files of other tools can be run")
-    model, contract_json = split(path)
-    if contract_json is not None:
-        raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
-    from edgecnn.runtimes.probe import probe_tflite  # with it comes what starts processes
-
-    size_hw = stated.convention.size_hw
-    probe_tflite(model, path, runtime, output=stated.output, size_hw=size_hw, timeout_s=timeout_s)
-    opened = open_tflite(model, runtime=runtime, threads=threads, output=stated.output, size_hw=size_hw)
-    try:
-        return _adapted(path, model, opened, describe(model), stated)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    return ForeignTrial(path, stated, runtime=runtime, threads=threads, timeout_s=timeout_s).open()
 
 
 def _adapted(path: Path, model: bytes, runtime: TfliteRuntime, said: Described, stated: ForeignModel) -> OpenedModel:

@@ -259,6 +259,7 @@ def check_clock(
 def check_secrets(config: Path) -> Iterator[Check]:
     """Report the files with secrets that a camera's configuration names, itself among them, that everybody can read."""
     from edgecnn.addresses import holds_secret
+    from edgecnn.files import exists
     from edgecnn_device.config import read_values
     from edgecnn_device.secret_files import OPTIONS, exposure
 
@@ -269,10 +270,11 @@ def check_secrets(config: Path) -> Iterator[Check]:
         return
     files = [Path(str(values[name])) for name in OPTIONS if name in values]
     files += [config] if holds_secret(str(values.get("source", ""))) else []
-    exposed = [line for file in files if (line := exposure(file))]
-    for line in exposed:
+    warnings = [line for file in files if (line := exposure(file))]
+    warnings += [f"{file}, which {config} names, cannot be looked at from {Path.cwd()}" for file in files if not exists(file)]
+    for line in warnings:
         yield Check("secrets", "warn", line)
-    if not exposed:
+    if not warnings:
         yield Check("secrets", "ok", f"{config}: no file with a secret that everybody can read")
 
 

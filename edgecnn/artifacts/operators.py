@@ -48,7 +48,7 @@ class Graph:
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Graph:
         """Read what `to_json` gave."""
-        operators = (Operator(name, tuple(inputs), tuple(outputs)) for name, inputs, outputs in body["operators"])
+        operators = (Operator(name, *map(tuple, dtypes_and_names)) for name, *dtypes_and_names in body["operators"])
         return cls(tuple(operators), body["constants"])
 
     def float_operators(self) -> tuple[Operator, ...]:

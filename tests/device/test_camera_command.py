@@ -210,6 +210,28 @@ def test_a_camera_starts_after_a_power_cut_with_the_model_that_was_refused_befor
     assert "\nedgecnn_model_refused 1\n" in metrics
 
 
+@pytest.mark.parametrize("harm", ["removed", "a folder", "empty", "cut short", "rubbish"])
+def test_a_camera_starts_with_the_last_good_model_whatever_has_become_of_the_file(
+    artifacts: Path, tmp_path: Path, harm: str
+) -> None:
+    model = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite"))
+    options = [str(model), "--state-dir", str(tmp_path / "state"), "--source", "synthetic", "--frames", "2", "--no-terminal"]
+    CliRunner().invoke(camera, options, catch_exceptions=False)
+    content = {"empty": b"", "cut short": model.read_bytes()[:3000], "rubbish": bytes(range(256)) * 50}
+    model.unlink()
+    if harm == "a folder":
+        model.mkdir()
+    elif harm != "removed":
+        model.write_bytes(content[harm])
+
+    result = CliRunner().invoke(camera, options, catch_exceptions=False)
+
+    assert result.exit_code == 0
+    assert "running the last good model, of 2" in result.stderr
+    with pytest.raises((ArtifactError, InputError), match=r"m\.tflite"):
+        CliRunner().invoke(camera, [*options, "--pixel-range", "0..1"], catch_exceptions=False)
+
+
 def test_a_folder_of_pictures_is_not_looked_at_by_another_model_than_the_one_that_is_named(
     artifacts: Path, tmp_path: Path
 ) -> None:

@@ -263,6 +263,16 @@ def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_p
     assert "pa55" not in str(found)
 
 
+def test_a_file_with_a_secret_that_is_not_where_we_look_is_not_called_safe(tmp_path: Path) -> None:
+    config = tmp_path / "camera.toml"
+    config.write_text('source-file = "address"\ntoken-file = "token"\n')  # beside the service's working directory
+
+    found = list(check_secrets(config))
+
+    assert [check.status for check in found] == ["warn", "warn"]
+    assert found[0].detail.startswith(f"address, which {config} names, cannot be looked at from ")
+
+
 def test_a_configuration_that_cannot_be_read_fails(tmp_path: Path) -> None:
     (tmp_path / "camera.toml").write_text("source =")
 

@@ -196,6 +196,16 @@ def test_answers_before_an_error_do_not_count_after_it() -> None:
     assert sink.observations[3].predictions[0].smoothed.label == "gray"
 
 
+def test_a_warning_that_comes_or_goes_is_published_although_the_gate_would_hold_it_back() -> None:
+    clock, sink, warnings = FakeClock(), ListSink(), iter(["", "", "refused", "refused", "", ""])
+    gated = replace(watcher(clock), gate=Interval(60.0), warning=lambda: next(warnings))
+
+    run_loop(paced(clock, [frame(noisy(128, n), n) for n in range(6)]), gated, [sink])
+
+    said = [(o.frame.number, o.warning) for o in sink.observations if o.frame is not None]
+    assert said == [(0, ""), (2, "refused"), (4, "")]
+
+
 def test_what_should_be_known_stands_in_every_observation_for_as_long_as_it_is_true() -> None:
     clock, sink, warnings = FakeClock(), ListSink(), iter(["", "refused", ""])
     watching = replace(watcher(clock), warning=lambda: next(warnings))

@@ -270,6 +270,19 @@ def test_what_a_kill_left_unfinished_goes_at_the_next_start(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {"labelled.json", ".a.png.part"}
 
 
+def test_what_is_left_of_a_sample_whose_picture_is_gone_is_counted_and_goes_with_the_oldest(tmp_path: Path) -> None:
+    for second in range(40):  # as a kill leaves one, or who has moved the pictures to where they are labelled
+        (tmp_path / f"20260102T0000{second:02}.000000Z-{second}-1.json").write_text("{}" * 1000)
+    (tmp_path / "notes.json").write_text("{}")
+
+    SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000), clock=FakeClock()).write(LOST)
+
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 31
+    assert left[0].startswith("20260102T000010.")
+    assert "notes.json" in left
+
+
 def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"holiday_{number}.png").write_bytes(b"x" * 30_000)

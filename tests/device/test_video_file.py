@@ -156,7 +156,7 @@ def test_the_files_of_a_camera_have_a_bound_and_the_oldest_go(tmp_path: Path) ->
     for path in foreign:
         path.write_bytes(b"x" * 10_000)
     old = tmp_path / "v-20200101T000000Z.avi"
-    old.write_bytes(b"x" * 300_000)
+    old.write_bytes(b"RIFF" + b"x" * 300_000)
     wall = FakeClock(TEN)
     with camera_sink(tmp_path, wall, max_bytes=2_000_000) as sink:
         for number in range(6000):
@@ -167,6 +167,34 @@ def test_the_files_of_a_camera_have_a_bound_and_the_oldest_go(tmp_path: Path) ->
     assert not old.exists() and all(path.stat().st_size == 10_000 for path in foreign)
     assert len(ours) > 2
     assert 1_000_000 < sum(path.stat().st_size for path in ours) <= 2_600_000
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+def test_what_is_no_video_of_ours_is_neither_counted_nor_removed(tmp_path: Path, suffix: str) -> None:
+    names = [f"v-20200101T00000{number}Z{suffix}" for number in range(3)]
+    (tmp_path / names[0]).write_bytes(bytes(range(256)) * 4000)
+    (tmp_path / names[1]).mkdir()
+    (tmp_path / "mine").write_bytes(b"x" * 10_000)
+    (tmp_path / names[2]).symlink_to(tmp_path / "mine")
+    before = set(tmp_path.iterdir())
+
+    with VideoSink(VideoOptions(tmp_path / f"v{suffix}", max_bytes=8), live=True, fps=10.0) as sink:
+        sink.write(shown(90))
+
+    assert before < set(tmp_path.iterdir())
+    assert (tmp_path / names[0]).stat().st_size == 256 * 4000
+
+
+def test_what_another_camera_of_the_same_name_is_writing_is_not_removed(tmp_path: Path) -> None:
+    with camera_sink(tmp_path, max_bytes=8) as first:
+        first.write(shown(90))
+        own = only(tmp_path)
+        record(camera_sink(tmp_path, FakeClock(TEN + 60), max_bytes=8), [shown(90)])
+
+        assert own.exists()
+    record(camera_sink(tmp_path, FakeClock(TEN + 120), max_bytes=8), [shown(90)])
+
+    assert not own.exists()
 
 
 def test_two_starts_in_one_second_take_two_names(tmp_path: Path) -> None:

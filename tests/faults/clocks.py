@@ -73,7 +73,7 @@ def main() -> None:
             {
                 "frames": statistics.frames,
                 "states": dict(statistics.states),
-                "lines": len((folder / "a.jsonl").read_text().splitlines()),
+                "lines": sum(len(file.read_text().splitlines()) for file in folder.glob("a.jsonl*")),  # a day ends a file
                 "samples": len(list((folder / "kept").glob("*.png"))),
                 "jumps": len(jumps),
                 "history_grew": bool(np.all(np.diff(grew) >= 0) and grew[-1] > grew[len(grew) // 2]),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import urllib.request
@@ -238,6 +239,41 @@ def test_an_alarm_is_seen_in_all_windows_until_it_is_acknowledged_in_one(tiled: 
     alarm = today(port)["alarm"]
     wait_until(lambda: is_shown(browser, "alarm") == (today(port)["alarm"]["acknowledged_at"] is None), 5, "same window")
     assert alarm["number"] >= number
+
+
+def test_an_alarm_says_when_and_where_a_defect_came(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    wait_until(lambda: is_shown(browser, "alarm"), LIMIT_S, "alarm")
+
+    words = text(browser, "alarm-words")
+
+    assert re.match(r"(In view since|Seen at) \d\d:\d\d:\d\d, first at position [1-6]( · |$)", words), words
+
+
+def test_a_camera_that_runs_the_last_good_model_says_so_above_the_picture(
+    browser: webdriver.Chrome, model: str, tmp_path: Path
+) -> None:
+    port, file = find_port(), Path(shutil.copy(model, tmp_path / "m.tflite"))
+    options = ("--source", "synthetic", "--state-dir", str(tmp_path / "state"), "--web", str(port))
+    first = CameraProcess(tmp_path, str(file), *options)
+    open_page(browser, port)
+    wait_for_answer(browser)
+    first.close()
+    file.unlink()
+    camera = CameraProcess(tmp_path, str(file), *options)
+    try:
+        open_page(browser, port)
+        wait_until(lambda: is_shown(browser, "warning"), LIMIT_S, "warning")
+        words = text(browser, "warning")
+        gap = browser.execute_script("""
+            const [warning, main] = ["#warning", "main"].map((name) => document.querySelector(name).getBoundingClientRect());
+            return main.top - warning.bottom;
+        """)
+    finally:
+        camera.close()
+
+    assert words.lower().startswith("running the last good model, of 2") and "m.tflite" in words
+    assert gap >= 8
 
 
 def today(port: int) -> dict[str, Any]:
