@@ -86,7 +86,7 @@ class ForeignTrial:
         self.model, contract_json = split(path)
         if contract_json is not None:
             raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
-        from edgecnn.runtimes.probing import Trial  # with it comes what starts processes
+        from edgecnn.runtimes.probe import Trial  # with it comes what starts processes
 
         self._path, self._stated, self._runtime, self._threads = path, stated, runtime, threads
         size_hw = stated.convention.size_hw

@@ -21,7 +21,7 @@ from edgecnn_device.last_good import LastGood
 
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel, ForeignTrial, OpenedModel
-    from edgecnn.runtimes.probing import Verification
+    from edgecnn.runtimes.probe import Verification
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
 _INSIST = "; --no-verify runs it nevertheless"

@@ -100,7 +100,7 @@ class Trial:
         import_runtime("tflite", runtime)
         options = {"runtime": runtime, "output": output, "size_hw": size_hw}
         self._path = path
-        job = Job(str(path), "edgecnn.runtimes.probing:run_pictures", model, options)
+        job = Job(str(path), "edgecnn.runtimes.probe:run_pictures", model, options)
         self._child = Child(job, timeout_s=timeout_s)
 
     def poll(self) -> bool:

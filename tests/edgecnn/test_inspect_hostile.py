@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import join_bytes
-from edgecnn.artifacts.graph import read_graph
+from edgecnn.artifacts.operators import read_graph
 from edgecnn.cli.main import main
 from edgecnn.errors import ArtifactError
 from edgecnn.runtimes.probe import describe

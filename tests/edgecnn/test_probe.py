@@ -18,7 +18,7 @@ from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
 from edgecnn.errors import InferenceError, InputError
 from edgecnn.runtimes.child import Child, Job
-from edgecnn.runtimes.probing import Trial, Verification, verify
+from edgecnn.runtimes.probe import Trial, Verification, verify
 
 LABELS = ("a", "b", "c")
 WAYS = pytest.mark.parametrize("fork", [True, False], ids=["fork", "spawn"])
