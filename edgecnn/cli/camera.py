@@ -382,11 +382,12 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
     """Return what is stated of another tool's model, None for one of ours; InputError when that is given such options."""
     from edgecnn.artifacts.artifact import split
+    from edgecnn.classifying import artifact_path
     from edgecnn.errors import InputError
 
     stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
-    path = Path(values["model"])
-    if path.suffix.lower() == ".tflite" and split(path)[1] is None:
+    path = artifact_path(values["model"])
+    if split(path)[1] is None:
         from edgecnn.foreign import ForeignModel, is_foreign
         from edgecnn.labels import read_labels
 

@@ -34,20 +34,23 @@ RUN_FILE = "training.json"
 _MAX_RECORD_BYTES = 2**26
 
 
-def load_pictures(task: Task, data: Path | None, seed: int, reference: Reference | None = None) -> Splits:
+def load_pictures(
+    task: Task, data: Path | None, seed: int, reference: Reference | None = None, *, foreign: bool = False
+) -> Splits:
     """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
 
-    A model that was trained here gets the division that it was trained with. For another tool's model nothing is set aside as
-    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be
-    used, when the pictures of the training are gone or changed, or when there are none.
+    A model that was trained here gets the division that it was trained with. For another tool's model, which `foreign` tells
+    where there is no reference, nothing is set aside as a test: all that does not calibrate compares. Raises DatasetError when
+    a folder cannot be used, when the pictures of the training are gone or changed, or when there are none.
     """
-    if reference is None:
-        return load_splits(task, data, seed)
-    seed, run = reference.split_seed(seed), TrainingPictures.of(reference)
+    run = None
+    if reference is not None:
+        seed, run = reference.split_seed(seed), TrainingPictures.of(reference)
+        foreign = reference.raw is not None
     if run is not None and (data is None or run.table is not None):
         return run.load(seed) if data is None else run.moved_to(data, seed)
     splits = load_splits(task, data, seed)
-    if reference.raw is None:
+    if not foreign:
         return splits
     rest = concatenate([splits.validation, splits.test])
     return dataclasses.replace(splits, validation=rest, test=splits.test.take(np.empty(0, np.int64)))
@@ -126,10 +129,10 @@ def find_splits(
     return splits
 
 
-def too_few(splits: Splits) -> str:
-    """Say that the pictures of `splits` are too few to compare on."""
+def too_few(splits: Splits, split: str = "validation") -> str:
+    """Say that the pictures of one split are too few to compare on."""
     given = sum(len(splits[name]) for name in ("train", "validation", "test"))
-    return f"of {given} pictures {len(splits.validation)} are for comparing, at least {MIN_PICTURES} are needed there"
+    return f"of {given} pictures {len(splits[split])} are for comparing, at least {MIN_PICTURES} are needed there"
 
 
 def _proof(reference: Reference, data: Path | None, calibration: Path | None, seed: int, unproven: bool) -> Splits | None:
@@ -154,7 +157,8 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
 def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
     task = reference.task
     if data is None and TrainingPictures.of(reference) is None and task.synthesize is None and find_data(task.name) is None:
-        raise DatasetError(f"{reference.name} does not record the pictures that it was trained on")
+        name = reference.name if reference.path is None else reference.path
+        raise DatasetError(f"{name} does not record the pictures that it was trained on")
     return load_pictures(task, data, seed, reference)
 
 
