@@ -144,7 +144,7 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
         if data is not None:
             raise
         if not unproven:
-            advice = "name a folder with --data, or give --unproven"
+            advice = "or give --unproven" if "--data" in str(error) else "name a folder with --data, or give --unproven"
             raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
         splits = None
     if splits is None or calibration is None:
