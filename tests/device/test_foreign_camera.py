@@ -15,7 +15,7 @@ from hostile_models import endless
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import split
 from edgecnn.cli.camera import camera
-from edgecnn.errors import InferenceError, InputError, SignatureError
+from edgecnn.errors import ContractError, InferenceError, InputError, SignatureError
 from edgecnn.foreign import ForeignModel
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
 
@@ -71,7 +71,7 @@ def test_options_may_stand_in_a_file(foreign: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_without_contract_and_labels_says_how_to_run_it(foreign: Path) -> None:
-    with pytest.raises(InputError, match=r"another tool's model; of such a one name the classes in order: --labels a,b,c"):
+    with pytest.raises(ContractError, match=r"another tool's model; run such a one with: .*--labels a,b,c"):
         run(str(foreign))
 
 
