@@ -86,14 +86,14 @@ def test_the_convention_that_fits_is_named(wanted: Normalization, options: str) 
 
 def test_of_conventions_that_read_about_as_much_the_commonest_stands_first_and_the_best_beside_it() -> None:
     right = np.ones(160, bool)
-    right[:12] = False
+    right[:16] = False
     attempts = {"-1..1": right.copy(), "imagenet": right.copy()}
-    attempts["imagenet"][:6] = True
+    attempts["imagenet"][:8] = True
 
     doubt = check_reference(Scripted.of(attempts), draw(160))
 
     assert doubt is not None
-    assert re.search(r"94\.4 % with --pixel-range -1\.\.1 \(96\.9 % with --pixel-range imagenet", doubt.text)
+    assert re.search(r"92\.5 % with --pixel-range -1\.\.1 \(96\.2 % with --pixel-range imagenet", doubt.text)
     assert doubt.text.endswith("state what it was trained with")
 
 

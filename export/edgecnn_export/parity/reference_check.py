@@ -21,8 +21,7 @@ from edgecnn_export.reference import Reference
 
 PICTURES = 200  # asked under each convention
 BETTER = 0.1  # share of the pictures by which another convention must read more, and
-CERTAIN = 0.999  # at which confidence more than chance
-ALIKE = 0.99  # below this confidence two conventions read equally well
+CERTAIN = 0.999  # at which confidence more than chance; below it two of them read about as much
 MOST_OTHERS = 3  # are named beside the one that is meant
 FAR_BELOW = 0.1  # the accuracy that training recorded
 
@@ -79,7 +78,7 @@ def _check_convention(reference: Reference, sample: Dataset) -> Doubt | None:
     if not best.reads_more(own):
         return None
     # Several may read about as much. Meant is rather a convention than an order of labels, and the stated or commonest one.
-    alike = [each for each in tried if not exceeds_chance(*best.against(each.right), ALIKE)]
+    alike = [each for each in tried if not exceeds_chance(*best.against(each.right), CERTAIN)]
     meant, *others = sorted(alike, key=lambda each: each.called is not None)
     ways = [
         f"{each.percent} with {each.options(reference)}" for each in sorted(others, key=lambda each: -int(each.right.sum()))
