@@ -182,6 +182,7 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
         every = Dataset(images, class_ids, names)
         info = SplitInfo(str(folder), "all pictures for both, unlabelled", labelled=False)
         return Splits(every, every, every.take(nothing), info)
+    _warn_of_twins(pictures, found, folder)
     groups = known_overlaps([picture.gray for picture in pictures], found, [picture.sha256 for picture in pictures]).groups
     every = Dataset(images, found, names, groups)
     info = SplitInfo(str(folder), "halved by class, overlapping pictures kept together", seed)
@@ -198,6 +199,17 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
             every, every, every.take(nothing), dataclasses.replace(info, rule="all pictures for both: too few to halve")
         )
     return Splits(every.take(train), every.take(validation), every.take(nothing), info)
+
+
+def _warn_of_twins(pictures: Sequence[Picture], class_ids: NDArray[np.int64], folder: Path) -> None:
+    """Say which picture stands under two labels, byte for byte: no answer to it can be right."""
+    first: dict[str, int] = {}
+    for i, picture in enumerate(pictures):
+        twin = first.setdefault(picture.sha256, i)
+        if class_ids[twin] != class_ids[i]:
+            names = f"{pictures[twin].file.name} and {picture.file.name}"
+            note(f"warning: {folder}: {names} are the same picture under two labels; remove the one that is labelled wrongly")
+            return
 
 
 def _read_below(folder: Path, task: Task) -> Sequence[Picture]:
