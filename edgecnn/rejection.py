@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgecnn import metrics
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.errors import DatasetError, InputError
+from edgecnn.errors import DatasetError
 from edgecnn.evaluation import run_all
 from edgecnn.runtimes import Runtime
 from edgecnn.tasks import Task
@@ -25,6 +25,7 @@ PER_KIND = 200  # generated pictures of each kind that a measurement takes
 _CURVE = 101  # points of the coverage-accuracy curve
 # Draws other pictures for a measurement than those that the threshold was chosen on with the same seed.
 _MEASURING = 1
+_METAL = ("plain steel", "brushed metal")  # kinds of surfaces
 
 Scores = NDArray[np.float64]
 
@@ -173,8 +174,8 @@ def measure_rejection(
 ) -> Rejection:
     """Run a model on pictures of its classes and on generated ones of none.
 
-    `threshold` is the model's own. The others are not those that `choose_threshold` saw with the same seed. Raises InputError
-    for a task that cannot make any, DatasetError without pictures.
+    `threshold` is the model's own. The others are not those that `choose_threshold` saw with the same seed; of a task that
+    makes none of its own they are surfaces of many kinds. Raises DatasetError without pictures.
     """
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")
@@ -284,12 +285,22 @@ def run_others(runtime: Runtime, task: Task, per_kind: int, seed: int) -> dict[s
 def _run_others(
     runtime: Runtime, task: Task, per_kind: int, seed: int, progress: Callable[[str], None]
 ) -> dict[str, NDArray[np.float32]]:
-    if task.others is None:
-        raise InputError(f"nothing is known that is no class of {task.name!r}; rejection is measured for mnist and neu")
     progress(f"generating {per_kind} pictures of each kind that is no class")
-    kinds = task.others(per_kind, seed)
+    kinds = _surfaces(task, per_kind, seed) if task.others is None else task.others(per_kind, seed)
     progress(f"running {sum(map(len, kinds.values()))} of them")
     return {kind: run_all(runtime, images) for kind, images in kinds.items()}
+
+
+def _surfaces(task: Task, count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Draw what belongs to no class of anybody's parts: a covered lens, a hand, print, cloth and the like.
+
+    Bare metal is left out, for it may be what the parts are of.
+    """
+    from edgecnn.datasets.synthetic.other_surfaces import generate_other_surfaces
+
+    drawn = generate_other_surfaces(count, seed)
+    kinds = {kind: images for kind, images in drawn.items() if kind not in _METAL}
+    return {kind: np.stack([task.preprocessing(image[..., 0]) for image in images]) for kind, images in kinds.items()}
 
 
 def _area(true: Scores, others: Scores, confidence: float) -> Area:

@@ -381,25 +381,22 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
     """Return what is stated of another tool's model, None for one of ours; InputError when that is given such options."""
-    from edgecnn.artifacts.artifact import split
+    from edgecnn.classifying import artifact_path
     from edgecnn.errors import EdgecnnError, InputError
+    from edgecnn.foreign import ForeignModel, is_foreign
+    from edgecnn.labels import read_labels
 
     stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
     given = [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]
-    path = Path(values["model"])
+    path = artifact_path(values["model"])
+    labels = None if values["labels"] is None else read_labels(values["labels"])
     try:
-        is_without_contract = path.suffix.lower() == ".tflite" and split(path)[1] is None
-    except EdgecnnError:  # of ours, the last good one may run instead
-        if given:
-            raise
-        return None
-    if is_without_contract:
-        from edgecnn.foreign import ForeignModel, is_foreign
-        from edgecnn.labels import read_labels
-
-        labels = None if values["labels"] is None else read_labels(values["labels"])
         if is_foreign(path, labels):
             return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
+    except EdgecnnError:
+        if given:
+            raise
+        return None  # opening it says what is wrong with it, or starts with the last good one
     if given:
         raise InputError(f"{path} carries its own labels and preprocessing; leave {', '.join(given)} away")
     return None

@@ -62,13 +62,19 @@ def parity(
 ) -> None:
     """Compare exported files with REFERENCE: a .keras file, the folder of a run, a task's name or another exported file.
 
+    Another tool's .tflite may stand for either; what --labels and the like say is then of such files.
+
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
-    from edgecnn_export.models import open_model
-    from edgecnn_export.parity.files import measure
+    from edgecnn.classifying import artifact_path
+    from edgecnn.foreign import ForeignModel
+    from edgecnn_export.models import open_model, states_itself
+    from edgecnn_export.parity.measuring import measure
     from edgecnn_export.parity.reference_check import check_reference
 
-    opened = open_model(reference, of_task="keras", **read_foreign(stated))
+    said = read_foreign(stated)
+    of_candidates = states_itself(reference) and not all(states_itself(artifact_path(each)) for each in candidates)
+    opened = open_model(reference, of_task="keras", **({} if of_candidates else said))
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
@@ -78,6 +84,7 @@ def parity(
         splits,
         split,
         doubt=None if doubt is None else doubt.text,
+        stated=ForeignModel(said["labels"], said["convention"], output=said["output"]),
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +14,17 @@ from edgecnn.cli.options import (
     PROBABILITY,
     Count,
     data_option,
+    echo_notes,
+    foreign_options,
     json_option,
+    read_foreign,
     runtime_options,
     seed_option,
     task_and_folder,
+    trust_option,
 )
-from edgecnn.text import json_text, printable
+from edgecnn.errors import InputError
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.rejection import Cut, Rejection, Share
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings at once.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of these trainings. Default: runs/TASK-left-out.")
 @data_option
+@foreign_options
+@trust_option
 @seed_option
 @runtime_options
 @json_option
@@ -71,20 +78,25 @@ def rejection(
     runtime: str | None,
     threads: int,
     as_json: bool,
+    **stated: Any,
 ) -> None:
     """Measure an exported model, a .keras model or a task's shipped int8 model on pictures that belong to no class.
 
     They are generated, by kinds; those of the classes come from one split of the data set. With --leave-one-class-out, which
     takes hours, Ctrl-C ends it and the same command goes on.
     """
+    said = read_foreign(stated)
     if leaving_out:
+        if given := [f"--{name.replace('_', '-')}" for name, value in stated.items() if value]:
+            raise InputError(f"--leave-one-class-out trains models of its own; leave {', '.join(given)} away")
         _leave_out(model, data, out, epochs, seed, jobs, as_json)
         return
     from edgecnn.datasets.load import data_info
     from edgecnn.rejection import measure_rejection
     from edgecnn_export.models import open_model
 
-    opened = open_model(model, runtime=runtime, threads=threads)
+    opened = open_model(model, runtime=runtime, threads=threads, **said)
+    echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     result = measure_rejection(
         opened.runtime,

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, json_option, seed_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import (
+    OUTPUT_FILE,
+    Count,
+    data_option,
+    foreign_options,
+    json_option,
+    read_foreign,
+    seed_option,
+    trust_option,
+)
+from edgecnn.printing import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.robustness.report import RobustnessReport
@@ -36,6 +45,8 @@ if TYPE_CHECKING:
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this picture.")
 @click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
 @click.option("--list", "listed", is_flag=True, help="Print what the corruptions are and their levels as tables, and end.")
+@foreign_options
+@trust_option
 @seed_option
 @json_option
 def robustness(
@@ -49,11 +60,12 @@ def robustness(
     listed: bool,
     seed: int,
     as_json: bool,
+    **stated: Any,
 ) -> None:
     """Measure models, float beside int8, under what cameras do to pictures.
 
     A model is an exported file, a .keras file, the folder of a run, or a task's name for its shipped float and int8 models.
-    An int8 file is compared with the float model named before it.
+    An int8 file is compared with the float model named before it. Of another tool's models --labels names the classes.
     """
     if listed:
         from edgecnn.robustness.listing import list_corruptions
@@ -68,6 +80,7 @@ def robustness(
     check_outputs(plot, html)
     report, notes = measure_models(
         models,
+        **read_foreign(stated),
         data=data,
         split=split,
         severities=severities,

@@ -16,7 +16,7 @@ from edgecnn_export.calibration_audit import Audit
 from edgecnn_export.calibration_data import audit, find_calibration
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.conversion.convert import FORMATS, Failure, Format, Precision, convert
+from edgecnn_export.conversion.converting import FORMATS, Conversion, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
@@ -161,9 +161,8 @@ def export(
     common = export_id([each.sha256 for each in conversions.made])
     writer = ContractWriter(reference, parameter_count(folded), info, common)
     with staging(out) as staged:
-        artifacts = [writer.write(each, staged / f"{reference.task.name}-{each.suffix}") for each in conversions.made]
-        for artifact in artifacts:
-            artifact.save(artifact.path)
+        artifacts, flawed = _written(writer, conversions.made, staged)
+        failures = (*conversions.failures, *flawed)
         seconds = time.monotonic() - started
         measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         tries: tuple[Try, ...] = ()
@@ -174,7 +173,7 @@ def export(
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in judged]
-        other = _superseded(reference.task.name, judged, conversions.failures)
+        other = _superseded(reference.task.name, judged, failures)
         if measured is None:
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
@@ -185,12 +184,28 @@ def export(
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
             install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
-    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited, conversions.failures)
+    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited, failures)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:
     """Return the formats that `tflite`, `onnx` or `all` names."""
     return tuple(each for each in FORMATS if name in (each, "all"))
+
+
+def _written(writer: ContractWriter, made: Sequence[Conversion], folder: Path) -> tuple[list[Artifact], tuple[Failure, ...]]:
+    """Write converted models with their contracts; those that give no numbers are failures, an error when all are."""
+    artifacts, failures = [], []
+    for each in made:
+        try:
+            artifact = writer.write(each, folder / f"{writer.task_name}-{each.suffix}")
+        except ConversionError as error:
+            failures.append(Failure(each.format, each.precision, str(error)))
+            continue
+        artifact.save(artifact.path)
+        artifacts.append(artifact)
+    if not artifacts:
+        raise ConversionError("; ".join(f"{each.suffix}: {each.reason}" for each in failures))
+    return artifacts, tuple(failures)
 
 
 def _checked(reference: Reference, splits: Splits | None, seed: int) -> str | None:

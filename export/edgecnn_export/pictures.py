@@ -34,20 +34,23 @@ RUN_FILE = "training.json"
 _MAX_RECORD_BYTES = 2**26
 
 
-def load_pictures(task: Task, data: Path | None, seed: int, reference: Reference | None = None) -> Splits:
+def load_pictures(
+    task: Task, data: Path | None, seed: int, reference: Reference | None = None, *, foreign: bool = False
+) -> Splits:
     """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
 
-    A model that was trained here gets the division that it was trained with. For another tool's model nothing is set aside as
-    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be
-    used, when the pictures of the training are gone or changed, or when there are none.
+    A model that was trained here gets the division that it was trained with. For another tool's model, which `foreign` tells
+    where there is no reference, nothing is set aside as a test: all that does not calibrate compares. Raises DatasetError when
+    a folder cannot be used, when the pictures of the training are gone or changed, or when there are none.
     """
-    if reference is None:
-        return load_splits(task, data, seed)
-    seed, run = reference.split_seed(seed), TrainingPictures.of(reference)
+    run = None
+    if reference is not None:
+        seed, run = reference.split_seed(seed), TrainingPictures.of(reference)
+        foreign = reference.raw is not None
     if run is not None and (data is None or run.table is not None):
         return run.load(seed) if data is None else run.moved_to(data, seed)
     splits = load_splits(task, data, seed)
-    if reference.raw is None:
+    if not foreign:
         return splits
     rest = concatenate([splits.validation, splits.test])
     return dataclasses.replace(splits, validation=rest, test=splits.test.take(np.empty(0, np.int64)))
@@ -126,10 +129,10 @@ def find_splits(
     return splits
 
 
-def too_few(splits: Splits) -> str:
-    """Say that the pictures of `splits` are too few to compare on."""
+def too_few(splits: Splits, split: str = "validation") -> str:
+    """Say that the pictures of one split are too few to compare on."""
     given = sum(len(splits[name]) for name in ("train", "validation", "test"))
-    return f"of {given} pictures {len(splits.validation)} are for comparing, at least {MIN_PICTURES} are needed there"
+    return f"of {given} pictures {len(splits[split])} are for comparing, at least {MIN_PICTURES} are needed there"
 
 
 def _proof(reference: Reference, data: Path | None, calibration: Path | None, seed: int, unproven: bool) -> Splits | None:
@@ -141,7 +144,7 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
         if data is not None:
             raise
         if not unproven:
-            advice = "name a folder with --data, or give --unproven"
+            advice = "or give --unproven" if "--data" in str(error) else "name a folder with --data, or give --unproven"
             raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
         splits = None
     if splits is None or calibration is None:
@@ -154,7 +157,8 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
 def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
     task = reference.task
     if data is None and TrainingPictures.of(reference) is None and task.synthesize is None and find_data(task.name) is None:
-        raise DatasetError(f"{reference.name} does not record the pictures that it was trained on")
+        name = reference.name if reference.path is None else reference.path
+        raise DatasetError(f"{name} does not record the pictures that it was trained on")
     return load_pictures(task, data, seed, reference)
 
 
@@ -178,6 +182,7 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
         every = Dataset(images, class_ids, names)
         info = SplitInfo(str(folder), "all pictures for both, unlabelled", labelled=False)
         return Splits(every, every, every.take(nothing), info)
+    _warn_of_twins(pictures, found, folder)
     groups = known_overlaps([picture.gray for picture in pictures], found, [picture.sha256 for picture in pictures]).groups
     every = Dataset(images, found, names, groups)
     info = SplitInfo(str(folder), "halved by class, overlapping pictures kept together", seed)
@@ -194,6 +199,17 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
             every, every, every.take(nothing), dataclasses.replace(info, rule="all pictures for both: too few to halve")
         )
     return Splits(every.take(train), every.take(validation), every.take(nothing), info)
+
+
+def _warn_of_twins(pictures: Sequence[Picture], class_ids: NDArray[np.int64], folder: Path) -> None:
+    """Say which picture stands under two labels, byte for byte: no answer to it can be right."""
+    first: dict[str, int] = {}
+    for i, picture in enumerate(pictures):
+        twin = first.setdefault(picture.sha256, i)
+        if class_ids[twin] != class_ids[i]:
+            names = f"{pictures[twin].file.name} and {picture.file.name}"
+            note(f"warning: {folder}: {names} are the same picture under two labels; remove the one that is labelled wrongly")
+            return
 
 
 def _read_below(folder: Path, task: Task) -> Sequence[Picture]:

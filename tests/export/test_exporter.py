@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -18,8 +19,8 @@ from edgecnn.errors import ConversionError, DatasetError, InputError, OutputErro
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
-from edgecnn_export import exporter
-from edgecnn_export.calibration_data import record_calibration
+from edgecnn_export import contracts, exporting
+from edgecnn_export.calibrating import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.exporter import ExportResult, export, formats_named
@@ -328,6 +329,25 @@ def test_a_file_that_cannot_be_made_is_exit_code_1_and_named(
 
     assert ran.exit_code == 1, ran.output
     assert "float32.onnx: not made: layer 'memory':" in ran.output
+
+
+def test_a_file_that_gives_no_numbers_is_told_and_the_others_are_written(
+    recorded: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(artifact: Artifact, **options: Any) -> Any:
+        runtime = open_runtime(artifact, **options)
+        if artifact.path.name.endswith("float32.tflite"):
+            monkeypatch.setattr(runtime, "run", lambda images: np.full((len(images), 3), np.nan, np.float32))
+        return runtime
+
+    monkeypatch.setattr(contracts, "open_runtime", opened)
+
+    result = export(recorded, out=tmp_path)
+
+    assert [file.path.name for file in result.files] == ["bars-float32.onnx"]
+    assert [(each.suffix, each.reason) for each in result.failures] == [
+        ("float32.tflite", "to 8 of 8 generated inputs it gives answers that are no numbers (NaN)")
+    ]
 
 
 def test_nothing_made_at_all_is_an_error(bar_reference: Reference, tmp_path: Path) -> None:

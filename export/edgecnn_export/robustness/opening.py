@@ -8,9 +8,10 @@ from pathlib import Path
 
 from edgecnn import shipped
 from edgecnn.errors import ContractError, MissingDependencyError
-from edgecnn.robustness.measure import Subject
+from edgecnn.normalization import UNSTATED, InputConvention
+from edgecnn.robustness.measuring import Subject
 from edgecnn.tasks import shipped_tasks
-from edgecnn_export.models import Model, open_model
+from edgecnn_export.models import Model, open_model, open_models
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +23,27 @@ class Opened:
     notes: tuple[str, ...]
 
 
-def open_subjects(sources: Sequence[str]) -> Opened:
+def open_subjects(
+    sources: Sequence[str],
+    *,
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
+) -> Opened:
     """Open exported files, `.keras` files, folders of training runs, and tasks by name (the shipped float and int8 model).
 
     A quantized file is compared with the float model named last before it, or else with the first one. Where TensorFlow is
-    not installed a task's name stands for its int8 file alone, and a note says so. Raises ContractError unless all are of
+    not installed a task's name stands for its int8 file alone, and a note says so. `labels` and the like are for other tools'
+    models among them. Raises ContractError unless all are of
     one task.
     """
-    opened: list[Model] = []
     notes: list[str] = []
-    for source in sources:
-        opened += _open_task(source, notes) if source in shipped_tasks() else [open_model(source)]
+    files = [source for source in sources if source not in shipped_tasks()] or list(sources)
+    others = open_models(files, labels=labels, convention=convention, output=output, trust=trust)
+    by_name = dict(zip(files, others, strict=True))
+    opened = [model for s in sources for model in (_open_task(s, notes) if s in shipped_tasks() else [by_name[s]])]
+    notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]
     for model in opened[1:]:
         _check_same_task(opened[0], model)
     model = next((model for model in opened if model.reference is not None), opened[0])
