@@ -296,7 +296,7 @@ def _surfaces(task: Task, count: int, seed: int) -> dict[str, NDArray[np.uint8]]
 
     Bare metal is left out, for it may be what the parts are of.
     """
-    from edgecnn.datasets.synthetic.other_surfaces import generate_other_surfaces
+    from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
 
     drawn = generate_other_surfaces(count, seed)
     kinds = {kind: images for kind, images in drawn.items() if kind not in _METAL}

@@ -381,7 +381,7 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
     """Return what is stated of another tool's model, None for one of ours; InputError when that is given such options."""
-    from edgecnn.classifying import artifact_path
+    from edgecnn.classifier import artifact_path
     from edgecnn.errors import EdgecnnError, InputError
     from edgecnn.foreign import ForeignModel, is_foreign
     from edgecnn.labels import read_labels

@@ -66,10 +66,10 @@ def parity(
 
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
-    from edgecnn.classifying import artifact_path
+    from edgecnn.classifier import artifact_path
     from edgecnn.foreign import ForeignModel
     from edgecnn_export.models import open_model, states_itself
-    from edgecnn_export.parity.measuring import measure
+    from edgecnn_export.parity.files import measure
     from edgecnn_export.parity.reference_check import check_reference
 
     said = read_foreign(stated)

@@ -24,7 +24,7 @@ from edgecnn.cli.options import (
     trust_option,
 )
 from edgecnn.errors import InputError
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.rejection import Cut, Rejection, Share

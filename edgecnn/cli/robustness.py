@@ -18,7 +18,7 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.printing import json_text, printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.robustness.report import RobustnessReport

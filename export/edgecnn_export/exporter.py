@@ -16,7 +16,7 @@ from edgecnn_export.calibration_audit import Audit
 from edgecnn_export.calibration_data import audit, find_calibration
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.conversion.converting import FORMATS, Conversion, Failure, Format, Precision, convert
+from edgecnn_export.conversion.convert import FORMATS, Conversion, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count

@@ -19,8 +19,8 @@ from edgecnn.errors import ConversionError, DatasetError, InputError, OutputErro
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
-from edgecnn_export import contracts, exporting
-from edgecnn_export.calibrating import record_calibration
+from edgecnn_export import contract_writer
+from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.exporter import ExportResult, export, formats_named
@@ -102,7 +102,7 @@ def test_only_int8_contracts_speak_of_calibration(exported: ExportResult) -> Non
     contracts = {name: Artifact.open(exported.folder / name).contract for name in NAMES}
 
     assert exported.calibration is not None
-    for name, contract in contracts.items():
+    for name, contract in contract_writer.items():
         assert contract.calibration == (exported.calibration.info() if "int8" in name else None)
 
 
@@ -340,7 +340,7 @@ def test_a_file_that_gives_no_numbers_is_told_and_the_others_are_written(
             monkeypatch.setattr(runtime, "run", lambda images: np.full((len(images), 3), np.nan, np.float32))
         return runtime
 
-    monkeypatch.setattr(contracts, "open_runtime", opened)
+    monkeypatch.setattr(contract_writer, "open_runtime", opened)
 
     result = export(recorded, out=tmp_path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgecnn import shipped
 from edgecnn.errors import ContractError, MissingDependencyError
 from edgecnn.normalization import UNSTATED, InputConvention
-from edgecnn.robustness.measuring import Subject
+from edgecnn.robustness.measure import Subject
 from edgecnn.tasks import shipped_tasks
 from edgecnn_export.models import Model, open_model, open_models
 
