@@ -19,7 +19,7 @@ from edgecnn.errors import ConversionError, DatasetError, InputError, OutputErro
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
-from edgecnn_export import contract_writer
+from edgecnn_export import contract_writer, exporting
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
@@ -144,7 +144,7 @@ def test_a_file_that_contradicts_its_reference_is_rejected_even_where_no_picture
         answer.set_weights([weights[..., ::-1] for weights in answer.get_weights()])
         return folded
 
-    monkeypatch.setattr(exporter, "fold", fold_wrongly)
+    monkeypatch.setattr(exporting, "fold", fold_wrongly)
 
     result = export(recorded, out=tmp_path, formats=formats_named("tflite"))
 
@@ -203,7 +203,7 @@ def test_an_export_that_breaks_off_leaves_the_old_one_whole(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporter, "write_page", interrupted)
+    monkeypatch.setattr(exporting, "write_page", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(recorded, out=tmp_path, formats=formats_named("tflite"), splits=bar_splits)
 
