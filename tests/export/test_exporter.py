@@ -102,7 +102,7 @@ def test_only_int8_contracts_speak_of_calibration(exported: ExportResult) -> Non
     contracts = {name: Artifact.open(exported.folder / name).contract for name in NAMES}
 
     assert exported.calibration is not None
-    for name, contract in contract_writer.items():
+    for name, contract in contracts.items():
         assert contract.calibration == (exported.calibration.info() if "int8" in name else None)
 
 
