@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,13 @@ from edgecnn.errors import InputError
 from edgecnn_export.calibration_audit import Audit, audit_calibration
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.reference import Reference
 
-if TYPE_CHECKING:
-    import keras
-
 
 def find_calibration(
-    reference: Reference, folded: keras.Model, splits: Splits | None, seed: int
+    reference: Reference, folded: Folded, splits: Splits | None, seed: int
 ) -> tuple[Calibration, NDArray[np.uint8] | None]:
     """Measure ranges on real training pictures where there are some, else take those recorded in the reference.
 
@@ -42,7 +39,7 @@ def find_calibration(
     return _calibrate(folded, chosen, splits, seed), chosen.images
 
 
-def audit(folded: keras.Model, splits: Splits, labels: tuple[str, ...], seed: int) -> Audit:
+def audit(folded: Folded, splits: Splits, labels: tuple[str, ...], seed: int) -> Audit:
     """Check the pictures that `find_calibration` measures on; InputError with each reason when they can't be trusted."""
     chosen = choose_calibration(splits.train, seed=seed)
     same = splits.train is splits.validation
@@ -61,6 +58,6 @@ def record_calibration(reference: Reference, splits: Splits, seed: int) -> Refer
     return dataclasses.replace(reference, calibration=record.to_json() if record.ranges else None)
 
 
-def _calibrate(folded: keras.Model, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
+def _calibrate(folded: Folded, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
     data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
     return calibrate(folded, chosen.images, data, seed)

@@ -43,7 +43,7 @@ def rescaled(reference: Reference, seed: int, spread: float = SPREAD) -> Referen
     Each channel between two layers is divided by a factor drawn log-uniformly from 10^-spread to 10^spread, and what takes it
     is multiplied by it; exact but for float32's rounding, since ReLU(s x) = s ReLU(x). Normalisations are folded.
     """
-    model = unbounded(fold(reference.model))
+    model = unbounded(fold(reference.model).model)
     random = np.random.default_rng(seed)
     for link in find_links(read_graph(model)):
         kernel = kernel_of(link.first)

@@ -24,6 +24,7 @@ from edgecnn_export.calibration_data import find_calibration
 from edgecnn_export.conversion.calibration import choose_calibration
 from edgecnn_export.conversion.convert import Quantization, convert_quantized
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import serve
 from edgecnn_export.pictures import find_splits
@@ -69,7 +70,7 @@ def _stock(model: keras.Model, pictures: Pictures | None, *, per_channel: bool =
             yield [picture[None]]
 
     with quiet():
-        serving = serve(model)
+        serving = serve(Folded.of(model))
         concrete = serving.concrete((1, *model.input_shape[1:]), tf.float32)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], serving)
         if pictures is not None:

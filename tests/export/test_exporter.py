@@ -22,6 +22,7 @@ from edgecnn_export import exporter
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.exporter import ExportResult, export, formats_named
 from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.pictures import find_splits
@@ -137,9 +138,9 @@ def test_recorded_ranges_survive_the_keras_file(keras_file: Path, recorded: Refe
 def test_a_file_that_contradicts_its_reference_is_rejected_even_where_no_picture_was_compared(
     recorded: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fold_wrongly(model: keras.Model) -> keras.Model:
+    def fold_wrongly(model: keras.Model) -> Folded:
         folded = fold(model)
-        answer = next(layer for layer in reversed(folded.layers) if layer.get_weights())
+        answer = next(layer for layer in reversed(folded.model.layers) if layer.get_weights())
         answer.set_weights([weights[..., ::-1] for weights in answer.get_weights()])
         return folded
 

@@ -37,6 +37,7 @@ from edgecnn_export.contract_writer import ContractWriter  # noqa: E402
 from edgecnn_export.conversion.calibration import Calibration  # noqa: E402
 from edgecnn_export.conversion.convert import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
+from edgecnn_export.conversion.folded import Folded  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
 from edgecnn_export.models import Model  # noqa: E402
@@ -56,11 +57,11 @@ class Subject:
 
     reference: Reference
     splits: Splits
-    folded: keras.Model
+    folded: Folded
     calibration: Calibration
     writer: ContractWriter
 
-    def save(self, path: Path, folded: keras.Model | None = None, ranges: Ranges | None = None) -> Path:
+    def save(self, path: Path, folded: Folded | None = None, ranges: Ranges | None = None) -> Path:
         """Write an int8 artifact, of another model or with other ranges where these are given."""
         model = to_int8_tflite(folded or self.folded, ranges or self.calibration.ranges)
         self.writer.write(Conversion(model, "tflite", "int8"), path).save(path)
@@ -70,11 +71,10 @@ class Subject:
         """Compare a file with the reference on the validation split."""
         return measure(Model.of(self.reference), [path], self.splits, "validation")
 
-    def altered(self, change: Callable[[dict[str, list[NDArray[Any]]]], None]) -> keras.Model:
+    def altered(self, change: Callable[[dict[str, list[NDArray[Any]]]], None]) -> Folded:
         """Return a copy of the folded model with changed weights `{layer name: [kernel, bias]}`."""
-        copy = keras.models.clone_model(self.folded)
-        copy.set_weights(self.folded.get_weights())
-        layers = [layer for layer in copy.layers if len(layer.get_weights()) == 2]
+        copy = self.folded.copy()
+        layers = [layer for layer in copy.model.layers if len(layer.get_weights()) == 2]
         weights = {layer.name: layer.get_weights() for layer in layers}
         change(weights)
         for layer in layers:

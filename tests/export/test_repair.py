@@ -32,7 +32,7 @@ from edgecnn_export.contract_writer import ContractWriter  # noqa: E402
 from edgecnn_export.conversion.calibration import METHOD, Calibration, choose_calibration, measure  # noqa: E402
 from edgecnn_export.conversion.convert import Format, Quantization, convert_quantized  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
-from edgecnn_export.conversion.graph import read_graph  # noqa: E402
+from edgecnn_export.conversion.folded import Folded  # noqa: E402
 from edgecnn_export.conversion.simulation import RoundedModel  # noqa: E402
 from edgecnn_export.exporter import ExportResult, export  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
@@ -86,14 +86,14 @@ def repaired(collapsing: Reference, bar_splits: Splits, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module")
-def plain(collapsing: Reference, bar_splits: Splits) -> tuple[keras.Model, Calibration]:
+def plain(collapsing: Reference, bar_splits: Splits) -> tuple[Folded, Calibration]:
     folded, chosen = fold(collapsing.model), choose_calibration(bar_splits.train, 60)
     data = DataInfo("drawn bars", "train", len(chosen), chosen.digest())
     return folded, Calibration(measure(folded, chosen.images), data, 0)
 
 
 @pytest.fixture
-def shop(plain: tuple[keras.Model, Calibration], bar_splits: Splits) -> Workshop:
+def shop(plain: tuple[Folded, Calibration], bar_splits: Splits) -> Workshop:
     return Workshop(*plain, bar_splits, 0)
 
 
@@ -231,10 +231,10 @@ def test_equalized_layers_compute_the_same_function(bar_splits: Splits, ceiling:
 
     equalized = equalized_copy(folded, images)
 
-    assert len(find_links(read_graph(folded))) == 5
-    assert any((new != old).any() for new, old in zip(equalized.get_weights(), folded.get_weights(), strict=True))
+    assert len(find_links(folded.annotated()[0])) == 5
+    assert any((new != old).any() for new, old in zip(equalized.model.get_weights(), folded.model.get_weights(), strict=True))
     pixels = images.astype(np.float32)
-    assert np.abs(np.asarray(equalized(pixels)) - np.asarray(folded(pixels))).max() < 1e-4
+    assert np.abs(np.asarray(equalized.model(pixels)) - np.asarray(folded.model(pixels))).max() < 1e-4
 
 
 def test_corrected_biases_bring_a_rounded_net_closer_to_the_float_one(mild_shop: Workshop) -> None:

@@ -95,7 +95,15 @@ def measure(
     )
     failed = [candidate.name for candidate in report.candidates if candidate.verdict == "fail"]
     advice = {
-        name: explain(report, name, reference.runtime, runtimes[name], dataset, _source(reference, artifacts[name]))
+        name: explain(
+            report,
+            name,
+            reference.runtime,
+            runtimes[name],
+            dataset,
+            _source(reference, artifacts[name]),
+            artifacts[name].format,
+        )
         for name in failed
     }
     return Measured(report, dataset, advice, _notes(artifacts, task))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from edgecnn_export.conversion.calibration import activations
 from edgecnn_export.conversion.convert import Quantization
-from edgecnn_export.conversion.graph import Graph, Step, read_graph
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Graph, Step
 from edgecnn_export.repair.bias_correction import correct_biases
 from edgecnn_export.repair.context import SkippedError, Workshop
 from edgecnn_export.repair.ranges import best_ranges
@@ -49,7 +50,7 @@ class Link:
 
 def equalize_layers(shop: Workshop) -> Quantization:
     """Equalize neighbouring layers, choose ranges anew, correct biases where that comes closer to the float model."""
-    shop.check_placed()
+    shop.check_annotated()
     equalized = equalized_copy(shop.folded, shop.sample)
     method, ranges = best_ranges(shop, equalized)
     calibration = shop.calibration(ranges, f"{method}, equalized")
@@ -61,27 +62,19 @@ def equalize_layers(shop: Workshop) -> Quantization:
     return Quantization(equalized, calibration)
 
 
-def equalized_copy(folded: keras.Model, images: NDArray[np.uint8]) -> keras.Model:
+def equalized_copy(folded: Folded, images: NDArray[np.uint8]) -> Folded:
     """Return a model of the same function whose channels have like ranges on images `(n, h, w, c)`.
 
     Under ReLU6 a channel is only enlarged, and at most until its largest value is 6: the function is the same up to that
     value, beyond it is clipped, as it is by any calibrated range. Raises SkippedError when no two layers can be balanced.
     """
-    copy = copied(folded)
-    links = find_links(read_graph(copy))
+    copy = folded.copy()
+    links = find_links(copy.annotated()[0])
     if not links:
         raise SkippedError("no two neighbouring layers can be balanced: something that is not ReLU stands between them")
     largest = channel_maxima(copy, images)
     for link in links:
         rescale(link, equalizing_factors(link, largest[link.tensor]))
-    return copy
-
-
-def copied(folded: keras.Model) -> keras.Model:
-    """Return a folded model with weights of its own."""
-    copy = keras.models.clone_model(folded)
-    copy.set_weights(folded.get_weights())
-    copy.trainable = False
     return copy
 
 
@@ -91,7 +84,7 @@ def find_links(graph: Graph) -> list[Link]:
     return [link for link in found if link is not None]
 
 
-def channel_maxima(folded: keras.Model, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+def channel_maxima(folded: Folded, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
     """Return the largest magnitude of each channel `(c,)` of each layer that needs a range, over images `(n, h, w, c)`."""
     probe, largest = activations(folded), dict[str, NDArray[np.float64]]()
     for at in range(0, len(images), _BATCH):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import Format
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.figures import CandidateReport, ParityReport
@@ -33,7 +33,7 @@ class RepairJob:
     """What an export knows about the model whose int8 files failed; `max_drop` is None for the task's own."""
 
     reference: Reference
-    folded: keras.Model
+    folded: Folded
     calibration: Calibration
     splits: Splits
     max_drop: float | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgecnn_export.conversion.annotation import place
 from edgecnn_export.conversion.calibration import METHOD, STOCK_METHOD
 from edgecnn_export.conversion.convert import Quantization
 from edgecnn_export.repair.context import SkippedError, Workshop
@@ -13,7 +12,7 @@ def calibrate_on_more(shop: Workshop) -> Quantization:
     chosen = shop.pictures
     if shop.plain.data.digest == chosen.digest():
         raise SkippedError(f"the plain calibration has seen all {len(chosen)} training pictures, as many of each class")
-    if place(shop.folded) is None:
+    if shop.folded.annotation is None:
         return Quantization(shop.folded, shop.calibration({}, STOCK_METHOD), images=chosen.images)
     calibration = shop.calibration(shop.limits, METHOD)
     shop.offer(shop.folded, calibration)

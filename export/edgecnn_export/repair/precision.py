@@ -18,6 +18,6 @@ def widen_activations(shop: Workshop) -> Quantization:
     images = choose_calibration(shop.pictures, _PICTURES, shop.seed).images
     folded, method = shop.folded, METHOD
     with contextlib.suppress(SkippedError):
-        shop.check_placed()
+        shop.check_annotated()
         folded, method = equalized_copy(folded, shop.sample), f"{METHOD}, equalized"
     return Quantization(folded, shop.calibration({}, method), "int16x8", images)

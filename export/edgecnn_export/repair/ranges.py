@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn_export.conversion.calibration import METHOD, Ranges, activations, measure, rounded_outwards
 from edgecnn_export.conversion.convert import Quantization
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.repair.context import Workshop
 
 PERCENTILES = (99.99, 99.9, 99.0)
@@ -37,7 +37,7 @@ class Histogram:
 
 def clip_ranges(shop: Workshop) -> Quantization:
     """Take percentiles or the least squared error, whichever comes closest to the float model on training pictures."""
-    shop.check_placed()
+    shop.check_annotated()
     candidates = clipped(shop.folded, shop.sample, shop.limits)
     method = min(candidates, key=lambda name: shop.distance(shop.folded, candidates[name]))
     calibration = shop.calibration(candidates[method], method)
@@ -45,7 +45,7 @@ def clip_ranges(shop: Workshop) -> Quantization:
     return Quantization(shop.folded, calibration)
 
 
-def best_ranges(shop: Workshop, folded: keras.Model) -> tuple[str, Ranges]:
+def best_ranges(shop: Workshop, folded: Folded) -> tuple[str, Ranges]:
     """Return the method, min-max included, and the ranges by which `folded` comes closest to the float model."""
     limits = measure(folded, shop.pictures.images)
     candidates = {METHOD: limits, **clipped(folded, shop.sample, limits)}
@@ -53,7 +53,7 @@ def best_ranges(shop: Workshop, folded: keras.Model) -> tuple[str, Ranges]:
     return method, candidates[method]
 
 
-def clipped(folded: keras.Model, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Ranges]:
+def clipped(folded: Folded, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Ranges]:
     """Return narrower ranges than `limits`, by method, from the values on images `(n, h, w, c)`."""
     histograms = measure_histograms(folded, images, limits)
     methods = {f"percentile {share:g}": partial(percentile, share=share) for share in PERCENTILES}
@@ -89,7 +89,7 @@ def least_squares(histogram: Histogram) -> tuple[float, float]:
     return best * histogram.low, best * histogram.high
 
 
-def measure_histograms(folded: keras.Model, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Histogram]:
+def measure_histograms(folded: Folded, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Histogram]:
     """Count the values of each layer that needs a range, over images `(n, h, w, c)`, within `limits`."""
     probe = activations(folded)
     counts = {name: np.zeros(BINS, np.int64) for name in limits}

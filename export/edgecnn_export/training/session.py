@@ -114,9 +114,9 @@ def train(
     _check_folder(out, resume)
     checkpoint = _open_checkpoint(out) if resume else None
     recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
-    placement = open_devices(devices)
-    progress(f"training {model} for {task.name} on {placement.description}, {placement.policy}")
-    session = _Session(task, splits, model, recipe, seed, out, placement)
+    strategy = open_devices(devices)
+    progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
+    session = _Session(task, splits, model, recipe, seed, out, strategy)
     if checkpoint is not None:
         session.resume(checkpoint)
         progress(f"resumed after epoch {len(session.history)} of {recipe.epochs}")
