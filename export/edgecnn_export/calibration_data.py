@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import InputError
+from edgecnn.quiet import quiet
 from edgecnn_export.calibration_audit import Audit, audit_calibration
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.reference import Reference
 
 

@@ -17,11 +17,11 @@ from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, RepairInfo, TensorSpec
 from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
 from edgecnn.errors import InputError
+from edgecnn.quiet import quiet
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.select import open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export.conversion.convert import Conversion
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import INPUT_NAME, OUTPUT_NAME
 from edgecnn_export.reference import Reference
 

@@ -12,13 +12,13 @@ from typing import Any, Literal
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError, InputError
+from edgecnn.quiet import quiet
 from edgecnn_export.calibration_audit import Audit
 from edgecnn_export.calibration_data import audit, find_calibration
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import FORMATS, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.models import Model
 from edgecnn_export.pages.parity import write_page

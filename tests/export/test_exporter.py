@@ -308,7 +308,7 @@ def odd_reference(task: Task, middle: keras.Layer) -> Reference:
 def test_a_file_that_cannot_be_made_does_not_take_the_others_along(
     bar_reference: Reference, bar_splits: Splits, tmp_path: Path
 ) -> None:
-    (tmp_path / "bars-int8.onnx").write_bytes(b"of an earlier export")
+    (tmp_path / "bars-int8.onnx").write_bytes(b"of an earlier export, with its edgecnn.json")
 
     result = export(
         odd_reference(bar_reference.task, keras.layers.GRU(3, name="memory")), out=tmp_path, int8=True, splits=bar_splits

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import CalibrationInfo, DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError, InputError
+from edgecnn.records import read_record
 from edgecnn_export.conversion.folded import Folded
 
 # Chosen on the validation pictures: with so many, kernels that round differently (LiteRT's and tflite-runtime's) agree on all
@@ -54,10 +55,9 @@ class Calibration:
     def from_json(cls, data: dict[str, Any]) -> Calibration:
         """Restore a record; InputError when it is malformed."""
         try:
-            ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
-            return cls(ranges, DataInfo(**data["data"]), int(data["seed"]), str(data["method"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"malformed calibration record: {error}; export with --data to measure it anew") from error
+            return read_record(cls, data, "calibration")
+        except InputError as error:
+            raise InputError(f"malformed calibration record: {error}; export with --data to measure it again") from error
 
     def check(self, folded: Folded) -> None:
         """Raise ConversionError unless the ranges are those of this folded model."""

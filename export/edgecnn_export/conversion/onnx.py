@@ -13,13 +13,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
+from edgecnn.quiet import quiet
 from edgecnn_export.conversion.annotation import INPUT, end_layers, start_layers
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Graph
 from edgecnn_export.conversion.onnx_edit import tidy
 from edgecnn_export.conversion.onnx_quantize import quantize_weights
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import INPUT_NAME, Serving, serve, serve_quantized
 
 OPSET = 18  # tf2onnx 1.17 refuses 19

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from edgecnn.quiet import quiet
 from edgecnn_export.conversion.annotation import PIXEL_RANGE
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Step
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import fake_quantize
 
 _BATCH = 32

@@ -10,10 +10,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
+from edgecnn.quiet import quiet
 from edgecnn_export.conversion.annotation import INPUT, end_layers, start_layers
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
 from edgecnn_export.conversion.tflite_edit import has_loops, join_roundings
 
