@@ -98,11 +98,11 @@ class ParityInfo:
 class RepairInfo:
     """How a model that lost too much as plain int8 was repaired.
 
-    `rung` is the measure that made this file, `tried` are all that were tried up to it, in order; `float_layers` names the
+    `technique` is the measure that made this file, `tried` are all that were tried up to it, in order; `float_layers` names the
     layers that compute in floats where the precision is `mixed`.
     """
 
-    rung: str
+    technique: str
     tried: tuple[str, ...]
     float_layers: tuple[str, ...] = ()
 

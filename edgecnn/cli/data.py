@@ -99,9 +99,9 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
     """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They prove that things run, not how well."""
-    from edgecnn.datasets.writing import write_folder
+    from edgecnn.datasets.folder import write_folder
     from edgecnn.errors import InputError
-    from edgecnn.tasks import find_task
+    from edgecnn.shipped import find_task
 
     task = find_task(name)
     if task.synthesize is None:
@@ -121,7 +121,7 @@ def download(name: str) -> None:
 
 def _task(name: str) -> Task:
     from edgecnn.datasets.folder import task_from_folder
-    from edgecnn.tasks import find_task, shipped_tasks
+    from edgecnn.shipped import find_task, shipped_tasks
 
     if name not in shipped_tasks() and (Path(name).exists() or "/" in name):
         return task_from_folder(Path(name))

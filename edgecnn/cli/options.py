@@ -225,7 +225,7 @@ def task_and_folder(
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.errors import InputError
-    from edgecnn.tasks import find_task, shipped_tasks
+    from edgecnn.shipped import find_task, shipped_tasks
 
     path = Path(name)
     if name in shipped_tasks() or not path.is_dir():

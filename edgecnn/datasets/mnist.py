@@ -143,13 +143,13 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_digits(count, seed)
 
 
-def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+def _ood(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
     from edgecnn.datasets.synthetic.ood_digits import generate_other_marks
 
     return generate_other_marks(count, seed)
 
 
-def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
+def _outliers(count: int, seed: int) -> NDArray[np.uint8]:
     from edgecnn.datasets.synthetic.outliers import generate_counter_marks
 
     return generate_counter_marks(count, seed)
@@ -164,6 +164,6 @@ TASK: Task = Task(
     load=load_mnist,
     read=read_mnist,
     synthesize=_synthesize,
-    others=_others,
-    counter_examples=_counter_examples,
+    ood=_ood,
+    outliers=_outliers,
 )

@@ -203,13 +203,13 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_steel(count, seed)
 
 
-def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+def _ood(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
     from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
 
     return generate_other_surfaces(count, seed)
 
 
-def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
+def _outliers(count: int, seed: int) -> NDArray[np.uint8]:
     from edgecnn.datasets.synthetic.outliers import generate_counter_surfaces
 
     return generate_counter_surfaces(count, seed)
@@ -225,6 +225,6 @@ TASK: Task = Task(
     load=load_neu,
     read=read_arrays,
     synthesize=_synthesize,
-    others=_others,
-    counter_examples=_counter_examples,
+    ood=_ood,
+    outliers=_outliers,
 )

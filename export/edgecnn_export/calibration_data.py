@@ -1,21 +1,43 @@
-"""Where a model's ranges come from: measured on its training pictures, or recorded in it when it was trained."""
+"""The pictures that a model is calibrated on and proven with, and the ranges that are measured on them."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn.errors import InputError
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
+from edgecnn.datasets.layout import LabelledFile
+from edgecnn.datasets.load import find_data, load_splits, synthesize_splits
+from edgecnn.datasets.overlap_cache import known_overlaps
+from edgecnn.datasets.reading import Picture, read_pictures
+from edgecnn.datasets.split import split_groups
+from edgecnn.datasets.split_table import FILE_NAME, load_stored_splits, read_splits_table
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.files import read_bytes
+from edgecnn.folders import count_reasons, left_out_line, list_pictures
+from edgecnn.progress import note
 from edgecnn.quiet import quiet
+from edgecnn.tasks import Task
+from edgecnn.text import printable
 from edgecnn_export.calibration_audit import Audit, audit_calibration
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.reference import Reference
+from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.reference import MODEL_FILE, Reference
+
+MAX_PICTURES = 2000
+RUN_FILE = "training.json"
+_MAX_RECORD_BYTES = 2**26
 
 
 def find_calibration(
@@ -61,3 +83,202 @@ def record_calibration(reference: Reference, splits: Splits, seed: int) -> Refer
 def _calibrate(folded: Folded, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
     data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
     return calibrate(folded, chosen.images, data, seed)
+
+
+def load_pictures(task: Task, data: Path | None, seed: int, reference: Reference | None = None) -> Splits:
+    """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
+
+    A model that was trained here gets the division that it was trained with. For another tool's model nothing is set aside as
+    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be
+    used, when the pictures of the training are gone or changed, or when there are none.
+    """
+    if reference is None:
+        return load_splits(task, data, seed)
+    seed, run = reference.split_seed(seed), TrainingPictures.of(reference)
+    if run is not None and (data is None or run.table is not None):
+        return run.load(seed) if data is None else run.moved_to(data, seed)
+    splits = load_splits(task, data, seed)
+    if reference.raw is None:
+        return splits
+    rest = concatenate([splits.validation, splits.test])
+    return dataclasses.replace(splits, validation=rest, test=splits.test.take(np.empty(0, np.int64)))
+
+
+@dataclass(frozen=True)
+class TrainingPictures:
+    """Where the pictures of a training run are: in a `folder`, divided as `table` says, or generated where both are None."""
+
+    task: Task
+    folder: Path | None
+    table: Path | None
+    info: SplitInfo
+
+    @classmethod
+    def of(cls, reference: Reference) -> TrainingPictures | None:
+        """Read what the run folder beside a model records; None for a model that is in none, or whose run records nothing."""
+        if reference.raw is not None or reference.path is None or reference.path.name != MODEL_FILE:
+            return None
+        path = reference.path.with_name(RUN_FILE)
+        if not path.is_file():
+            return None
+        record = _read_record(path)
+        try:
+            info, folder = SplitInfo.from_json(record["split"]), record.get("data_folder")
+        except KeyError:
+            return None
+        if folder is not None:
+            return cls(reference.task, Path(folder), path.with_name(FILE_NAME), info)
+        return cls(reference.task, None, None, info) if info.synthetic else None
+
+    def load(self, seed: int) -> Splits:
+        """Load them as they were; DatasetError when they are gone or changed."""
+        if self.folder is None or self.table is None:
+            return synthesize_splits(self.task, seed)
+        return load_stored_splits(self.task, self.folder, self.table, info=self.info)
+
+    def moved_to(self, folder: Path, seed: int) -> Splits:
+        """Load them from another place; where that holds other pictures, load those as any other data set.
+
+        DatasetError where it holds only some of them: a new division would judge by pictures that were trained on.
+        """
+        assert self.table is not None
+        try:
+            return load_stored_splits(self.task, folder, self.table, info=self.info)
+        except DatasetError as error:
+            other = load_splits(self.task, folder, seed)
+            trained_on = {row.sha256 for row in read_splits_table(self.table) if row.split == "train"}
+            judged_by = {digest for part in (other.validation, other.test) for digest in part.digests or ()}
+            if trained_on & judged_by:
+                raise error
+            return other
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(read_bytes(path, at_most=_MAX_RECORD_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not the record of a training: {error}; train again") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} is not the record of a training; train again")
+    return record
+
+
+def find_splits(
+    reference: Reference, data: Path | None, calibration: Path | None, seed: int, *, unproven: bool = False
+) -> Splits | None:
+    """Return the pictures for an export: the data set in `data`, pictures in `calibration`, or those of the training.
+
+    With both, `calibration` gives the pictures to calibrate on and `data` those to measure parity on. Raises InputError
+    (DatasetError) when a folder cannot be used, or when there is nothing to prove the files with: `unproven` makes that None.
+    """
+    splits = _proof(reference, data, calibration, seed, unproven)
+    if splits is not None and len(splits.validation) < MIN_PICTURES and not unproven:
+        raise DatasetError(f"nothing to prove the files with: {too_few(splits)}; give more, or --unproven")
+    return splits
+
+
+def too_few(splits: Splits) -> str:
+    """Say that the pictures of `splits` are too few to compare on."""
+    given = sum(len(splits[name]) for name in ("train", "validation", "test"))
+    return f"of {given} pictures {len(splits.validation)} are for comparing, at least {MIN_PICTURES} are needed there"
+
+
+def _proof(reference: Reference, data: Path | None, calibration: Path | None, seed: int, unproven: bool) -> Splits | None:
+    if calibration is not None and data is None:
+        return read_calibration(calibration, reference, seed, unproven=unproven)
+    try:
+        splits = _own_pictures(reference, data, seed)
+    except DatasetError as error:
+        if data is not None:
+            raise
+        if not unproven:
+            advice = "name a folder with --data, or give --unproven"
+            raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
+        splits = None
+    if splits is None or calibration is None:
+        return splits
+    train = read_calibration(calibration, reference, seed, unproven=True).train
+    info = dataclasses.replace(splits.info, source=f"{splits.info.source} (calibrated on {calibration})")
+    return dataclasses.replace(splits, train=train, info=info)
+
+
+def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
+    task = reference.task
+    if data is None and TrainingPictures.of(reference) is None and task.synthesize is None and find_data(task.name) is None:
+        raise DatasetError(f"{reference.name} does not record the pictures that it was trained on")
+    return load_pictures(task, data, seed, reference)
+
+
+def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven: bool = False) -> Splits:
+    """Read the pictures below `folder` to calibrate on, and to compare with.
+
+    In folders named after the labels they are labelled: one half calibrates, the other compares, and pictures that overlap
+    stay together; all of them serve for both where half of them would be too few to compare on. `unproven` lets all of them
+    calibrate where they cannot be divided. Other pictures have no labels: all serve for both, and what the reference answers
+    stands in for the truth. At most MAX_PICTURES, evenly chosen, are read. Raises InputError when there are none, or when some
+    folders are named after labels and some are not; DatasetError when a class cannot be divided. What is no picture is left
+    out, and told.
+    """
+    pictures = _read_below(folder, reference.task)
+    found = _labels_of([Path(picture.file.name) for picture in pictures], folder, reference.task.labels)
+    images = np.stack([picture.image for picture in pictures])
+    names = tuple(picture.file.name for picture in pictures)
+    nothing = np.empty(0, np.int64)
+    if found is None:
+        class_ids = reference.runtime().run(images).argmax(axis=1).astype(np.int64)
+        every = Dataset(images, class_ids, names)
+        info = SplitInfo(str(folder), "all pictures for both, unlabelled", labelled=False)
+        return Splits(every, every, every.take(nothing), info)
+    groups = known_overlaps([picture.gray for picture in pictures], found, [picture.sha256 for picture in pictures]).groups
+    every = Dataset(images, found, names, groups)
+    info = SplitInfo(str(folder), "halved by class, overlapping pictures kept together", seed)
+    try:
+        present, dense = np.unique(found, return_inverse=True)
+        labels = [reference.task.labels[i] for i in present]
+        train, validation = split_groups(dense.reshape(-1), groups, labels, seed=seed, shares=(0.5, 0.5))
+    except DatasetError:
+        if not unproven:
+            raise
+        train, validation = np.arange(len(every)), nothing
+    if len(validation) < MIN_PICTURES <= len(every):
+        return Splits(
+            every, every, every.take(nothing), dataclasses.replace(info, rule="all pictures for both: too few to halve")
+        )
+    return Splits(every.take(train), every.take(validation), every.take(nothing), info)
+
+
+def _read_below(folder: Path, task: Task) -> Sequence[Picture]:
+    """Read at most MAX_PICTURES of the pictures below a folder, evenly chosen; their names are relative to it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder of pictures")
+    listing = list_pictures(folder)
+    chosen = listing.pictures[:: max(1, -(-len(listing.pictures) // MAX_PICTURES))]
+    pictures = read_pictures([LabelledFile(folder / path, str(path), label="") for path in chosen], task.preprocessing)
+    left_out = listing.left_out | pictures.unreadable
+    if not pictures.read:
+        raise InputError(f"{folder} holds no pictures{f': {count_reasons(left_out)}' if left_out else ''}")
+    if left_out:
+        note(f"{folder}: {left_out_line(left_out)}")
+    return pictures.read
+
+
+def _labels_of(paths: Sequence[Path], folder: Path, labels: tuple[str, ...]) -> NDArray[np.int64] | None:
+    """Return the class ids `(n,)` of pictures in `folder` whose folders are named after labels, None when none is."""
+    known = {_plain(label): i for i, label in enumerate(labels)}
+    tops = [path.parts[0] if len(path.parts) > 1 else None for path in paths]
+    named = {top: known.get(_plain(top)) for top in tops if top is not None}
+    if not any(class_id is not None for class_id in named.values()):
+        return None
+    odd = sorted(top for top, class_id in named.items() if class_id is None)
+    if None in tops:
+        odd.append("pictures outside of all folders")
+    if odd:
+        raise InputError(
+            printable(f"in {folder} some folders are named after labels, but not {', '.join(odd)}; labels: {', '.join(labels)}")
+        )
+    return np.array([named[top] for top in tops if top is not None], np.int64)
+
+
+def _plain(name: str) -> str:
+    """Return a label or folder name without what file systems and people change: case, hyphens, how letters are composed."""
+    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,11 +12,13 @@ from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.datasets.dataset import Splits
-from edgecnn.errors import InputError
+from edgecnn.errors import ContractError, InputError, MissingDependencyError
 from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
 from edgecnn.normalization import UNSTATED, InputConvention
+from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.tasks import Task, shipped_tasks, task_of
+from edgecnn.shipped import shipped_tasks, task_of
+from edgecnn.tasks import Task
 
 if TYPE_CHECKING:
     from edgecnn_export.reference import Reference
@@ -72,7 +75,7 @@ class Model:
         A model that was trained here gets the division that it was trained with, whatever `seed` says. Raises DatasetError in
         one line when the pictures of its training are gone or changed, and when there are none.
         """
-        from edgecnn_export.pictures import load_pictures
+        from edgecnn_export.calibration_data import load_pictures
 
         return load_pictures(self.task, data, seed, self.reference)
 
@@ -116,3 +119,67 @@ def open_model(
         raise InputError(f"{source} is run by Keras; --runtime and --threads are for exported files")
     reference = open_reference(source, labels=labels, convention=convention, output=output, trust=trust)
     return dataclasses.replace(Model.of(reference), name=str(source))
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSubjects:
+    """Models of one task, the one among them that knows its pictures best, and notes."""
+
+    subjects: tuple[Subject, ...]
+    model: Model
+    notes: tuple[str, ...]
+
+
+def open_subjects(sources: Sequence[str]) -> OpenedSubjects:
+    """Open exported files, `.keras` files, folders of training runs, and tasks by name (the shipped float and int8 model).
+
+    A quantized file is compared with the float model named last before it, or else with the first one. Where TensorFlow is
+    not installed a task's name stands for its int8 file alone, and a note says so. Raises ContractError unless all are of
+    one task.
+    """
+    opened: list[Model] = []
+    notes: list[str] = []
+    for source in sources:
+        opened += _open_task(source, notes) if source in shipped_tasks() else [open_model(source)]
+    for model in opened[1:]:
+        _check_same_task(opened[0], model)
+    model = next((model for model in opened if model.reference is not None), opened[0])
+    return OpenedSubjects(_paired(_named(opened)), model, tuple(notes))
+
+
+def _open_task(name: str, notes: list[str]) -> list[Model]:
+    int8 = open_model(shipped.int8_path(name))
+    try:
+        return [open_model(shipped.reference_path(name)), int8]
+    except MissingDependencyError as error:
+        notes.append(f"{name}: only the int8 file is measured, the float model needs TensorFlow. {error}")
+        return [int8]
+
+
+def _named(models: Sequence[Model]) -> list[Subject]:
+    """Call each model by its file's name where that is enough to tell them apart, else as the user named it."""
+    files = [Path(model.name).name for model in models]
+    return [
+        Subject(file if files.count(file) == 1 else model.name, model.precision, model.runtime)
+        for file, model in zip(files, models, strict=True)
+    ]
+
+
+def _paired(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
+    """Give each quantized model the last float model before it, or else the first one there is."""
+    reference = next((subject.name for subject in subjects if subject.precision == "float32"), None)
+    paired = []
+    for subject in subjects:
+        if subject.precision == "float32":
+            reference = subject.name
+        paired.append(subject if subject.precision == "float32" else dataclasses.replace(subject, reference=reference))
+    return tuple(paired)
+
+
+def _check_same_task(first: Model, other: Model) -> None:
+    for what, expected, found in (
+        ("recognises", first.task.labels, other.task.labels),
+        ("prepares pictures as", first.task.preprocessing, other.task.preprocessing),
+    ):
+        if expected != found:
+            raise ContractError(f"{other.name} {what} {found}, {first.name} {expected}; measure them separately")

@@ -21,7 +21,8 @@ from edgecnn.files import replacing
 from edgecnn.normalization import RAW, UNSTATED, InputConvention, Normalization
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.runtimes.tflite import first_line
-from edgecnn.tasks import Task, shipped_tasks
+from edgecnn.shipped import reference_path, shipped_tasks, with_loaders
+from edgecnn.tasks import Task
 from edgecnn_export.frameworks import require_keras
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def open_reference(
     if about is None:
         return dataclasses.replace(foreign_reference(model, path, options), path=path)
     try:
-        task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
+        task, threshold = with_loaders(Task.from_json(about["task"])), about.get("reject_threshold")
         rejection = _rejection(about.get("rejection"))
         training, calibration = about["training"], about["calibration"]
         reference = Reference(model, task, str(about["name"]), training, calibration, threshold, rejection, path=path)
@@ -201,10 +202,7 @@ def find_reference(source: Path | str) -> Path:
         raise UnknownTaskError(
             f"no such model: {source}; give a .keras or .h5 file, the folder of a run, a SavedModel, or one of {known}"
         )
-    shipped = shipped_model(str(source))
-    if not shipped.is_file():
-        raise InputError(f"this installation ships no model for {source!r}; train one with: edgecnn train {source}")
-    return shipped
+    return reference_path(str(source))
 
 
 def _model_in(folder: Path) -> Path:
@@ -225,13 +223,6 @@ def _model_in(folder: Path) -> Path:
         names = ", ".join(each.name for each in found[:5])
         raise InputError(f"the folder {folder} holds {len(found)} models: {names}; name one of them")
     raise InputError(f"the folder {folder} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
-
-
-def shipped_model(task_name: str) -> Path:
-    """Return where the package keeps the reference model of a shipped task."""
-    import edgecnn
-
-    return Path(edgecnn.__file__).parent / "shipped" / f"{task_name}-compact.keras"
 
 
 def _read_entry(path: Path) -> dict[str, Any] | None:

@@ -21,13 +21,12 @@ from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.metrics import wilson_interval
 from edgecnn.quiet import quiet
 from edgecnn.runtimes.select import open_tflite
-from edgecnn_export.calibration_data import find_calibration
+from edgecnn_export.calibration_data import find_calibration, find_splits
 from edgecnn_export.conversion.calibration import choose_calibration
 from edgecnn_export.conversion.convert import Quantization, convert_quantized
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.serving import serve
-from edgecnn_export.pictures import find_splits
 from edgecnn_export.reference import Reference, open_reference
 
 _STOCK_PICTURES = 102

@@ -23,13 +23,13 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.load import data_info, load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.files import make_folder, read_bytes, replacing, write_json
-from edgecnn.rejection import measure_rejection
+from edgecnn.rejection.measure import measure_rejection
+from edgecnn.rejection.threshold import choose_rejection
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.exporter import PARITY_JSON, export
 from edgecnn_export.reference import Reference, open_reference, save_reference
-from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.temperature_scaling import temper
 
 REJECTION_JSON = "rejection.json"

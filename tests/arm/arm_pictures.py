@@ -15,7 +15,7 @@ from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.load import find_data, load_splits
 from edgecnn.datasets.synthetic.sheet import draw_sheet
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 
 SEED = 0

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edgecnn.cli.main import main
 from edgecnn.datasets.check import TableComparison, check_folder, compare_with_table, leaked_share
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.folder import write_folder
 from edgecnn.datasets.overlap import Overlap
-from edgecnn.datasets.writing import write_folder
 from edgecnn.errors import DatasetError, OutputError
 
 

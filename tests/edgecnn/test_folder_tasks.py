@@ -15,7 +15,8 @@ from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.layout import find_layout
 from edgecnn.datasets.load import SYNTHETIC_COUNTS, data_info, find_data, load_splits
 from edgecnn.errors import DatasetError
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
 
 
 def picture(seed: int, shape: tuple[int, ...] = (40, 40)) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import pytest
 from hostile_models import crashing, endless, endless_onnx
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.signing import sign_file
+from edgecnn.artifacts.artifact import sign_file
 from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
 from edgecnn.errors import InferenceError, InputError

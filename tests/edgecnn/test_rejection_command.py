@@ -26,5 +26,5 @@ def test_it_reports_each_kind_and_says_when_the_pictures_are_synthetic(measured:
 
     assert report["data"]["synthetic"] is True
     assert report["auroc_by_kind"].keys() == report["wanted"]["by_kind"].keys() >= {"letters", "blank paper"}
-    assert report["others"]["per_kind"] == 3
+    assert report["out_of_distribution"]["per_kind"] == 3
     assert (tmp_path / "curve.png").stat().st_size > 10_000

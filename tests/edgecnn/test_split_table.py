@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.datasets.dataset import SplitInfo, Splits
-from edgecnn.datasets.folder import task_from_folder
+from edgecnn.datasets.folder import task_from_folder, write_folder
 from edgecnn.datasets.load import load_splits
 from edgecnn.datasets.mnist import ORIGINAL
 from edgecnn.datasets.split import deal_at_random
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table, write_splits_table
 from edgecnn.datasets.synthetic.steel import generate_steel
-from edgecnn.datasets.writing import write_folder
 from edgecnn.errors import DatasetError
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
 
 NAMES = ("train", "validation", "test")
 

@@ -19,13 +19,12 @@ from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
 from edgecnn_export import exporter
-from edgecnn_export.calibration_data import record_calibration
+from edgecnn_export.calibration_data import find_splits, record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.exporter import ExportResult, export, formats_named
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.pictures import find_splits
 from edgecnn_export.reference import Reference, open_reference, save_reference
 
 NAMES = ["bars-float32.tflite", "bars-int8.tflite", "bars-float32.onnx", "bars-int8.onnx"]
@@ -277,7 +276,7 @@ def test_the_command_exits_with_1_when_a_file_is_rejected(
     recorded: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_reference(sabotaged(recorded), tmp_path / "bad.keras")
-    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_, **__: without_training(bar_splits))
+    monkeypatch.setattr("edgecnn_export.calibration_data.find_splits", lambda *_, **__: without_training(bar_splits))
     options = ["--int8", "--format", "tflite", "--out", str(tmp_path / "out")]
 
     result = CliRunner().invoke(cli, ["export", str(tmp_path / "bad.keras"), *options], catch_exceptions=False)

@@ -6,7 +6,8 @@ import pytest
 
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
 from edgecnn_export.networks import NETWORKS, build
 
 

@@ -26,7 +26,8 @@ from edgecnn.datasets.load import load_splits
 from edgecnn.errors import ArtifactError, ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.tasks import Task, shipped_tasks
+from edgecnn.shipped import reference_path, shipped_tasks
+from edgecnn.tasks import Task
 from edgecnn_export.frameworks import require_keras
 
 require_keras()
@@ -44,10 +45,10 @@ from edgecnn_export.models import Model  # noqa: E402
 from edgecnn_export.parity.compare import compare  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
 from edgecnn_export.parity.files import Measured, measure  # noqa: E402
-from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402
+from edgecnn_export.reference import Reference, open_reference, save_reference  # noqa: E402
 
 TINY = Task("parts", "drawn parts", ("dark", "bright", "upright", "lying"), Preprocessing(24, 24, "gray"))
-SUBJECTS = ["parts", *(name for name in shipped_tasks() if shipped_model(name).is_file())]
+SUBJECTS = ["parts", *(name for name in shipped_tasks() if reference_path(name).is_file())]
 Ranges = dict[str, tuple[float, float]]
 
 
@@ -130,7 +131,7 @@ def make_subject(reference: Reference, splits: Splits) -> Subject:
 def subject(request: pytest.FixtureRequest) -> Subject:
     if request.param == TINY.name:
         return make_subject(*tiny_reference())
-    reference = open_reference(shipped_model(request.param))
+    reference = open_reference(reference_path(request.param))
     return make_subject(reference, load_splits(reference.task, None, 0))
 
 

@@ -12,9 +12,10 @@ import pytest
 from edgecnn.errors import InputError, ShapeError, UnknownTaskError
 from edgecnn.normalization import NORMALIZATIONS, InputConvention
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task, reference_path
+from edgecnn.tasks import Task
 from edgecnn_export.networks import build
-from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model
+from edgecnn_export.reference import Reference, open_reference, save_reference
 
 TASK = Task("parts", "machine parts", ("good", "bad"), Preprocessing(12, 12), max_drop=0.5, flips=True)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1)).astype(np.uint8)
@@ -203,7 +204,7 @@ def test_a_file_is_opened_by_what_it_is_whatever_its_suffix(saved: tuple[Referen
 
 
 def test_a_shipped_model_lies_in_the_package_under_its_tasks_name() -> None:
-    assert shipped_model("neu").parts[-3:] == ("edgecnn", "shipped", "neu-compact.keras")
+    assert reference_path("neu").parts[-3:] == ("edgecnn", "shipped", "neu-compact.keras")
 
 
 def test_no_pictures_give_no_probabilities(saved: tuple[Reference, Path]) -> None:

@@ -1,4 +1,4 @@
-"""What the rungs of the ladder work with: the model, training pictures, and the best of what earlier rungs found."""
+"""What the techniques of the ladder work with: the model, training pictures, and the best of what earlier techniques found."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SAMPLE = 128
 
 
 class SkippedError(Exception):
-    """A rung that cannot help here; the text says why."""
+    """A technique that cannot help here; the text says why."""
 
 
-class Workshop:
+class RepairContext:
     """A folded model on its way up the ladder; all that is chosen is chosen on training pictures."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Workshop:
         return float(np.abs(RoundedModel(folded, ranges).run(self.sample) - self.wanted).mean())
 
     def offer(self, folded: Folded, calibration: Calibration) -> float:
-        """Remember a quantization for later rungs when none was closer to the float model; return its distance."""
+        """Remember a quantization for later techniques when none was closer to the float model; return its distance."""
         distance = self.distance(folded, calibration.ranges)
         if self._closest is None or distance < self._closest[0]:
             self._closest = distance, folded, calibration

@@ -1,4 +1,4 @@
-"""Third rung: cross-layer equalization, the same function by weights whose channels have like ranges.
+"""Third technique: cross-layer equalization, the same function by weights whose channels have like ranges.
 
 Nagel et al., ICCV 2019, arXiv:1906.04721, section 4.1: a channel that one layer gives s times smaller and the next takes s
 times larger changes nothing as long as what stands between is positively homogeneous, as ReLU is. There the weights have one
@@ -20,7 +20,7 @@ from edgecnn_export.conversion.convert import Quantization
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Graph, Step
 from edgecnn_export.repair.bias_correction import correct_biases
-from edgecnn_export.repair.context import SkippedError, Workshop
+from edgecnn_export.repair.context import RepairContext, SkippedError
 from edgecnn_export.repair.ranges import best_ranges
 
 _LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
@@ -48,16 +48,16 @@ class Link:
     ceiling: float | None
 
 
-def equalize_layers(shop: Workshop) -> Quantization:
+def equalize_layers(context: RepairContext) -> Quantization:
     """Equalize neighbouring layers, choose ranges anew, correct biases where that comes closer to the float model."""
-    shop.check_annotated()
-    equalized = equalized_copy(shop.folded, shop.sample)
-    method, ranges = best_ranges(shop, equalized)
-    calibration = shop.calibration(ranges, f"{method}, equalized")
-    distance = shop.offer(equalized, calibration)
-    corrected = correct_biases(equalized, ranges, shop.sample)
-    corrected_calibration = shop.calibration(ranges, f"{method}, equalized, biases corrected")
-    if shop.offer(corrected, corrected_calibration) < distance:
+    context.check_annotated()
+    equalized = equalized_copy(context.folded, context.sample)
+    method, ranges = best_ranges(context, equalized)
+    calibration = context.calibration(ranges, f"{method}, equalized")
+    distance = context.offer(equalized, calibration)
+    corrected = correct_biases(equalized, ranges, context.sample)
+    corrected_calibration = context.calibration(ranges, f"{method}, equalized, biases corrected")
+    if context.offer(corrected, corrected_calibration) < distance:
         return Quantization(corrected, corrected_calibration)
     return Quantization(equalized, calibration)
 

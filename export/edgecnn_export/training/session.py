@@ -28,13 +28,13 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError
 from edgecnn.files import exists, make_folder, write_json
 from edgecnn.metrics import confusion_matrix, weak_classes, wilson_interval
+from edgecnn.rejection.threshold import choose_rejection
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.networks import build
 from edgecnn_export.plots.curves import draw_curves
 from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, save_reference
-from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.batches import EpochBatches, one_hot
