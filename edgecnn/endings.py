@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 
 Head = Literal["probabilities", "logits", "probability", "logit"]
+# The layer that makes 1 - p and p of p; folding knows it by this name.
+TWO_CLASSES = "two_classes"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from edgecnn.artifacts import onnx_file, tflite_file
 from edgecnn.artifacts.contract import Contract
-from edgecnn.artifacts.signature import TrustedKey, sign_contract
-from edgecnn.errors import ArtifactError, ContractError, DigestError, InputError
+from edgecnn.artifacts.signature import TrustedKey
+from edgecnn.errors import ArtifactError, ContractError, DigestError
 from edgecnn.files import read_bytes, write_bytes
 
 MAX_FILE_BYTES = 2**30
@@ -110,27 +110,6 @@ def read_file(path: Path) -> bytes:
     """Read the bytes of a `.tflite` or `.onnx`; InputError when that is not possible, ArtifactError for another suffix."""
     file_format(path)  # another suffix is told before a byte is read
     return read_bytes(path, at_most=MAX_FILE_BYTES)
-
-
-def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
-    """Put a signature into an artifact, in the place of an older one; return the fingerprint of the key.
-
-    What is signed was read once and has answered its golden vectors here, within `timeout_s` seconds. Raises what
-    `Artifact.open` and `probing.verify` raise, ArtifactError for a file that answers otherwise than its contract says,
-    InputError for one that failed its parity or a key of no use, OutputError when the file cannot be written.
-    """
-    from edgecnn.runtimes.probe import verify  # runtimes know artifacts, and not the other way round
-
-    data = read_file(path)
-    artifact = Artifact.read(data, path)
-    if artifact.contract.parity.verdict == "fail":
-        raise InputError(f"{path} failed its parity; a signature would let boards take it for a good one")
-    verify(artifact, timeout_s=timeout_s).demand()
-    model, contract_json = split_bytes(data, path)
-    assert contract_json is not None
-    signature, fingerprint = sign_contract(contract_json, key)
-    write_bytes(path, join_bytes(model, contract_json, artifact.contract.labels, artifact.format, signature=signature))
-    return fingerprint
 
 
 def _split(data: bytes, name: str) -> tuple[bytes, bytes | None]:

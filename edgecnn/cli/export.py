@@ -73,7 +73,7 @@ def export(
     from edgecnn_export.calibration_data import find_splits
     from edgecnn_export.exporter import export as run_export
     from edgecnn_export.exporter import formats_named
-    from edgecnn_export.reference import open_reference
+    from edgecnn_export.models import open_reference
 
     reference = open_reference(model, **read_foreign(stated))
     echo_notes(reference.task.name, reference.notes)

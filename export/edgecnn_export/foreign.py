@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,21 @@ def _adapted(model: keras.Model, path: Path, options: ForeignOptions) -> Referen
     notes += [ending.note] if ending.note else []
     model = ended(model, ending)
     task = Task(path.stem, path.stem, labels, preprocessing)
-    reference = Reference(model, task, model.name, raw=model, notes=tuple(notes)).normalized(normalization)
+    reference = Reference(model, task, model.name, raw=model, notes=tuple(notes))
+    reference = renormalized(reference, normalization)
     check_model(reference.model, task, path)
     return reference
+
+
+def renormalized(reference: Reference, normalization: Normalization) -> Reference:
+    """Return another tool's model with another normalization in front.
+
+    Raises InputError for a model of our own, and when the normalization does not fit the model's channels.
+    """
+    if reference.raw is None:
+        raise InputError(f"model {reference.name!r} is edgecnn's own and takes raw pixels")
+    model = normalized(reference.raw, normalization, reference.task.preprocessing.shape)
+    return dataclasses.replace(reference, model=model, normalization=normalization)
 
 
 def normalized(model: keras.Model, normalization: Normalization, shape: tuple[int, int, int]) -> keras.Model:

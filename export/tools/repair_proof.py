@@ -27,7 +27,8 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.graph import read_graph
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.conversion.simulation import kernel_of
-from edgecnn_export.reference import MODEL_FILE, Reference, open_reference, save_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.repair.equalization import find_links, rescale
 from edgecnn_export.repair.ladder import Attempt, Repair
 from edgecnn_export.repair.table import format_attempts

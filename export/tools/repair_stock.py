@@ -27,7 +27,8 @@ from edgecnn_export.conversion.convert import Quantization, convert_quantized
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.serving import serve
-from edgecnn_export.reference import Reference, open_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference
 
 _STOCK_PICTURES = 102
 

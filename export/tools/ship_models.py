@@ -29,7 +29,8 @@ from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.exporter import PARITY_JSON, export
-from edgecnn_export.reference import Reference, open_reference, save_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference, save_reference
 from edgecnn_export.temperature_scaling import temper
 
 REJECTION_JSON = "rejection.json"

@@ -13,12 +13,12 @@ import pytest
 from hostile_models import crashing, endless, endless_onnx
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import sign_file
 from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
 from edgecnn.errors import InferenceError, InputError
 from edgecnn.runtimes.child import Child, Job
 from edgecnn.runtimes.probe import Verification, probe_tflite, verify
+from edgecnn.sign import sign_file
 
 LABELS = ("a", "b", "c")
 WAYS = pytest.mark.parametrize("fork", [True, False], ids=["fork", "spawn"])

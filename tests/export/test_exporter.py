@@ -24,8 +24,9 @@ from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.exporter import ExportResult, export, formats_named
+from edgecnn_export.models import open_reference
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.reference import Reference, open_reference, save_reference
+from edgecnn_export.reference import Reference, save_reference
 
 NAMES = ["bars-float32.tflite", "bars-int8.tflite", "bars-float32.onnx", "bars-int8.onnx"]
 

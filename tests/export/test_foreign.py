@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 from edgecnn.normalization import InputConvention
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.reference import open_reference
+from edgecnn_export.models import open_reference
 
 import keras  # isort: skip
 from keras import layers  # isort: skip

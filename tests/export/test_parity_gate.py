@@ -41,11 +41,11 @@ from edgecnn_export.conversion.fold import fold  # noqa: E402
 from edgecnn_export.conversion.folded import Folded  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
-from edgecnn_export.models import Model  # noqa: E402
+from edgecnn_export.models import Model, open_reference  # noqa: E402
 from edgecnn_export.parity.compare import compare  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
 from edgecnn_export.parity.files import Measured, measure  # noqa: E402
-from edgecnn_export.reference import Reference, open_reference, save_reference  # noqa: E402
+from edgecnn_export.reference import Reference, save_reference  # noqa: E402
 
 TINY = Task("parts", "drawn parts", ("dark", "bright", "upright", "lying"), Preprocessing(24, 24, "gray"))
 SUBJECTS = ["parts", *(name for name in shipped_tasks() if reference_path(name).is_file())]

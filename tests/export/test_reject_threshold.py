@@ -16,7 +16,8 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.rejection.threshold import FALSE_ACCEPTS, LOST, OOD_PER_KIND, choose_rejection
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
-from edgecnn_export.reference import Reference, open_reference, save_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference, save_reference
 
 
 class SureAs:

@@ -100,7 +100,7 @@ def test_without_tensorflow_the_int8_file_is_measured_alone(monkeypatch: pytest.
     def missing(*_: object, **__: object) -> None:
         raise MissingDependencyError("TensorFlow is not installed. Install it with: pip install 'edgecnn[train]'")
 
-    monkeypatch.setattr("edgecnn_export.reference.open_reference", missing)
+    monkeypatch.setattr("edgecnn_export.models.open_reference", missing)
 
     opened = models.open_subjects(["neu"])
 

@@ -18,7 +18,8 @@ from edgecnn_export.conversion.calibration import calibrate
 from edgecnn_export.conversion.convert import convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
-from edgecnn_export.reference import Reference, open_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip

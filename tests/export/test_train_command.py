@@ -12,7 +12,7 @@ import pytest
 from edgecnn.cli.main import main
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
-from edgecnn_export.reference import open_reference
+from edgecnn_export.models import open_reference
 from edgecnn_export.training.session import _check_folder
 
 

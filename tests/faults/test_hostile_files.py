@@ -179,8 +179,8 @@ def test_no_forged_contract_is_a_traceback_or_overrides_the_model(
 def test_a_forger_who_can_make_digests_cannot_make_a_signature(
     artifacts: dict[str, Path], tmp_path: Path, ledger: Ledger
 ) -> None:
-    from edgecnn.artifacts.artifact import sign_file
     from edgecnn.artifacts.signature import TrustedKey
+    from edgecnn.sign import sign_file
 
     private, public = _write_keys(tmp_path)
     cases = 0

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.endings import TWO_CLASSES
 from edgecnn_export.conversion.graph import Graph, Step, Value
 from edgecnn_export.conversion.parts import LINEAR, Part
-from edgecnn_export.heads import TWO_CLASSES
 
 FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
 _IDLE = (keras.layers.Identity, keras.layers.ActivityRegularization)
