@@ -75,7 +75,12 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
 
 @data.command()
 @click.argument("task_or_folder", metavar="TASK|DIR")
-@click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the task's data, or `synthetic` for generated pictures.",
+)
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the division where none is fixed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:

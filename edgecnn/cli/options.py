@@ -132,7 +132,7 @@ def data_option(command: F) -> F:
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
-        help="Folder of the data set. Default: $EDGECNN_DATA/TASK, else ../shared/data/TASK, else synthetic pictures.",
+        help="Folder of the data set, or `synthetic` for generated pictures. Default: $EDGECNN_DATA/TASK.",
     )(command)
 
 

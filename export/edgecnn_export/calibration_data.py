@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.layout import LabelledFile
-from edgecnn.datasets.load import find_data
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture, read_pictures
 from edgecnn.datasets.split import split_groups
-from edgecnn.errors import DatasetError, InputError
+from edgecnn.errors import DatasetError, InputError, NoDataError
 from edgecnn.folders import count_reasons, left_out_line, list_pictures
 from edgecnn.progress import note
 from edgecnn.quiet import quiet
@@ -29,7 +28,7 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import MIN_PICTURES
 from edgecnn_export.reference import Reference
-from edgecnn_export.run_pictures import RunPictures, load_pictures
+from edgecnn_export.run_pictures import load_pictures
 
 MAX_PICTURES = 2000
 
@@ -119,10 +118,10 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
 
 
 def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
-    task = reference.task
-    if data is None and RunPictures.of(reference) is None and task.synthesize is None and find_data(task.name) is None:
-        raise DatasetError(f"{reference.name} does not record the pictures that it was trained on")
-    return load_pictures(task, data, seed, reference)
+    try:
+        return load_pictures(reference.task, data, seed, reference)
+    except NoDataError as error:
+        raise NoDataError(f"{reference.name} does not record where the pictures are that it was trained on; {error}") from error
 
 
 def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven: bool = False) -> Splits:

@@ -185,6 +185,6 @@ def test_info_tells_generated_pictures(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("edgecnn.datasets.load.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
 
-    _, out, _ = run(capsys, "data", "info", "neu")
+    _, out, _ = run(capsys, "data", "info", "neu", "--data", "synthetic")
 
     assert out.startswith("neu: synthetic pictures of")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts import Artifact
 from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.load import load_splits
+from edgecnn.datasets.load import SYNTHETIC, find_data, load_splits
 from edgecnn.errors import ArtifactError, ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
@@ -132,7 +132,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     if request.param == TINY.name:
         return make_subject(*tiny_reference())
     reference = open_reference(reference_path(request.param))
-    return make_subject(reference, load_splits(reference.task, None, 0))
+    return make_subject(reference, load_splits(reference.task, None if find_data(request.param) else SYNTHETIC, 0))
 
 
 @pytest.fixture(scope="module")

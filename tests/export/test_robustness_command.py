@@ -58,7 +58,7 @@ def _run(*arguments: str) -> Result:
 
 @pytest.fixture
 def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing beside the checkout: pictures are generated."""
+    """No data on this machine."""
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path))
     monkeypatch.setattr("edgecnn.datasets.mnist.TASK", replace(find_task("mnist"), load=None))
 
@@ -117,7 +117,20 @@ def test_models_of_two_tasks_are_refused() -> None:
 def test_the_command_measures_float_and_int8_and_writes_plot_and_page(tmp_path: Path) -> None:
     plot, page = tmp_path / "heat.png", tmp_path / "page.html"
 
-    done = _run("mnist", "--severity", "3", "--pictures", "20", "--json", "--plot", str(plot), "--html", str(page))
+    done = _run(
+        "mnist",
+        "--data",
+        "synthetic",
+        "--severity",
+        "3",
+        "--pictures",
+        "20",
+        "--json",
+        "--plot",
+        str(plot),
+        "--html",
+        str(page),
+    )
 
     report = json.loads(done.stdout)
     assert done.exit_code == 0
@@ -130,7 +143,7 @@ def test_the_command_measures_float_and_int8_and_writes_plot_and_page(tmp_path: 
 
 @pytest.mark.usefixtures("no_data")
 def test_the_command_prints_a_table() -> None:
-    done = _run(INT8, "--severity", "1", "--pictures", "10")
+    done = _run(INT8, "--data", "synthetic", "--severity", "1", "--pictures", "10")
 
     assert "mean, out of family" in done.stdout
     assert "SYNTHETIC" in done.stdout
@@ -142,7 +155,7 @@ import sys
 for name in {BOARD_LACKS!r}:
     sys.modules[name] = None
 from edgecnn.cli.main import main
-main(["robustness", "mnist", "--severity", "1", "--pictures", "5", "--json"])
+main(["robustness", "mnist", "--data", "synthetic", "--severity", "1", "--pictures", "5", "--json"])
 """
 
     done = subprocess.run(

@@ -69,7 +69,7 @@ def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def test_an_export_that_is_killed_leaves_whole_files_or_none(tmp_path: Path, ledger: Ledger) -> None:
-    export = ("export", "mnist", "--int8", "--format", "tflite", "--out", str(tmp_path / "out"))
+    export = ("export", "mnist", "--data", "synthetic", "--int8", "--format", "tflite", "--out", str(tmp_path / "out"))
     command = [sys.executable, "-m", "edgecnn", *export]
     started_s, rng = time.monotonic(), random.Random(f"{SEED} export")
     assert _start(command).wait(600) in (0, 1)
