@@ -109,9 +109,9 @@ class RepairInfo:
 
 @dataclass(frozen=True)
 class RejectionInfo:
-    """What the reject threshold stands for, measured on validation pictures and on generated ones of no class.
+    """What the reject threshold stands for, measured on validation pictures and on out-of-distribution ones.
 
-    `threshold` was chosen for the share `wanted_false_accepts` of what belongs to no class; at it the share `false_accepts`
+    `threshold` was chosen for the share `wanted_false_accepts` of out-of-distribution pictures; at it the share `false_accepts`
     over all `kinds` is taken for a class, and the share `kept` of the validation pictures is answered. `seed` drew the kinds.
     """
 

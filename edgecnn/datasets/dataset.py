@@ -83,7 +83,7 @@ def picture_digests(images: NDArray[np.uint8]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """Where splits come from: said in every report made on them.
+    """Where splits come from: stated in every report made on them.
 
     `source` names the data ("MNIST", "NEU surface defects", a folder), `rule` how it was divided, `complete` which splits
     have all the pictures that the rule lists, `synthetic` whether the pictures were generated, `labelled` whether their classes

@@ -147,8 +147,8 @@ def load_folder(task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "
 def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
     """Divide a folder's pictures 70 : 15 : 15, overlapping ones kept together; or as its owner did.
 
-    Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is told as notes.
-    Raises DatasetError when the classes are not the task's labels, or a class is too small.
+    Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is
+    reported as notes. Raises DatasetError when the classes are not the task's labels, or a class is too small.
     """
     contents.require_classes()
     class_id_of = {label_of(label): class_id for class_id, label in enumerate(task.labels)}

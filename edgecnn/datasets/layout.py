@@ -73,7 +73,7 @@ def find_layout(folder: Path) -> Layout:
 
     Folders named train, val and test (or training, valid, validation, testing) that hold the class folders, or that each class
     folder holds, are the owner's own division. Raises DatasetError, in one line, for anything that is not a folder with at
-    least two class folders, and for class folders that cannot be told apart by their names.
+    least two class folders, and for class folders whose names cannot be distinguished.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"

@@ -106,7 +106,7 @@ def random_split(
 
 
 def deal_at_random(splits: Splits, seed: int) -> Splits:
-    """Deal the same pictures out anew by class alone, in parts as large as before: a split that leaks what overlaps.
+    """Deal the same pictures out again by class alone, in parts as large as before: a split that leaks what overlaps.
 
     It serves to show by how much such a split flatters a model.
     """

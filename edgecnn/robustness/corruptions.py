@@ -112,7 +112,7 @@ _CAMERA = (
         (70, 50, 30, 18, 10), True, sensor.compress,
     ),
     Corruption(
-        "low_resolution", "taken with so many times the pixels a side, enlarged again", "factor",
+        "low_resolution", "taken with so many times the pixels per side, enlarged again", "factor",
         (0.95, 0.9, 0.8, 0.65, 0.5), True, optics.lower_resolution,
     ),
     Corruption(

@@ -28,7 +28,7 @@ DIFFERENT_LIGHT = 1.0
 OVERLAP = 0.01
 # Relative difference of a layer's ranges between two halves: half as wide a range in one of them is one bit of eight.
 STABLE, UNSTABLE = 0.3, 0.5
-HALF = 200  # pictures a half are enough to see that
+HALF = 200  # pictures per half are enough to see that
 FEW = 50  # in a half: the difference may be chance, and is no more than a warning
 
 

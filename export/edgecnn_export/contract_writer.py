@@ -105,7 +105,7 @@ def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArra
     """Return how far another runtime's probabilities for the golden inputs may lie from `answers` `(n, classes)`.
 
     LiteRT's XNNPACK kernels and the older ones round differently between layers. tflite-runtime has the older ones only
-    (LiteRT without XNNPACK gave its answers to the bit), so what they differ by on these inputs is added.
+    (LiteRT without XNNPACK gave bit-identical answers), so what they differ by on these inputs is added.
     """
     if conversion.precision == "float32":
         return _FLOAT

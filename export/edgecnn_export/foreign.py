@@ -52,7 +52,7 @@ def foreign_reference(model: keras.Model, path: Path, options: ForeignOptions) -
         raise InputError(f"{path}: {error}") from error
     except EdgecnnError:
         raise
-    except Exception as error:  # whatever a stranger's model does when it is built anew or run
+    except Exception as error:  # whatever a stranger's model does when it is rebuilt or run
         raise InputError(f"{path} cannot be used: {type(error).__name__}: {first_line(error)}") from error
 
 
@@ -125,7 +125,7 @@ def check_model(model: keras.Model, task: Task, path: Path) -> None:
 
 
 def _renewed(model: keras.Model, size_hw: tuple[int, int] | None, *, in_float32: bool = False) -> keras.Model:
-    """Build a model anew for any number of pictures, of a stated size and in float32 where that is asked for.
+    """Rebuild a model for any number of pictures, of a stated size and in float32 where that is asked for.
 
     A model that needs none of it, or whose layers cannot be seen, is returned as it is.
     """
@@ -193,9 +193,9 @@ def _chosen_output(model: keras.Model, options: ForeignOptions) -> keras.Model:
         plain = not isinstance(getattr(model, "_outputs_struct", None), dict | list | tuple)
         return model if plain else keras.Model(model.inputs[0], *outputs.values(), name=model.name)
     if options.output is None or options.output not in outputs:
-        said = "" if options.output is None else f"none called {options.output!r}, but "
+        missing = "" if options.output is None else f"none called {options.output!r}, but "
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in outputs.items())
-        raise InputError(f"it has {said}{len(outputs)} outputs: {shapes}; choose one with --output NAME")
+        raise InputError(f"it has {missing}{len(outputs)} outputs: {shapes}; choose one with --output NAME")
     return keras.Model(model.inputs[0], outputs[options.output], name=model.name)
 
 
@@ -231,9 +231,9 @@ def _of_pictures(model: keras.Model, size_hw: tuple[int, int] | None) -> keras.M
 
 def _picture_shape(shape: tuple[Any, ...], size_hw: tuple[int, int] | None) -> tuple[tuple[int, int, int], bool]:
     """Return the shape `(height, width, channels)` of the pictures that an input can hold, and whether channels stand first."""
-    sides, said = shape[1:], f"it takes {shape}"
+    sides, taken = shape[1:], f"it takes {shape}"
     if len(sides) in (2, 3) and None in sides:
-        raise InputError(f"{said}, pictures of any size: state one with --size HEIGHTxWIDTH, that of its training")
+        raise InputError(f"{taken}, pictures of any size: state one with --size HEIGHTxWIDTH, that of its training")
     found: tuple[int, int, int] | None = None
     permuted = False
     if len(sides) == 3 and sides[2] in (1, 3):
@@ -245,9 +245,9 @@ def _picture_shape(shape: tuple[Any, ...], size_hw: tuple[int, int] | None) -> t
     elif len(sides) == 1 and sides[0] is not None:
         found = _unflattened(sides[0], size_hw)
     if found is None:
-        raise InputError(f"expected a model of pictures (n, height, width, 1 or 3), {said}")
+        raise InputError(f"expected a model of pictures (n, height, width, 1 or 3), {taken}")
     if size_hw is not None and found[:2] != size_hw:
-        raise InputError(f"{said}, which is not --size {size_hw[0]}x{size_hw[1]}")
+        raise InputError(f"{taken}, which is not --size {size_hw[0]}x{size_hw[1]}")
     return found, permuted
 
 

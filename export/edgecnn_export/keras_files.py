@@ -82,7 +82,7 @@ def _read_config(path: Path, kind: Kind) -> dict[str, Any]:
 
 
 def _without_broken_augmentation(config: Any) -> Any:
-    """Replace layers of augmentation that Keras cannot make anew from what it saved of them (RandomShear, in Keras 3.15).
+    """Replace layers of augmentation that Keras cannot rebuild from what it saved of them (RandomShear, in Keras 3.15).
 
     They pass pictures through when a model is used, and are removed anyway.
     """

@@ -343,8 +343,8 @@ def _try_apart(path: Path) -> None:
     if child.returncode < 0:
         raise InputError(f"{path} crashes TensorFlow (signal {-child.returncode})")
     if child.returncode > 0:
-        said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise InputError(said[-1] if said else f"{path} does not load (exit code {child.returncode})")
+        lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise InputError(lines[-1] if lines else f"{path} does not load (exit code {child.returncode})")
 
 
 TIMEOUT_S = 300

@@ -38,7 +38,7 @@ class Records:
 
 
 def update(page: Path) -> bool:
-    """Make every table of a page anew and return whether one changed; InputError for a table that nobody knows."""
+    """Rewrite every table of a page and return whether one changed; InputError for a table that nobody knows."""
     text = read_bytes(page).decode("utf-8")
     records = Records(page.with_suffix(""))
 
@@ -78,7 +78,7 @@ def _trainings(records: Records) -> str:
             ])  # fmt: skip
     if not rows:
         return MISSING
-    head = ["model", "parameters", "epochs", "seed", "split", "right on validation", "in %", "seconds an epoch"]
+    head = ["model", "parameters", "epochs", "seed", "split", "right on validation", "in %", "seconds per epoch"]
     return _markdown(head, rows)
 
 

@@ -55,7 +55,7 @@ def measure_settings(reference: Reference, splits: Splits, seed: int) -> list[Ou
         "float32": lambda: _stock(reference.model, None),
         "ours": lambda: convert_quantized(Quantization(folded, calibration), "tflite").model,
         f"stock, {len(images)} pictures": lambda: _stock(reference.model, images),
-        "stock, one scale a layer's weights": lambda: _stock(reference.model, images, per_channel=False),
+        "stock, one scale per layer's weights": lambda: _stock(reference.model, images, per_channel=False),
         "stock, 5 pictures of one class": lambda: _stock(reference.model, first_class[:5]),
         "stock, calibrated on pixels of 0..1 instead of 0..255": lambda: _stock(reference.model, images / np.float32(255)),
     }

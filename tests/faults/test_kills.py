@@ -120,5 +120,5 @@ def test_a_training_that_is_killed_goes_on_to_the_same_result(tmp_path: Path, le
     straight, gone_on = ((tmp_path / name / "weights.sha256").read_text() for name in ("straight", "killed"))
     assert killed >= 2
     assert gone_on == straight
-    outcome = "resumed each time; the weights are those of an uninterrupted training, to the bit"
+    outcome = "resumed each time; the weights are bit-identical to those of an uninterrupted training"
     ledger.note(TABLE, "`edgecnn train`, up to 0.3 s after a checkpoint, then `--resume`", killed, outcome)

@@ -191,7 +191,7 @@ def _float_kernels(model: bytes) -> list[Operator]:
 def layer_names(folded: Folded, operators: Collection[Operator]) -> tuple[str, ...]:
     """Return the layers of a folded model that operators are of, in order, by the names that the converter left in them.
 
-    An operator of which it cannot be told stands with its own name.
+    An operator whose layer is unknown stands with its own name.
     """
     known = [step.name for step in folded.steps]
     found = dict.fromkeys(_layer_of(operator, known) or operator.name for operator in operators)

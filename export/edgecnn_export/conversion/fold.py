@@ -1,6 +1,6 @@
 """Folding: the same answers from fewer steps.
 
-At inference a batch normalisation is a multiplication and an addition a channel, and so is a rescaling of pixels; both
+At inference a batch normalisation is a multiplication and an addition per channel, and so is a rescaling of pixels; both
 disappear in the weights of a neighbouring convolution or dense layer (Jacob et al., CVPR 2018, section 3.2).
 """
 
@@ -39,7 +39,7 @@ _SPATIAL = (
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """y = scale * x + offset, each a number a channel `(c,)` or one for all `(1,)`, float64."""
+    """y = scale * x + offset, each a number per channel `(c,)` or one for all `(1,)`, float64."""
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]

@@ -54,8 +54,8 @@ def plot_heatmap(report: RobustnessReport) -> Figure:
         else:
             _draw_pair(axes, report, report.pairs[i - len(report.models)], rows)
         _label(axes, report, rows, first=i == 0)
-    said = textwrap.fill(describe(report), round(width * _LETTERS_AN_INCH))
-    figure.text(0.12 / width, 0.14 / height, said, fontsize=8, color=INK, parse_math=False)
+    caption = textwrap.fill(describe(report), round(width * _LETTERS_AN_INCH))
+    figure.text(0.12 / width, 0.14 / height, caption, fontsize=8, color=INK, parse_math=False)
     return figure
 
 

@@ -143,8 +143,10 @@ def _draw_stems(axes: Axes, answer: Answer) -> None:
 
 def _verdict(answer: Answer, predicted: int) -> str:
     name, share = _shortened(answer.labels[predicted], _LONGEST), f"{answer.probabilities[predicted]:.1%}"
-    said = f"unknown ({name}, {share})" if answer.rejected else f"{name} ({share})"
-    return f"predicted: {said}" + ("" if answer.true_label is None else f"\ntrue: {_shortened(answer.true_label, _LONGEST)}")
+    answered = f"unknown ({name}, {share})" if answer.rejected else f"{name} ({share})"
+    return f"predicted: {answered}" + (
+        "" if answer.true_label is None else f"\ntrue: {_shortened(answer.true_label, _LONGEST)}"
+    )
 
 
 def _rotation(labels: tuple[str, ...]) -> int:

@@ -2,7 +2,7 @@
 
 Nagel et al., ICCV 2019, arXiv:1906.04721, section 4.1: a channel that one layer gives s times smaller and the next takes s
 times larger changes nothing as long as what stands between is positively homogeneous, as ReLU is. There the weights have one
-scale a layer, and s balances the weights of both layers. Here each output channel's weights have a scale of their own; what
+scale per layer, and s balances the weights of both layers. Here each output channel's weights have a scale of their own; what
 the channels share is the range of the activations between the layers, so this takes the place of the first layer's weights.
 """
 
@@ -49,7 +49,7 @@ class Link:
 
 
 def equalize_layers(context: RepairContext) -> Quantization:
-    """Equalize neighbouring layers, choose ranges anew, correct biases where that comes closer to the float model."""
+    """Equalize neighbouring layers, choose ranges again, correct biases where that comes closer to the float model."""
     context.check_annotated()
     equalized = equalized_copy(context.folded, context.sample)
     method, ranges = best_ranges(context, equalized)
@@ -162,5 +162,5 @@ def _taking_ranges(layer: keras.Layer, channels: int) -> NDArray[np.float64]:
 
 
 def _by_input_channel(kernel: NDArray[np.float64], channels: int) -> NDArray[np.float64]:
-    """Look at weights as `(taps, channels, outputs)`; behind a Flatten a dense layer has several taps a channel."""
+    """Look at weights as `(taps, channels, outputs)`; behind a Flatten a dense layer has several taps per channel."""
     return kernel.reshape(-1, channels, kernel.shape[-1])

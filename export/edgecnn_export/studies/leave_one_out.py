@@ -1,7 +1,7 @@
 """Leave one class out: does a model that was never shown a class of damage say that it doesn't know it?
 
-The hardest things of no class: they look like the classes in every respect. Each class is in turn kept out of training, and
-the int8 file of that training is asked about it.
+These are the hardest out-of-distribution pictures: they look like the classes in every respect. Each class is in turn kept out
+of training, and the int8 file of that training is asked about it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edgecnn_export.training.recipes import find_recipe
 class LeftOut:
     """A class that a model was not shown: how often a validation picture of another class is surer than one of it (`auroc`).
 
-    `accepted` are its pictures that pass the threshold chosen on generated pictures of no class (None where the task has
+    `accepted` are its pictures that pass the threshold chosen on generated OOD pictures (None where the task has
     none); `kept` are the validation pictures that pass the threshold which lets in FALSE_ACCEPTS of the class.
     """
 
@@ -64,7 +64,7 @@ def leave_one_class_out(
     jobs: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[LeftOut]:
-    """Train once a class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
+    """Train once per class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
 
     The test split stays untouched. Interrupted, it goes on by the same call. Raises what `train` and `export` raise.
     """

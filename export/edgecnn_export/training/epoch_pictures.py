@@ -1,4 +1,4 @@
-"""What an epoch trains on: the training pictures, what a camera would make of digits, and pictures of no class."""
+"""What an epoch trains on: the training pictures, what a camera would make of digits, and outliers."""
 
 from __future__ import annotations
 
