@@ -13,7 +13,7 @@ from edgecnn.cli.main import main
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
 from edgecnn_export.models import open_reference
-from edgecnn_export.training.session import _check_folder
+from edgecnn_export.training.trainer import _check_folder
 
 
 @pytest.fixture(scope="module")

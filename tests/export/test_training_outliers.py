@@ -13,7 +13,7 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
-from edgecnn_export.training import session
+from edgecnn_export.training import trainer
 from edgecnn_export.training.recipes import Recipe
 
 SIDE = 12
@@ -38,7 +38,7 @@ def halves(count: int = 64) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def exposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[session.TrainingRun, list[tuple[int, int]]]:
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[trainer.TrainingRun, list[tuple[int, int]]]:
     """A training with as many outliers as pictures, and the count and seed of each draw."""
     draws: list[tuple[int, int]] = []
 
@@ -48,8 +48,8 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[session.TrainingR
 
     task = dataclasses.replace(TASK, outliers=drawn)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "find_recipe", lambda model, task: recipe(outliers=1.0))
-        return session.train(task, halves(), out=tmp_path_factory.mktemp("exposed"), seed=1), draws
+        patch.setattr(trainer, "find_recipe", lambda model, task: recipe(outliers=1.0))
+        return trainer.train(task, halves(), out=tmp_path_factory.mktemp("exposed"), seed=1), draws
 
 
 def recipe(outliers: float) -> Recipe:
@@ -57,7 +57,7 @@ def recipe(outliers: float) -> Recipe:
 
 
 def test_a_model_trained_with_outliers_is_unsure_of_them_and_sure_of_its_classes(
-    exposed: tuple[session.TrainingRun, list[tuple[int, int]]],
+    exposed: tuple[trainer.TrainingRun, list[tuple[int, int]]],
 ) -> None:
     runtime = exposed[0].reference.runtime()
 
@@ -67,7 +67,7 @@ def test_a_model_trained_with_outliers_is_unsure_of_them_and_sure_of_its_classes
     assert of_halves > 0.8
 
 
-def test_outliers_are_drawn_again_each_epoch(exposed: tuple[session.TrainingRun, list[tuple[int, int]]]) -> None:
+def test_outliers_are_drawn_again_each_epoch(exposed: tuple[trainer.TrainingRun, list[tuple[int, int]]]) -> None:
     _, draws = exposed
 
     assert {count for count, _ in draws} == {64}
@@ -76,7 +76,7 @@ def test_outliers_are_drawn_again_each_epoch(exposed: tuple[session.TrainingRun,
 
 def test_a_task_without_outliers_refuses_to_train_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = dataclasses.replace(TASK, outliers=None)
-    monkeypatch.setattr(session, "find_recipe", lambda model, task: recipe(outliers=0.25))
+    monkeypatch.setattr(trainer, "find_recipe", lambda model, task: recipe(outliers=0.25))
 
     with pytest.raises(InputError, match="has no generator of outliers"):
-        session.train(task, halves(), out=tmp_path)
+        trainer.train(task, halves(), out=tmp_path)
