@@ -210,7 +210,7 @@ def _labels(about: Described, stated: ForeignModel) -> tuple[tuple[str, ...], li
 def _preprocessing(path: Path, spec: TensorSpec, fit: Fit) -> Preprocessing:
     sides = spec.shape[1:]
     if len(sides) != 3 or sides[2] not in (1, 3):
-        raise ContractError(f"{path}: its input {list(spec.shape)} is no picture (1, h, w, 1 or 3)")
+        raise ContractError(f"{path}: its input {list(spec.shape)} is not a picture (1, h, w, 1 or 3)")
     height, width, channels = (side or 0 for side in sides)
     return Preprocessing(height, width, "gray" if channels == 1 else "rgb", fit)
 

@@ -15,7 +15,7 @@ def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
     """Put a signature into an artifact, in the place of an older one; return the fingerprint of the key.
 
     What is signed was read once and has answered its golden vectors here, within `timeout_s` seconds. Raises what
-    `Artifact.open` and `probe.verify` raise, ArtifactError for a file that answers otherwise than its contract says,
+    `Artifact.open` and `probe.verify` raise, ArtifactError for a file whose answers differ from its contract,
     InputError for one that failed its parity or a key of no use, OutputError when the file cannot be written.
     """
     data = read_file(path)

@@ -146,7 +146,7 @@ class GoldenVectors:
         if not 0 < len(self.seeds) <= MAX_GOLDEN or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise ContractError(f"expected 1..{MAX_GOLDEN} golden seeds of 0..2**32 - 1, got {reprlib.repr(self.seeds)}")
         if any(len(row) != classes for row in self.reference + self.artifact):
-            raise ContractError(f"golden answers must have {classes} probabilities each, one a label")
+            raise ContractError(f"golden answers must have {classes} probabilities each, one per label")
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def read_labels(path: Path, *, count: int, classes: int) -> NDArray[np.int64]:
         raise DatasetError(f"{path} has shape {array.shape}; expected {count} labels, one per picture")
     array = array.reshape(-1)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all() or (array != np.rint(array)).any():
-        raise DatasetError(f"{path} holds {array.dtype} values that are no whole numbers; expected classes 0..{classes - 1}")
+        raise DatasetError(f"{path} holds {array.dtype} values that are not whole numbers; expected classes 0..{classes - 1}")
     if array.min() < 0 or array.max() >= classes:
         raise DatasetError(f"{path} has labels {array.min():g}..{array.max():g}; expected 0..{classes - 1}")
     return array.astype(np.int64)

@@ -151,7 +151,7 @@ def _read_table(table: Path) -> dict[str, tuple[str, str]]:
         lines = csv.DictReader(read_bytes(table, at_most=MAX_TABLE_BYTES).decode().splitlines())
         return {line["file"]: (line["group"], line["split"]) for line in lines}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table} is no table with the columns file, group and split") from error
+        raise DatasetError(f"{table} is not a table with the columns file, group and split") from error
 
 
 def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS) -> float:

@@ -105,8 +105,8 @@ def label_of(folder_name: str) -> str:
     label = unicodedata.normalize("NFC", folder_name).strip()
     if not label or any(unicodedata.category(letter) in ("Cc", "Cs") or _turns_text(letter) for letter in label):
         raise DatasetError(
-            f"the name of the class folder {folder_name!a} is no label: it has line breaks or other control characters, "
-            "is not UTF-8, or is blank; rename it"
+            f"the name of the class folder {folder_name!a} is not a valid label: "
+            "it has line breaks or other control characters, is not UTF-8, or is blank; rename it"
         )
     return label
 

@@ -51,7 +51,7 @@ def find_data(name: str) -> Path | None:
     """
     stated = os.environ.get("EDGECNN_DATA")
     if stated and not Path(stated).is_dir():
-        raise DatasetError(f"EDGECNN_DATA is {stated!r}, which is no folder; it should hold mnist/ and neu/")
+        raise DatasetError(f"EDGECNN_DATA is {stated!r}, which is not a folder; it should hold mnist/ and neu/")
     return Path(stated) / name if stated and (Path(stated) / name).is_dir() else None
 
 

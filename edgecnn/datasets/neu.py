@@ -65,7 +65,9 @@ def load_neu(folder: Path | None, seed: int = 0) -> Splits:
     the course's own test pictures. Raises DatasetError for a missing folder or a picture that is not of NEU.
     """
     if folder is None:
-        raise NoDataError("NEU is nowhere on this machine; its authors give it away for research: name its folder with --data")
+        raise NoDataError(
+            "the NEU pictures are not on this machine; its authors give it away for research: name its folder with --data"
+        )
     if not folder.is_dir():
         raise DatasetError(f"no such folder: {folder}; expected the unpacked NEU database")
     splits = _load_arrays(folder, seed) if _holds_arrays(folder) else _load_pictures(folder)

@@ -73,7 +73,7 @@ def _fill_gaps(part_of_group: NDArray[np.int64], counts: NDArray[np.float64], la
                 continue
             if not _move_one(part_of_group, counts, class_id, part) and part != TEST:
                 raise DatasetError(
-                    f"class {label!r} hangs together with other classes (pictures that overlap under several labels) and "
+                    f"class {label!r} is linked to other classes (pictures that overlap under several labels) and "
                     "cannot stand in train and validation: see `edgecnn data check`"
                 )
 

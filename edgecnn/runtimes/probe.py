@@ -98,7 +98,7 @@ def probe_tflite(
     try:
         Child(job, timeout_s=timeout_s).wait()
     except InferenceError as error:
-        known = str(error) if str(error).startswith(str(path)) else f"{path} is no usable TFLite model: {error}"
+        known = str(error) if str(error).startswith(str(path)) else f"{path} is not a usable TFLite model: {error}"
         raise InferenceError(known) from error
 
 

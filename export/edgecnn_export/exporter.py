@@ -138,7 +138,7 @@ def export(
     ConversionError when no file can be made; InputError or OutputError. An earlier export in `out` is then unchanged.
     """
     if repair and not int8:
-        raise InputError("a repair is of int8 files: give --int8 with --repair")
+        raise InputError("--repair is for int8 files: add --int8")
     if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
         missing = _unmeasured(splits)
         raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")

@@ -119,7 +119,7 @@ def check_model(model: keras.Model, task: Task, path: Path) -> None:
         raise InputError(f"{path} has {given[1]} classes, but {len(task.labels)} labels: {', '.join(task.labels)}")
     probabilities = _scores(model, shape)
     if not np.isfinite(probabilities).all():
-        raise InputError(f"{path} gives answers that are no numbers (NaN or infinite); train it again")
+        raise InputError(f"{path} gives answers that are not numbers (NaN or infinite); train it again")
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < -1e-6:
         raise InputError(f"{path} does not give probabilities (its outputs do not add up to 1); end the model in a softmax")
 

@@ -37,7 +37,7 @@ def kind_of(path: Path) -> Kind:
         return "hdf5"
     if start.startswith(b"PK") or path.suffix == ".keras":
         return "zip"
-    raise InputError(f"{path} is no model that Keras saves, neither .keras (ZIP) nor .h5 (HDF5), or it is cut short")
+    raise InputError(f"{path} is not a model that Keras saves, neither .keras (ZIP) nor .h5 (HDF5), or it is cut short")
 
 
 def load_model(path: Path) -> keras.Model:

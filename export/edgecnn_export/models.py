@@ -152,7 +152,8 @@ def open_reference(
         return dataclasses.replace(foreign_reference(model, path, options), path=path)
     reference = Reference.from_entry(about, model, path)
     if options.stated or (labels is not None and labels != reference.task.labels):
-        raise InputError(f"{path} states its own labels and pixel range: {', '.join(reference.task.labels)}; leave ours out")
+        stated = ", ".join(reference.task.labels)
+        raise InputError(f"{path} states its own labels and pixel range: {stated}; leave --labels and --pixel-range out")
     check_model(model, reference.task, path)
     return reference
 

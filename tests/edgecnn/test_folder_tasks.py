@@ -194,7 +194,7 @@ def test_where_data_is_stated_only_there_is_looked(tmp_path: Path, monkeypatch: 
 def test_a_stated_place_that_does_not_exist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path / "gone"))
 
-    with pytest.raises(DatasetError, match="which is no folder"):
+    with pytest.raises(DatasetError, match="which is not a folder"):
         find_data("neu")
 
 

@@ -136,7 +136,7 @@ def test_a_layer_whose_state_would_be_lost_is_named() -> None:
     layer.shift = 40.0
     model = ended(lambda x: layer(layers.Rescaling(1 / 255)(x)))
 
-    with pytest.raises(ConversionError, match=r"layer 'secret' \(Shifted\) answers otherwise once it is taken out"):
+    with pytest.raises(ConversionError, match=r"layer 'secret' \(Shifted\) answers differently once it is taken out"):
         fold(model)
 
 
@@ -157,7 +157,7 @@ def test_weights_that_are_no_numbers_are_named() -> None:
     model.layers[1].name = "broken"
     model.layers[1].kernel.assign(np.full(model.layers[1].kernel.shape, np.nan))
 
-    with pytest.raises(ConversionError, match=r"layer 'broken' of model .* gives answers that are no numbers"):
+    with pytest.raises(ConversionError, match=r"layer 'broken' of model .* gives answers that are not numbers"):
         fold(model)
 
 

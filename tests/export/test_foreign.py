@@ -308,7 +308,7 @@ def test_answers_that_are_no_numbers_are_one_line(tmp_path: Path) -> None:
     model = body((12, 12, 3), softmax())
     model.layers[-1].bias.assign([np.nan, 0])
 
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="not numbers"):
         open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
 
 

@@ -134,7 +134,7 @@ def _flip_lines(report: ParityReport, candidate: CandidateReport) -> list[str]:
     total = candidate.lost + candidate.gained + candidate.other
     if not total:
         return []
-    lines = ["", f"{printable(candidate.name)} answers otherwise on {total} of {report.count} pictures:"]
+    lines = ["", f"{printable(candidate.name)} answers differently on {total} of {report.count} pictures:"]
     for flip in candidate.flips[:_FLIPS_SHOWN]:
         before = f"{report.labels[flip.reference_id]} {flip.reference_probabilities[flip.reference_id]:.2f}"
         after = f"{report.labels[flip.candidate_id]} {flip.candidate_probabilities[flip.candidate_id]:.2f}"

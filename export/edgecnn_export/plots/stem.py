@@ -46,7 +46,7 @@ class Answer:
         if self.probabilities.shape != (len(self.labels),):
             raise ShapeError(f"expected {len(self.labels)} probabilities, got an array {self.probabilities.shape}")
         if self.true_label is not None and self.true_label not in self.labels:
-            raise InputError(f"true label {self.true_label!r} is none of the labels {', '.join(self.labels)}")
+            raise InputError(f"true label {self.true_label!r} is not one of the labels {', '.join(self.labels)}")
 
 
 def plot_prediction(

@@ -77,7 +77,7 @@ class RepairContext:
     def check_annotated(self) -> None:
         """Raise SkippedError for a model that is quantized by the converters' own calibrators."""
         if self.folded.annotation is None:
-            raise SkippedError("the model has layers of which it is not known how they quantize")
+            raise SkippedError("it is not known how some layers of the model quantize")
 
     def distance(self, folded: Folded, ranges: Ranges) -> float:
         """Return the mean absolute difference of a probability on the sample: int8, simulated, against the float model."""
