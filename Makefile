@@ -81,7 +81,7 @@ test-vm: $(READY)
 
 count-arm: $(READY)
 	@tests/arm/install.sh userland
-	$(BIN)/python tests/arm/arm_counts.py
+	PYTHONPATH=tests/edgecnn $(BIN)/python tests/arm/arm_counts.py
 
 bench: $(READY)
 	@benchmarks/setup.sh

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from drawn_sheet import draw_sheet
 from numpy.typing import NDArray
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.load import SYNTHETIC, find_data, load_splits
-from edgecnn.datasets.synthetic.sheet import draw_sheet
 from edgecnn.shipped import find_task
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 
