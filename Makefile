@@ -6,14 +6,16 @@
 # make LOCKED=1 demo|test   the same with every package by its SHA-256 (requirements/locked.txt, from requirements/lock.sh)
 # make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/arm.md
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/arm.md
-# make count-arm  count ARM instructions anew after a model was replaced; as root, writes tests/arm/instructions.json
+# make count-arm  count ARM instructions again after a model was replaced; as root, writes tests/arm/instructions.json
 # make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/benchmarks.md
-# make models   train the shipped models anew on the real data (about an hour on two cores)
+# make models   train the shipped models again on the real data (about an hour on two cores)
 PYTHON ?= python3
 PYTHON313 ?= python3.13
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where no real pictures are known, the demo runs on synthetic ones, and says so.
+DEMO_DATA := $(if $(wildcard $(EDGECNN_DATA)/neu),,--data synthetic)
 
 .PHONY: demo test bench test-system test-home-assistant test-faults test-arm test-vm count-arm models lint clean help
 
@@ -35,12 +37,12 @@ endif
 
 demo: $(READY)
 	@rm -rf demo && mkdir demo
-	$(BIN)/edgecnn export neu --int8 --out demo/neu
+	$(BIN)/edgecnn export neu --int8 --out demo/neu $(DEMO_DATA)
 	$(BIN)/edgecnn verify demo/neu/neu-int8.tflite
 	$(BIN)/edgecnn data generate neu demo/pictures --count 1 --seed 7
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/* --plot demo/predictions.png
 	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
-	$(BIN)/edgecnn robustness demo/neu/neu-int8.tflite --pictures 60 --plot demo/robustness.png > demo/robustness.txt
+	$(BIN)/edgecnn robustness demo/neu/neu-int8.tflite --pictures 60 --plot demo/robustness.png $(DEMO_DATA) > demo/robustness.txt
 	@echo "Open demo/neu/parity.html, demo/predictions.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
@@ -79,11 +81,11 @@ test-vm: $(READY)
 
 count-arm: $(READY)
 	@tests/arm/install.sh userland
-	$(BIN)/python tests/arm/arm_counts.py
+	PYTHONPATH=tests/edgecnn $(BIN)/python tests/arm/arm_counts.py
 
 bench: $(READY)
 	@benchmarks/setup.sh
-	$(BIN)/edgecnn export neu --int8 --out build/bench
+	$(BIN)/edgecnn export neu --int8 --out build/bench --unproven
 	$(BIN)/python benchmarks/report.py build/bench docs/benchmarks.md
 
 clean:

@@ -146,10 +146,10 @@ def _in_turn(works: dict[str, Callable[[Stopwatch], None]], rounds: int) -> dict
 
 
 def _interpreter(artifact: Artifact):  # type: ignore[no-untyped-def]  # LiteRT ships no types
-    from edgecnn.quiet import without_chatter
+    from edgecnn.quiet import quiet_start
     from edgecnn.runtimes.litert import open_interpreter
 
-    with without_chatter():
+    with quiet_start():
         interpreter = open_interpreter(artifact.model, 1)
         interpreter.allocate_tensors()
     return interpreter

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from edgecnn.errors import EdgecnnError
     from edgecnn.preprocessing import Preprocessing
     from edgecnn.runtimes import Runtime, open_runtime
-    from edgecnn.tasks import Task, find_task
+    from edgecnn.shipped import find_task
+    from edgecnn.tasks import Task
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +37,7 @@ _HOMES = {
     "Runtime": "edgecnn.runtimes",
     "Splits": "edgecnn.datasets.dataset",
     "Task": "edgecnn.tasks",
-    "find_task": "edgecnn.tasks",
+    "find_task": "edgecnn.shipped",
     "open_runtime": "edgecnn.runtimes",
 }
 

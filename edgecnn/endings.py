@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 
 Head = Literal["probabilities", "logits", "probability", "logit"]
+# The layer that makes 1 - p and p of p; folding knows it by this name.
+TWO_CLASSES = "two_classes"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def find_ending(scores: NDArray[np.float32], last: str | None, labels: Sequence[
     """
     outputs = scores.shape[1]
     if not np.isfinite(scores).all():
-        raise InputError("it gives answers that are no numbers (NaN or infinite); train it again")
+        raise InputError("it gives answers that are not numbers (NaN or infinite); train it again")
     within = bool((scores >= -1e-6).all() and (scores <= 1 + 1e-6).all())
     if outputs == 1 and len(labels) == 2:
         if last == "sigmoid" or (last != "linear" and within):
@@ -58,4 +60,4 @@ def find_ending(scores: NDArray[np.float32], last: str | None, labels: Sequence[
             "it gives each class a probability of its own (sigmoid), so that several may be true at once; "
             "end the model in a softmax: exactly one class is true here"
         )
-    return Ending("logits", "its outputs are no probabilities but logits: a softmax follows")
+    return Ending("logits", "its outputs are logits, not probabilities: a softmax follows")

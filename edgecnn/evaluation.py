@@ -58,7 +58,7 @@ class Evaluation:
 def run_all(
     runtime: Runtime, images: NDArray[np.uint8], *, progress: Callable[[int], None] | None = None
 ) -> NDArray[np.float32]:
-    """Run `(n, h, w, c)` uint8 in slices and return `(n, classes)`; `progress` is told how many pictures are done."""
+    """Run `(n, h, w, c)` uint8 in slices and return `(n, classes)`; `progress` is called with the number of pictures done."""
     parts = []
     for at in range(0, len(images), _BATCH):
         parts.append(runtime.run(images[at : at + _BATCH]))

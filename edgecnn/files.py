@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file():
         # Renaming over /dev/null would replace the device for everybody.
-        raise OutputError(f"cannot write {path}: it exists and is no regular file; choose another name")
+        raise OutputError(f"cannot write {path}: it exists and is not a regular file; choose another name")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
@@ -69,7 +69,7 @@ def check_replaceable(path: Path) -> None:
     """
     if not exists(path) or (path.is_file() and (path.stat().st_size == 0 or _is_made_here(path))):
         return
-    kind = "was not made by edgecnn" if path.is_file() else "is no regular file"
+    kind = "was not made by edgecnn" if path.is_file() else "is not a regular file"
     raise OutputError(f"{path} exists and {kind}; it is not overwritten: choose another name, or move it away")
 
 

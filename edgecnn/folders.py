@@ -141,7 +141,7 @@ def is_other(reason: str) -> bool:
 
 
 def _names(folder: Path) -> list[str] | str:
-    """Return what is in a folder in natural order, without the hidden and the litter, or why it cannot be told."""
+    """Return what is in a folder in natural order, without the hidden and the litter, or why it cannot be listed."""
     try:
         names = [path.name for path in folder.iterdir()]
     except OSError as error:

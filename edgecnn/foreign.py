@@ -140,10 +140,10 @@ def open_foreign(
     return ForeignTrial(path, stated, runtime=runtime, threads=threads, timeout_s=timeout_s).open()
 
 
-def _adapted(path: Path, model: bytes, runtime: TfliteRuntime, said: Described, stated: ForeignModel) -> OpenedModel:
+def _adapted(path: Path, model: bytes, runtime: TfliteRuntime, about: Described, stated: ForeignModel) -> OpenedModel:
     preprocessing = _preprocessing(path, runtime.input, stated.fit)
-    labels, notes = _labels(said, stated)
-    found = deduce_pixels(said, runtime.input, preprocessing.channels)
+    labels, notes = _labels(about, stated)
+    found = deduce_pixels(about, runtime.input, preprocessing.channels)
     if found is None and stated.otherwise is not None:
         found = stated.otherwise, "as the reference does, for it does not say"
     if stated.convention.pixels is None and found is None:
@@ -155,36 +155,36 @@ def _adapted(path: Path, model: bytes, runtime: TfliteRuntime, said: Described, 
         notes.append(f"it takes pixels as {found[0].name}, {found[1]}")
     runtime.pixels = stated.convention.normalization(preprocessing.channels, RAW if found is None else found[0])
     rounded = np.dtype(runtime.output.dtype).itemsize == 1
-    runtime.ending = find_ending(runtime.run(_generated(preprocessing.shape)), said.last, labels, rounded=rounded)
+    runtime.ending = find_ending(runtime.run(_generated(preprocessing.shape)), about.last, labels, rounded=rounded)
     notes += [] if runtime.ending.note is None else [runtime.ending.note]
     contract = _contract(path, model, runtime, preprocessing, labels)
     return OpenedModel(Artifact(path, model, contract), runtime, tuple(notes))
 
 
-def deduce_pixels(said: Described, spec: TensorSpec, channels: int) -> tuple[Normalization, str] | None:
+def deduce_pixels(about: Described, spec: TensorSpec, channels: int) -> tuple[Normalization, str] | None:
     """Return how a model wants its pixels and what says so, None where nothing does.
 
     TFLite Metadata says it for an input of floats, scale and zero point for one of integers; a scaling that the graph begins
     with says that raw pixels are meant, and so do first weights that are a hundred times too small for anything else.
     """
-    described = _of_metadata(said, channels)
+    described = _of_metadata(about, channels)
     if spec.scale is not None:
         return _of_integers(spec.dtype, spec.scale, spec.zero_point or 0, described, channels)
     if described is not None:
         return described, "as its metadata says"
     if spec.dtype == "uint8":
         return RAW, "since it takes bytes"
-    if said.rounding is not None and (found := _of_integers("int8", *said.rounding, None, channels)) is not None:
+    if about.rounding is not None and (found := _of_integers("int8", *about.rounding, None, channels)) is not None:
         return found
-    if said.arithmetic is not None:
-        return _of_arithmetic(said.arithmetic)
-    if said.first_weights is not None and said.first_weights < _TINY_WEIGHTS:
+    if about.arithmetic is not None:
+        return _of_arithmetic(about.arithmetic)
+    if about.first_weights is not None and about.first_weights < _TINY_WEIGHTS:
         return RAW, "since its first weights are that small"
     return None
 
 
-def _of_metadata(said: Described, channels: int) -> Normalization | None:
-    mean, deviation = said.mean, said.deviation
+def _of_metadata(about: Described, channels: int) -> Normalization | None:
+    mean, deviation = about.mean, about.deviation
     if not mean or len(mean) != len(deviation) or len(mean) not in {1, channels} or 0 in deviation:
         return None
     scale = tuple(1 / each for each in deviation)
@@ -242,10 +242,10 @@ def _named(normalization: Normalization) -> Normalization:
     return normalization
 
 
-def _labels(said: Described, stated: ForeignModel) -> tuple[tuple[str, ...], list[str]]:
+def _labels(about: Described, stated: ForeignModel) -> tuple[tuple[str, ...], list[str]]:
     """Return the stated labels, else those of the file; and what is worth saying about them."""
     try:
-        own = () if said.labels is None else parse_labels(said.labels, "its label file")
+        own = () if about.labels is None else parse_labels(about.labels, "its label file")
     except InputError:
         own = ()
     own = own if len(own) > 1 and len(set(own)) == len(own) else ()
@@ -253,14 +253,14 @@ def _labels(said: Described, stated: ForeignModel) -> tuple[tuple[str, ...], lis
         differ = f"its own label file says otherwise: {', '.join(own)}" if own and own != stated.labels else ""
         return stated.labels, [differ] if differ else []
     if not own:
-        raise InputError("it does not name its classes; name them in order with --labels a,b,c or a file with one a line")
+        raise InputError("it does not name its classes; name them in order with --labels a,b,c or a file with one per line")
     return own, [f"its {len(own)} labels are those of its label file"]
 
 
 def _preprocessing(path: Path, spec: TensorSpec, fit: Fit) -> Preprocessing:
     sides = spec.shape[1:]
     if len(sides) != 3 or sides[2] not in (1, 3):
-        raise ContractError(f"{path}: its input {list(spec.shape)} is no picture (1, h, w, 1 or 3)")
+        raise ContractError(f"{path}: its input {list(spec.shape)} is not a picture (1, h, w, 1 or 3)")
     height, width, channels = (side or 0 for side in sides)
     return Preprocessing(height, width, "gray" if channels == 1 else "rgb", fit)
 

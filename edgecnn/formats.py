@@ -9,7 +9,7 @@ import cv2
 
 HEAD_BYTES = 1024  # enough for every signature, and for `<svg` behind an XML declaration and a comment
 
-# What every OpenCV since 4.9 decodes, and what only some builds do: whether this one does is told by the suffix.
+# What every OpenCV since 4.9 decodes, and what only some builds do: whether this one does is asked of it by suffix.
 _ALWAYS = ("JPEG", "PNG", "BMP", "TIFF", "WebP", "PNM", "Sun raster")
 _SOME = {"GIF": ".gif", "AVIF": ".avif", "JPEG 2000": ".jp2"}
 

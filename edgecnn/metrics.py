@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Share:
+    """`hits` of `count`, a mean of several counts need not be whole, with the Wilson interval at `confidence`."""
+
+    hits: float
+    count: int
+    confidence: float = 0.95
+
+    @property
+    def value(self) -> float:
+        """The hits' share; 0 of nothing is 0."""
+        return self.hits / max(self.count, 1)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's score interval."""
+        return wilson_interval(self.hits, self.count, self.confidence)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the share with plain numbers."""
+        return {"hits": self.hits, "count": self.count, "share": self.value, "interval": list(self.interval)}
 
 
 def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -37,7 +37,7 @@ class Form:
 def mnist_form(image_gray: NDArray[np.uint8], form: Form = Form()) -> NDArray[np.uint8]:  # frozen
     """Map a gray picture `(h, w)` uint8 of one digit, dark on light or light on dark, to `(28, 28)`: light on black.
 
-    Ink and paper are told apart by Otsu's threshold, and the border tells which of the two is paper. A picture of one
+    Ink and paper are separated by Otsu's threshold, and the border tells which of the two is paper. A picture of one
     gray gives an empty (all black) form.
     """
     return ink_form(_ink(image_gray), form)

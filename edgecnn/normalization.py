@@ -135,5 +135,5 @@ def _size(text: str) -> tuple[int, int]:
     except ValueError as error:
         raise InputError(f"--size {text}: expected HEIGHTxWIDTH, such as 224x224") from error
     if not (0 < height <= 4096 and 0 < width <= 4096):
-        raise InputError(f"--size {text}: expected 1 to 4096 pixels a side")
+        raise InputError(f"--size {text}: expected 1 to 4096 pixels per side")
     return height, width

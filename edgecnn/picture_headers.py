@@ -170,7 +170,7 @@ def _read_tiff(form: str, data: bytes) -> Header:
     bits, samples = max(8, tags.get(258, 1)), tags.get(277, 1)
     part = tags.get(322, width), tags.get(323, min(tags.get(278, height), height) if 322 not in tags else height)
     pixels = max(width * height, part[0] * part[1])
-    # A part is held in the file's own form and, where that is none of BGR's, as four bytes a pixel.
+    # A part is held in the file's own form and, where that is none of BGR's, as four bytes per pixel.
     part_bytes = part[0] * part[1] * (4 + bits * samples // 8)
     return Header(form, width, height, pixels, width * height * _USUAL + part_bytes)
 

@@ -37,7 +37,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not (0 < self.height <= 4096 and 0 < self.width <= 4096):
-            raise InputError(f"input size must be 1..4096 pixels a side, got {self.height} x {self.width}")
+            raise InputError(f"input size must be 1..4096 pixels per side, got {self.height} x {self.width}")
         if self.color not in get_args(Color):
             raise InputError(f"unknown color {self.color!r}; known: {', '.join(get_args(Color))}")
         if self.fit not in get_args(Fit):

@@ -1,4 +1,4 @@
-"""How far a long job is, told to whoever listens; the command line does, a notebook may.
+"""How far a long job is, reported to whoever listens; the command line does, a notebook may.
 
 Ambient instead of passed along: whatever reads a folder reports, however deep it is called, and no command can forget to.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -14,6 +15,29 @@ def printable(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return `1 picture`, `2 pictures`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def percent(share: float, interval: tuple[float, float], *, unit: str = " %") -> str:
+    """Return a share with its interval, all in percent: `98.7 % (96.6 to 99.5)`."""
+    low, high = interval
+    return f"{100 * share:.1f}{unit} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Return rows of cells as lines, the first `left` columns flush left, the others flush right.
+
+    A row that is shorter than others ends in a cell that is as wide as it likes: a heading, a remark.
+    """
+    columns = max(len(row) for row in rows)
+    counted = [row if len(row) == columns else row[:-1] for row in rows]
+    widths = [max((len(row[i]) for row in counted if i < len(row)), default=0) for i in range(columns)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def json_text(value: Any) -> str:

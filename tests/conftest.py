@@ -13,13 +13,10 @@ from hypothesis import settings
 settings.register_profile("edgecnn", deadline=None)
 settings.load_profile("edgecnn")
 
-_ROOT = Path(__file__).resolve().parents[1]
-
 
 def _data_folder(task_name: str) -> Path | None:
-    root = Path(os.environ["EDGECNN_DATA"]) if os.environ.get("EDGECNN_DATA") else _ROOT.parent / "shared" / "data"
-    folder = root / task_name
-    return folder if folder.is_dir() else None
+    root = os.environ.get("EDGECNN_DATA")
+    return Path(root) / task_name if root and (Path(root) / task_name).is_dir() else None
 
 
 @pytest.fixture(scope="session", autouse=True)

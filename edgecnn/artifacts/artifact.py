@@ -115,7 +115,7 @@ def join_bytes(
 
 def read_file(path: Path) -> bytes:
     """Read the bytes of a `.tflite` or `.onnx`; InputError when that is not possible, ArtifactError for another suffix."""
-    file_format(path)  # another suffix is told before a byte is read
+    file_format(path)  # another suffix is refused before a byte is read
     return read_bytes(path, at_most=MAX_FILE_BYTES)
 
 

@@ -7,19 +7,17 @@ import hashlib
 import json
 import math
 import reprlib
-import types
-import typing
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgecnn.errors import ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.records import read_record
 
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 2**20
 MAX_GOLDEN = 64
-_MOST_INT = 2**63 - 1
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 
@@ -100,20 +98,20 @@ class ParityInfo:
 class RepairInfo:
     """How a model that lost too much as plain int8 was repaired.
 
-    `rung` is the measure that made this file, `tried` are all that were tried up to it, in order; `float_layers` names the
+    `technique` is the measure that made this file, `tried` are all that were tried up to it, in order; `float_layers` names the
     layers that compute in floats where the precision is `mixed`.
     """
 
-    rung: str
+    technique: str
     tried: tuple[str, ...]
     float_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RejectionInfo:
-    """What the reject threshold stands for, measured on validation pictures and on generated ones of no class.
+    """What the reject threshold stands for, measured on validation pictures and on out-of-distribution ones.
 
-    `threshold` was chosen for the share `wanted_false_accepts` of what belongs to no class; at it the share `false_accepts`
+    `threshold` was chosen for the share `wanted_false_accepts` of out-of-distribution pictures; at it the share `false_accepts`
     over all `kinds` is taken for a class, and the share `kept` of the validation pictures is answered. `seed` drew the kinds.
     """
 
@@ -148,7 +146,7 @@ class GoldenVectors:
         if not 0 < len(self.seeds) <= MAX_GOLDEN or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise ContractError(f"expected 1..{MAX_GOLDEN} golden seeds of 0..2**32 - 1, got {reprlib.repr(self.seeds)}")
         if any(len(row) != classes for row in self.reference + self.artifact):
-            raise ContractError(f"golden answers must have {classes} probabilities each, one a label")
+            raise ContractError(f"golden answers must have {classes} probabilities each, one per label")
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ class Contract:
         if len(self.labels) < 2 or len(self.labels) != len(set(self.labels)):
             raise ContractError(f"expected two or more different labels in the contract, got {list(self.labels)}")
         for text in (self.task, self.title, self.model, *self.labels):
-            _check_text(text)
+            _check_texts(text)
 
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
@@ -214,8 +212,9 @@ class Contract:
             )
         if body.pop("contract_sha256", None) != _digest(body):
             raise ContractError("the contract was altered after export: its own SHA-256 does not match")
+        _check_texts(body)
         try:
-            contract = typing.cast(Contract, _build(cls, body, "contract"))
+            contract = read_record(cls, body, "contract")
         except InputError as error:
             raise ContractError(f"malformed contract: {error}") from error
         contract.golden.check(len(contract.labels))
@@ -233,7 +232,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _digest(body: dict[str, Any]) -> str:
@@ -247,56 +246,10 @@ def _canonical(body: dict[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """Turn JSON into the type `kind` (dataclasses, tuples, dicts, unions, literals), naming the place of any misfit."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(typing.cast(type, kind), value, where)
-    if origin is types.UnionType or origin is typing.Union:
-        if value is None and type(None) in arguments:
-            return None
-        return _build(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected one of {list(arguments)}")
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {_check_text(str(key)): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(value, where)
-    if kind is str and isinstance(value, str):
-        return _check_text(value)
-    if kind is int and type(value) is int and not -_MOST_INT <= value <= _MOST_INT:
-        raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected a number of at most 64 bits")
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected {getattr(kind, '__name__', kind)}")
-
-
-def _check_text(text: str) -> str:
-    """Return a text that may be printed; a line break would tear labels.txt, an escape sequence take over a terminal."""
-    if any(unicodedata.category(letter) == "Cc" for letter in text):
-        raise ContractError(f"the contract's text {reprlib.repr(text)} has control characters")
-    return text
-
-
-def _finite(value: int | float, where: str) -> float:
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected a finite number")
-    return number
-
-
-def _build_dataclass(kind: type, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ContractError(f"malformed contract: {where} is {reprlib.repr(value)}, expected an object")
-    hints = typing.get_type_hints(kind)
-    required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
-    if misfits := sorted((required - value.keys()) | (value.keys() - hints.keys())):
-        raise ContractError(f"malformed contract: {where} lacks or does not know {reprlib.repr(misfits)}")
-    return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+def _check_texts(value: Any) -> None:
+    """Raise ContractError for control characters: a line break would tear labels.txt, an escape sequence act on a terminal."""
+    if isinstance(value, str) and any(unicodedata.category(letter) == "Cc" for letter in value):
+        raise ContractError(f"the contract's text {reprlib.repr(value)} has control characters")
+    if isinstance(value, dict | list):
+        for item in value.items() if isinstance(value, dict) else value:
+            _check_texts(list(item) if isinstance(item, tuple) else item)

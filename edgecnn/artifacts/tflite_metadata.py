@@ -35,7 +35,7 @@ _MAX_LABEL_BYTES = 2**20
 class Described:
     """What was found: `mean` and `deviation` of (pixel - mean) / deviation, labels' bytes, the input's arithmetic and rounding.
 
-    `arithmetic` is what the graph itself does to its input first, as (scale, offset) of one number a channel or for all;
+    `arithmetic` is what the graph itself does to its input first, as (scale, offset) of one number per channel or for all;
     `rounding` the scale and zero point of an input of floats that is quantized first; `first_weights` how large the first
     weights are, as their deviation times the root of how many there are an output: about 1 where inputs are. `last` names the
     activation at the end: `softmax`, `sigmoid`, or None for another.
@@ -51,7 +51,7 @@ class Described:
 
 
 def describe(data: bytes) -> Described:
-    """Read what a `.tflite` file says about itself; what is missing or malformed is not said."""
+    """Read what a `.tflite` file says about itself; what is missing or malformed is left out."""
     try:
         model = Table.root(data, _MODEL)
         metadata = _metadata(model)
@@ -204,7 +204,7 @@ class _Graph:
         return size if np.isfinite(size) else None
 
     def _constant(self, index: int) -> NDArray[np.float64] | None:
-        """Return a constant of one number, or of one a channel (at most four); float16 ones behind DEQUANTIZE too."""
+        """Return a constant of one number, or of one per channel (at most four); float16 ones behind DEQUANTIZE too."""
         made = [operator for operator in self.operators if index in operator.outputs]
         if made and made[0].code == _DEQUANTIZE:
             index = made[0].inputs[0]

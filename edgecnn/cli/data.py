@@ -75,7 +75,12 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
 
 @data.command()
 @click.argument("task_or_folder", metavar="TASK|DIR")
-@click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the task's data, or `synthetic` for generated pictures.",
+)
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the division where none is fixed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
@@ -99,9 +104,9 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
     """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They prove that things run, not how well."""
-    from edgecnn.datasets.writing import write_folder
+    from edgecnn.datasets.folder import write_folder
     from edgecnn.errors import InputError
-    from edgecnn.tasks import find_task
+    from edgecnn.shipped import find_task
 
     task = find_task(name)
     if task.synthesize is None:
@@ -121,7 +126,7 @@ def download(name: str) -> None:
 
 def _task(name: str) -> Task:
     from edgecnn.datasets.folder import task_from_folder
-    from edgecnn.tasks import find_task, shipped_tasks
+    from edgecnn.shipped import find_task, shipped_tasks
 
     if name not in shipped_tasks() and (Path(name).exists() or "/" in name):
         return task_from_folder(Path(name))

@@ -29,7 +29,7 @@ def doctor(context: click.Context, models: tuple[str, ...], config: Path | None,
     The last line says whether a camera can run here. Exits with 1 when it cannot, with 0 also when there are warnings.
     """
     from edgecnn.files import exists
-    from edgecnn.tasks import shipped_tasks
+    from edgecnn.shipped import shipped_tasks
     from edgecnn_device.doctor import examine, verdict
 
     checks = []

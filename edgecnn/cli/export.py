@@ -65,15 +65,15 @@ def export(
     Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
     with the model before it is put in its place: on the pictures that the model was trained on, as they were divided then, or
     on those in --data or --calibration. One that fails is named *.rejected, and the exit code is 1. With --repair
-    the first rung of the ladder whose file passes is written instead, and every rung tried is shown.
+    the first technique of the ladder whose file passes is written instead, and every technique tried is shown.
     """
     from edgecnn_export.frameworks import require_keras
 
     require_keras()  # quietly, before any module imports it loudly
+    from edgecnn_export.calibration_data import find_splits
     from edgecnn_export.exporter import export as run_export
     from edgecnn_export.exporter import formats_named
-    from edgecnn_export.pictures import find_splits
-    from edgecnn_export.reference import open_reference
+    from edgecnn_export.models import open_reference
 
     reference = open_reference(model, **read_foreign(stated))
     echo_notes(reference.task.name, reference.notes)
@@ -99,10 +99,10 @@ def export(
 def _show(result: ExportResult) -> None:
     from edgecnn_export.parity.text import describe_data, describe_reference, format_size
 
-    if result.tries:
-        from edgecnn_export.repair.table import format_tries
+    if result.attempts:
+        from edgecnn_export.repair.table import format_attempts
 
-        click.echo("\n".join(format_tries(result.tries)))
+        click.echo("\n".join(format_attempts(result.attempts)))
     for line in () if result.parity is None else describe_reference(result.parity):
         click.echo(printable(line))
     width = max(len(file.path.name) for file in result.files)

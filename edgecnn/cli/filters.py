@@ -24,9 +24,9 @@ def filters(image: Path, model: str, out: Path) -> None:
     from edgecnn.pictures import read_picture
 
     picture = read_picture(image)
+    from edgecnn_export.models import open_reference
     from edgecnn_export.plots.figures import save_figure
     from edgecnn_export.plots.filters import plot_filters
-    from edgecnn_export.reference import open_reference
 
     save_figure(plot_filters(picture, open_reference(model, unnamed=True), title=image.name), out)
     click.echo(out)

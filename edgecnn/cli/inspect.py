@@ -70,7 +70,7 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         rows.append(("in floats", ", ".join(contract.float_layers)))
     if contract.repair is not None:
         floats = f"; in floats: {', '.join(contract.repair.float_layers)}" if contract.repair.float_layers else ""
-        rows.append(("repair", f"{contract.repair.rung}, the last of {len(contract.repair.tried)} tried{floats}"))
+        rows.append(("repair", f"{contract.repair.technique}, the last of {len(contract.repair.tried)} tried{floats}"))
     rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))
     if parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
         sharper = "" if parity.margin_bound is None else f" ({parity.margin_bound:.2f} by margins)"

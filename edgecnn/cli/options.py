@@ -132,7 +132,7 @@ def data_option(command: F) -> F:
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
-        help="Folder of the data set. Default: $EDGECNN_DATA/TASK, else ../shared/data/TASK, else synthetic pictures.",
+        help="Folder of the data set, or `synthetic` for generated pictures. Default: $EDGECNN_DATA/TASK.",
     )(command)
 
 
@@ -225,7 +225,7 @@ def task_and_folder(
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.errors import InputError
-    from edgecnn.tasks import find_task, shipped_tasks
+    from edgecnn.shipped import find_task, shipped_tasks
 
     path = Path(name)
     if name in shipped_tasks() or not path.is_dir():

@@ -24,10 +24,11 @@ from edgecnn.cli.options import (
     trust_option,
 )
 from edgecnn.errors import InputError
-from edgecnn.text import json_text, printable
+from edgecnn.text import json_text, percent, printable
 
 if TYPE_CHECKING:
-    from edgecnn.rejection import Cut, Rejection, Share
+    from edgecnn.metrics import Share
+    from edgecnn.rejection.measure import OperatingPoint, Rejection
 
 
 @click.command(short_help="Measure how well a model tells its classes from all else, and what its threshold does.")
@@ -92,7 +93,7 @@ def rejection(
         _leave_out(model, data, out, epochs, seed, jobs, as_json)
         return
     from edgecnn.datasets.load import data_info
-    from edgecnn.rejection import measure_rejection
+    from edgecnn.rejection.measure import measure_rejection
     from edgecnn_export.models import open_model
 
     opened = open_model(model, runtime=runtime, threads=threads, **said)
@@ -150,19 +151,19 @@ def _leave_out(task: str, data: Path | None, out: Path | None, epochs: int | Non
 
 def _lines(result: Rejection) -> list[str]:
     cuts = [cut for cut in (result.stated, result.wanted) if cut is not None]
-    width = max(len(kind) for kind in result.kinds)
+    width = max(len(kind) for kind in result.aurocs_by_kind)
     heads = [f"at {cut.threshold:.3f}" for cut in cuts]
-    lines = [f"AUROC by {name}: {_area(area.area, area.interval)}" for name, area in result.areas.items()]
+    lines = [f"AUROC by {name}: {_auroc(auroc.value, auroc.interval)}" for name, auroc in result.aurocs.items()]
     lines += _cut_lines(result, cuts)
     lines.append(f"{'kind':<{width}}  AUROC of the highest probability  accepted " + ", ".join(heads))
-    for kind, area in result.kinds.items():
+    for kind, auroc in result.aurocs_by_kind.items():
         accepted = "  ".join(_percent(cut.by_kind[kind]) for cut in cuts)
-        lines.append(f"{kind:<{width}}  {_area(area.area, area.interval):<32}  {accepted}")
+        lines.append(f"{kind:<{width}}  {_auroc(auroc.value, auroc.interval):<32}  {accepted}")
     lines.append(f"expected calibration error {result.calibration_error:.4f}")
     return lines
 
 
-def _cut_lines(result: Rejection, cuts: list[Cut]) -> list[str]:
+def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:
     lines = []
     for cut in cuts:
         name = "the model's own threshold" if cut is result.stated else f"for {result.false_accepts:.0%} false accepts"
@@ -176,10 +177,9 @@ def _cut_lines(result: Rejection, cuts: list[Cut]) -> list[str]:
     return lines
 
 
-def _area(area: float, interval: tuple[float, float]) -> str:
-    return f"{area:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
+def _auroc(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
 
 
 def _percent(share: Share) -> str:
-    low, high = share.interval
-    return f"{100 * share.share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return percent(share.value, share.interval)

@@ -68,14 +68,13 @@ def robustness(
     An int8 file is compared with the float model named before it. Of another tool's models --labels names the classes.
     """
     if listed:
-        from edgecnn.robustness.listing import list_corruptions
+        from edgecnn.robustness.corruptions import list_corruptions
 
         click.echo(list_corruptions(), nl=False)
         return
     if not models:
         raise click.UsageError("missing FILE or TASK: name what to measure, or give --list")
-    from edgecnn_export.robustness.measuring import measure_models
-    from edgecnn_export.robustness.writing import check_outputs, write_outputs
+    from edgecnn_export.robustness import check_outputs, measure_models, write_outputs
 
     check_outputs(plot, html)
     report, notes = measure_models(

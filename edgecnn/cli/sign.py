@@ -27,7 +27,7 @@ def sign(files: tuple[Path, ...], key: Path, timeout_s: float) -> None:
     On the board: edgecnn camera FILE --require-signature PUBLIC.pem, where PUBLIC.pem comes from: openssl pkey -in key.pem
     -pubout -out PUBLIC.pem
     """
-    from edgecnn.artifacts.signing import sign_file
+    from edgecnn.sign import sign_file
     from edgecnn_device.secret_files import exposure
 
     if line := exposure(key):

@@ -14,7 +14,7 @@ from edgecnn.errors import DatasetError
 def read_images(path: Path) -> NDArray[np.uint8]:
     """Read pictures `(n, h, w)` or `(n, h, w, 1)`, 0..1 floats or whole numbers 0..255, as `(n, h, w, 1)` uint8.
 
-    Raises DatasetError for any other shape or range: an array that was standardised or divided twice cannot be told back.
+    Raises DatasetError for any other shape or range: an array that was standardised or divided twice cannot be restored.
     """
     array = _read(path)
     if array.ndim == 3:
@@ -32,10 +32,10 @@ def read_labels(path: Path, *, count: int, classes: int) -> NDArray[np.int64]:
     """Read `count` class numbers 0..classes-1, `(n,)` or `(n, 1)`, integers or whole floats, as int64."""
     array = _read(path)
     if array.shape not in ((count,), (count, 1)):
-        raise DatasetError(f"{path} has shape {array.shape}; expected {count} labels, one a picture")
+        raise DatasetError(f"{path} has shape {array.shape}; expected {count} labels, one per picture")
     array = array.reshape(-1)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all() or (array != np.rint(array)).any():
-        raise DatasetError(f"{path} holds {array.dtype} values that are no whole numbers; expected classes 0..{classes - 1}")
+        raise DatasetError(f"{path} holds {array.dtype} values that are not whole numbers; expected classes 0..{classes - 1}")
     if array.min() < 0 or array.max() >= classes:
         raise DatasetError(f"{path} has labels {array.min():g}..{array.max():g}; expected 0..{classes - 1}")
     return array.astype(np.int64)

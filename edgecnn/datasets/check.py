@@ -44,7 +44,7 @@ class Pair:
 class FolderCheck:
     """What `check_folder` found.
 
-    `files` are the readable pictures, `counts` their number a class, `pairs` all that share pixels, `conflicts` those of them
+    `files` are the readable pictures, `counts` their number per class, `pairs` all that share pixels, `conflicts` those of them
     with two labels, `groups` the number of groups of two or more connected pictures, `grouped` the pictures in them,
     `largest_group` the size of the largest. `unreadable` maps files to reasons, `others` those that never were pictures,
     `odd_sizes` files to `height x width` where that is not `usual_size`; `empty_classes` have no picture that can be used.
@@ -151,7 +151,7 @@ def _read_table(table: Path) -> dict[str, tuple[str, str]]:
         lines = csv.DictReader(read_bytes(table, at_most=MAX_TABLE_BYTES).decode().splitlines())
         return {line["file"]: (line["group"], line["split"]) for line in lines}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table} is no table with the columns file, group and split") from error
+        raise DatasetError(f"{table} is not a table with the columns file, group and split") from error
 
 
 def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS) -> float:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.errors import DatasetError, ShapeError
+from edgecnn.errors import DatasetError, InputError, ShapeError
+from edgecnn.records import read_record
 
 if TYPE_CHECKING:
     from edgecnn.datasets.summary import FolderSummary
@@ -82,7 +83,7 @@ def picture_digests(images: NDArray[np.uint8]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """Where splits come from: said in every report made on them.
+    """Where splits come from: stated in every report made on them.
 
     `source` names the data ("MNIST", "NEU surface defects", a folder), `rule` how it was divided, `complete` which splits
     have all the pictures that the rule lists, `synthetic` whether the pictures were generated, `labelled` whether their classes
@@ -102,8 +103,8 @@ class SplitInfo:
         """Restore what `dataclasses.asdict` made of it, as `training.json` keeps it; DatasetError when it is malformed."""
         known = {one.name for one in fields(cls)}
         try:
-            return cls(**{name: value for name, value in data.items() if name in known})
-        except (TypeError, AttributeError) as error:
+            return read_record(cls, {name: value for name, value in data.items() if name in known}, "split")
+        except (AttributeError, InputError) as error:
             raise DatasetError(f"malformed description of a split: {error}") from error
 
     def describe(self, split: str) -> str:

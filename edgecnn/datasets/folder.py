@@ -1,13 +1,16 @@
-"""Any folder of pictures per class as a task of its own."""
+"""Any folder of pictures per class as a task of its own, and a data set written as one."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,11 +20,12 @@ from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numb
 from edgecnn.datasets.reading import Picture, read_pictures
 from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups
 from edgecnn.datasets.summary import FolderSummary, find_crossing, summarize
-from edgecnn.errors import DatasetError
+from edgecnn.errors import DatasetError, OutputError
+from edgecnn.files import make_folder
 from edgecnn.folders import count_reasons
 from edgecnn.preprocessing import Color, Preprocessing
 from edgecnn.progress import note
-from edgecnn.tasks import Task, shipped_tasks
+from edgecnn.tasks import SHIPPED, Task
 
 Conflicts = Literal["refuse", "drop", "keep"]
 PARTS = ("train", "validation", "test")
@@ -115,7 +119,7 @@ def task_from_folder(folder: Path, *, color: Color | None = None, conflicts: Con
     contents.require_classes()
     name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "folder"
     task = Task(
-        name=f"{name}-folder" if name in shipped_tasks() else name,
+        name=f"{name}-folder" if name in SHIPPED else name,
         title=f"pictures of {folder.resolve().name}",
         labels=contents.labels,
         preprocessing=contents.preprocessing,
@@ -143,8 +147,8 @@ def load_folder(task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "
 def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
     """Divide a folder's pictures 70 : 15 : 15, overlapping ones kept together; or as its owner did.
 
-    Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is told as notes.
-    Raises DatasetError when the classes are not the task's labels, or a class is too small.
+    Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is
+    reported as notes. Raises DatasetError when the classes are not the task's labels, or a class is too small.
     """
     contents.require_classes()
     class_id_of = {label_of(label): class_id for class_id, label in enumerate(task.labels)}
@@ -234,3 +238,37 @@ def _contradiction(pairs: Sequence[tuple[str, str]]) -> str:
         f"{pairs[0][0]} and {pairs[0][1]} are the same picture under two labels{more}: remove those that are labelled wrongly "
         "(`edgecnn data check` lists all), or train with --conflicts drop or keep"
     )
+
+
+def write_folder(dataset: Dataset, labels: Sequence[str], folder: Path) -> int:
+    """Write each picture to `folder/<label>/<label>_<n>.png`, n from 1, and return how many; whole or not at all.
+
+    Raises OutputError when the folder already holds something or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} already exists and is not empty; choose another folder")
+    make_folder(folder.parent)
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        _write_all(dataset, labels, beside)
+        beside.chmod(0o755)
+        beside.replace(folder)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}; nothing was written") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return len(dataset)
+
+
+def _write_all(dataset: Dataset, labels: Sequence[str], folder: Path) -> None:
+    numbers = [0] * len(labels)
+    for image, class_id in zip(dataset.images, dataset.class_ids, strict=True):
+        label = labels[class_id]
+        numbers[class_id] += 1
+        (folder / label).mkdir(exist_ok=True)
+        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[2] == 3 else image
+        encoded = cv2.imencode(".png", picture)[1]
+        (folder / label / f"{label}_{numbers[class_id]}.png").write_bytes(encoded.tobytes())

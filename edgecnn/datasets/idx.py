@@ -50,5 +50,5 @@ def _unpacked(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path} is a damaged gzip file ({error}); download it again") from error
     if len(data) > MAX_BYTES:
-        raise DatasetError(f"{path} unpacks to more than {MAX_BYTES} bytes; that is no MNIST-like file")
+        raise DatasetError(f"{path} unpacks to more than {MAX_BYTES} bytes; that is not an MNIST file")
     return data

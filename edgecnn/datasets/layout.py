@@ -73,7 +73,7 @@ def find_layout(folder: Path) -> Layout:
 
     Folders named train, val and test (or training, valid, validation, testing) that hold the class folders, or that each class
     folder holds, are the owner's own division. Raises DatasetError, in one line, for anything that is not a folder with at
-    least two class folders, and for class folders that cannot be told apart by their names.
+    least two class folders, and for class folders whose names cannot be distinguished.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -105,8 +105,8 @@ def label_of(folder_name: str) -> str:
     label = unicodedata.normalize("NFC", folder_name).strip()
     if not label or any(unicodedata.category(letter) in ("Cc", "Cs") or _turns_text(letter) for letter in label):
         raise DatasetError(
-            f"the name of the class folder {folder_name!a} is no label: it has line breaks or other control characters, "
-            "is not UTF-8, or is blank; rename it"
+            f"the name of the class folder {folder_name!a} is not a valid label: "
+            "it has line breaks or other control characters, is not UTF-8, or is blank; rename it"
         )
     return label
 

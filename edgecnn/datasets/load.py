@@ -1,4 +1,4 @@
-"""From a task to its splits: from a folder, from the data that stands ready on this machine, or generated."""
+"""From a task to its splits: from a folder, from the data that this machine keeps, or generated where that is asked for."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-import edgecnn
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import SplitInfo, Splits
 from edgecnn.datasets.folder import load_folder
 from edgecnn.errors import DatasetError, NoDataError
 from edgecnn.tasks import Task
 
-SYNTHETIC_COUNTS = {"train": 100, "validation": 50, "test": 50}  # pictures a class
+SYNTHETIC = Path("synthetic")  # in the place of a folder: generated pictures
+SYNTHETIC_COUNTS = {"train": 100, "validation": 50, "test": 50}  # pictures per class
 
 
 def load_splits(task: Task, folder: Path | None, seed: int) -> Splits:
-    """Load the pictures of `task` from `folder`; without one from where `find_data` looks or its loader, else generate them.
+    """Load the pictures of `task` from `folder`; without one from where `find_data` looks, or where its loader knows.
 
-    `seed` divides (where no fixed division is known) and generates. `info.synthetic` tells generated pictures, and
-    `info.source` names the data. Raises DatasetError when a folder cannot be used, or nothing is there and nothing can be made.
+    SYNTHETIC in the place of a folder generates them. `seed` divides (where no fixed division is known) and generates.
+    `info.synthetic` tells generated pictures, and `info.source` names the data. Raises DatasetError when a folder cannot be
+    used, NoDataError when none was given and none is known.
     """
+    if folder == SYNTHETIC:
+        if SYNTHETIC.is_dir():
+            raise DatasetError(f"{SYNTHETIC} stands for generated pictures, but is a folder here: give its absolute path")
+        return synthesize_splits(task, seed)
     if folder is None:
         folder = find_data(task.name)
     if folder is not None:
@@ -32,25 +37,30 @@ def load_splits(task: Task, folder: Path | None, seed: int) -> Splits:
         # The loader may know a place of its own: a folder task its folder, MNIST the cache of Keras.
         with contextlib.suppress(NoDataError):
             return task.load(None, seed)
-    return synthesize_splits(task, seed)
+    generated = f", or generate some with --data {SYNTHETIC}" if task.synthesize is not None else ""
+    raise NoDataError(
+        f"no pictures of {task.name!r}: give their folder with --data, set EDGECNN_DATA to the folder that holds "
+        f"{task.name}/{generated}"
+    )
 
 
 def find_data(name: str) -> Path | None:
-    """Return the folder of a task's data: in `EDGECNN_DATA`, else in `../shared/data` beside a checkout; None when absent.
+    """Return the folder of a task's data in the folder that `EDGECNN_DATA` names; None when absent.
 
     Raises DatasetError when EDGECNN_DATA names no folder.
     """
     stated = os.environ.get("EDGECNN_DATA")
     if stated and not Path(stated).is_dir():
-        raise DatasetError(f"EDGECNN_DATA is {stated!r}, which is no folder; it should hold mnist/ and neu/")
-    folder = (Path(stated) if stated else _checkout().parent / "shared" / "data") / name
-    return folder if folder.is_dir() else None
+        raise DatasetError(f"EDGECNN_DATA is {stated!r}, which is not a folder; it should hold mnist/ and neu/")
+    return Path(stated) / name if stated and (Path(stated) / name).is_dir() else None
 
 
 def synthesize_splits(task: Task, seed: int) -> Splits:
     """Generate all three splits of `task`, each from its own seed derived from `seed`; DatasetError without a generator."""
     if task.synthesize is None:
-        raise DatasetError(f"no pictures for {task.name!r}: give their folder with --data (FOLDER/<class>/<pictures>)")
+        raise DatasetError(
+            f"{task.name!r} has no generator of pictures: give their folder with --data (FOLDER/<class>/<pictures>)"
+        )
     seeds = np.random.SeedSequence(seed).generate_state(len(SYNTHETIC_COUNTS))
     counts = SYNTHETIC_COUNTS.values()
     train, validation, test = (task.synthesize(count, int(own)) for count, own in zip(counts, seeds, strict=True))
@@ -64,7 +74,3 @@ def data_info(splits: Splits, split: str) -> DataInfo:
     dataset = splits[split]
     info = splits.info
     return DataInfo(info.source, split, len(dataset), dataset.digest(), info.synthetic, info.labelled)
-
-
-def _checkout() -> Path:
-    return Path(edgecnn.__file__).resolve().parents[1]

@@ -43,7 +43,9 @@ def load_mnist(folder: Path | None, seed: int = 0) -> Splits:
     train, test = _datasets(arrays)
     kept = len(train) - min(VALIDATION, len(train) // 12)
     if kept == len(train):
-        raise DatasetError(f"{len(train)} training pictures are too few to take a validation split from; 12 are the least")
+        raise DatasetError(
+            f"{len(train)} training pictures are too few to take a validation split from; at least 12 are needed"
+        )
     original = all(hashlib.sha256(arrays[name].tobytes()).hexdigest() == digest for name, digest in ORIGINAL.items())
     info = SplitInfo(
         source="MNIST" if original else "digits in MNIST's format (not the original MNIST)",
@@ -131,7 +133,7 @@ def _dataset(images: NDArray[np.uint8], labels: NDArray[np.uint8], split: str) -
     if len(images) == 0:
         raise DatasetError(f"the {split} files hold no pictures; download them again")
     if labels.max() > 9:
-        raise DatasetError(f"{split} label {labels.max()} is no digit; labels must be 0..9")
+        raise DatasetError(f"{split} label {labels.max()} is not a digit; labels must be 0..9")
     names = tuple(f"{split}[{i}]" for i in range(len(images)))
     pictures = np.ascontiguousarray(images[..., None])
     return Dataset(pictures, labels.astype(np.int64), names, digests=picture_digests(pictures))
@@ -143,13 +145,13 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_digits(count, seed)
 
 
-def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+def _ood(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
     from edgecnn.datasets.synthetic.ood_digits import generate_other_marks
 
     return generate_other_marks(count, seed)
 
 
-def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
+def _outliers(count: int, seed: int) -> NDArray[np.uint8]:
     from edgecnn.datasets.synthetic.outliers import generate_counter_marks
 
     return generate_counter_marks(count, seed)
@@ -164,6 +166,6 @@ TASK: Task = Task(
     load=load_mnist,
     read=read_mnist,
     synthesize=_synthesize,
-    others=_others,
-    counter_examples=_counter_examples,
+    ood=_ood,
+    outliers=_outliers,
 )

@@ -65,7 +65,9 @@ def load_neu(folder: Path | None, seed: int = 0) -> Splits:
     the course's own test pictures. Raises DatasetError for a missing folder or a picture that is not of NEU.
     """
     if folder is None:
-        raise NoDataError("NEU is nowhere on this machine; its authors give it away for research: name its folder with --data")
+        raise NoDataError(
+            "the NEU pictures are not on this machine; its authors give it away for research: name its folder with --data"
+        )
     if not folder.is_dir():
         raise DatasetError(f"no such folder: {folder}; expected the unpacked NEU database")
     splits = _load_arrays(folder, seed) if _holds_arrays(folder) else _load_pictures(folder)
@@ -203,13 +205,13 @@ def _synthesize(count: int, seed: int) -> Dataset:
     return generate_steel(count, seed)
 
 
-def _others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+def _ood(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
     from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
 
     return generate_other_surfaces(count, seed)
 
 
-def _counter_examples(count: int, seed: int) -> NDArray[np.uint8]:
+def _outliers(count: int, seed: int) -> NDArray[np.uint8]:
     from edgecnn.datasets.synthetic.outliers import generate_counter_surfaces
 
     return generate_counter_surfaces(count, seed)
@@ -225,6 +227,6 @@ TASK: Task = Task(
     load=load_neu,
     read=read_arrays,
     synthesize=_synthesize,
-    others=_others,
-    counter_examples=_counter_examples,
+    ood=_ood,
+    outliers=_outliers,
 )

@@ -10,8 +10,8 @@ a split, the test measures memory. Found here are shifted copies (no rotation, n
    look alike agree in the tiles they cross and nowhere else; two crops of one picture agree in all.
 
 A pair overlaps when its score is at least 0.5 (the value of two copies that each carry as much noise as signal) and six robust
-standard deviations above the scores of different classes. Pictures below 64 pixels a side (digits on black) have no texture for
-this: among them only duplicates are found.
+standard deviations above the scores of different classes. Pictures below 64 pixels per side (digits on black) have no texture
+for this: among them only duplicates are found.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from edgecnn.progress import on_all_cores, report
 
-COARSE = 64  # pixels a side for the search over all pairs
+COARSE = 64  # pixels per side for the search over all pairs
 MAX_SIDE = 256  # larger pictures are shrunk to this for the check
-TILE = 16  # pixels a side: enough for a correlation, small beside a scratch
+TILE = 16  # pixels per side: enough for a correlation, small beside a scratch
 MIN_TILES = 8  # a line crosses half of fewer, and two lines always correlate
 MIN_TILE_VARIANCE = 0.3  # gray levels squared; below it a tile holds rounding noise (saturated, empty)
 LET_THROUGH = 0.01  # share of unrelated pairs that become candidates
@@ -84,7 +84,7 @@ def find_overlaps(
 
     Pictures of different sizes are compared after stretching to their median size; shifted overlaps are then reported only
     between pictures of one size, duplicates between all. `seed` draws the pairs that the null distribution is measured on.
-    How far it is, is told to `edgecnn.progress`.
+    Progress is reported through `edgecnn.progress`.
     """
     sizes = [image.shape for image in images_gray]
     common = _common_size(sizes)
@@ -203,7 +203,7 @@ def _high_pass(picture: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
 
 
 def _whitened(image: NDArray[np.float32], band: float) -> NDArray[np.complex64]:
-    """Return the half spectrum with equal power below `band` (cycles a pixel, Gaussian), scaled to autocorrelation 1 at 0."""
+    """Return the half spectrum with equal power below `band` (cycles per pixel, Gaussian), scaled to autocorrelation 1 at 0."""
     spectrum = np.fft.rfft2(image)
     magnitude = np.abs(spectrum)
     frequency_y, frequency_x = np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])[None]

@@ -18,7 +18,7 @@ class Shortcut:
     """An attribute of the files that tells their classes.
 
     Naming for each picture the class that is the most frequent among the *other* pictures with its value is right for `right`
-    of `count` pictures; always naming the largest class for `largest`. `table` has the pictures a class of each value.
+    of `count` pictures; always naming the largest class for `largest`. `table` has the pictures per class of each value.
     """
 
     attribute: str
@@ -39,7 +39,7 @@ class Shortcut:
 
 
 def find_shortcuts(pictures: Sequence[Picture]) -> list[Shortcut]:
-    """Look for classes that can be told by file type, size, color, depth of the folder or camera."""
+    """Look for classes that can be recognised by file type, size, color, depth of the folder or camera."""
     attributes = {
         "file type": [picture.file.path.suffix.lower() or "no suffix" for picture in pictures],
         "picture size": [f"{picture.size_hw[0]} x {picture.size_hw[1]}" for picture in pictures],

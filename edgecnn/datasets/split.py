@@ -73,7 +73,7 @@ def _fill_gaps(part_of_group: NDArray[np.int64], counts: NDArray[np.float64], la
                 continue
             if not _move_one(part_of_group, counts, class_id, part) and part != TEST:
                 raise DatasetError(
-                    f"class {label!r} hangs together with other classes (pictures that overlap under several labels) and "
+                    f"class {label!r} is linked to other classes (pictures that overlap under several labels) and "
                     "cannot stand in train and validation: see `edgecnn data check`"
                 )
 
@@ -106,7 +106,7 @@ def random_split(
 
 
 def deal_at_random(splits: Splits, seed: int) -> Splits:
-    """Deal the same pictures out anew by class alone, in parts as large as before: a split that leaks what overlaps.
+    """Deal the same pictures out again by class alone, in parts as large as before: a split that leaks what overlaps.
 
     It serves to show by how much such a split flatters a model.
     """

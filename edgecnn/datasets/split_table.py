@@ -96,9 +96,9 @@ def read_splits_table(path: Path) -> list[SplitRow]:
             raise ValueError(f"its columns are not {', '.join(_COLUMNS)}")
         rows = [_row(*line) for line in table]
     except (ValueError, TypeError, csv.Error) as error:
-        raise DatasetError(f"{path} is no table of splits: {error}") from error
+        raise DatasetError(f"{path} is not a table of splits: {error}") from error
     if len({row.file for row in rows}) < len(rows):
-        raise DatasetError(f"{path} names a picture twice; it is not as it was written")
+        raise DatasetError(f"{path} names a picture twice; it was changed after it was written")
     return rows
 
 
@@ -131,9 +131,9 @@ def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow
     row = SplitRow(file, sha256, label, split, int(group) if group else None)
     path = PurePosixPath(row.file)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in row.file:
-        raise ValueError(f"{row.file!r} is no file inside a data folder")
+        raise ValueError(f"{row.file!r} is not a file inside a data folder")
     if row.split not in SPLITS:
-        raise ValueError(f"{row.split!r} is no split")
+        raise ValueError(f"{row.split!r} is not a split")
     return row
 
 

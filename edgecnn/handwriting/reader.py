@@ -124,7 +124,7 @@ def _sure_enough(guesses: list[_Guess], reject_threshold: float) -> NDArray[np.b
 
 
 def _upright(sheet: Sheet, runtime: Runtime) -> Sheet:
-    """Turn a sheet by the angle at which its candidates read best, when that is clearly better than as it lies."""
+    """Turn a sheet by the angle at which its candidates read best, when that is clearly better than unturned."""
     candidates = [part for part in sheet.candidates if part.aspect <= WIDEST]
     if len(candidates) < _LEAST_TURNED:
         return sheet

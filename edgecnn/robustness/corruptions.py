@@ -10,7 +10,7 @@ pixels. So they do not depend on the other pictures, and are the same at all sev
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError, ShapeError
 from edgecnn.robustness import geometry, light, optics, paper, sensor
 from edgecnn.robustness.pixels import Picture, Rng
+from edgecnn.shipped import shipped_tasks
 from edgecnn.tasks import Task
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -111,7 +112,7 @@ _CAMERA = (
         (70, 50, 30, 18, 10), True, sensor.compress,
     ),
     Corruption(
-        "low_resolution", "taken with so many times the pixels a side, enlarged again", "factor",
+        "low_resolution", "taken with so many times the pixels per side, enlarged again", "factor",
         (0.95, 0.9, 0.8, 0.65, 0.5), True, optics.lower_resolution,
     ),
     Corruption(
@@ -213,3 +214,31 @@ def _for_digits(corruption: Corruption) -> Corruption:
         effect=_DIGIT_EFFECTS.get(corruption.name, corruption.effect),
         on_paper=True,
     )
+
+
+def list_corruptions() -> str:
+    """Return two Markdown tables: the camera's corruptions of any picture, and what differs or is added for digits."""
+    camera = [corruption for corruption in CORRUPTIONS if not corruption.on_paper]
+    known = {corruption.name: (corruption.levels, corruption.in_family) for corruption in camera}
+    digit_task = next(task for task in shipped_tasks().values() if task.preprocessing.fit == "digit")
+    of_digits = [each for each in corruptions_for(digit_task) if known.get(each.name) != (each.levels, each.in_family)]
+    parts = ["Any picture:", "", *_markdown(camera), "", "Digits, where they differ or come to it:", "", *_markdown(of_digits)]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown(corruptions: Sequence[Corruption]) -> list[str]:
+    head = [
+        "corruption",
+        "what the camera does",
+        "unit",
+        *(str(severity) for severity in SEVERITIES),
+        "in our augmentation",
+    ]
+    rows = [_row(corruption) for corruption in corruptions]
+    rule = ["---"] * 3 + ["---:"] * len(SEVERITIES) + ["---"]
+    return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
+
+
+def _row(corruption: Corruption) -> list[str]:
+    levels = [f"{level:g}" for level in corruption.levels]
+    return [corruption.name, corruption.meaning, corruption.unit, *levels, "yes" if corruption.in_family else "no"]

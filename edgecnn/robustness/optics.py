@@ -32,7 +32,7 @@ def smear_down(image: Picture, length: float, random: Rng) -> Picture:
 
 
 def lower_resolution(image: Picture, factor: float, random: Rng) -> Picture:
-    """Take the picture with `factor` times the pixels a side, and enlarge it to its size again."""
+    """Take the picture with `factor` times the pixels per side, and enlarge it to its size again."""
     height, width = image.shape[:2]
     few = resize(image.squeeze(2) if image.shape[2] == 1 else image, (round(height * factor), round(width * factor)))
     return resize(few, (height, width)).reshape(image.shape)

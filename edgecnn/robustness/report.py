@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.metrics import wilson_interval
+from edgecnn.metrics import Share
 from edgecnn.robustness.corruptions import Corruption
-from edgecnn.text import printable
+from edgecnn.text import aligned, percent, printable
 
 FAMILIES = {True: "in family: in our augmentation", False: "out of family: not in our augmentation"}
 
@@ -34,14 +34,6 @@ class PairScores:
 
     reference: str
     candidate: str
-
-
-@dataclass(frozen=True)
-class Share:
-    """An accuracy as a share, with its two-sided Wilson interval at the report's confidence."""
-
-    accuracy: float
-    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ class RobustnessReport:
     def _share(self, hits: NDArray[np.bool_]) -> Share:
         """Return the accuracy of hits `(..., n)`; of several per picture, the interval is that of n trials."""
         accuracy = float(hits.mean())
-        return Share(accuracy, wilson_interval(accuracy * self.count, self.count, self.confidence))
+        return Share(accuracy * self.count, self.count, self.confidence)
 
     def _chosen(self, hits: NDArray[np.bool_], severity: int | None, in_family: bool | None) -> NDArray[np.bool_]:
         rows = [i for i, each in enumerate(self.corruptions) if in_family is None or each.in_family is in_family]
@@ -191,9 +183,9 @@ def format_report(report: RobustnessReport) -> str:
     """
     lines = [describe(report), "accuracy in % (interval), drop in points", ""]
     for place, severity in enumerate(report.severities):
-        lines += _aligned([_head(report, f"severity {severity}"), *_rows(report, place), *_summary(report, place)]) + [""]
+        lines += aligned([_head(report, f"severity {severity}"), *_rows(report, place), *_summary(report, place)]) + [""]
     if len(report.severities) > 1:
-        lines += _aligned([_head(report, "all severities"), *_summary(report, None)]) + [""]
+        lines += aligned([_head(report, "all severities"), *_summary(report, None)]) + [""]
     return "\n".join(lines)
 
 
@@ -208,8 +200,7 @@ def describe(report: RobustnessReport) -> str:
 
 def format_share(share: Share) -> str:
     """Return `98.7 (96.6 to 99.5)` in percent."""
-    low, high = share.interval
-    return f"{100 * share.accuracy:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return percent(share.value, share.interval, unit="")
 
 
 def _head(report: RobustnessReport, title: str) -> list[str]:
@@ -241,19 +232,9 @@ def _summary(report: RobustnessReport, place: int | None) -> list[list[str]]:
     worst = [report.worst(model, place) for model in report.models]
     at = ["" if place is not None else f" at {each.severity}" for each in worst]
     names = [f"{each.corruption}{where}" for each, where in zip(worst, at, strict=True)]
-    return [*rows, ["worst", *(format_share(each.share) for each in worst)], ["", *names]]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Pad columns; a row of one cell is a heading as wide as it likes."""
-    full = [row for row in rows if len(row) > 1]
-    first = max(len(row[0]) for row in full)
-    widths = [max(len(row[column]) for row in full if column < len(row)) for column in range(1, len(full[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths, strict=False)]
-        lines.append("  ".join([row[0].ljust(first), *cells]).rstrip())
-    return lines
+    without_drops = [""] * len(report.pairs)
+    shares = [format_share(each.share) for each in worst]
+    return [*rows, ["worst", *shares, *without_drops], ["", *names, *without_drops]]
 
 
 def _about(corruption: Corruption, severities: Sequence[int]) -> dict[str, Any]:
@@ -263,7 +244,7 @@ def _about(corruption: Corruption, severities: Sequence[int]) -> dict[str, Any]:
 
 
 def _share_json(share: Share) -> dict[str, Any]:
-    return {"accuracy": share.accuracy, "interval": list(share.interval)}
+    return {"accuracy": share.value, "interval": list(share.interval)}
 
 
 def _worst_json(worst: Worst) -> dict[str, Any]:

@@ -111,13 +111,13 @@ class Child:
             why = "it may want too much memory" if -code == signal.SIGKILL else "a damaged file, or no model"
             raise InferenceError(f"{self._name} crashes the runtime (signal {-code}): {why}")
         try:
-            said = json.loads(text)
+            reply = json.loads(text)
         except ValueError:
             raise InferenceError(f"{self._name} ends the process that tries it (exit code {code}): not a model") from None
-        if "error" not in said:
-            return said["answer"]
-        kind = getattr(errors, said["error"], InferenceError)
-        raise (kind if isinstance(kind, type) and issubclass(kind, EdgecnnError) else InferenceError)(said["text"])
+        if "error" not in reply:
+            return reply["answer"]
+        kind = getattr(errors, reply["error"], InferenceError)
+        raise (kind if isinstance(kind, type) and issubclass(kind, EdgecnnError) else InferenceError)(reply["text"])
 
 
 class _Process(Protocol):
@@ -220,16 +220,16 @@ def _work(job: Job, timeout_s: float, answer: int) -> None:
         function = getattr(importlib.import_module(module), name)
         signal.setitimer(signal.ITIMER_REAL, timeout_s + _GRACE_S)
         os.write(answer, _READY)
-        said = {"answer": function(job.data, **job.options)}
+        reply = {"answer": function(job.data, **job.options)}
     except MemoryError:
-        said = {"error": "InferenceError", "text": f"{job.name} wants more memory than a model may have"}
+        reply = {"error": "InferenceError", "text": f"{job.name} wants more memory than a model may have"}
     except EdgecnnError as error:
-        said = {"error": type(error).__name__, "text": str(error)}
+        reply = {"error": type(error).__name__, "text": str(error)}
     except Exception as error:  # whatever it is, the bytes are to blame: this very code runs on all good ones
         text = " ".join(str(error).split())[:300] or "no reason"
-        said = {"error": "InferenceError", "text": f"{job.name} cannot be used ({type(error).__name__}: {text})"}
+        reply = {"error": "InferenceError", "text": f"{job.name} cannot be used ({type(error).__name__}: {text})"}
     with os.fdopen(answer, "wb", closefd=False) as file:
-        file.write(json.dumps(said).encode("utf-8", "replace"))
+        file.write(json.dumps(reply).encode("utf-8", "replace"))
 
 
 def _limit() -> None:

@@ -123,7 +123,7 @@ class Trial:
             yield
         except InferenceError as error:
             is_named = str(error).startswith(str(self._path))
-            raise InferenceError(str(error) if is_named else f"{self._path} is no usable TFLite model: {error}") from error
+            raise InferenceError(str(error) if is_named else f"{self._path} is not a usable TFLite model: {error}") from error
 
 
 def describe(artifact: Artifact, *, timeout_s: float = TIMEOUT_S) -> Graph:

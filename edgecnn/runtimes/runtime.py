@@ -25,7 +25,9 @@ def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.f
     """Return `(n, classes)` as they are; InferenceError, naming the runtime, when one is NaN or infinite: it is no answer."""
     if not np.isfinite(probabilities).all():
         bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
-        raise InferenceError(f"the model's answer is no number (NaN or infinite) for {bad} of {len(probabilities)} on {name}")
+        raise InferenceError(
+            f"the model's answer is not a number (NaN or infinite) for {bad} of {len(probabilities)} on {name}"
+        )
     return probabilities
 
 

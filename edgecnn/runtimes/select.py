@@ -9,7 +9,7 @@ from types import ModuleType
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
-from edgecnn.quiet import without_chatter
+from edgecnn.quiet import quiet_start
 from edgecnn.runtimes.runtime import Runtime
 from edgecnn.runtimes.tflite import TfliteRuntime, check_tensors, first_line
 
@@ -88,7 +88,7 @@ def open_tflite(
         module_name, install = TFLITE_RUNTIMES[name]
         try:
             module = importlib.import_module(module_name)
-            with without_chatter():
+            with quiet_start():
                 interpreter = _interpreter(module, model, threads)
                 return TfliteRuntime(interpreter, module.NAME, output=output, size_hw=size_hw)
         except ImportError:

@@ -104,9 +104,9 @@ def _chosen(outputs: list[dict[str, Any]], name: str | None) -> dict[str, Any]:
     for each in outputs:
         if each["name"] == name:
             return each
-    said = "" if name is None else f"none called {name!r}, but "
+    wanted = "" if name is None else f"none called {name!r}, but "
     names = ", ".join(f"{each['name']} {[int(side) for side in each['shape']]}" for each in outputs)
-    raise ContractError(f"expected one output, got {said}{len(outputs)}: {names}; choose one with --output NAME")
+    raise ContractError(f"expected one output, got {wanted}{len(outputs)}: {names}; choose one with --output NAME")
 
 
 def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: Normalization = RAW) -> NDArray[Any]:

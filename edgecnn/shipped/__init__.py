@@ -1,12 +1,48 @@
-"""The models that come with edgecnn, trained by us on the real data: `<task>-compact.keras` and `<task>-int8.tflite`."""
+"""The tasks and models that come with edgecnn, by name.
+
+The models were trained by us on the real data: `<task>-compact.keras` and `<task>-int8.tflite`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from edgecnn.artifacts.contract import Contract
 from edgecnn.errors import UnknownTaskError
+from edgecnn.tasks import Task
 
 _FOLDER = Path(__file__).parent
+
+
+def shipped_tasks() -> dict[str, Task]:
+    """Return the tasks that come with edgecnn, by name."""
+    from edgecnn.datasets.mnist import TASK as MNIST
+    from edgecnn.datasets.neu import TASK as NEU
+
+    return {task.name: task for task in (MNIST, NEU)}
+
+
+def find_task(name: str) -> Task:
+    """Return the shipped task of this name; UnknownTaskError lists the known ones."""
+    tasks = shipped_tasks()
+    if name not in tasks:
+        raise UnknownTaskError(f"unknown task {name!r}; known tasks: {', '.join(tasks)}, or a folder of pictures per class")
+    return tasks[name]
+
+
+def task_of(contract: Contract) -> Task:
+    """Return the task that an artifact was exported for; a shipped task with its loaders where labels and input agree."""
+    task = Task(contract.task, contract.title, contract.labels, contract.preprocessing)
+    known = shipped_tasks().get(task.name)
+    if known is not None and (known.labels, known.preprocessing) == (task.labels, task.preprocessing):
+        return known
+    return task
+
+
+def with_loaders(task: Task) -> Task:
+    """Return a task that was restored from a file; one that ships gets its loaders back."""
+    known = shipped_tasks().get(task.name)
+    return known if known == task and known is not None else task
 
 
 def int8_path(task_name: str) -> Path:

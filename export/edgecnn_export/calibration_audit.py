@@ -8,17 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
-from edgecnn_export.conversion.annotation import place
 from edgecnn_export.conversion.calibration import Ranges, measure
-
-if TYPE_CHECKING:
-    import keras
+from edgecnn_export.conversion.folded import Folded
 
 Outcome = Literal["ok", "warning", "fail"]
 
@@ -31,7 +28,7 @@ DIFFERENT_LIGHT = 1.0
 OVERLAP = 0.01
 # Relative difference of a layer's ranges between two halves: half as wide a range in one of them is one bit of eight.
 STABLE, UNSTABLE = 0.3, 0.5
-HALF = 200  # pictures a half are enough to see that
+HALF = 200  # pictures per half are enough to see that
 FEW = 50  # in a half: the difference may be chance, and is no more than a warning
 
 
@@ -66,7 +63,7 @@ class Audit:
 
 
 def audit_calibration(
-    folded: keras.Model,
+    folded: Folded,
     calibration: Dataset,
     evaluation: Dataset,
     labels: tuple[str, ...],
@@ -83,7 +80,7 @@ def audit_calibration(
     checks = [check_balance(calibration, evaluation, labels, labelled=labelled), check_pixels(calibration, evaluation)]
     if len(evaluation):
         checks += [check_light(calibration, evaluation), check_overlap(calibration, evaluation, intended=same)]
-    if place(folded) is not None and len(calibration) >= 2:
+    if folded.annotation is not None and len(calibration) >= 2:
         first, second = halves(calibration, seed)
         ranges = measure(folded, first.images), measure(folded, second.images)
         checks.append(check_stability(*ranges, count=min(len(first), len(second))))

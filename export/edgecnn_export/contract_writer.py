@@ -17,11 +17,11 @@ from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, RepairInfo, TensorSpec
 from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
 from edgecnn.errors import ConversionError, InputError
+from edgecnn.quiet import quiet
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.select import open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export.conversion.convert import Conversion
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import INPUT_NAME, OUTPUT_NAME
 from edgecnn_export.reference import Reference
 
@@ -110,7 +110,7 @@ def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArra
     """Return how far another runtime's probabilities for the golden inputs may lie from `answers` `(n, classes)`.
 
     LiteRT's XNNPACK kernels and the older ones round differently between layers. tflite-runtime has the older ones only
-    (LiteRT without XNNPACK gave its answers to the bit), so what they differ by on these inputs is added.
+    (LiteRT without XNNPACK gave bit-identical answers), so what they differ by on these inputs is added.
     """
     if conversion.precision == "float32":
         return _FLOAT

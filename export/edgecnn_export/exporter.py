@@ -12,13 +12,13 @@ from typing import Any, Literal
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError, InputError
+from edgecnn.quiet import quiet
 from edgecnn_export.calibration_audit import Audit
-from edgecnn_export.calibration_data import audit, find_calibration
+from edgecnn_export.calibration_data import audit, find_calibration, too_few
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import FORMATS, Conversion, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.models import Model
 from edgecnn_export.pages.parity import write_page
@@ -27,10 +27,8 @@ from edgecnn_export.parity.figures import ParityReport, Verdict
 from edgecnn_export.parity.files import Measured, measure
 from edgecnn_export.parity.reference_check import check_reference
 from edgecnn_export.parity.text import write_json
-from edgecnn_export.pictures import too_few
 from edgecnn_export.reference import Reference
-from edgecnn_export.repair.job import RepairJob
-from edgecnn_export.repair.ladder import Try
+from edgecnn_export.repair.ladder import Attempt, Repair
 from edgecnn_export.repair.table import table
 from edgecnn_export.staging import REJECTED, check_out, install, staging
 
@@ -77,7 +75,7 @@ class ExportedFile:
 class ExportResult:
     """What an export made: its files, the parity report (None when there were no pictures to measure on), the calibration.
 
-    `seconds` is what folding, calibrating, converting and contracts took together, without parity. `tries` is what a repair
+    `seconds` is what folding, calibrating, converting and contracts took together, without parity. `attempts` is what a repair
     tried, beginning with the plain int8 files; empty when none was asked for or needed. `audit` are the checks of the
     pictures that int8 was calibrated on, None where recorded ranges were taken. `failures` are the files that were asked for
     and could not be made.
@@ -88,7 +86,7 @@ class ExportResult:
     parity: ParityReport | None
     calibration: Calibration | None
     seconds: float
-    tries: tuple[Try, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     audit: Audit | None = None
     failures: tuple[Failure, ...] = ()
 
@@ -112,7 +110,7 @@ class ExportResult:
             "calibration": info,
             "calibration_audit": None if self.audit is None else self.audit.to_json(),
             "seconds": self.seconds,
-            **({"repair": [dataclasses.asdict(each) for each in self.tries]} if self.tries else {}),
+            **({"repair": [dataclasses.asdict(each) for each in self.attempts]} if self.attempts else {}),
         }
 
 
@@ -132,15 +130,15 @@ def export(
 
     `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
     reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
-    With `repair`, int8 files that fail go up the ladder (see `repairing`) and are replaced by those of the rung that passes.
-    Calibration pictures that fail their audit (see `auditing`) are an InputError before anything is converted, and so is
-    another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`).
-    A file that fails its parity is named `*.rejected`, one that cannot be made is told among the result's `failures`. Raises
-    ConversionError when none can be made, InputError or OutputError; an earlier export
-    in `out` is then as it was.
+    With `repair`, int8 files that fail go up the ladder (see `repair`) and are replaced by those of the first technique that
+    passes. A file that fails its parity is named `*.rejected`, one that cannot be made is among the result's `failures`.
+
+    Raises InputError before anything is converted for calibration pictures that fail their audit (see `calibration_audit`)
+    and for another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`);
+    ConversionError when no file can be made; InputError or OutputError. An earlier export in `out` is then unchanged.
     """
     if repair and not int8:
-        raise InputError("a repair is of int8 files: give --int8 with --repair")
+        raise InputError("--repair is for int8 files: add --int8")
     if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
         missing = _unmeasured(splits)
         raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")
@@ -165,11 +163,11 @@ def export(
         failures = (*conversions.failures, *flawed)
         seconds = time.monotonic() - started
         measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
-        tries: tuple[Try, ...] = ()
+        attempts: tuple[Attempt, ...] = ()
         if repair and measured is not None and splits is not None and calibration is not None:
-            job = RepairJob(reference, folded, calibration, splits, max_drop, seed, progress)
-            tries, artifacts = job.run(writer, artifacts, measured.report, staged)
-            if any(each.chosen for each in tries):
+            job = Repair(reference, folded, calibration, splits, max_drop, seed, progress)
+            attempts, artifacts = job.run(writer, artifacts, measured.report, staged)
+            if any(each.chosen for each in attempts):
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in judged]
@@ -178,13 +176,13 @@ def export(
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
             write_page(
-                measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice, repair=table(tries)
+                measured.report, staged / PARITY_PAGE, dataset=measured.dataset, advice=measured.advice, repair=table(attempts)
             )
             checks = [] if audited is None else audited.to_json()
-            write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in tries], checks)
+            write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in attempts], checks)
             install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
-    return ExportResult(out, tuple(judged), report, calibration, seconds, tries, audited, failures)
+    return ExportResult(out, tuple(judged), report, calibration, seconds, attempts, audited, failures)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def foreign_reference(model: keras.Model, path: Path, options: ForeignOptions) -
         raise InputError(f"{path}: {error}") from error
     except EdgecnnError:
         raise
-    except Exception as error:  # whatever a stranger's model does when it is built anew or run
+    except Exception as error:  # whatever a stranger's model does when it is rebuilt or run
         raise InputError(f"{path} cannot be used: {type(error).__name__}: {first_line(error)}") from error
 
 
@@ -70,9 +71,21 @@ def _adapted(model: keras.Model, path: Path, options: ForeignOptions) -> Referen
     notes += [ending.note] if ending.note else []
     model = ended(model, ending)
     task = Task(path.stem, path.stem, labels, preprocessing)
-    reference = Reference(model, task, model.name, raw=model, notes=tuple(notes)).normalized(normalization)
+    reference = Reference(model, task, model.name, raw=model, notes=tuple(notes))
+    reference = renormalized(reference, normalization)
     check_model(reference.model, task, path)
     return reference
+
+
+def renormalized(reference: Reference, normalization: Normalization) -> Reference:
+    """Return another tool's model with another normalization in front.
+
+    Raises InputError for a model of our own, and when the normalization does not fit the model's channels.
+    """
+    if reference.raw is None:
+        raise InputError(f"model {reference.name!r} is edgecnn's own and takes raw pixels")
+    model = normalized(reference.raw, normalization, reference.task.preprocessing.shape)
+    return dataclasses.replace(reference, model=model, normalization=normalization)
 
 
 def normalized(model: keras.Model, normalization: Normalization, shape: tuple[int, int, int]) -> keras.Model:
@@ -106,13 +119,13 @@ def check_model(model: keras.Model, task: Task, path: Path) -> None:
         raise InputError(f"{path} has {given[1]} classes, but {len(task.labels)} labels: {', '.join(task.labels)}")
     probabilities = _scores(model, shape)
     if not np.isfinite(probabilities).all():
-        raise InputError(f"{path} gives answers that are no numbers (NaN or infinite); train it again")
+        raise InputError(f"{path} gives answers that are not numbers (NaN or infinite); train it again")
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < -1e-6:
         raise InputError(f"{path} does not give probabilities (its outputs do not add up to 1); end the model in a softmax")
 
 
 def _renewed(model: keras.Model, size_hw: tuple[int, int] | None, *, in_float32: bool = False) -> keras.Model:
-    """Build a model anew for any number of pictures, of a stated size and in float32 where that is asked for.
+    """Rebuild a model for any number of pictures, of a stated size and in float32 where that is asked for.
 
     A model that needs none of it, or whose layers cannot be seen, is returned as it is.
     """
@@ -181,9 +194,9 @@ def _chosen_output(model: keras.Model, options: ForeignOptions) -> keras.Model:
         plain = not any(isinstance(end, dict | list | tuple) for end in ends)
         return model if plain else keras.Model(model.inputs[0], *outputs.values(), name=model.name)
     if options.output is None or options.output not in outputs:
-        said = "" if options.output is None else f"none called {options.output!r}, but "
+        missing = "" if options.output is None else f"none called {options.output!r}, but "
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in outputs.items())
-        raise InputError(f"it has {said}{len(outputs)} outputs: {shapes}; choose one with --output NAME")
+        raise InputError(f"it has {missing}{len(outputs)} outputs: {shapes}; choose one with --output NAME")
     return keras.Model(model.inputs[0], outputs[options.output], name=model.name)
 
 
@@ -219,9 +232,9 @@ def _of_pictures(model: keras.Model, size_hw: tuple[int, int] | None) -> keras.M
 
 def _picture_shape(shape: tuple[Any, ...], size_hw: tuple[int, int] | None) -> tuple[tuple[int, int, int], bool]:
     """Return the shape `(height, width, channels)` of the pictures that an input can hold, and whether channels stand first."""
-    sides, said = shape[1:], f"it takes {shape}"
+    sides, taken = shape[1:], f"it takes {shape}"
     if len(sides) in (2, 3) and None in sides:
-        raise InputError(f"{said}, pictures of any size: state one with --size HEIGHTxWIDTH, that of its training")
+        raise InputError(f"{taken}, pictures of any size: state one with --size HEIGHTxWIDTH, that of its training")
     found: tuple[int, int, int] | None = None
     permuted = False
     if len(sides) == 3 and sides[2] in (1, 3):
@@ -233,9 +246,9 @@ def _picture_shape(shape: tuple[Any, ...], size_hw: tuple[int, int] | None) -> t
     elif len(sides) == 1 and sides[0] is not None:
         found = _unflattened(sides[0], size_hw)
     if found is None:
-        raise InputError(f"expected a model of pictures (n, height, width, 1 or 3), {said}")
+        raise InputError(f"expected a model of pictures (n, height, width, 1 or 3), {taken}")
     if size_hw is not None and found[:2] != size_hw:
-        raise InputError(f"{said}, which is not --size {size_hw[0]}x{size_hw[1]}")
+        raise InputError(f"{taken}, which is not --size {size_hw[0]}x{size_hw[1]}")
     return found, permuted
 
 

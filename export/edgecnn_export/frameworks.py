@@ -1,14 +1,12 @@
-"""Importing Keras and its backend on purpose: with one line when it is missing, and without their start-up chatter."""
+"""Importing Keras and its backend on purpose: with one line when it is missing, and without what they print at their start."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
 
 from edgecnn.errors import MissingDependencyError
+from edgecnn.quiet import quiet_import
 
 
 def require_keras() -> None:
@@ -22,7 +20,7 @@ def require_keras() -> None:
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _quiet_stderr():
+        with quiet_import():
             import keras
 
             if keras.backend.backend() == "tensorflow":
@@ -35,21 +33,3 @@ def require_keras() -> None:
     except ImportError as error:
         missing = "Keras" if error.name == "keras" else "TensorFlow"
         raise MissingDependencyError(f"{missing} is not installed. Install it with: pip install 'edgecnn[train]'") from error
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hold back what native code writes to file descriptor 2; it is shown after all when the block fails."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        terminal = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecnn.endings import Ending, Head
+from edgecnn.endings import TWO_CLASSES, Ending, Head
 
 if TYPE_CHECKING:
     import keras
-
-# The layer that makes 1 - p and p of p; folding knows it by this name.
-TWO_CLASSES = "two_classes"
 
 
 def ended(model: keras.Model, ending: Ending) -> keras.Model:

@@ -44,7 +44,7 @@ def kind_of(path: Path) -> Kind:
             f"{path} is an exported file; this starts from the Keras model that it was made from: "
             "a .keras or .h5 file, or the folder of a run or SavedModel"
         )
-    raise InputError(f"{path} is no model that Keras saves, neither .keras (ZIP) nor .h5 (HDF5), or it is cut short")
+    raise InputError(f"{path} is not a model that Keras saves, neither .keras (ZIP) nor .h5 (HDF5), or it is cut short")
 
 
 def load_model(path: Path) -> keras.Model:
@@ -90,7 +90,7 @@ def _read_config(path: Path, kind: Kind) -> dict[str, Any]:
 
 
 def _without_broken_augmentation(config: Any) -> Any:
-    """Replace layers of augmentation that Keras cannot make anew from what it saved of them (RandomShear, in Keras 3.15).
+    """Replace layers of augmentation that Keras cannot rebuild from what it saved of them (RandomShear, in Keras 3.15).
 
     They pass pictures through when a model is used, and are removed anyway.
     """

@@ -6,20 +6,26 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import SUFFIXES, split
 from edgecnn.datasets.dataset import Splits
-from edgecnn.errors import InputError
+from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
 from edgecnn.normalization import UNSTATED, InputConvention, Normalization
+from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.tasks import Task, shipped_tasks, task_of
+from edgecnn.shipped import reference_path, shipped_tasks, task_of
+from edgecnn.tasks import Task
+from edgecnn_export.foreign import ForeignOptions, check_model, foreign_reference
+from edgecnn_export.frameworks import require_keras
+from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, read_entry
+from edgecnn_export.run_pictures import load_pictures
 
-if TYPE_CHECKING:
-    from edgecnn_export.reference import Reference
+SAVED_MODEL_FILE = "saved_model.pb"
+_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +87,6 @@ class Model:
         A model that was trained here gets the division that it was trained with, whatever `seed` says. Raises DatasetError in
         one line when the pictures of its training are gone or changed, and when there are none.
         """
-        from edgecnn_export.pictures import load_pictures
-
         return load_pictures(self.task, data, seed, self.reference, foreign=self.normalization is not None)
 
 
@@ -95,8 +99,6 @@ def states_itself(source: Path | str) -> bool:
     """Tell whether a model is one of ours, which knows its labels and how it wants its pictures, without opening it."""
     if is_artifact(source):
         return split(Path(source))[1] is not None
-    from edgecnn_export.reference import find_reference, is_ours
-
     return str(source) in shipped_tasks() or is_ours(find_reference(source))
 
 
@@ -151,9 +153,156 @@ def open_model(
         artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
         return Model(str(source), artifact.path, task_of(artifact.contract), opened, artifact=artifact)
-    from edgecnn_export.reference import open_reference
-
     if runtime is not None or threads != 1:
         raise InputError(f"{source} is run by Keras; --runtime and --threads are for exported files")
     reference = open_reference(source, labels=labels, convention=convention, output=output, trust=trust)
     return dataclasses.replace(Model.of(reference), name=str(source))
+
+
+def open_reference(
+    source: Path | str,
+    *,
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    unnamed: bool = False,
+    output: str | None = None,
+    trust: bool = False,
+) -> Reference:
+    """Open a reference model: a task's name, a `.keras` or `.h5` file, the folder of a training run, or a SavedModel folder.
+
+    `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `convention` says
+    how such a model wants its pixels: that normalization is then put in front of it. Files of our own know both, and `labels`
+    may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered. `output` names
+    one of several outputs, `trust` lets a SavedModel run operations that are not known to be harmless.
+    Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
+    """
+    path = find_reference(source)
+    require_keras()
+    from edgecnn_export.keras_files import kind_of, load_model
+    from edgecnn_export.saved_models import open_saved_model
+
+    options = ForeignOptions(labels, convention, output, trust, unnamed)
+    if path.is_dir():
+        return dataclasses.replace(foreign_reference(open_saved_model(path, trust=trust), path, options), path=path)
+    about = read_entry(path) if kind_of(path) == "zip" else None
+    model = load_model(path)
+    if about is None:
+        return dataclasses.replace(foreign_reference(model, path, options), path=path)
+    reference = Reference.from_entry(about, model, path)
+    if options.stated or (labels is not None and labels != reference.task.labels):
+        stated = ", ".join(reference.task.labels)
+        raise InputError(f"{path} states its own labels and pixel range: {stated}; leave --labels and --pixel-range out")
+    check_model(model, reference.task, path)
+    return reference
+
+
+def find_reference(source: Path | str) -> Path:
+    """Return the `.keras` file or SavedModel folder that `source` names, without opening it.
+
+    Raises UnknownTaskError when it is neither a path nor a shipped task, InputError for a folder without a model.
+    """
+    path = Path(source)
+    is_task = str(source) in shipped_tasks()  # a folder of that name, such as the data set's, is ./neu
+    if path.is_dir() and not is_task:
+        return _model_in(path)
+    if path.is_file():
+        return path
+    if not is_task:
+        known = ", ".join(shipped_tasks())
+        raise UnknownTaskError(
+            f"no such model: {source}; give a .keras or .h5 file, the folder of a run, a SavedModel, or one of {known}"
+        )
+    return reference_path(str(source))
+
+
+def _model_in(folder: Path) -> Path:
+    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel that lies in it.
+
+    What operating systems put beside (`__MACOSX`, `._model.h5`) is no model. Raises InputError when there is none, or several.
+    """
+    if (folder / MODEL_FILE).is_file():
+        return folder / MODEL_FILE
+    if (folder / SAVED_MODEL_FILE).is_file():
+        return folder
+    visible = sorted(each for each in folder.iterdir() if not each.name.startswith((".", "__")))
+    found = [each for each in visible if each.suffix in _SUFFIXES and each.is_file()]
+    found += [each for each in visible if (each / SAVED_MODEL_FILE).is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(each.name for each in found[:5])
+        raise InputError(f"the folder {folder} holds {len(found)} models: {names}; name one of them")
+    raise InputError(f"the folder {folder} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSubjects:
+    """Models of one task, the one among them that knows its pictures best, and notes."""
+
+    subjects: tuple[Subject, ...]
+    model: Model
+    notes: tuple[str, ...]
+
+
+def open_subjects(
+    sources: Sequence[str],
+    *,
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
+) -> OpenedSubjects:
+    """Open exported files, `.keras` files, folders of training runs, and tasks by name (the shipped float and int8 model).
+
+    A quantized file is compared with the float model named last before it, or else with the first one. Where TensorFlow is
+    not installed a task's name stands for its int8 file alone, and a note says so. `labels` and the like are for other tools'
+    models among them. Raises ContractError unless all are of one task.
+    """
+    notes: list[str] = []
+    files = [source for source in sources if source not in shipped_tasks()] or list(sources)
+    others = open_models(files, labels=labels, convention=convention, output=output, trust=trust)
+    by_name = dict(zip(files, others, strict=True))
+    opened = [model for s in sources for model in (_open_task(s, notes) if s in shipped_tasks() else [by_name[s]])]
+    notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]
+    for model in opened[1:]:
+        _check_same_task(opened[0], model)
+    model = next((model for model in opened if model.reference is not None), opened[0])
+    return OpenedSubjects(_paired(_named(opened)), model, tuple(notes))
+
+
+def _open_task(name: str, notes: list[str]) -> list[Model]:
+    int8 = open_model(shipped.int8_path(name))
+    try:
+        return [open_model(shipped.reference_path(name)), int8]
+    except MissingDependencyError as error:
+        notes.append(f"{name}: only the int8 file is measured, the float model needs TensorFlow. {error}")
+        return [int8]
+
+
+def _named(models: Sequence[Model]) -> list[Subject]:
+    """Call each model by its file's name where that is enough to tell them apart, else as the user named it."""
+    files = [Path(model.name).name for model in models]
+    return [
+        Subject(file if files.count(file) == 1 else model.name, model.precision, model.runtime)
+        for file, model in zip(files, models, strict=True)
+    ]
+
+
+def _paired(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
+    """Give each quantized model the last float model before it, or else the first one there is."""
+    reference = next((subject.name for subject in subjects if subject.precision == "float32"), None)
+    paired = []
+    for subject in subjects:
+        if subject.precision == "float32":
+            reference = subject.name
+        paired.append(subject if subject.precision == "float32" else dataclasses.replace(subject, reference=reference))
+    return tuple(paired)
+
+
+def _check_same_task(first: Model, other: Model) -> None:
+    for what, expected, found in (
+        ("recognises", first.task.labels, other.task.labels),
+        ("prepares pictures as", first.task.preprocessing, other.task.preprocessing),
+    ):
+        if expected != found:
+            raise ContractError(f"{other.name} {what} {found}, {first.name} {expected}; measure them separately")

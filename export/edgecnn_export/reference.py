@@ -16,21 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import RejectionInfo
-from edgecnn.errors import EdgecnnError, InferenceError, InputError, UnknownTaskError
+from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import replacing
-from edgecnn.normalization import RAW, UNSTATED, InputConvention, Normalization
+from edgecnn.normalization import RAW, Normalization
+from edgecnn.records import read_record
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.runtimes.tflite import first_line
-from edgecnn.tasks import Task, shipped_tasks
-from edgecnn_export.frameworks import require_keras
+from edgecnn.shipped import with_loaders
+from edgecnn.tasks import Task
 
 if TYPE_CHECKING:
     import keras
 
 ENTRY = "edgecnn.json"  # Keras reads its own entries by name and ignores this one
 MODEL_FILE = "model.keras"
-SAVED_MODEL_FILE = "saved_model.pb"
-_SUFFIXES = (".keras", ".h5", ".hdf5")
 _MAX_ENTRY_BYTES = 2**24
 
 
@@ -57,17 +56,23 @@ class Reference:
     path: Path | None = None
     notes: tuple[str, ...] = ()
 
-    def normalized(self, normalization: Normalization) -> Reference:
-        """Return another tool's model with another normalization in front.
-
-        Raises InputError for a model of our own, and when the normalization does not fit the model's channels.
-        """
-        from edgecnn_export.foreign import normalized
-
-        if self.raw is None:
-            raise InputError(f"model {self.name!r} is edgecnn's own and takes raw pixels")
-        model = normalized(self.raw, normalization, self.task.preprocessing.shape)
-        return dataclasses.replace(self, model=model, normalization=normalization)
+    @classmethod
+    def from_entry(cls, about: dict[str, Any], model: keras.Model, path: Path) -> Reference:
+        """Return the reference that `save_reference` wrote to `path`; InputError when its entry is malformed."""
+        try:
+            rejection = about.get("rejection")
+            return cls(
+                model,
+                with_loaders(Task.from_json(about["task"])),
+                str(about["name"]),
+                about["training"],
+                about["calibration"],
+                about.get("reject_threshold"),
+                None if rejection is None else read_record(RejectionInfo, rejection, "rejection"),
+                path=path,
+            )
+        except (KeyError, TypeError, InputError) as error:
+            raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
 
     def rejecting(self, rejection: RejectionInfo | None) -> Reference:
         """Return the reference with another reject threshold, none for None."""
@@ -138,103 +143,7 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def open_reference(
-    source: Path | str,
-    *,
-    labels: tuple[str, ...] | None = None,
-    convention: InputConvention = UNSTATED,
-    unnamed: bool = False,
-    output: str | None = None,
-    trust: bool = False,
-) -> Reference:
-    """Open a reference model: a task's name, a `.keras` or `.h5` file, the folder of a training run, or a SavedModel folder.
-
-    `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `convention` says
-    how such a model wants its pixels: that normalization is then put in front of it. Files of our own know both, and `labels`
-    may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered. `output` names
-    one of several outputs, `trust` lets a SavedModel run operations that are not known to be harmless.
-    Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
-    """
-    path = find_reference(source)
-    require_keras()
-    from edgecnn_export.foreign import ForeignOptions, check_model, foreign_reference
-    from edgecnn_export.keras_files import kind_of, load_model
-    from edgecnn_export.saved_models import open_saved_model
-
-    options = ForeignOptions(labels, convention, output, trust, unnamed)
-    if path.is_dir():
-        return dataclasses.replace(foreign_reference(open_saved_model(path, trust=trust), path, options), path=path)
-    about = _read_entry(path) if kind_of(path) == "zip" else None
-    model = load_model(path)
-    if about is None:
-        return dataclasses.replace(foreign_reference(model, path, options), path=path)
-    try:
-        task, threshold = Task.from_json(about["task"]), about.get("reject_threshold")
-        rejection = _rejection(about.get("rejection"))
-        training, calibration = about["training"], about["calibration"]
-        reference = Reference(model, task, str(about["name"]), training, calibration, threshold, rejection, path=path)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: its {ENTRY} is malformed ({error}); save the model again") from error
-    if options.stated or (labels is not None and labels != reference.task.labels):
-        raise InputError(f"{path} states its own labels and pixel range: {', '.join(reference.task.labels)}; leave ours out")
-    check_model(model, reference.task, path)
-    return reference
-
-
-def _rejection(stated: dict[str, Any] | None) -> RejectionInfo | None:
-    return None if stated is None else RejectionInfo(**(stated | {"kinds": tuple(stated["kinds"])}))
-
-
-def find_reference(source: Path | str) -> Path:
-    """Return the `.keras` file or SavedModel folder that `source` names, without opening it.
-
-    Raises UnknownTaskError when it is neither a path nor a shipped task, InputError for a folder without a model.
-    """
-    path = Path(source)
-    is_task = str(source) in shipped_tasks()  # a folder of that name, such as the data set's, is ./neu
-    if path.is_dir() and not is_task:
-        return _model_in(path)
-    if path.is_file():
-        return path
-    if not is_task:
-        known = ", ".join(shipped_tasks())
-        raise UnknownTaskError(
-            f"no such model: {source}; give a .keras or .h5 file, the folder of a run, a SavedModel, or one of {known}"
-        )
-    shipped = shipped_model(str(source))
-    if not shipped.is_file():
-        raise InputError(f"this installation ships no model for {source!r}; train one with: edgecnn train {source}")
-    return shipped
-
-
-def _model_in(folder: Path) -> Path:
-    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel that lies in it.
-
-    What operating systems put beside (`__MACOSX`, `._model.h5`) is no model. Raises InputError when there is none, or several.
-    """
-    if (folder / MODEL_FILE).is_file():
-        return folder / MODEL_FILE
-    if (folder / SAVED_MODEL_FILE).is_file():
-        return folder
-    visible = sorted(each for each in folder.iterdir() if not each.name.startswith((".", "__")))
-    found = [each for each in visible if each.suffix in _SUFFIXES and each.is_file()]
-    found += [each for each in visible if (each / SAVED_MODEL_FILE).is_file()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(each.name for each in found[:5])
-        raise InputError(f"the folder {folder} holds {len(found)} models: {names}; name one of them")
-    raise InputError(f"the folder {folder} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
-
-
-def shipped_model(task_name: str) -> Path:
-    """Return where the package keeps the reference model of a shipped task."""
-    import edgecnn
-
-    return Path(edgecnn.__file__).parent / "shipped" / f"{task_name}-compact.keras"
-
-
-def _read_entry(path: Path) -> dict[str, Any] | None:
+def read_entry(path: Path) -> dict[str, Any] | None:
     """Return what our entry in a `.keras` file says, None when another tool saved it."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -63,7 +63,7 @@ def open_saved_model(path: Path, *, trust: bool = False) -> keras.Model:
     except EdgecnnError:
         raise
     except Exception as error:  # TensorFlow's loader raises a dozen unrelated types
-        raise InputError(f"{path} is no SavedModel that TensorFlow can load: {first_line(error)}") from error
+        raise InputError(f"{path} is not a SavedModel that TensorFlow can load: {first_line(error)}") from error
 
 
 def _read(path: Path) -> Any:
@@ -78,7 +78,7 @@ def _read(path: Path) -> Any:
     try:
         saved.ParseFromString(file.read_bytes())
     except DecodeError as error:
-        raise InputError(f"{file} is no description of a SavedModel, or it is cut short") from error
+        raise InputError(f"{file} is not a description of a SavedModel, or it is cut short") from error
     served = [meta for meta in saved.meta_graphs if "serve" in meta.meta_info_def.tags]
     if len(saved.meta_graphs) != 1 or not served:
         raise InputError(f"{path} holds {len(saved.meta_graphs)} graphs; expected one, to be served (the tag 'serve')")
@@ -343,8 +343,8 @@ def _try_apart(path: Path) -> None:
     if child.returncode < 0:
         raise InputError(f"{path} crashes TensorFlow (signal {-child.returncode})")
     if child.returncode > 0:
-        said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise InputError(said[-1] if said else f"{path} does not load (exit code {child.returncode})")
+        lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise InputError(lines[-1] if lines else f"{path} does not load (exit code {child.returncode})")
 
 
 TIMEOUT_S = 300

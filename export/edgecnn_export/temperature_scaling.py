@@ -31,8 +31,8 @@ _CAMERA_SEED = 2026
 
 
 @dataclass(frozen=True)
-class Tempering:
-    """What a temperature brings on `count` pictures with `mistakes` wrong answers: each as it is and as through a camera.
+class TemperatureScaling:
+    """What a temperature achieves on `count` pictures with `mistakes` wrong answers: each unchanged and through a camera.
 
     `before` and `after` are expected calibration errors; `after` by temperatures that were fitted on other pictures (five
     folds, overlapping pictures together). `gain` is the 95 % interval of their difference. `used` when all of it is above 0.
@@ -65,7 +65,7 @@ class Tempering:
         return f"{found} {gain}, {'used' if self.used else 'not used'}"
 
 
-def temper(reference: Reference, validation: Dataset, seed: int = 0) -> tuple[Reference, Tempering]:
+def scale_temperature(reference: Reference, validation: Dataset, seed: int = 0) -> tuple[Reference, TemperatureScaling]:
     """Fit a temperature on validation pictures and fold it into the model where it makes probabilities more honest.
 
     Raises ConversionError when the model does not end in a dense layer with a softmax.
@@ -75,19 +75,19 @@ def temper(reference: Reference, validation: Dataset, seed: int = 0) -> tuple[Re
     probabilities = np.concatenate([runtime.run(validation.images), runtime.run(seen)])
     class_ids = np.tile(validation.class_ids, 2)
     groups = np.arange(len(validation)) if validation.groups is None else validation.groups
-    found = measure_tempering(probabilities, class_ids, np.tile(groups, 2), seed)
+    found = measure_scaling(probabilities, class_ids, np.tile(groups, 2), seed)
     if not found.used:
         return reference, found
     return dataclasses.replace(reference, model=divide_logits(reference.model, found.temperature)), found
 
 
-def measure_tempering(
+def measure_scaling(
     probabilities: NDArray[np.float32], class_ids: NDArray[np.int64], groups: NDArray[np.int64], seed: int = 0
-) -> Tempering:
-    """Fit and cross-fit a temperature for `(n, classes)`, whose first half are the pictures as they are."""
+) -> TemperatureScaling:
+    """Fit and cross-fit a temperature for `(n, classes)`, whose first half are the unchanged pictures."""
     fitted = cross_fitted(probabilities, class_ids, groups, seed)
     clean = slice(len(class_ids) // 2)
-    return Tempering(
+    return TemperatureScaling(
         temperature=fit_temperature(probabilities, class_ids),
         count=len(class_ids),
         mistakes=int((probabilities.argmax(axis=1) != class_ids).sum()),
@@ -115,7 +115,7 @@ def fit_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.in
     return math.exp((low + high) / 2)
 
 
-def tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def scaled(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Return what the softmax would have given with its logits divided by `temperature`."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-12)) / temperature
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -125,7 +125,7 @@ def tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[
 def cross_fitted(
     probabilities: NDArray[np.float32], class_ids: NDArray[np.int64], groups: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
-    """Return probabilities `(n, classes)` each tempered by what was fitted on the other folds; groups `(n,)` stay together."""
+    """Return probabilities `(n, classes)` each scaled by what was fitted on the other folds; groups `(n,)` stay together."""
     _, numbers = np.unique(groups, return_inverse=True)
     fold_of_group = np.random.default_rng(seed).permutation(int(numbers.max()) + 1) % FOLDS
     folds = fold_of_group[numbers.reshape(-1)]
@@ -134,7 +134,7 @@ def cross_fitted(
         held_out = folds == fold
         if not held_out.all():
             temperature = fit_temperature(probabilities[~held_out], class_ids[~held_out])
-            result[held_out] = tempered(probabilities[held_out], temperature)
+            result[held_out] = scaled(probabilities[held_out], temperature)
     return result
 
 
@@ -154,7 +154,7 @@ def divide_logits(model: keras.Model, temperature: float) -> keras.Model:
 
 
 def _loss(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64], temperature: float) -> float:
-    likely = tempered(probabilities, temperature)[np.arange(len(class_ids)), class_ids]
+    likely = scaled(probabilities, temperature)[np.arange(len(class_ids)), class_ids]
     return float(-np.log(np.maximum(likely, 1e-12)).mean())
 
 

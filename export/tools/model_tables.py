@@ -38,7 +38,7 @@ class Records:
 
 
 def update(page: Path) -> bool:
-    """Make every table of a page anew and return whether one changed; InputError for a table that nobody knows."""
+    """Rewrite every table of a page and return whether one changed; InputError for a table that nobody knows."""
     text = read_bytes(page).decode("utf-8")
     records = Records(page.with_suffix(""))
 
@@ -78,7 +78,7 @@ def _trainings(records: Records) -> str:
             ])  # fmt: skip
     if not rows:
         return MISSING
-    head = ["model", "parameters", "epochs", "seed", "split", "right on validation", "in %", "seconds an epoch"]
+    head = ["model", "parameters", "epochs", "seed", "split", "right on validation", "in %", "seconds per epoch"]
     return _markdown(head, rows)
 
 
@@ -170,7 +170,7 @@ def _rejection(records: Records) -> str:
             area = next(iter(record["auroc"].values()))
             wanted, stated = record["wanted"], record["stated"]
             rows.append([
-                name, f"{area['area']:.3f} ({area['interval'][0]:.3f} to {area['interval'][1]:.3f})",
+                name, f"{area['value']:.3f} ({area['interval'][0]:.3f} to {area['interval'][1]:.3f})",
                 _of(wanted["kept"]), _of(wanted["false_accepts"]), "none" if stated is None else f"{stated['threshold']:.3f}",
                 MISSING if stated is None else _of(stated["kept"]), MISSING if stated is None else _of(stated["false_accepts"]),
             ])  # fmt: skip
@@ -189,9 +189,9 @@ def _left_out(records: Records) -> str:
     rows = []
     for row in record["classes"]:
         (low, high), accepted = row["auroc"]["interval"], row["accepted"]
-        area = f"{row['auroc']['area']:.3f} ({low:.3f} to {high:.3f})"
+        area = f"{row['auroc']['value']:.3f} ({low:.3f} to {high:.3f})"
         rows.append([row["label"], area, MISSING if accepted is None else _of(accepted), _of(row["kept"])])
-    head = ["class left out", "AUROC", "of it accepted, %", "others kept at 5 % of it accepted, %"]
+    head = ["class left out", "AUROC", "of it accepted, %", "other classes kept at 5 % of it accepted, %"]
     return f"{record['epochs'] or 'all'} epochs, seed {record['seed']}:\n\n{_markdown(head, rows)}"
 
 
@@ -244,8 +244,8 @@ def _reached(records: Records) -> list[tuple[str, str, str | None, bool | None]]
     least("mnist int8, test split", 99.6, None if test is None else 100 * test["accuracy"])
     for task in ("neu", "mnist"):
         rejection = records(task, "rejection")
-        area = None if rejection is None else next(iter(rejection["auroc"].values()))["area"]
-        least(f"{task} int8, AUROC against generated non-objects", 0.97, area, "")
+        area = None if rejection is None else next(iter(rejection["auroc"].values()))["value"]
+        least(f"{task} int8, AUROC against out-of-distribution pictures", 0.97, area, "")
         kept = None if rejection is None else 100 * rejection["wanted"]["kept"]["share"]
         least(f"{task} int8, true pictures kept at 5 % false accepts", 95.0, kept)
     return found

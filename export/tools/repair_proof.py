@@ -1,4 +1,4 @@
-"""What each rung of the ladder brings, on a network that is CONSTRUCTED to collapse.
+"""What each technique of the ladder brings, on a network that is CONSTRUCTED to collapse.
 
     python -m export.tools.repair_proof runs/neu-mobilenet --out runs/neu-mobilenet-rescaled
 
@@ -20,19 +20,18 @@ import numpy as np
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.files import make_folder, write_json
-from edgecnn_export.calibration_data import find_calibration
+from edgecnn_export.calibration_data import find_calibration, find_splits
 from edgecnn_export.contract_writer import ContractWriter
 from edgecnn_export.conversion.convert import FORMATS, Format, Quantization, convert_quantized
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.graph import read_graph
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.conversion.simulation import kernel_of
-from edgecnn_export.pictures import find_splits
-from edgecnn_export.reference import MODEL_FILE, Reference, open_reference, save_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.repair.equalization import find_links, rescale
-from edgecnn_export.repair.job import RepairJob
-from edgecnn_export.repair.ladder import Try
-from edgecnn_export.repair.table import format_tries
+from edgecnn_export.repair.ladder import Attempt, Repair
+from edgecnn_export.repair.table import format_attempts
 
 SPREAD = 1.5  # powers of ten up and down
 
@@ -43,7 +42,7 @@ def rescaled(reference: Reference, seed: int, spread: float = SPREAD) -> Referen
     Each channel between two layers is divided by a factor drawn log-uniformly from 10^-spread to 10^spread, and what takes it
     is multiplied by it; exact but for float32's rounding, since ReLU(s x) = s ReLU(x). Normalisations are folded.
     """
-    model = unbounded(fold(reference.model))
+    model = unbounded(fold(reference.model).model)
     random = np.random.default_rng(seed)
     for link in find_links(read_graph(model)):
         kernel = kernel_of(link.first)
@@ -68,11 +67,11 @@ def unbounded(folded: keras.Model) -> keras.Model:
     return copy
 
 
-def climb_all(reference: Reference, splits: Splits, folder: Path, seed: int) -> tuple[Try, ...]:
-    """Try every rung on a reference, whether or not the plain files or an earlier rung pass; files are left in `folder`."""
+def climb_all(reference: Reference, splits: Splits, folder: Path, seed: int) -> tuple[Attempt, ...]:
+    """Try every technique on a reference, whether or not an earlier one passes; files are left in `folder`."""
     folded = fold(reference.model)
     calibration, _ = find_calibration(reference, folded, splits, seed)
-    job = RepairJob(reference, folded, calibration, splits, None, seed, _say)
+    job = Repair(reference, folded, calibration, splits, None, seed, _say)
     writer = ContractWriter(reference, parameter_count(folded), calibration.info(), "proof")
     plain = {}
     for file_format in FORMATS:
@@ -82,7 +81,7 @@ def climb_all(reference: Reference, splits: Splits, folder: Path, seed: int) -> 
         plain[file_format] = artifact
     report = job.comparison()(list(plain.values()))
     failed: dict[Format, Any] = {each: (artifact, report[artifact.path.name]) for each, artifact in plain.items()}
-    return job.climb(writer, failed, folder, stop=False).tries
+    return job.climb(writer, failed, folder, stop=False).attempts
 
 
 def _say(line: str) -> None:
@@ -94,7 +93,7 @@ def _say(line: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the constructed model and proof.json.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pictures and of the rescaling.")
 def main(model: str, out: Path, seed: int) -> None:
-    """Construct a network of MODEL's function that collapses, and try every rung on it."""
+    """Construct a network of MODEL's function that collapses, and try every technique on it."""
     reference = open_reference(model)
     splits = find_splits(reference, None, None, seed)
     if splits is None:
@@ -102,13 +101,13 @@ def main(model: str, out: Path, seed: int) -> None:
     make_folder(out)
     constructed = rescaled(reference, seed)
     save_reference(constructed, out / MODEL_FILE)
-    tries = climb_all(constructed, splits, out / "files", seed)
+    attempts = climb_all(constructed, splits, out / "files", seed)
     click.echo(f"{constructed.name}, CONSTRUCTED to collapse:")
-    click.echo("\n".join(format_tries(tries)))
+    click.echo("\n".join(format_attempts(attempts)))
     record = {
         "seed": seed,
         "data": splits.info.describe("validation"),
-        "tries": [dataclasses.asdict(each) for each in tries],
+        "attempts": [dataclasses.asdict(each) for each in attempts],
     }
     write_json(out / "proof.json", record)
 

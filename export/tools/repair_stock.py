@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.metrics import wilson_interval
+from edgecnn.quiet import quiet
 from edgecnn.runtimes.select import open_tflite
-from edgecnn_export.calibration_data import find_calibration
+from edgecnn_export.calibration_data import find_calibration, find_splits
 from edgecnn_export.conversion.calibration import choose_calibration
 from edgecnn_export.conversion.convert import Quantization, convert_quantized
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.serving import serve
-from edgecnn_export.pictures import find_splits
-from edgecnn_export.reference import Reference, open_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference
 
 _STOCK_PICTURES = 102
 
@@ -54,7 +55,7 @@ def measure_settings(reference: Reference, splits: Splits, seed: int) -> list[Ou
         "float32": lambda: _stock(reference.model, None),
         "ours": lambda: convert_quantized(Quantization(folded, calibration), "tflite").model,
         f"stock, {len(images)} pictures": lambda: _stock(reference.model, images),
-        "stock, one scale a layer's weights": lambda: _stock(reference.model, images, per_channel=False),
+        "stock, one scale per layer's weights": lambda: _stock(reference.model, images, per_channel=False),
         "stock, 5 pictures of one class": lambda: _stock(reference.model, first_class[:5]),
         "stock, calibrated on pixels of 0..1 instead of 0..255": lambda: _stock(reference.model, images / np.float32(255)),
     }
@@ -69,7 +70,7 @@ def _stock(model: keras.Model, pictures: Pictures | None, *, per_channel: bool =
             yield [picture[None]]
 
     with quiet():
-        serving = serve(model)
+        serving = serve(Folded.of(model))
         concrete = serving.concrete((1, *model.input_shape[1:]), tf.float32)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], serving)
         if pictures is not None:

@@ -23,21 +23,22 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.load import data_info, load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
 from edgecnn.files import make_folder, read_bytes, replacing, write_json
-from edgecnn.rejection import measure_rejection
+from edgecnn.rejection.measure import measure_rejection
+from edgecnn.rejection.threshold import choose_rejection
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.exporter import PARITY_JSON, export
-from edgecnn_export.reference import Reference, open_reference, save_reference
-from edgecnn_export.rejecting import choose_rejection
-from edgecnn_export.temperature_scaling import temper
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference, save_reference
+from edgecnn_export.temperature_scaling import scale_temperature
 
 REJECTION_JSON = "rejection.json"
 TRAINING_JSON, CURVES_PNG = "training.json", "curves.png"
 
 
 def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
-    """Record the calibration of the run's model, temper it, export it, and put model, int8 artifact and proof in their places.
+    """Calibrate the run's model, scale its temperature, export it, and put model, int8 artifact and proof in their places.
 
     `package` receives `<task>-compact.keras` and `<task>-int8.tflite`, `proofs/<task>` the parity, rejection and training
     records.
@@ -48,7 +49,7 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
     splits = load_splits(task, None, seed)
     if splits.info.synthetic:
         raise DatasetError(f"no real data for {task.name!r}: shipped ranges and parity are measured on real pictures only")
-    reference, tempering = _temper(record_calibration(reference, splits, seed), splits, seed)
+    reference, scaling = _scale_temperature(record_calibration(reference, splits, seed), splits, seed)
     reference = reference.rejecting(_rejection(reference, splits, seed))
     _say(f"answers below {reference.reject_threshold} are rejected")
     with tempfile.TemporaryDirectory() as name:
@@ -61,31 +62,29 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         _copy(staged / f"{task.name}-int8.tflite", package)
         _copy(staged / PARITY_JSON, proof)
         measured = _measure(staged / f"{task.name}-int8.tflite", task, splits, seed)
-        write_json(proof / REJECTION_JSON, measured | {"temperature": tempering})
+        write_json(proof / REJECTION_JSON, measured | {"temperature": scaling})
         write_json(proof / TRAINING_JSON, _public_record(run / TRAINING_JSON))
         _copy(run / CURVES_PNG, proof)
     for exported in result.files:
         _say(f"{exported.path.name}: {exported.size_bytes} bytes, {exported.verdict}: {exported.reason}")
 
 
-def _temper(reference: Reference, splits: Splits, seed: int) -> tuple[Reference, dict[str, Any]]:
+def _scale_temperature(reference: Reference, splits: Splits, seed: int) -> tuple[Reference, dict[str, Any]]:
     """Make the probabilities more honest, unless the int8 file then keeps fewer pictures at the same false-accept rate.
 
     int8 probabilities are steps of 1/256: a sharpened softmax puts the sure and the very sure on the last one. Returns the
     reference, with its ranges recorded, and what was found.
     """
-    tempered, found = temper(reference, splits.validation, seed)
+    scaled, found = scale_temperature(reference, splits.validation, seed)
     _say(found.describe())
     if not found.used:
         return reference, found.to_json()
-    tempered = record_calibration(tempered, splits, seed)
-    kept = [_kept(candidate, splits, seed) for candidate in (reference, tempered)]
-    shipped_tempered = kept[1] >= kept[0]
-    _say(
-        f"at 5 % false accepts int8 keeps {kept[0]:.4f} as it is, {kept[1]:.4f} tempered{'' if shipped_tempered else ': left'}"
-    )
-    found_json = found.to_json() | {"kept_before": kept[0], "kept_after": kept[1], "shipped": shipped_tempered}
-    return (tempered if shipped_tempered else reference), found_json
+    scaled = record_calibration(scaled, splits, seed)
+    kept = [_kept(candidate, splits, seed) for candidate in (reference, scaled)]
+    use_scaled = kept[1] >= kept[0]
+    _say(f"at 5 % false accepts int8 keeps {kept[0]:.4f} unscaled, {kept[1]:.4f} scaled{'' if use_scaled else ': left'}")
+    found_json = found.to_json() | {"kept_before": kept[0], "kept_after": kept[1], "shipped": use_scaled}
+    return (scaled if use_scaled else reference), found_json
 
 
 def _kept(reference: Reference, splits: Splits, seed: int) -> float:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from drawn_sheet import draw_sheet
 from numpy.typing import NDArray
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
-from edgecnn.datasets.load import find_data, load_splits
-from edgecnn.datasets.synthetic.sheet import draw_sheet
-from edgecnn.tasks import find_task
+from edgecnn.datasets.load import SYNTHETIC, find_data, load_splits
+from edgecnn.shipped import find_task
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 
 SEED = 0
@@ -34,7 +34,7 @@ def lay_out(task_name: str, folder: Path) -> str:
     artifact = Artifact.open(shipped.int8_path(task_name))
     artifact.save(folder / "model.tflite")
     (folder / "logits.tflite").write_bytes(without_softmax(artifact.model))
-    splits = load_splits(find_task(task_name), None, SEED)
+    splits = load_splits(find_task(task_name), None if find_data(task_name) else SYNTHETIC, SEED)
     limit = int(os.environ.get("EDGECNN_ARM_PICTURES", len(splits.validation)))
     np.save(folder / "validation.npy", splits.validation.images[:limit])
     np.save(folder / "frames.npy", camera_frames(task_name, COUNTED_FRAMES + 2))

@@ -77,7 +77,7 @@ def test_the_camera_classifies_what_a_second_program_shows(life: dict[str, Any],
 
 def test_a_camera_that_stops_is_said_and_no_class_with_it(life: dict[str, Any], page: Page) -> None:
     lost = life["lost"]
-    page.add("machine", ("machine", "figure"), "the writer is killed: said after", f"{lost['said_after_s']:.1f} s")
+    page.add("machine", ("machine", "figure"), "the writer is killed: reported after", f"{lost['said_after_s']:.1f} s")
 
     assert lost["answers_meanwhile"] == 0
     assert "ok" not in lost["states"]

@@ -19,7 +19,7 @@ from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.contract import Contract, GoldenVectors, ParityInfo
 from edgecnn.runtimes.litert import open_interpreter
 from edgecnn.runtimes.tflite import tensor_spec, dequantize, quantize
-from edgecnn.tasks import shipped_tasks
+from edgecnn.shipped import shipped_tasks
 
 class Serve(tf.Module):
     def __init__(self, model):

@@ -89,8 +89,7 @@ def test_what_needs_a_workstation_says_so_in_one_line(board: Path, tmp_path: Pat
 def _sheets(folder: Path) -> Path:
     """Write synthetic sheets of digits where there are no photographs."""
     import cv2
-
-    from edgecnn.datasets.synthetic.sheet import draw_sheet
+    from drawn_sheet import draw_sheet
 
     folder.mkdir()
     for seed in range(3):

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from device_fakes import FakeClock
 
 from edgecnn.artifacts.signature import TrustedKey
-from edgecnn.artifacts.signing import sign_file
 from edgecnn.cli.main import main
 from edgecnn.errors import SignatureError
+from edgecnn.sign import sign_file
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
 
 

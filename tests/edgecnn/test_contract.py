@@ -142,7 +142,7 @@ def test_a_signed_contract_with_any_value_anywhere_is_read_or_refused(body: dict
         (("golden", "seeds", 0), -1, "golden seeds"),
         (("golden", "seeds", 0), 2**32, "golden seeds"),
         (("golden", "artifact", 0), [0.5, 0.5], "3 probabilities each"),
-        (("golden", "tolerance"), float("nan"), "NaN is no number"),
+        (("golden", "tolerance"), float("nan"), "NaN is not a number"),
         (("golden", "tolerance"), 10**400, "expected a finite number"),
         (("golden",), None, "expected an object"),
         (("versions",), {"edgecnn": 1}, "expected str"),

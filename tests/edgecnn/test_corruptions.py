@@ -16,7 +16,7 @@ from edgecnn.datasets.synthetic import generate_digits, generate_steel
 from edgecnn.errors import InputError, ShapeError
 from edgecnn.robustness.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt, corruptions_for
 from edgecnn.robustness.paper import form_of, photographed
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 
 SURFACE = corruptions_for(find_task("neu"))
 DIGIT = corruptions_for(find_task("mnist"))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edgecnn.cli.main import main
 from edgecnn.datasets.check import TableComparison, check_folder, compare_with_table, leaked_share
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.folder import write_folder
 from edgecnn.datasets.overlap import Overlap
-from edgecnn.datasets.writing import write_folder
 from edgecnn.errors import DatasetError, OutputError
 
 
@@ -185,6 +185,6 @@ def test_info_tells_generated_pictures(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("edgecnn.datasets.load.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
 
-    _, out, _ = run(capsys, "data", "info", "neu")
+    _, out, _ = run(capsys, "data", "info", "neu", "--data", "synthetic")
 
     assert out.startswith("neu: synthetic pictures of")

@@ -152,7 +152,7 @@ def test_eight_bits_need_not_add_up_exactly() -> None:
         ([[0.9, 0.9]], ("a", "b"), "several may be true at once"),
         ([[0.2]], ("a", "b", "c"), "1 output, which serves two classes, but 3 labels"),
         ([[0.2, 0.8]], ("a", "b", "c"), "2 classes, but 3 labels"),
-        ([[np.nan, 0.8]], ("a", "b"), "no numbers"),
+        ([[np.nan, 0.8]], ("a", "b"), "not numbers"),
     ],
 )
 def test_scores_that_are_no_choice_among_the_labels_are_one_line(

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.onnx_file import check_self_contained
-from edgecnn.artifacts.signing import sign_file
 from edgecnn.cli.main import main
 from edgecnn.errors import ContractError, EdgecnnError
+from edgecnn.sign import sign_file
 
 Place = Callable[[Any, Any], None]
 

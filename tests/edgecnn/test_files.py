@@ -139,7 +139,7 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_device_is_never_replaced_by_a_file() -> None:
-    with pytest.raises(OutputError, match="/dev/null: it exists and is no regular file"):
+    with pytest.raises(OutputError, match="/dev/null: it exists and is not a regular file"):
         files.write_bytes(Path("/dev/null"), b"data")
 
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

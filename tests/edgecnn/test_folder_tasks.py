@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.layout import find_layout
-from edgecnn.datasets.load import SYNTHETIC_COUNTS, data_info, find_data, load_splits
-from edgecnn.errors import DatasetError
-from edgecnn.tasks import Task, find_task
+from edgecnn.datasets.load import SYNTHETIC, SYNTHETIC_COUNTS, data_info, find_data, load_splits
+from edgecnn.errors import DatasetError, NoDataError
+from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
 
 
 def picture(seed: int, shape: tuple[int, ...] = (40, 40)) -> NDArray[np.uint8]:
@@ -193,7 +194,7 @@ def test_where_data_is_stated_only_there_is_looked(tmp_path: Path, monkeypatch: 
 def test_a_stated_place_that_does_not_exist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path / "gone"))
 
-    with pytest.raises(DatasetError, match="which is no folder"):
+    with pytest.raises(DatasetError, match="which is not a folder"):
         find_data("neu")
 
 
@@ -208,18 +209,43 @@ def nothing_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "neu"])
 @pytest.mark.usefixtures("nothing_beside")
-def test_without_data_pictures_are_generated_and_called_synthetic(name: str) -> None:
+def test_generated_pictures_are_called_synthetic(name: str) -> None:
     task = find_task(name)
 
-    splits = load_splits(task, None, 0)
+    splits = load_splits(task, SYNTHETIC, 0)
 
     counts = [len(splits[split]) // len(task.labels) for split in ("train", "validation", "test")]
     assert (splits.info.synthetic, counts) == (True, [3, 2, 1])
 
 
+@pytest.mark.parametrize("name", ["mnist", "neu"])
+@pytest.mark.usefixtures("nothing_beside")
+def test_nothing_is_generated_that_was_not_asked_for(name: str) -> None:
+    with pytest.raises(NoDataError, match=f"no pictures of '{name}'.* EDGECNN_DATA .*--data synthetic"):
+        load_splits(find_task(name), None, 0)
+
+
+@pytest.mark.usefixtures("nothing_beside")
+def test_without_a_stated_place_no_data_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGECNN_DATA")
+
+    assert find_data("neu") is None
+
+
+@pytest.mark.usefixtures("nothing_beside")
+def test_a_folder_that_is_called_synthetic_is_not_mistaken_for_generated_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "synthetic").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(DatasetError, match="give its absolute path"):
+        load_splits(find_task("neu"), SYNTHETIC, 0)
+
+
 @pytest.mark.usefixtures("nothing_beside")
 def test_generated_splits_share_no_picture() -> None:
-    splits = load_splits(find_task("mnist"), None, 0)
+    splits = load_splits(find_task("mnist"), SYNTHETIC, 0)
 
     images = [image.tobytes() for name in ("train", "validation", "test") for image in splits[name].images]
     assert len(images) == len(set(images))
@@ -227,13 +253,13 @@ def test_generated_splits_share_no_picture() -> None:
 
 @pytest.mark.usefixtures("nothing_beside")
 def test_one_seed_generates_the_same_pictures() -> None:
-    first, second = (load_splits(find_task("neu"), None, 5).train.digest() for _ in range(2))
+    first, second = (load_splits(find_task("neu"), SYNTHETIC, 5).train.digest() for _ in range(2))
 
     assert first == second
 
 
 @pytest.mark.usefixtures("nothing_beside")
 def test_a_description_tells_synthetic_data() -> None:
-    info = data_info(load_splits(find_task("mnist"), None, 0), "validation")
+    info = data_info(load_splits(find_task("mnist"), SYNTHETIC, 0), "validation")
 
     assert (info.synthetic, info.split, info.count) == (True, "validation", 20)

@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from drawn_sheet import draw_sheet
 from numpy.typing import NDArray
 
-from edgecnn.datasets.synthetic.sheet import draw_sheet
 from edgecnn.errors import DatasetError
 from edgecnn.handwriting import DigitReading, DigitRegion
 from edgecnn.handwriting.evaluation import STEP_NAMES, Score, TrueBox, evaluate, format_table, read_labels, score

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
+from drawn_sheet import draw_sheet
 
-from edgecnn.datasets.synthetic.sheet import draw_sheet
 from edgecnn.handwriting import find_digits
 from edgecnn.handwriting.evaluation import TrueBox, read_labels
 from edgecnn.pictures import read_picture

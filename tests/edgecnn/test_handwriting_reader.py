@@ -3,10 +3,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 import pytest
+from drawn_sheet import DrawnSheet, draw_sheet
 from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.digits import generate_digits
-from edgecnn.datasets.synthetic.sheet import DrawnSheet, draw_sheet
 from edgecnn.handwriting import Steps, read_digits
 from edgecnn.handwriting.components import Component, find_components
 from edgecnn.handwriting.cuts import slices

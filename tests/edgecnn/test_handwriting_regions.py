@@ -4,11 +4,11 @@ from typing import cast
 import cv2
 import numpy as np
 import pytest
+from drawn_sheet import DrawnSheet, draw_sheet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecnn.datasets.synthetic.sheet import DrawnSheet, draw_sheet
 from edgecnn.errors import ShapeError
 from edgecnn.handwriting import ALL_STEPS, DigitRegion, find_digits
 from edgecnn.handwriting.evaluation import STEP_NAMES

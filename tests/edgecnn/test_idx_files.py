@@ -134,7 +134,7 @@ def test_labels_of_another_alphabet_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.full(30, 17, np.uint8)))
 
-    with pytest.raises(DatasetError, match="test label 17 is no digit"):
+    with pytest.raises(DatasetError, match="test label 17 is not a digit"):
         load_mnist(tmp_path)
 
 

@@ -93,7 +93,7 @@ def test_a_class_folder_whose_name_is_no_label_is_refused(tmp_path: Path, raw: b
     write_classes(tmp_path)
     (tmp_path / "nut").rename(tmp_path / os.fsdecode(raw))
 
-    assert "is no label" in refusal(tmp_path)
+    assert "is not a valid label" in refusal(tmp_path)
 
 
 def test_a_class_folder_that_is_a_link_to_another_is_refused(tmp_path: Path) -> None:

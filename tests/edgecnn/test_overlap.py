@@ -42,8 +42,8 @@ def classes(count: int) -> NDArray[np.int64]:
 def real_or_generated(limit: int) -> tuple[Pictures, NDArray[np.int64], NDArray[np.int64]]:
     """Pictures, classes and recorded groups: the first of NEU's groups where NEU is there, else crops of 12 textures."""
     stated = os.environ.get("EDGECNN_DATA")
-    folder = (Path(stated) if stated else Path(__file__).parents[3] / "shared" / "data") / "neu"
-    if folder.is_dir():
+    folder = Path(stated) / "neu" if stated else None
+    if folder is not None and folder.is_dir():
         table, found = read_split_table(), find_pictures(folder)
         keys = sorted(found, key=lambda key: table[key].number)[:limit]
         pictures = [read_picture(found[key])[..., 0] for key in keys]

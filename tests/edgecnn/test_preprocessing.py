@@ -206,7 +206,7 @@ def test_what_is_no_picture_is_refused_with_its_shape(image: NDArray[Any]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 5), "1..4096 pixels a side, got 0 x 5"),
+        ((0, 5), "1..4096 pixels per side, got 0 x 5"),
         ((5, 4097), "got 5 x 4097"),
         ((5, 5, "bgr"), "unknown color 'bgr'; known: gray, rgb"),
         ((5, 5, "gray", "stretch"), "unknown fit 'stretch'; known: squash, crop, pad, digit"),

@@ -13,12 +13,12 @@ import pytest
 from hostile_models import crashing, endless, endless_onnx
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.signing import sign_file
 from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
 from edgecnn.errors import InferenceError, InputError
 from edgecnn.runtimes.child import Child, Job
 from edgecnn.runtimes.probe import Trial, Verification, verify
+from edgecnn.sign import sign_file
 
 LABELS = ("a", "b", "c")
 WAYS = pytest.mark.parametrize("fork", [True, False], ids=["fork", "spawn"])
@@ -212,7 +212,7 @@ def test_a_model_of_another_tool_runs_with_labels(foreign: Path) -> None:
 def test_what_is_no_model_is_one_line(foreign: Path) -> None:
     foreign.write_bytes(b"TFL3" * 100)
 
-    with pytest.raises(InferenceError, match=r"foreign\.tflite is no usable TFLite model|foreign\.tflite crashes") as caught:
+    with pytest.raises(InferenceError, match=r"foreign\.tflite is not a usable TFLite model|foreign\.tflite crashes") as caught:
         Classifier.open_foreign(foreign, LABELS)
     assert "\n" not in str(caught.value)
 

@@ -14,16 +14,8 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.preprocessing import Color, Preprocessing
-from edgecnn.rejection import (
-    LOST,
-    SCORES,
-    Rejection,
-    choose_threshold,
-    coverage_accuracy,
-    measure_rejection,
-    measure_scores,
-    threshold_for,
-)
+from edgecnn.rejection.measure import Rejection, coverage_accuracy, measure_rejection, measure_scores
+from edgecnn.rejection.threshold import LOST, SCORES, choose_threshold, threshold_for
 from edgecnn.tasks import Task
 
 DATA = DataInfo("made up", "validation", 4, "0" * 64)
@@ -35,8 +27,8 @@ def sure(*percents: float) -> NDArray[np.float32]:
     return np.array([[p / 100, 1 - p / 100] for p in percents], np.float32)
 
 
-def measured(true: NDArray[np.float32], *, threshold: float | None = None, **others: NDArray[np.float32]) -> Rejection:
-    return measure_scores(true, np.zeros(len(true), np.int64), others, DATA, threshold=threshold)
+def measured(true: NDArray[np.float32], *, threshold: float | None = None, **ood: NDArray[np.float32]) -> Rejection:
+    return measure_scores(true, np.zeros(len(true), np.int64), ood, DATA, threshold=threshold)
 
 
 def scores(*values: float) -> NDArray[np.float64]:
@@ -118,9 +110,9 @@ def test_an_unseen_kind_is_judged_at_the_threshold_of_the_other_kinds() -> None:
 def test_areas_are_told_for_each_score_and_each_kind() -> None:
     rejection = measured(sure(95, 90), wood=sure(85, 60), letters=sure(99, 97))
 
-    assert rejection.areas.keys() == SCORES.keys()
-    assert rejection.areas["highest probability"].area == 0.5
-    assert {kind: area.area for kind, area in rejection.kinds.items()} == {"wood": 1.0, "letters": 0.0}
+    assert rejection.aurocs.keys() == SCORES.keys()
+    assert rejection.aurocs["highest probability"].value == 0.5
+    assert {kind: auroc.value for kind, auroc in rejection.aurocs_by_kind.items()} == {"wood": 1.0, "letters": 0.0}
 
 
 def test_all_scores_agree_where_there_are_two_classes() -> None:
@@ -149,11 +141,11 @@ def _dataset(count: int) -> Dataset:
 def test_a_measurement_takes_other_pictures_than_the_choice_with_the_same_seed() -> None:
     seeds = []
 
-    def others(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    def ood(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
         seeds.append(seed)
         return {"dark": np.full((count, 2, 2, 1), 150, np.uint8)}
 
-    rejection = measure_rejection(FirstPixel(), _task(others=others), _dataset(3), DATA, threshold=0.9, per_kind=4, seed=7)
+    rejection = measure_rejection(FirstPixel(), _task(ood=ood), _dataset(3), DATA, threshold=0.9, per_kind=4, seed=7)
 
     assert seeds != [7]
     assert rejection.per_kind == 4

@@ -17,7 +17,7 @@ from edgecnn.metrics import wilson_interval
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.robustness.measure import Subject, choose_pictures, measure
 from edgecnn.robustness.report import RobustnessReport, format_report
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 
 CORRUPTIONS = tuple(each for each in corruptions_for(find_task("neu")) if each.name in ("overexposure", "noise", "gamma"))
 DATA = DataInfo("gray squares", "validation", 20, "0" * 64)
@@ -67,27 +67,27 @@ def test_a_cell_is_the_accuracy_under_its_corruption(squares: Dataset) -> None:
     brightened = corrupt(squares.images, CORRUPTIONS[0], 3, 0)
     right = int(((brightened.mean(axis=(1, 2, 3)) > 128) == squares.class_ids).sum())
     share = report.cell(report["float"], 0, 1)
-    assert (share.accuracy, share.interval) == (right / 20, wilson_interval(right, 20))
+    assert (share.value, share.interval) == (right / 20, wilson_interval(right, 20))
     assert right < 20
 
 
 def test_clean_pictures_are_measured_as_they_are(squares: Dataset) -> None:
     report = _measured(squares)
 
-    assert report.clean(report["float"]).accuracy == 1
+    assert report.clean(report["float"]).value == 1
 
 
 def test_means_are_those_of_their_cells(squares: Dataset) -> None:
     report = _measured(squares)
     model = report["float"]
 
-    cells = np.array([[report.cell(model, i, j).accuracy for j in range(2)] for i in range(3)])
+    cells = np.array([[report.cell(model, i, j).value for j in range(2)] for i in range(3)])
 
     known = [each.in_family for each in CORRUPTIONS]
-    assert report.mean(model).accuracy == pytest.approx(cells.mean())
-    assert report.mean(model, severity=1).accuracy == pytest.approx(cells[:, 1].mean())
-    assert report.mean(model, in_family=True).accuracy == pytest.approx(cells[known].mean())
-    assert report.mean(model, severity=0, in_family=False).accuracy == pytest.approx(cells[~np.array(known), 0].mean())
+    assert report.mean(model).value == pytest.approx(cells.mean())
+    assert report.mean(model, severity=1).value == pytest.approx(cells[:, 1].mean())
+    assert report.mean(model, in_family=True).value == pytest.approx(cells[known].mean())
+    assert report.mean(model, severity=0, in_family=False).value == pytest.approx(cells[~np.array(known), 0].mean())
 
 
 def test_the_interval_of_a_mean_counts_each_picture_once(squares: Dataset) -> None:
@@ -95,7 +95,7 @@ def test_the_interval_of_a_mean_counts_each_picture_once(squares: Dataset) -> No
 
     share = report.mean(report["float"])
 
-    assert share.interval == wilson_interval(20 * share.accuracy, 20)
+    assert share.interval == wilson_interval(20 * share.value, 20)
 
 
 def test_the_worst_is_the_lowest_cell(squares: Dataset) -> None:
@@ -104,8 +104,8 @@ def test_the_worst_is_the_lowest_cell(squares: Dataset) -> None:
 
     worst = report.worst(model)
 
-    cells = [report.cell(model, i, j).accuracy for i in range(3) for j in range(2)]
-    assert worst.share.accuracy == min(cells)
+    cells = [report.cell(model, i, j).value for i in range(3) for j in range(2)]
+    assert worst.share.value == min(cells)
     assert (worst.corruption, worst.severity) == ("overexposure", 3)
 
 
@@ -121,7 +121,7 @@ def test_a_drop_is_reference_minus_candidate_in_points(squares: Dataset) -> None
 
     drops = report.drops(pair)
 
-    float_share, int8_share = (report.cell(report[name], 0, 0).accuracy for name in ("float", "int8"))
+    float_share, int8_share = (report.cell(report[name], 0, 0).value for name in ("float", "int8"))
     assert drops[0, 0] == pytest.approx(100 * (float_share - int8_share))
     assert report.mean_drop(pair) == pytest.approx(drops.mean())
     assert report.clean_drop(pair) == 0
@@ -151,7 +151,7 @@ def test_the_report_becomes_json(squares: Dataset) -> None:
     restored = json.loads(json.dumps(report.to_json()))
 
     model = restored["models"][0]
-    assert model["corrupted"]["noise"]["3"]["accuracy"] == report.cell(report["float"], 2, 1).accuracy
+    assert model["corrupted"]["noise"]["3"]["accuracy"] == report.cell(report["float"], 2, 1).value
     assert set(model["mean"]) == {"in_family", "out_of_family", "all"}
     assert restored["pairs"][0]["drops"]["overexposure"]["1"] == report.drops(report.pairs[0])[0, 0]
     assert [each["name"] for each in restored["corruptions"]] == [each.name for each in CORRUPTIONS]

@@ -19,9 +19,9 @@ from edgecnn.artifacts import Artifact, tflite_file
 from edgecnn.artifacts.artifact import join_bytes
 from edgecnn.artifacts.contract import ParityInfo
 from edgecnn.artifacts.signature import TrustedKey
-from edgecnn.artifacts.signing import sign_file
 from edgecnn.cli.main import main
 from edgecnn.errors import ArtifactError, ContractError, InputError, SignatureError
+from edgecnn.sign import sign_file
 
 Saver = Callable[[bytes, str], Path]
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

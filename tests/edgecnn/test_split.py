@@ -122,7 +122,7 @@ def test_classes_that_only_hang_together_crosswise_are_refused() -> None:
     # Groups {a, b}, {b, c}, {c, a}: whichever is validated, one class stays untested.
     class_ids, groups = np.array([0, 1, 1, 2, 2, 0]), np.array([0, 0, 1, 1, 2, 2])
 
-    with pytest.raises(DatasetError, match="hangs together with other classes"):
+    with pytest.raises(DatasetError, match="is linked to other classes"):
         split_groups(class_ids, groups, LABELS, seed=0)
 
 

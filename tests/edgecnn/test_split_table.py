@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.datasets.dataset import SplitInfo, Splits
-from edgecnn.datasets.folder import task_from_folder
-from edgecnn.datasets.load import load_splits
+from edgecnn.datasets.folder import task_from_folder, write_folder
+from edgecnn.datasets.load import SYNTHETIC, load_splits
 from edgecnn.datasets.mnist import ORIGINAL
 from edgecnn.datasets.split import deal_at_random
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table, write_splits_table
 from edgecnn.datasets.synthetic.steel import generate_steel
-from edgecnn.datasets.writing import write_folder
 from edgecnn.errors import DatasetError
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
 
 NAMES = ("train", "validation", "test")
 
@@ -238,7 +238,7 @@ def test_the_course_arrays_are_kept_without_a_search(tmp_path: Path, monkeypatch
 def test_generated_pictures_have_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path))
     monkeypatch.setattr("edgecnn.datasets.load.SYNTHETIC_COUNTS", {"train": 2, "validation": 1, "test": 1})
-    splits = load_splits(find_task("neu"), None, 0)
+    splits = load_splits(find_task("neu"), SYNTHETIC, 0)
 
     with pytest.raises(DatasetError, match="have no files that a table could name"):
         write_splits_table(find_task("neu"), splits, tmp_path / "splits.csv")

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from edgecnn.datasets.synthetic.outliers import generate_counter_marks
-from edgecnn.tasks import Task, shipped_tasks
+from edgecnn.shipped import shipped_tasks
+from edgecnn.tasks import Task
 
 TASKS = list(shipped_tasks().values())
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_each_kind_fits_the_model_and_repeats_for_a_seed(task: Task) -> None:
-    assert task.others is not None
+    assert task.ood is not None
 
-    kinds, again, other = task.others(3, 5), task.others(3, 5), task.others(3, 6)
+    kinds, again, other = task.ood(3, 5), task.ood(3, 5), task.ood(3, 6)
 
     assert len(kinds) >= 10
     for kind, images in kinds.items():
@@ -27,18 +28,18 @@ def test_each_kind_fits_the_model_and_repeats_for_a_seed(task: Task) -> None:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_larger_set_of_a_kind_begins_with_the_smaller_one(task: Task) -> None:
-    assert task.others is not None
+    assert task.ood is not None
 
-    small, large = task.others(2, 1), task.others(4, 1)
+    small, large = task.ood(2, 1), task.ood(4, 1)
 
     assert all(np.array_equal(large[kind][:2], images) for kind, images in small.items())
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_the_kinds_vary(task: Task) -> None:
-    assert task.others is not None
+    assert task.ood is not None
 
-    for kind, images in task.others(8, 2).items():
+    for kind, images in task.ood(8, 2).items():
         different = len({image.tobytes() for image in images})
         assert different >= (3 if kind == "blank paper" else 8), kind
 

@@ -35,7 +35,7 @@ def draw_bars(count_per_class: int, seed: int) -> Dataset:
 
 @pytest.fixture(scope="session")
 def bar_splits() -> Splits:
-    """Forty pictures a class to train on, twenty to validate."""
+    """Forty pictures per class to train on, twenty to validate."""
     info = SplitInfo("drawn bars", "each split from its own seed", 0)
     return Splits(draw_bars(40, 1), draw_bars(20, 2), draw_bars(1, 3), info)
 

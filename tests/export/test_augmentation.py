@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 from edgecnn_export.training.augmentation import DIGIT, SURFACE, Augmentation, augment, default_augmentation
 
 SETTINGS = {"surface": dataclasses.replace(SURFACE, flips=True), "digit": DIGIT}

@@ -12,7 +12,7 @@ from keras import layers
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, InputError
-from edgecnn_export.conversion.annotation import PROBABILITY_RANGE, place
+from edgecnn_export.conversion.annotation import PROBABILITY_RANGE
 from edgecnn_export.conversion.calibration import Calibration, choose_calibration, measure
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import quantized_limits
@@ -55,10 +55,10 @@ def test_an_empty_training_split_cannot_be_calibrated_on() -> None:
 def test_ranges_hold_what_each_layer_gives() -> None:
     image = keras.Input((4, 4, 1))
     x = layers.Conv2D(1, 1, kernel_initializer="ones", name="same")(image)
-    model = fold(keras.Model(image, layers.Dense(2, name="answer")(layers.Flatten()(x))))
+    folded = fold(keras.Model(image, layers.Dense(2, name="answer")(layers.Flatten()(x))))
     pixels = np.array([[3, 0], [7, 11]], np.uint8).repeat(2, 0).repeat(2, 1)[None, :, :, None]
 
-    ranges = measure(model, pixels)
+    ranges = measure(folded, pixels)
 
     assert ranges["same"] == (0.0, 11.0)
 
@@ -73,30 +73,30 @@ def test_ranges_do_not_depend_on_the_batch(bar_reference: Reference, bar_splits:
 
 def test_each_quantized_layer_of_the_net_has_a_range(bar_reference: Reference, bar_splits: Splits) -> None:
     folded = fold(bar_reference.model)
-    placement = place(folded)
+    annotation = folded.annotation
 
     ranges = measure(folded, bar_splits.train.images)
 
-    assert placement is not None
-    assert set(ranges) == set(placement.measured)
-    assert placement.fixed == {"answer": PROBABILITY_RANGE}
+    assert annotation is not None
+    assert set(ranges) == set(annotation.measured)
+    assert annotation.fixed == {"answer": PROBABILITY_RANGE}
 
 
 def test_a_layer_that_is_always_zero_is_refused() -> None:
     image = keras.Input((4, 4, 1))
-    model = fold(keras.Model(image, layers.Conv2D(1, 1, kernel_initializer="zeros", name="dead")(image)))
+    folded = fold(keras.Model(image, layers.Conv2D(1, 1, kernel_initializer="zeros", name="dead")(image)))
 
     with pytest.raises(ConversionError, match="'dead' gives zero"):
-        measure(model, np.ones((2, 4, 4, 1), np.uint8))
+        measure(folded, np.ones((2, 4, 4, 1), np.uint8))
 
 
 def test_a_layer_that_overflows_is_refused() -> None:
     image = keras.Input((4, 4, 1))
-    model = fold(keras.Model(image, layers.Conv2D(1, 1, name="broken")(image)))
-    model.get_layer("broken").kernel.assign(np.full((1, 1, 1, 1), np.inf))
+    folded = fold(keras.Model(image, layers.Conv2D(1, 1, name="broken")(image)))
+    folded.model.get_layer("broken").kernel.assign(np.full((1, 1, 1, 1), np.inf))
 
     with pytest.raises(ConversionError, match="'broken' gives"):
-        measure(model, np.ones((2, 4, 4, 1), np.uint8))
+        measure(folded, np.ones((2, 4, 4, 1), np.uint8))
 
 
 def test_a_record_survives_json() -> None:
@@ -134,19 +134,19 @@ def test_the_limits_of_int8_hold_zero_as_a_whole_level(low: float, width: float)
     assert reached_high - reached_low == pytest.approx(high - low)
 
 
-def test_a_kernel_of_unknown_quantization_is_not_placed() -> None:
+def test_a_kernel_of_unknown_quantization_is_not_annotated() -> None:
     image = keras.Input((4, 4))
     model = keras.Model(image, layers.Conv1D(1, 1)(image))
 
-    assert place(fold(model)) is None
+    assert fold(model).annotation is None
 
 
 @pytest.mark.parametrize("activation", ["softplus", "gelu", "mish"])
-def test_a_layer_without_a_kernel_that_no_format_knows_is_placed_as_an_island(activation: str) -> None:
+def test_a_layer_without_a_kernel_that_no_format_knows_is_annotated_as_an_island(activation: str) -> None:
     image = keras.Input((4, 4, 1))
     model = keras.Model(image, layers.Conv2D(1, 1, activation=activation, name="odd")(image))
 
-    placement = place(fold(model))
+    annotation = fold(model).annotation
 
-    assert placement is not None
-    assert (placement.measured, placement.islands) == (("odd_linear", "odd"), ("odd",))
+    assert annotation is not None
+    assert (annotation.measured, annotation.islands) == (("odd_linear", "odd"), ("odd",))

@@ -12,7 +12,7 @@ import pytest
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.progress import listening
-from edgecnn_export.pictures import find_splits, read_calibration
+from edgecnn_export.calibration_data import find_splits, read_calibration
 from edgecnn_export.reference import Reference
 
 

@@ -21,6 +21,7 @@ from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.calibration import Calibration, calibrate, measure
 from edgecnn_export.conversion.convert import Conversion, check_integer_only, convert
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.onnx import to_int8_onnx, to_onnx
 from edgecnn_export.conversion.onnx_quantize import quantize_weights
 from edgecnn_export.conversion.tflite import to_int8_tflite, to_int8_tflite_by_pictures
@@ -36,7 +37,7 @@ Probabilities = NDArray[np.float32]
 class Converted:
     """The tiny net, its calibration, its four conversions by suffix, and its answers to the validation pictures."""
 
-    folded: keras.Model
+    folded: Folded
     calibration: Calibration
     files: dict[str, Conversion]
     images: Pixels
@@ -191,7 +192,7 @@ def test_the_same_ranges_give_the_same_bytes(converted: Converted) -> None:
 
 def test_a_flattened_net_converts_without_moving_pixels() -> None:
     keras.utils.set_random_seed(1)
-    model = fold(
+    folded = fold(
         keras.Sequential(
             [
                 keras.Input((8, 8, 3)),
@@ -206,13 +207,13 @@ def test_a_flattened_net_converts_without_moving_pixels() -> None:
     )
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)
 
-    conversion = Conversion(to_onnx(model), "onnx", "float32")
+    conversion = Conversion(to_onnx(folded), "onnx", "float32")
 
     assert read_graph(conversion.model, "onnx").counts().get("Transpose", 0) <= 1  # pixels to channels first, once
-    assert np.abs(run(conversion, images) - np.asarray(model(images))).max() < 1e-5
+    assert np.abs(run(conversion, images) - np.asarray(folded.model(images))).max() < 1e-5
 
 
-def test_a_net_of_every_placed_layer_quantizes_both_ways() -> None:
+def test_a_net_of_every_annotated_layer_quantizes_both_ways() -> None:
     keras.utils.set_random_seed(2)
     image = keras.Input((16, 16, 1))
     x = layers.Conv2D(6, 3)(layers.ZeroPadding2D(1)(layers.Rescaling(1 / 255)(image)))
@@ -221,12 +222,12 @@ def test_a_net_of_every_placed_layer_quantizes_both_ways() -> None:
     z = layers.Conv2D(6, 1, activation="sigmoid")(x)
     x = layers.Concatenate()([layers.Multiply()([y, z]), layers.AveragePooling2D(1)(x)])
     x = layers.Dense(5, activation="relu")(layers.Flatten()(layers.MaxPooling2D()(x)))
-    model = fold(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+    folded = fold(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), dtype=np.uint8)
 
-    files = convert(model, ("tflite", "onnx"), calibrate(model, images, DATA, 0)).made
+    files = convert(folded, ("tflite", "onnx"), calibrate(folded, images, DATA, 0)).made
 
-    expected = np.asarray(model(images))
+    expected = np.asarray(folded.model(images))
     assert all(np.abs(run(each, images) - expected).max() < 0.15 for each in files)
 
 
@@ -234,22 +235,22 @@ def test_a_layer_without_ranges_is_quantized_by_the_converters_own_calibration()
     keras.utils.set_random_seed(3)
     image = keras.Input((8, 8, 1))
     x = layers.Conv1D(4, 3)(layers.Reshape((8, 8))(layers.Rescaling(1 / 255)(image)))
-    model = fold(keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+    folded = fold(keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
-    calibration = calibrate(model, images, DATA, 0)
+    calibration = calibrate(folded, images, DATA, 0)
 
-    files = convert(model, ("tflite", "onnx"), calibration, images).made
+    files = convert(folded, ("tflite", "onnx"), calibration, images).made
 
     assert not calibration.ranges
     assert [each.suffix for each in files] == ["float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx"]
-    assert all(np.abs(run(each, images) - np.asarray(model(images))).max() < 0.05 for each in files)
+    assert all(np.abs(run(each, images) - np.asarray(folded.model(images))).max() < 0.05 for each in files)
 
 
 def test_a_layer_without_ranges_and_pictures_is_one_line() -> None:
     image = keras.Input((8, 8))
-    model = fold(keras.Model(image, layers.Dense(3)(layers.Flatten()(layers.Conv1D(2, 3)(image)))))
+    folded = fold(keras.Model(image, layers.Dense(3)(layers.Flatten()(layers.Conv1D(2, 3)(image)))))
 
-    conversions = convert(model, formats_named("tflite"), Calibration({}, DATA, 0))
+    conversions = convert(folded, formats_named("tflite"), Calibration({}, DATA, 0))
 
     assert [each.suffix for each in conversions.made] == ["float32.tflite"]
     assert "int8 needs pictures" in conversions.failures[0].reason
@@ -274,7 +275,7 @@ def test_conversions_print_nothing(converted: Converted, capfd: pytest.CaptureFi
 
 def test_models_too_odd_for_a_converter_are_one_line() -> None:
     image = keras.Input((4, 4, 1))
-    odd = keras.Model(image, layers.Lambda(lambda x: keras.ops.fft2((x, x))[0])(image))
+    odd = Folded.of(keras.Model(image, layers.Lambda(lambda x: keras.ops.fft2((x, x))[0])(image)))
 
     with pytest.raises(ConversionError, match="cannot convert this model"):
         to_onnx(odd)
@@ -300,9 +301,9 @@ def test_small_nets_become_int8_onnx_without_a_float_step_inside(name: str) -> N
     x = image = keras.Input((8, 8, 1))
     for layer in [layers.Rescaling(1 / 255), *SMALL_NETS[name]]:
         x = layer(x)
-    model = fold(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+    folded = fold(keras.Model(image, layers.Dense(3, activation="softmax")(x)))
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
 
-    int8 = to_int8_onnx(model, measure(model, images))
+    int8 = to_int8_onnx(folded, measure(folded, images))
 
-    assert np.abs(run(Conversion(int8, "onnx", "int8"), images) - np.asarray(model(images))).max() < 0.05
+    assert np.abs(run(Conversion(int8, "onnx", "int8"), images) - np.asarray(folded.model(images))).max() < 0.05

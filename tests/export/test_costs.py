@@ -22,11 +22,12 @@ from edgecnn import Artifact, find_task, open_runtime  # noqa: E402
 from edgecnn.datasets.dataset import Dataset, Splits  # noqa: E402
 from edgecnn.datasets.load import synthesize_splits  # noqa: E402
 from edgecnn.datasets.synthetic import generate_digits  # noqa: E402
+from edgecnn.quiet import quiet  # noqa: E402
 from edgecnn_export.conversion.calibration import choose_calibration  # noqa: E402
-from edgecnn_export.conversion.quiet import quiet  # noqa: E402
 from edgecnn_export.exporter import export  # noqa: E402
+from edgecnn_export.models import open_reference  # noqa: E402
 from edgecnn_export.parity.compare import compare  # noqa: E402
-from edgecnn_export.reference import Reference, open_reference  # noqa: E402
+from edgecnn_export.reference import Reference  # noqa: E402
 
 ALLOWED = 1.5  # times the bare converter calls
 PARITY_S = 120

@@ -6,7 +6,7 @@ import pytest
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 from edgecnn_export.studies.crossval import CrossValidation, _collect, _measure, cross_validate, divide
 from edgecnn_export.studies.trainings import Training, run_trainings
 

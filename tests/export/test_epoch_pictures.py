@@ -10,12 +10,12 @@ import pytest
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 from edgecnn_export.training.epoch_pictures import TrainingPictures
 from edgecnn_export.training.recipes import Recipe, find_recipe
 
 TASK = find_task("mnist")
-PLAIN = dataclasses.replace(find_recipe("compact", TASK), simulated=0.0, others=0.0)
+PLAIN = dataclasses.replace(find_recipe("compact", TASK), simulated=0.0, outliers=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def test_without_more_the_training_pictures_are_taken_as_they_are(digits: Datase
     assert np.array_equal(targets.argmax(axis=1), digits.class_ids)
 
 
-def test_counter_examples_come_after_the_pictures_with_every_class_alike(digits: Dataset) -> None:
-    pictures = TrainingPictures(digits, TASK, dataclasses.replace(PLAIN, others=0.5), seed=0)
+def test_outliers_come_after_the_pictures_with_every_class_alike(digits: Dataset) -> None:
+    pictures = TrainingPictures(digits, TASK, dataclasses.replace(PLAIN, outliers=0.5), seed=0)
 
     images, targets = pictures.of_epoch(0)
 
@@ -40,17 +40,17 @@ def test_counter_examples_come_after_the_pictures_with_every_class_alike(digits:
     np.testing.assert_allclose(targets[20:], 0.1)
 
 
-def test_simulated_pictures_have_their_share_of_counter_examples(digits: Dataset) -> None:
-    recipe = dataclasses.replace(PLAIN, simulated=1.0, simulations=1, others=0.5)
-    seen = TrainingPictures(digits, TASK, dataclasses.replace(recipe, others=0.0), seed=0).of_epoch(0)[0]
+def test_simulated_pictures_have_their_share_of_outliers(digits: Dataset) -> None:
+    recipe = dataclasses.replace(PLAIN, simulated=1.0, simulations=1, outliers=0.5)
+    seen = TrainingPictures(digits, TASK, dataclasses.replace(recipe, outliers=0.0), seed=0).of_epoch(0)[0]
 
     images, _ = TrainingPictures(digits, TASK, recipe, seed=0).of_epoch(0)
 
     assert len(images) == len(seen) + round(0.5 * len(seen))
 
 
-def test_epochs_take_turns_at_ten_draws_of_counter_examples(digits: Dataset) -> None:
-    pictures = TrainingPictures(digits, TASK, dataclasses.replace(PLAIN, others=0.5), seed=0)
+def test_epochs_take_turns_at_ten_draws_of_outliers(digits: Dataset) -> None:
+    pictures = TrainingPictures(digits, TASK, dataclasses.replace(PLAIN, outliers=0.5), seed=0)
 
     drawn = [pictures.of_epoch(epoch)[0][20:] for epoch in range(20)]
 
@@ -59,7 +59,7 @@ def test_epochs_take_turns_at_ten_draws_of_counter_examples(digits: Dataset) -> 
 
 
 def test_a_resumed_training_draws_what_an_uninterrupted_one_did(digits: Dataset) -> None:
-    recipe = dataclasses.replace(PLAIN, others=0.5)
+    recipe = dataclasses.replace(PLAIN, outliers=0.5)
     whole, resumed = (TrainingPictures(digits, TASK, recipe, seed=3) for _ in range(2))
     for epoch in range(4):
         whole.of_epoch(epoch)
@@ -81,11 +81,11 @@ def test_an_impossible_recipe_is_one_line(digits: Dataset, change: dict[str, flo
         TrainingPictures(digits, TASK, recipe, seed=0)
 
 
-def test_a_task_that_can_make_no_counter_examples_says_so(digits: Dataset) -> None:
-    task = dataclasses.replace(TASK, counter_examples=None)
+def test_a_task_that_can_make_no_outliers_says_so(digits: Dataset) -> None:
+    task = dataclasses.replace(TASK, outliers=None)
 
-    with pytest.raises(InputError, match="'mnist' can make no counter-examples; train it with others=0"):
-        TrainingPictures(digits, task, dataclasses.replace(PLAIN, others=0.1), seed=0)
+    with pytest.raises(InputError, match="'mnist' has no generator of outliers; train it with outliers=0"):
+        TrainingPictures(digits, task, dataclasses.replace(PLAIN, outliers=0.1), seed=0)
 
 
 def _simulated(digits: Dataset, *, simulated: float, simulations: int, seed: int = 0) -> TrainingPictures:

@@ -20,13 +20,14 @@ from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
 from edgecnn_export import contract_writer
-from edgecnn_export.calibration_data import record_calibration
+from edgecnn_export.calibration_data import find_splits, record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.exporter import ExportResult, export, formats_named
+from edgecnn_export.models import open_reference
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.pictures import find_splits
-from edgecnn_export.reference import Reference, open_reference, save_reference
+from edgecnn_export.reference import Reference, save_reference
 
 NAMES = ["bars-float32.tflite", "bars-int8.tflite", "bars-float32.onnx", "bars-int8.onnx"]
 
@@ -138,13 +139,13 @@ def test_recorded_ranges_survive_the_keras_file(keras_file: Path, recorded: Refe
 def test_a_file_that_contradicts_its_reference_is_rejected_even_where_no_picture_was_compared(
     recorded: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fold_wrongly(model: keras.Model) -> keras.Model:
+    def fold_wrongly(model: keras.Model) -> Folded:
         folded = fold(model)
-        answer = next(layer for layer in reversed(folded.layers) if layer.get_weights())
+        answer = next(layer for layer in reversed(folded.model.layers) if layer.get_weights())
         answer.set_weights([weights[..., ::-1] for weights in answer.get_weights()])
         return folded
 
-    monkeypatch.setattr(exporting, "fold", fold_wrongly)
+    monkeypatch.setattr(exporter, "fold", fold_wrongly)
 
     result = export(recorded, out=tmp_path, formats=formats_named("tflite"))
 
@@ -203,7 +204,7 @@ def test_an_export_that_breaks_off_leaves_the_old_one_whole(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "write_page", interrupted)
+    monkeypatch.setattr(exporter, "write_page", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(recorded, out=tmp_path, formats=formats_named("tflite"), splits=bar_splits)
 
@@ -277,7 +278,7 @@ def test_the_command_exits_with_1_when_a_file_is_rejected(
     recorded: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_reference(sabotaged(recorded), tmp_path / "bad.keras")
-    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_, **__: without_training(bar_splits))
+    monkeypatch.setattr("edgecnn_export.calibration_data.find_splits", lambda *_, **__: without_training(bar_splits))
     options = ["--int8", "--format", "tflite", "--out", str(tmp_path / "out")]
 
     result = CliRunner().invoke(cli, ["export", str(tmp_path / "bad.keras"), *options], catch_exceptions=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.graph import read_graph
+from edgecnn_export.conversion.folded import Folded
 
 import keras  # isort: skip
 from keras import layers  # isort: skip
@@ -38,15 +38,15 @@ def pictures(shape: tuple[int, ...], seed: int) -> Array:
     return np.stack(images).astype(np.float32)
 
 
-def largest_difference(model: keras.Model, folded: keras.Model, seed: int = 0) -> float:
+def largest_difference(model: keras.Model, folded: Folded, seed: int = 0) -> float:
     """Compare both on noise and extremes, relative to the largest answer."""
     images = pictures(model.input_shape[1:], seed)
-    expected, got = np.asarray(model(images, training=False)), np.asarray(folded(images))
+    expected, got = np.asarray(model(images, training=False)), np.asarray(folded.model(images))
     return float(np.abs(got - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def kinds(model: keras.Model) -> list[str]:
-    return [type(step.operation).__name__ for step in read_graph(model).steps]
+def kinds(folded: Folded) -> list[str]:
+    return [type(step.operation).__name__ for step in folded.steps]
 
 
 def build(*parts: Any, shape: tuple[int, int, int] = (8, 8, 2)) -> keras.Model:
@@ -240,7 +240,7 @@ def test_a_mixed_precision_model_comes_out_in_float32() -> None:
 
     folded = fold(model)
 
-    assert {layer.compute_dtype for layer in folded.layers} == {"float32"}
+    assert {layer.compute_dtype for layer in folded.model.layers} == {"float32"}
 
 
 def test_training_only_layers_vanish() -> None:
@@ -264,7 +264,7 @@ def test_a_subclassed_model_is_returned_as_it_is() -> None:
 
     model = Opaque()
 
-    assert fold(model) is model
+    assert fold(model).model is model
 
 
 def test_folding_leaves_the_original_untouched() -> None:

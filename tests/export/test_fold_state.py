@@ -13,7 +13,7 @@ import pytest
 from edgecnn.errors import ConversionError
 from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.conversion.graph import read_graph
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.onnx import to_onnx
 from edgecnn_export.conversion.tflite import to_tflite
 
@@ -36,8 +36,8 @@ def reloaded(model: keras.Model, folder: Path) -> keras.Model:
     return keras.saving.load_model(folder / "model.keras")
 
 
-def kinds(model: keras.Model) -> list[str]:
-    return [type(step.operation).__name__ for step in read_graph(model).steps]
+def kinds(folded: Folded) -> list[str]:
+    return [type(step.operation).__name__ for step in folded.steps]
 
 
 def adapted(**options: Any) -> keras.Layer:
@@ -72,7 +72,7 @@ def test_a_normalization_is_carried_wherever_its_figures_came_from(name: str, tm
 
     folded = fold(model)
 
-    np.testing.assert_allclose(np.asarray(folded(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(folded.model(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
     np.testing.assert_allclose(open_tflite(to_tflite(folded)).run(PIXELS), model.predict(PIXELS, verbose=0), atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_preprocessing_inside_a_model_disappears_in_the_first_convolution(name: 
     folded = fold(model)
 
     assert kinds(folded) == ["Conv2D", "Flatten", "Dense", "Activation"]
-    np.testing.assert_allclose(np.asarray(folded(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(folded.model(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("start", [*NORMALIZATIONS, *PREPROCESSING])
@@ -110,7 +110,7 @@ def test_an_adapter_is_part_of_the_kernel() -> None:
 
     folded = fold(model)
 
-    np.testing.assert_allclose(np.asarray(folded(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(folded.model(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
 
 
 def test_a_layer_that_keras_has_quantized_is_named() -> None:
@@ -136,7 +136,7 @@ def test_a_layer_whose_state_would_be_lost_is_named() -> None:
     layer.shift = 40.0
     model = ended(lambda x: layer(layers.Rescaling(1 / 255)(x)))
 
-    with pytest.raises(ConversionError, match=r"layer 'secret' \(Shifted\) answers otherwise once it is taken out"):
+    with pytest.raises(ConversionError, match=r"layer 'secret' \(Shifted\) answers differently once it is taken out"):
         fold(model)
 
 
@@ -149,7 +149,7 @@ def test_a_model_of_reduced_precision_is_compared_within_that_precision() -> Non
 
     folded = fold(model)
 
-    assert {layer.compute_dtype for layer in folded.layers} == {"float32"}
+    assert {layer.compute_dtype for layer in folded.model.layers} == {"float32"}
 
 
 def test_weights_that_are_no_numbers_are_named() -> None:
@@ -157,7 +157,7 @@ def test_weights_that_are_no_numbers_are_named() -> None:
     model.layers[1].name = "broken"
     model.layers[1].kernel.assign(np.full(model.layers[1].kernel.shape, np.nan))
 
-    with pytest.raises(ConversionError, match=r"layer 'broken' of model .* gives answers that are no numbers"):
+    with pytest.raises(ConversionError, match=r"layer 'broken' of model .* gives answers that are not numbers"):
         fold(model)
 
 
@@ -193,7 +193,7 @@ def test_every_augmentation_of_keras_vanishes_or_stays_as_it_answers(name: str) 
 
     folded = fold(model)
 
-    np.testing.assert_allclose(np.asarray(folded(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(folded.model(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
     if name.startswith("Random") or name in ("MixUp", "CutMix", "AugMix"):
         assert type(layer).__name__ not in kinds(folded) or name == "RandomCrop"
 
@@ -203,4 +203,4 @@ def test_training_that_was_asked_for_when_the_model_was_built_is_overruled_as_ke
 
     folded = fold(model)
 
-    np.testing.assert_allclose(np.asarray(folded(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(folded.model(PIXELS)), model.predict(PIXELS, verbose=0), atol=1e-5)

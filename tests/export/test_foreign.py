@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 from edgecnn.normalization import InputConvention
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.reference import open_reference
+from edgecnn_export.models import open_reference
 
 import keras  # isort: skip
 from keras import layers  # isort: skip
@@ -75,7 +75,7 @@ def test_an_ending_without_softmax_gets_what_it_lacks(tmp_path: Path, name: str)
 
     answers = model.predict(COLOUR, verbose=0)
     np.testing.assert_allclose(opened.runtime().run(COLOUR), expected(answers), atol=1e-6)
-    np.testing.assert_allclose(np.asarray(fold(opened.model)(COLOUR)), expected(answers), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(fold(opened.model).model(COLOUR)), expected(answers), atol=1e-5)
     assert said in opened.notes[0]
 
 
@@ -84,7 +84,7 @@ def test_one_sigmoid_is_folded_into_a_softmax_of_two(tmp_path: Path) -> None:
 
     folded = fold(open_reference(path, labels=LABELS).model)
 
-    assert [layer.name for layer in folded.layers][-3:] == ["answer_linear", "two_classes", "probabilities"]
+    assert [layer.name for layer in folded.model.layers][-3:] == ["answer_linear", "two_classes", "probabilities"]
 
 
 def test_a_model_that_ends_in_softmax_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_pictures_come_in_any_form(tmp_path: Path, shape: tuple[int, ...], image
     assert opened.task.preprocessing.shape == images.shape[1:]
     expected = model.predict(images.reshape(len(images), *shape), verbose=0)
     np.testing.assert_allclose(opened.runtime().run(images), expected, atol=1e-6)
-    np.testing.assert_allclose(np.asarray(fold(opened.model)(images)), expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(fold(opened.model).model(images)), expected, atol=1e-5)
 
 
 def test_channels_may_stand_first(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_answers_that_are_no_numbers_are_one_line(tmp_path: Path) -> None:
     model = body((12, 12, 3), softmax())
     model.layers[-1].bias.assign([np.nan, 0])
 
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="not numbers"):
         open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
 
 

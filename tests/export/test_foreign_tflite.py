@@ -20,7 +20,7 @@ from edgecnn.classifier import Classifier
 from edgecnn.cli.main import cli
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.normalization import NORMALIZATIONS, InputConvention
-from edgecnn_export.conversion.quiet import quiet
+from edgecnn.quiet import quiet
 from edgecnn_export.models import open_model
 
 import keras  # isort: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 from edgecnn_export.networks import build
 from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.fused_batchnorm import FusedBatchNormalization, with_fused_normalization

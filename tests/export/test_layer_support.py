@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.artifacts.operators import read_graph
 from edgecnn.runtimes.select import open_tflite
-from edgecnn_export.conversion.annotation import place
 from edgecnn_export.conversion.calibration import calibrate
 from edgecnn_export.conversion.convert import Conversion, Conversions, convert
 from edgecnn_export.conversion.fold import fold
@@ -193,10 +192,9 @@ def test_what_is_joined_is_rounded_to_one_range() -> None:
     joined = layers.Concatenate(name="joined")([layers.MaxPooling2D(1)(large), gate])
     folded = fold(keras.Model(image, layers.Dense(2, activation="softmax", name="answer")(layers.Flatten()(joined))))
 
-    placement = place(folded)
+    _, annotation = folded.annotated()
 
-    assert placement is not None
-    limits = placement.limits({"small": (-1.0, 1.0), "large": (-9.0, 5.0), "joined": (-9.0, 5.0), "answer_linear": (0.0, 1.0)})
+    limits = annotation.limits({"small": (-1.0, 1.0), "large": (-9.0, 5.0), "joined": (-9.0, 5.0), "answer_linear": (0.0, 1.0)})
     assert limits["gate"] == limits["large"] == limits["joined"] == (-9.0, 5.0)
     assert limits["small"] == (-1.0, 1.0)
 

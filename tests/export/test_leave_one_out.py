@@ -18,7 +18,7 @@ from edgecnn_export.studies.leave_one_out import format_table, judge, leave_one_
 def test_a_class_is_judged_by_how_sure_the_model_is_of_it() -> None:
     row = judge("patches", [0.9, 0.8, 0.6, 0.95], [0.5, 0.7, 0.85], threshold=0.75)
 
-    assert row.auroc.area == pytest.approx(1 - 3 / 12)
+    assert row.auroc.value == pytest.approx(1 - 3 / 12)
     assert row.accepted is not None and (row.accepted.hits, row.accepted.count) == (1, 3)
     assert (row.kept.hits, row.kept.count) == (2, 4)
     assert "| patches | 0.7500" in format_table([row])
@@ -46,7 +46,7 @@ def test_each_class_is_kept_out_of_its_own_training_and_asked_about(
         "lying": ({0, 1}, {0, 1}, {2}),
     }
     assert [row.label for row in rows] == ["dark", "upright", "lying"]
-    assert np.isclose(rows[0].auroc.area, 1.0)
+    assert np.isclose(rows[0].auroc.value, 1.0)
     assert (tmp_path / "leave-one-class-out.json").is_file()
 
 
@@ -57,7 +57,7 @@ def test_real_trainings_are_asked_and_not_repeated(bar_splits: Splits, tmp_path:
 
     assert leave_one_class_out(task, bar_splits, out=tmp_path, epochs=1) == rows
     assert [row.label for row in rows] == list(task.labels)
-    assert all(0 <= row.auroc.area <= 1 for row in rows)
+    assert all(0 <= row.auroc.value <= 1 for row in rows)
 
 
 def _task() -> Task:

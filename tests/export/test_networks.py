@@ -6,7 +6,8 @@ import pytest
 
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
 from edgecnn_export.networks import NETWORKS, build
 
 
@@ -108,7 +109,7 @@ def test_an_unknown_model_is_one_line_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("model_name", ["compact", "course"])
 def test_pictures_too_small_for_the_network_are_refused(model_name: str) -> None:
-    with pytest.raises(InputError, match="pixels a side"):
+    with pytest.raises(InputError, match="pixels per side"):
         build(model_name, folder_task(3, 3))
 
 
@@ -121,5 +122,5 @@ def test_mobilenet_is_the_one_that_keras_ships_with_a_quarter_of_the_channels() 
 
 
 def test_mobilenet_refuses_pictures_that_it_would_shrink_to_nothing() -> None:
-    with pytest.raises(InputError, match="at least 32 pixels a side, got 24"):
+    with pytest.raises(InputError, match="at least 32 pixels per side, got 24"):
         build("mobilenet", folder_task(24, 32))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
 from edgecnn_export.pages.parity import render_page
 from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.corrupted import LEAST_EACH, MOST, SEVERITY, CorruptedFigures, deal

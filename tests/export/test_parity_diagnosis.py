@@ -19,6 +19,13 @@ from edgecnn_export.parity.figures import ParityReport
 require_keras()
 import keras  # noqa: E402  # only after its start-up messages are held back
 
+from edgecnn.artifacts.contract import DataInfo  # noqa: E402
+from edgecnn.runtimes.select import open_tflite  # noqa: E402
+from edgecnn_export.conversion.calibration import Calibration, measure  # noqa: E402
+from edgecnn_export.conversion.convert import Quantization, convert_quantized  # noqa: E402
+from edgecnn_export.conversion.fold import fold  # noqa: E402
+from edgecnn_export.conversion.simulation import LayerwiseRounding  # noqa: E402
+
 LABELS = ("dark", "middle", "bright", "glare")
 
 
@@ -123,33 +130,68 @@ def noise(count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1)).astype(np.uint8)
 
 
-def measured_ranges(model: keras.Model, images: NDArray[np.uint8]) -> dict[str, tuple[float, float]]:
-    names = ("first", "depthwise", "joined", "pooled")
-    outputs = keras.Model(model.input, [model.get_layer(name).output for name in names])(images.astype(np.float32))
-    return {name: (0.0, float(np.max(output.numpy()))) for name, output in zip(names, outputs, strict=True)}
-
-
 @pytest.mark.parametrize("layer", ["first", "depthwise", "joined", "pooled"])
 def test_the_layer_with_a_sabotaged_range_ranks_first(small_net: keras.Model, layer: str) -> None:
-    images = noise(24)
-    ranges = measured_ranges(small_net, images)
+    folded, images = fold(small_net), noise(24)
+    ranges = measure(folded, images)
 
-    losses = rank_layers(small_net, ranges | {layer: (0.0, ranges[layer][1] / 50)}, images)
+    losses = rank_layers(folded, ranges | {layer: (0.0, ranges[layer][1] / 50)}, images)
 
     assert (losses[0].layer, losses[0].part) == (layer, "activations")
     assert losses[0].clipped > 0.1
 
 
 def test_weights_are_rounded_layer_by_layer(small_net: keras.Model) -> None:
-    losses = rank_layers(small_net, {}, noise(8))
+    losses = rank_layers(fold(small_net), {}, noise(8))
 
-    assert {loss.layer for loss in losses} == {"first", "depthwise", "answer"}
+    assert {loss.layer for loss in losses} == {"first", "depthwise", "answer_linear"}
     assert all(0 < loss.difference < 0.1 for loss in losses)
 
 
 def test_ranking_leaves_the_model_as_it_was(small_net: keras.Model) -> None:
-    before = [weight.copy() for weight in small_net.get_weights()]
+    folded = fold(small_net)
+    before = [weight.copy() for weight in folded.model.get_weights()]
 
-    rank_layers(small_net, measured_ranges(small_net, noise(8)), noise(8))
+    rank_layers(folded, measure(folded, noise(8)), noise(8))
 
-    assert all((old == new).all() for old, new in zip(before, small_net.get_weights(), strict=True))
+    assert all((old == new).all() for old, new in zip(before, folded.model.get_weights(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def uneven_net() -> keras.Model:
+    """A net whose dense layer has a class of weights a thousand times those of the others: one scale cannot hold both."""
+    keras.utils.set_random_seed(4)
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="first")(image))
+    scores = keras.layers.Dense(8, name="uneven")(keras.layers.Rescaling(1 / 255)(x))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax", name="answer")(scores))
+    kernel, bias = model.get_layer("uneven").get_weights()
+    model.get_layer("uneven").set_weights([kernel * np.array([1e3, *[1.0] * 7]), bias])
+    kernel, bias = model.get_layer("answer").get_weights()
+    model.get_layer("answer").set_weights([kernel * np.array([1e-3, *[1.0] * 7])[:, None], bias])
+    return model
+
+
+def test_dense_weights_are_rounded_as_the_file_of_the_format_has_them(uneven_net: keras.Model) -> None:
+    folded, images = fold(uneven_net), noise(24)
+
+    losses = {
+        file_format: {loss.layer: loss.difference for loss in rank_layers(folded, {}, images, file_format=file_format)}
+        for file_format in ("tflite", "onnx")
+    }
+
+    assert losses["tflite"]["uneven"] > 5 * losses["onnx"]["uneven"]  # TFLite files have one scale for a dense layer
+    assert losses["tflite"]["first"] == losses["onnx"]["first"]
+
+
+def test_the_loss_that_is_named_is_that_of_the_tflite_file(uneven_net: keras.Model) -> None:
+    folded, images = fold(uneven_net), noise(24)
+    calibration = Calibration(measure(folded, images), DataInfo("noise", "train", 24, "0" * 64), 0)
+
+    simulation = LayerwiseRounding(folded, calibration.ranges, images)
+    file = open_tflite(convert_quantized(Quantization(folded, calibration), "tflite").model)
+
+    step = next(step for step in simulation.graph.steps if step.name == "uneven")
+    alone = simulation.with_rounded_weights(step)
+    lost = np.abs(file.run(images) - simulation.answers).mean()
+    assert np.abs(alone - simulation.answers).mean() == pytest.approx(lost, rel=0.5)  # nearly all of what the file lost

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from edgecnn.artifacts import Artifact
 from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.load import load_splits
+from edgecnn.datasets.load import SYNTHETIC, find_data, load_splits
 from edgecnn.errors import ArtifactError, ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.tasks import Task, shipped_tasks
+from edgecnn.shipped import reference_path, shipped_tasks
+from edgecnn.tasks import Task
 from edgecnn_export.frameworks import require_keras
 
 require_keras()
@@ -37,16 +38,17 @@ from edgecnn_export.contract_writer import ContractWriter  # noqa: E402
 from edgecnn_export.conversion.calibration import Calibration  # noqa: E402
 from edgecnn_export.conversion.convert import Conversion  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
+from edgecnn_export.conversion.folded import Folded  # noqa: E402
 from edgecnn_export.conversion.serving import parameter_count  # noqa: E402
 from edgecnn_export.conversion.tflite import to_int8_tflite  # noqa: E402
-from edgecnn_export.models import Model  # noqa: E402
+from edgecnn_export.models import Model, open_reference  # noqa: E402
 from edgecnn_export.parity.compare import compare  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
 from edgecnn_export.parity.files import Measured, measure  # noqa: E402
-from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model  # noqa: E402
+from edgecnn_export.reference import Reference, save_reference  # noqa: E402
 
 TINY = Task("parts", "drawn parts", ("dark", "bright", "upright", "lying"), Preprocessing(24, 24, "gray"))
-SUBJECTS = ["parts", *(name for name in shipped_tasks() if shipped_model(name).is_file())]
+SUBJECTS = ["parts", *(name for name in shipped_tasks() if reference_path(name).is_file())]
 Ranges = dict[str, tuple[float, float]]
 
 
@@ -56,11 +58,11 @@ class Subject:
 
     reference: Reference
     splits: Splits
-    folded: keras.Model
+    folded: Folded
     calibration: Calibration
     writer: ContractWriter
 
-    def save(self, path: Path, folded: keras.Model | None = None, ranges: Ranges | None = None) -> Path:
+    def save(self, path: Path, folded: Folded | None = None, ranges: Ranges | None = None) -> Path:
         """Write an int8 artifact, of another model or with other ranges where these are given."""
         model = to_int8_tflite(folded or self.folded, ranges or self.calibration.ranges)
         self.writer.write(Conversion(model, "tflite", "int8"), path).save(path)
@@ -70,11 +72,10 @@ class Subject:
         """Compare a file with the reference on the validation split."""
         return measure(Model.of(self.reference), [path], self.splits, "validation")
 
-    def altered(self, change: Callable[[dict[str, list[NDArray[Any]]]], None]) -> keras.Model:
+    def altered(self, change: Callable[[dict[str, list[NDArray[Any]]]], None]) -> Folded:
         """Return a copy of the folded model with changed weights `{layer name: [kernel, bias]}`."""
-        copy = keras.models.clone_model(self.folded)
-        copy.set_weights(self.folded.get_weights())
-        layers = [layer for layer in copy.layers if len(layer.get_weights()) == 2]
+        copy = self.folded.copy()
+        layers = [layer for layer in copy.model.layers if len(layer.get_weights()) == 2]
         weights = {layer.name: layer.get_weights() for layer in layers}
         change(weights)
         for layer in layers:
@@ -130,8 +131,8 @@ def make_subject(reference: Reference, splits: Splits) -> Subject:
 def subject(request: pytest.FixtureRequest) -> Subject:
     if request.param == TINY.name:
         return make_subject(*tiny_reference())
-    reference = open_reference(shipped_model(request.param))
-    return make_subject(reference, load_splits(reference.task, None, 0))
+    reference = open_reference(reference_path(request.param))
+    return make_subject(reference, load_splits(reference.task, None if find_data(request.param) else SYNTHETIC, 0))
 
 
 @pytest.fixture(scope="module")

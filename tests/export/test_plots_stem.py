@@ -131,7 +131,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         Answer(image, probabilities, ("a", "b", "c"), "")
     with pytest.raises(ShapeError, match="expected a picture"):
         Answer(image[:, :, 0], probabilities, ("a", "b"), "")
-    with pytest.raises(InputError, match="true label 'c' is none of the labels a, b"):
+    with pytest.raises(InputError, match="true label 'c' is not one of the labels a, b"):
         Answer(image, probabilities, ("a", "b"), "", true_label="c")
 
 

@@ -12,9 +12,12 @@ import pytest
 from edgecnn.errors import InputError, ShapeError, UnknownTaskError
 from edgecnn.normalization import NORMALIZATIONS, InputConvention
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.tasks import Task, find_task
+from edgecnn.shipped import find_task, reference_path
+from edgecnn.tasks import Task
+from edgecnn_export.foreign import renormalized
+from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
-from edgecnn_export.reference import Reference, open_reference, save_reference, shipped_model
+from edgecnn_export.reference import Reference, save_reference
 
 TASK = Task("parts", "machine parts", ("good", "bad"), Preprocessing(12, 12), max_drop=0.5, flips=True)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1)).astype(np.uint8)
@@ -203,7 +206,7 @@ def test_a_file_is_opened_by_what_it_is_whatever_its_suffix(saved: tuple[Referen
 
 
 def test_a_shipped_model_lies_in_the_package_under_its_tasks_name() -> None:
-    assert shipped_model("neu").parts[-3:] == ("edgecnn", "shipped", "neu-compact.keras")
+    assert reference_path("neu").parts[-3:] == ("edgecnn", "shipped", "neu-compact.keras")
 
 
 def test_no_pictures_give_no_probabilities(saved: tuple[Reference, Path]) -> None:
@@ -253,7 +256,7 @@ def test_each_usual_convention_stands_in_front_of_the_raw_model(tmp_path: Path, 
 def test_another_convention_can_be_tried_on_the_same_model(foreign: Path) -> None:
     opened = open_reference(foreign, labels=("a", "b"))
 
-    tried = opened.normalized(NORMALIZATIONS["-1..1"])
+    tried = renormalized(opened, NORMALIZATIONS["-1..1"])
 
     assert tried.normalization.name == "-1..1"
     assert np.allclose(tried.runtime().run(IMAGES), np.asarray(opened.model(IMAGES / np.float32(127.5) - 1)), atol=1e-5)
@@ -261,7 +264,7 @@ def test_another_convention_can_be_tried_on_the_same_model(foreign: Path) -> Non
 
 def test_our_own_models_have_no_other_convention(saved: tuple[Reference, Path]) -> None:
     with pytest.raises(InputError, match="takes raw pixels"):
-        open_reference(saved[1]).normalized(NORMALIZATIONS["0..1"])
+        renormalized(open_reference(saved[1]), NORMALIZATIONS["0..1"])
 
 
 def test_a_convention_that_does_not_fit_the_channels_is_one_line(foreign: Path) -> None:

@@ -32,22 +32,34 @@ from edgecnn_export.contract_writer import ContractWriter  # noqa: E402
 from edgecnn_export.conversion.calibration import METHOD, Calibration, choose_calibration, measure  # noqa: E402
 from edgecnn_export.conversion.convert import Format, Quantization, convert_quantized  # noqa: E402
 from edgecnn_export.conversion.fold import fold  # noqa: E402
-from edgecnn_export.conversion.graph import read_graph  # noqa: E402
+from edgecnn_export.conversion.folded import Folded  # noqa: E402
 from edgecnn_export.conversion.simulation import RoundedModel  # noqa: E402
 from edgecnn_export.exporter import ExportResult, export  # noqa: E402
 from edgecnn_export.parity.figures import ParityReport  # noqa: E402
 from edgecnn_export.reference import Reference, save_reference  # noqa: E402
 from edgecnn_export.repair import ladder  # noqa: E402
 from edgecnn_export.repair.bias_correction import correct_biases  # noqa: E402
-from edgecnn_export.repair.context import SkippedError, Workshop  # noqa: E402
+from edgecnn_export.repair.context import RepairContext, SkippedError  # noqa: E402
 from edgecnn_export.repair.equalization import equalized_copy, find_links  # noqa: E402
 from edgecnn_export.repair.fine_tuning import fine_tune  # noqa: E402
-from edgecnn_export.repair.float_ends import leave_both_float, leave_last_float  # noqa: E402
-from edgecnn_export.repair.ladder import Rung, Try, choose  # noqa: E402
-from edgecnn_export.repair.more_pictures import calibrate_on_more  # noqa: E402
-from edgecnn_export.repair.precision import widen_activations  # noqa: E402
-from edgecnn_export.repair.ranges import BINS, Histogram, least_squares, percentile  # noqa: E402
-from edgecnn_export.repair.timing import time_side_by_side  # noqa: E402
+from edgecnn_export.repair.ladder import (  # noqa: E402
+    Attempt,
+    Technique,
+    choose,
+    time_side_by_side,
+)
+from edgecnn_export.repair.precision import (  # noqa: E402
+    leave_both_float,
+    leave_last_float,
+    widen_activations,
+)
+from edgecnn_export.repair.ranges import (  # noqa: E402
+    BINS,
+    Histogram,
+    calibrate_on_more,
+    least_squares,
+    percentile,
+)
 from export.tools.repair_proof import rescaled  # noqa: E402
 
 BARS = Task("bars", "drawn bars", ("dark", "upright", "lying"), Preprocessing(16, 16, "gray"), max_drop=5.0)
@@ -86,31 +98,31 @@ def repaired(collapsing: Reference, bar_splits: Splits, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module")
-def plain(collapsing: Reference, bar_splits: Splits) -> tuple[keras.Model, Calibration]:
+def plain(collapsing: Reference, bar_splits: Splits) -> tuple[Folded, Calibration]:
     folded, chosen = fold(collapsing.model), choose_calibration(bar_splits.train, 60)
     data = DataInfo("drawn bars", "train", len(chosen), chosen.digest())
     return folded, Calibration(measure(folded, chosen.images), data, 0)
 
 
 @pytest.fixture
-def shop(plain: tuple[keras.Model, Calibration], bar_splits: Splits) -> Workshop:
-    return Workshop(*plain, bar_splits, 0)
+def context(plain: tuple[Folded, Calibration], bar_splits: Splits) -> RepairContext:
+    return RepairContext(*plain, bar_splits, 0)
 
 
 @pytest.fixture(scope="module")
-def mild_shop(bar_splits: Splits) -> Workshop:
+def mild_context(bar_splits: Splits) -> RepairContext:
     """A net that int8 harms without breaking it."""
     folded, chosen = fold(rescaled(build(bar_splits), seed=0, spread=0.8).model), bar_splits.train
     data = DataInfo("drawn bars", "train", len(chosen), chosen.digest())
-    return Workshop(folded, Calibration(measure(folded, chosen.images), data, 0), bar_splits, 0)
+    return RepairContext(folded, Calibration(measure(folded, chosen.images), data, 0), bar_splits, 0)
 
 
-def figures(**changes: Any) -> Try:
-    return dataclasses.replace(Try(0, "a rung", "tflite", verdict="fail", drop_bound=9.0), **changes)
+def figures(**changes: Any) -> Attempt:
+    return dataclasses.replace(Attempt(0, "a technique", "tflite", verdict="fail", drop_bound=9.0), **changes)
 
 
-def rungs(repaired: ExportResult, file_format: Format) -> dict[str, Try]:
-    return {each.rung: each for each in repaired.tries if each.format == file_format}
+def techniques(repaired: ExportResult, file_format: Format) -> dict[str, Attempt]:
+    return {each.technique: each for each in repaired.attempts if each.format == file_format}
 
 
 def test_rescaling_changes_no_answer_in_floats(bar_splits: Splits, collapsing: Reference) -> None:
@@ -123,21 +135,21 @@ def test_rescaling_changes_no_answer_in_floats(bar_splits: Splits, collapsing: R
 
 @pytest.mark.parametrize("file_format", ["tflite", "onnx"])
 def test_a_net_that_collapses_is_repaired_by_the_first_rung_that_passes(repaired: ExportResult, file_format: Format) -> None:
-    tries = rungs(repaired, file_format)
+    attempts = techniques(repaired, file_format)
 
-    assert tries["plain calibration"].verdict == tries["clipped ranges"].verdict == "fail"
-    assert tries["plain calibration"].accuracy is not None
-    assert tries["plain calibration"].accuracy < 0.7
-    assert tries["equalized layers"].verdict == "pass"
-    assert tries["equalized layers"].chosen
-    assert "16-bit activations" not in tries
+    assert attempts["plain calibration"].verdict == attempts["clipped ranges"].verdict == "fail"
+    assert attempts["plain calibration"].accuracy is not None
+    assert attempts["plain calibration"].accuracy < 0.7
+    assert attempts["equalized layers"].verdict == "pass"
+    assert attempts["equalized layers"].chosen
+    assert "16-bit activations" not in attempts
 
 
 def test_the_files_of_a_repaired_export_are_those_of_the_passing_rung(repaired: ExportResult) -> None:
     contract = Artifact.open(repaired.folder / "bars-int8.tflite").contract
 
     assert contract.repair is not None
-    assert contract.repair.rung == "equalized layers"
+    assert contract.repair.technique == "equalized layers"
     assert contract.repair.tried == ("more calibration pictures", "clipped ranges", "equalized layers")
     assert contract.calibration is not None
     assert "equalized" in contract.calibration.method
@@ -162,13 +174,13 @@ def test_the_parity_record_holds_every_rung_and_can_be_read_back(repaired: Expor
     record = json.loads((repaired.folder / "parity.json").read_text())
 
     assert [(row["number"], row["format"]) for row in record["repair"]] == [
-        (each.number, each.format) for each in repaired.tries
+        (each.number, each.format) for each in repaired.attempts
     ]
     assert ParityReport.from_json(record) == repaired.parity
 
 
 def test_every_rung_that_was_tried_has_its_figures(repaired: ExportResult) -> None:
-    tried = [each for each in repaired.tries if each.skipped is None]
+    tried = [each for each in repaired.attempts if each.skipped is None]
 
     assert all(each.size_bytes and each.latency_ms and each.latency_ratio and each.interval for each in tried)
     assert all(each.latency_ratio == 1.0 for each in tried if each.number == 0)
@@ -177,7 +189,7 @@ def test_every_rung_that_was_tried_has_its_figures(repaired: ExportResult) -> No
 def test_the_page_shows_every_rung(repaired: ExportResult) -> None:
     page = (repaired.folder / "parity.html").read_text()
 
-    assert all(each.rung in page for each in repaired.tries)
+    assert all(each.technique in page for each in repaired.attempts)
 
 
 def test_a_contract_without_repair_is_written_as_before_there_was_any(repaired: ExportResult) -> None:
@@ -189,17 +201,17 @@ def test_a_contract_without_repair_is_written_as_before_there_was_any(repaired: 
     assert Contract.from_json(contract.to_json()) == contract
 
 
-def test_pictures_that_were_all_seen_are_not_called_more(shop: Workshop, bar_splits: Splits) -> None:
+def test_pictures_that_were_all_seen_are_not_called_more(context: RepairContext, bar_splits: Splits) -> None:
     everything = choose_calibration(bar_splits.train, 4000)
-    shop.plain = dataclasses.replace(shop.plain, data=dataclasses.replace(shop.plain.data, digest=everything.digest()))
+    context.plain = dataclasses.replace(context.plain, data=dataclasses.replace(context.plain.data, digest=everything.digest()))
 
     with pytest.raises(SkippedError, match="has seen all 120 training pictures"):
-        calibrate_on_more(shop)
+        calibrate_on_more(context)
 
 
-def test_a_rung_that_needs_training_pictures_says_so(shop: Workshop, bar_splits: Splits) -> None:
+def test_a_rung_that_needs_training_pictures_says_so(context: RepairContext, bar_splits: Splits) -> None:
     none = bar_splits.train.take(np.empty(0, np.int64))
-    without = Workshop(shop.folded, shop.plain, dataclasses.replace(bar_splits, train=none), 0)
+    without = RepairContext(context.folded, context.plain, dataclasses.replace(bar_splits, train=none), 0)
 
     with pytest.raises(SkippedError, match="needs training pictures and there are none"):
         calibrate_on_more(without)
@@ -231,23 +243,23 @@ def test_equalized_layers_compute_the_same_function(bar_splits: Splits, ceiling:
 
     equalized = equalized_copy(folded, images)
 
-    assert len(find_links(read_graph(folded))) == 5
-    assert any((new != old).any() for new, old in zip(equalized.get_weights(), folded.get_weights(), strict=True))
+    assert len(find_links(folded.annotated()[0])) == 5
+    assert any((new != old).any() for new, old in zip(equalized.model.get_weights(), folded.model.get_weights(), strict=True))
     pixels = images.astype(np.float32)
-    assert np.abs(np.asarray(equalized(pixels)) - np.asarray(folded(pixels))).max() < 1e-4
+    assert np.abs(np.asarray(equalized.model(pixels)) - np.asarray(folded.model(pixels))).max() < 1e-4
 
 
-def test_corrected_biases_bring_a_rounded_net_closer_to_the_float_one(mild_shop: Workshop) -> None:
-    folded, ranges = mild_shop.folded, mild_shop.plain.ranges
+def test_corrected_biases_bring_a_rounded_net_closer_to_the_float_one(mild_context: RepairContext) -> None:
+    folded, ranges = mild_context.folded, mild_context.plain.ranges
 
-    corrected = correct_biases(folded, ranges, mild_shop.sample)
+    corrected = correct_biases(folded, ranges, mild_context.sample)
 
-    assert mild_shop.distance(corrected, ranges) < 0.8 * mild_shop.distance(folded, ranges)
+    assert mild_context.distance(corrected, ranges) < 0.8 * mild_context.distance(folded, ranges)
 
 
-def test_the_simulation_answers_as_the_int8_file(shop: Workshop, bar_splits: Splits) -> None:
-    folded = equalized_copy(shop.folded, bar_splits.train.images)
-    calibration = shop.calibration(measure(folded, bar_splits.train.images), METHOD)
+def test_the_simulation_answers_as_the_int8_file(context: RepairContext, bar_splits: Splits) -> None:
+    folded = equalized_copy(context.folded, bar_splits.train.images)
+    calibration = context.calibration(measure(folded, bar_splits.train.images), METHOD)
     images = bar_splits.validation.images
 
     file = open_tflite(convert_quantized(Quantization(folded, calibration), "tflite").model)
@@ -255,24 +267,24 @@ def test_the_simulation_answers_as_the_int8_file(shop: Workshop, bar_splits: Spl
     assert np.abs(RoundedModel(folded, calibration.ranges).run(images) - file.run(images)).max() <= 1 / 256
 
 
-def test_16_bit_activations_stay_integers_and_answer_as_the_float_net(shop: Workshop, bar_splits: Splits) -> None:
-    conversion = convert_quantized(widen_activations(shop), "tflite")
+def test_16_bit_activations_stay_integers_and_answer_as_the_float_net(context: RepairContext, bar_splits: Splits) -> None:
+    conversion = convert_quantized(widen_activations(context), "tflite")
     images = bar_splits.validation.images
 
     answers = open_tflite(conversion.model).run(images)
 
     assert conversion.suffix == "int16x8.tflite"
     assert not read_file(conversion.model, "tflite").float_operators()
-    assert (answers.argmax(axis=1) == shop.answers(images).argmax(axis=1)).mean() > 0.95
+    assert (answers.argmax(axis=1) == context.answers(images).argmax(axis=1)).mean() > 0.95
 
 
-def test_onnx_has_no_16_bit_activations(shop: Workshop) -> None:
+def test_onnx_has_no_16_bit_activations(context: RepairContext) -> None:
     with pytest.raises(ConversionError, match="no integer kernels for 16-bit"):
-        convert_quantized(widen_activations(shop), "onnx")
+        convert_quantized(widen_activations(context), "onnx")
 
 
-def test_only_the_layers_that_a_mixed_file_names_compute_in_floats(shop: Workshop) -> None:
-    last, both = leave_last_float(shop), leave_both_float(shop)
+def test_only_the_layers_that_a_mixed_file_names_compute_in_floats(context: RepairContext) -> None:
+    last, both = leave_last_float(context), leave_both_float(context)
 
     files = {name: convert_quantized(each, "tflite") for name, each in {"last": last, "both": both}.items()}
 
@@ -287,9 +299,9 @@ def test_only_the_layers_that_a_mixed_file_names_compute_in_floats(shop: Worksho
 
 @pytest.mark.parametrize("file_format", ["tflite", "onnx"])
 def test_a_mixed_artifact_says_what_it_is_and_runs(
-    collapsing: Reference, shop: Workshop, bar_splits: Splits, tmp_path: Path, file_format: Format
+    collapsing: Reference, context: RepairContext, bar_splits: Splits, tmp_path: Path, file_format: Format
 ) -> None:
-    quantization = leave_last_float(shop)
+    quantization = leave_last_float(context)
     conversion = convert_quantized(quantization, file_format)
     repair = RepairInfo("last layer in floats", ("last layer in floats",), quantization.float_layers())
     writer = ContractWriter(collapsing, 1, None, "test")
@@ -304,30 +316,30 @@ def test_a_mixed_artifact_says_what_it_is_and_runs(
     assert open_runtime(opened).run(bar_splits.validation.images).shape == (60, 3)
 
 
-def test_fine_tuning_brings_a_rounded_net_closer_to_the_float_one(mild_shop: Workshop) -> None:
-    tuned = fine_tune(mild_shop)
+def test_fine_tuning_brings_a_rounded_net_closer_to_the_float_one(mild_context: RepairContext) -> None:
+    tuned = fine_tune(mild_context)
 
-    before = mild_shop.distance(mild_shop.folded, mild_shop.plain.ranges)
-    assert mild_shop.distance(tuned.folded, tuned.calibration.ranges) < 0.8 * before
+    before = mild_context.distance(mild_context.folded, mild_context.plain.ranges)
+    assert mild_context.distance(tuned.folded, tuned.calibration.ranges) < 0.8 * before
 
 
 def test_the_first_pass_is_chosen() -> None:
-    tries = [
+    attempts = [
         figures(),
         figures(number=1, verdict="undecided", drop_bound=0.1),
         figures(number=2, verdict="pass", drop_bound=1.0),
     ]
 
-    assert choose(tries, "tflite") == 2
+    assert choose(attempts, "tflite") == 2
 
 
 def test_without_a_pass_the_undecided_rung_of_the_smallest_bound_is_chosen() -> None:
-    tries = [
+    attempts = [
         figures(),
         *(figures(number=i, verdict="undecided", drop_bound=bound) for i, bound in enumerate((3.0, 2.0, 4.0), 1)),
     ]
 
-    assert choose(tries, "tflite") == 2
+    assert choose(attempts, "tflite") == 2
 
 
 def test_nothing_is_chosen_where_all_failed() -> None:
@@ -360,18 +372,18 @@ def test_a_repair_without_pictures_to_judge_by_is_one_line(collapsing: Reference
 def test_when_nothing_helps_the_plain_file_is_rejected_and_the_table_shown(
     collapsing: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def useless(_: Workshop) -> Quantization:
+    def useless(_: RepairContext) -> Quantization:
         raise SkippedError("it is of no use")
 
     save_reference(collapsing, tmp_path / "bad.keras")
-    monkeypatch.setattr(ladder, "RUNGS", (Rung("a useless rung", useless),))
-    monkeypatch.setattr("edgecnn_export.pictures.find_splits", lambda *_, **__: bar_splits)
+    monkeypatch.setattr(ladder, "TECHNIQUES", (Technique("a useless technique", useless),))
+    monkeypatch.setattr("edgecnn_export.calibration_data.find_splits", lambda *_, **__: bar_splits)
     options = ["--int8", "--repair", "--format", "tflite", "--out", str(tmp_path / "out")]
 
     result = CliRunner().invoke(cli, ["export", str(tmp_path / "bad.keras"), *options], catch_exceptions=False)
 
     assert result.exit_code == 1
-    assert "1 a useless rung" in result.stdout
+    assert "1 a useless technique" in result.stdout
     assert "not tried: it is of no use" in result.stdout
     assert (tmp_path / "out" / "bars-int8.tflite.rejected").exists()
 
@@ -379,11 +391,11 @@ def test_when_nothing_helps_the_plain_file_is_rejected_and_the_table_shown(
 def test_a_repair_that_is_interrupted_leaves_the_old_export_whole(
     collapsing: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_: Workshop) -> Quantization:
+    def interrupted(_: RepairContext) -> Quantization:
         raise KeyboardInterrupt
 
     (tmp_path / "bars-int8.tflite").write_text("old, with its edgecnn.json")
-    monkeypatch.setattr(ladder, "RUNGS", (Rung("a rung", interrupted),))
+    monkeypatch.setattr(ladder, "TECHNIQUES", (Technique("a technique", interrupted),))
     with pytest.raises(KeyboardInterrupt):
         export(collapsing, out=tmp_path, formats=["tflite"], int8=True, repair=True, splits=bar_splits)
 

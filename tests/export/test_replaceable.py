@@ -40,7 +40,7 @@ def test_an_empty_file_and_none_at_all_may_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "device"])
 def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(OutputError, match="is no regular file"):
+    with pytest.raises(OutputError, match="is not a regular file"):
         check_replaceable(tmp_path if kind == "folder" else Path("/dev/null"))
 
 

@@ -19,12 +19,12 @@ from edgecnn.cli.main import cli
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, OutputError
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.robustness.report import ModelScores, PairScores, RobustnessReport
-from edgecnn.tasks import find_task
+from edgecnn.shipped import find_task
+from edgecnn_export import models
 from edgecnn_export.pages.robustness import drop_shade, lost_shade, render_page
 from edgecnn_export.plots.figures import save_figure
 from edgecnn_export.plots.heatmap import plot_heatmap
-from edgecnn_export.robustness import opening
-from edgecnn_export.robustness.writing import check_outputs
+from edgecnn_export.robustness import check_outputs
 from edgecnn_export.training.augmentation import default_augmentation
 
 HOSTILE = "\"><script>alert('1')</script>&.tflite"
@@ -58,13 +58,13 @@ def _run(*arguments: str) -> Result:
 
 @pytest.fixture
 def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing beside the checkout: pictures are generated."""
+    """No data on this machine."""
     monkeypatch.setenv("EDGECNN_DATA", str(tmp_path))
     monkeypatch.setattr("edgecnn.datasets.mnist.TASK", replace(find_task("mnist"), load=None))
 
 
 def test_a_task_is_its_float_and_its_int8_model() -> None:
-    opened = opening.open_subjects(["mnist"])
+    opened = models.open_subjects(["mnist"])
 
     rows = [(each.name, each.precision, each.reference) for each in opened.subjects]
     assert rows == [("mnist-compact.keras", "float32", None), ("mnist-int8.tflite", "int8", "mnist-compact.keras")]
@@ -76,13 +76,13 @@ def test_a_quantized_file_is_compared_with_the_float_model_before_it(tmp_path: P
     keras = tmp_path / "other.keras"
     keras.write_bytes(shipped.reference_path("mnist").read_bytes())
 
-    opened = opening.open_subjects(["mnist", str(keras), str(copy)])
+    opened = models.open_subjects(["mnist", str(keras), str(copy)])
 
     assert [each.reference for each in opened.subjects] == [None, "mnist-compact.keras", None, "other.keras"]
 
 
 def test_a_quantized_file_named_first_is_compared_with_the_float_model_after_it() -> None:
-    opened = opening.open_subjects([INT8, str(shipped.reference_path("mnist"))])
+    opened = models.open_subjects([INT8, str(shipped.reference_path("mnist"))])
 
     assert [each.reference for each in opened.subjects] == ["mnist-compact.keras", None]
 
@@ -91,7 +91,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None
     copy = tmp_path / "mnist-int8.tflite"
     copy.write_bytes(Path(INT8).read_bytes())
 
-    opened = opening.open_subjects([INT8, str(copy)])
+    opened = models.open_subjects([INT8, str(copy)])
 
     assert [each.name for each in opened.subjects] == [INT8, str(copy)]
 
@@ -100,9 +100,9 @@ def test_without_tensorflow_the_int8_file_is_measured_alone(monkeypatch: pytest.
     def missing(*_: object, **__: object) -> None:
         raise MissingDependencyError("TensorFlow is not installed. Install it with: pip install 'edgecnn[train]'")
 
-    monkeypatch.setattr("edgecnn_export.reference.open_reference", missing)
+    monkeypatch.setattr("edgecnn_export.models.open_reference", missing)
 
-    opened = opening.open_subjects(["neu"])
+    opened = models.open_subjects(["neu"])
 
     assert [each.precision for each in opened.subjects] == ["int8"]
     assert "pip install 'edgecnn[train]'" in opened.notes[0]
@@ -110,14 +110,27 @@ def test_without_tensorflow_the_int8_file_is_measured_alone(monkeypatch: pytest.
 
 def test_models_of_two_tasks_are_refused() -> None:
     with pytest.raises(ContractError, match="measure them separately"):
-        opening.open_subjects([INT8, str(shipped.int8_path("neu"))])
+        models.open_subjects([INT8, str(shipped.int8_path("neu"))])
 
 
 @pytest.mark.usefixtures("no_data")
 def test_the_command_measures_float_and_int8_and_writes_plot_and_page(tmp_path: Path) -> None:
     plot, page = tmp_path / "heat.png", tmp_path / "page.html"
 
-    done = _run("mnist", "--severity", "3", "--pictures", "20", "--json", "--plot", str(plot), "--html", str(page))
+    done = _run(
+        "mnist",
+        "--data",
+        "synthetic",
+        "--severity",
+        "3",
+        "--pictures",
+        "20",
+        "--json",
+        "--plot",
+        str(plot),
+        "--html",
+        str(page),
+    )
 
     report = json.loads(done.stdout)
     assert done.exit_code == 0
@@ -130,7 +143,7 @@ def test_the_command_measures_float_and_int8_and_writes_plot_and_page(tmp_path: 
 
 @pytest.mark.usefixtures("no_data")
 def test_the_command_prints_a_table() -> None:
-    done = _run(INT8, "--severity", "1", "--pictures", "10")
+    done = _run(INT8, "--data", "synthetic", "--severity", "1", "--pictures", "10")
 
     assert "mean, out of family" in done.stdout
     assert "SYNTHETIC" in done.stdout
@@ -142,7 +155,7 @@ import sys
 for name in {BOARD_LACKS!r}:
     sys.modules[name] = None
 from edgecnn.cli.main import main
-main(["robustness", "mnist", "--severity", "1", "--pictures", "5", "--json"])
+main(["robustness", "mnist", "--data", "synthetic", "--severity", "1", "--pictures", "5", "--json"])
 """
 
     done = subprocess.run(
@@ -240,7 +253,7 @@ def test_the_page_holds_every_figure() -> None:
     page = render_page(report)
 
     cell = report.cell(report["int8"], 4, 1)
-    assert f">{100 * cell.accuracy:.1f}</td>" in page
+    assert f">{100 * cell.value:.1f}</td>" in page
     assert page.count('class="heat') == (19 + 3) * 2 * 3
     assert "prefers-color-scheme:dark" in page
 

@@ -12,8 +12,8 @@ import pytest
 from edgecnn.cli.main import main
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
-from edgecnn_export.reference import open_reference
-from edgecnn_export.training.session import _check_folder
+from edgecnn_export.models import open_reference
+from edgecnn_export.training.trainer import _check_folder
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_training_on_generated_pictures_keeps_no_table_of_one_before(tmp_path:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "splits.csv").write_text("file,sha256,label,split,group\n")
 
-    code = run("train", "mnist", "--epochs", "1", "--out", str(tmp_path / "run"))
+    code = run("train", "mnist", "--data", "synthetic", "--epochs", "1", "--out", str(tmp_path / "run"))
 
     assert (code, (tmp_path / "run" / "splits.csv").exists()) == (0, False)
 

@@ -17,7 +17,7 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
-from edgecnn_export.reference import open_reference
+from edgecnn_export.models import open_reference
 from edgecnn_export.training import TrainingRun, train
 from edgecnn_export.training.checkpoints import Checkpoint
 

@@ -16,7 +16,7 @@ from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.calibration import calibrate
 from edgecnn_export.conversion.convert import Conversion, convert
 from edgecnn_export.conversion.fold import fold
-from edgecnn_export.reference import open_reference
+from edgecnn_export.models import open_reference
 
 import keras  # isort: skip
 from keras import layers  # isort: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 import edgecnn.shipped
 
 SHIPPED = Path(edgecnn.shipped.__file__).parent
-NO_DATA = Path(__file__).parent  # a folder without data: pictures are generated, whatever stands ready here
+NO_DATA = Path(__file__).parent  # a folder without data, whatever this machine keeps
 
 
 @dataclass(frozen=True)

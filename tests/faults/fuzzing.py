@@ -48,7 +48,8 @@ def damaged(data: bytes, rng: random.Random) -> Iterator[bytes]:
 def keras_case(folder: Path) -> tuple[bytes, Outcome]:
     """Open damaged `.keras` files as `edgecnn export` does."""
     import edgecnn
-    from edgecnn_export.reference import Reference, open_reference
+    from edgecnn_export.models import open_reference
+    from edgecnn_export.reference import Reference
 
     source = Path(edgecnn.__file__).parent / "shipped" / "mnist-compact.keras"
     whole = open_reference(source)

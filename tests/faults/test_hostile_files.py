@@ -180,7 +180,7 @@ def test_a_forger_who_can_make_digests_cannot_make_a_signature(
     artifacts: dict[str, Path], tmp_path: Path, ledger: Ledger
 ) -> None:
     from edgecnn.artifacts.signature import TrustedKey
-    from edgecnn.artifacts.signing import sign_file
+    from edgecnn.sign import sign_file
 
     private, public = _write_keys(tmp_path)
     cases = 0

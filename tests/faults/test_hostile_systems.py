@@ -39,11 +39,14 @@ def _lines(path: Path) -> list[dict[str, object]]:
 
 def test_a_full_disk_keeps_the_export_of_before(small_disk: Path, ledger: Ledger) -> None:
     out = small_disk / "out"
-    assert run_edgecnn("export", "mnist", "--format", "tflite", "--out", out, timeout_s=600).code in (0, 1)
+    assert run_edgecnn("export", "mnist", "--data", "synthetic", "--format", "tflite", "--out", out, timeout_s=600).code in (
+        0,
+        1,
+    )
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     fill(small_disk, leave=20_000)
 
-    done = run_edgecnn("export", "mnist", "--int8", "--out", out, timeout_s=600)
+    done = run_edgecnn("export", "mnist", "--data", "synthetic", "--int8", "--out", out, timeout_s=600)
 
     assert "no space left on device" in done.complaint and done.code == 2, done
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -82,7 +85,9 @@ def test_a_full_disk_is_counted_and_the_camera_goes_on(small_disk: Path, ledger:
 def test_a_limit_on_file_sizes_is_one_line(tmp_path: Path, picture: Path, ledger: Ledger) -> None:
     limit = {resource.RLIMIT_FSIZE: 3000}
 
-    exported = run_edgecnn("export", "mnist", "--format", "tflite", "--out", tmp_path / "out", limits=limit, timeout_s=600)
+    exported = run_edgecnn(
+        "export", "mnist", "--data", "synthetic", "--format", "tflite", "--out", tmp_path / "out", limits=limit, timeout_s=600
+    )
     plotted = run_edgecnn("classify", MODEL, picture, "--plot", tmp_path / "p.png", limits=limit, timeout_s=300)
 
     assert (exported.code, plotted.code) == (2, 2), (exported, plotted)
@@ -100,8 +105,8 @@ def test_a_read_only_folder_is_one_line(small_disk: Path, picture: Path, ledger:
         [*camera, "--keep", small_disk / "a", "--keep-every", "1"],
         ["classify", MODEL, picture, "--plot", small_disk / "a.png"],
         ["data", "generate", "neu", small_disk / "a", "--count", "1"],
-        ["export", "mnist", "--out", small_disk / "a"],
-        ["train", "mnist", "--out", small_disk / "a", "--epochs", "1"],
+        ["export", "mnist", "--data", "synthetic", "--out", small_disk / "a"],
+        ["train", "mnist", "--data", "synthetic", "--out", small_disk / "a", "--epochs", "1"],
         ["sign", _copy_of_model(small_disk), "--key", _key(picture.parent)],
     ]
 

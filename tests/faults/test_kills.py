@@ -73,7 +73,7 @@ def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def test_an_export_that_is_killed_leaves_whole_files_or_none(tmp_path: Path, ledger: Ledger) -> None:
-    export = ("export", "mnist", "--int8", "--format", "tflite", "--out", str(tmp_path / "out"))
+    export = ("export", "mnist", "--data", "synthetic", "--int8", "--format", "tflite", "--out", str(tmp_path / "out"))
     command = [sys.executable, "-m", "edgecnn", *export]
     started_s, rng = time.monotonic(), random.Random(f"{SEED} export")
     assert _start(command).wait(600) in (0, 1)
@@ -124,5 +124,5 @@ def test_a_training_that_is_killed_goes_on_to_the_same_result(tmp_path: Path, le
     straight, gone_on = ((tmp_path / name / "weights.sha256").read_text() for name in ("straight", "killed"))
     assert killed >= 2
     assert gone_on == straight
-    outcome = "resumed each time; the weights are those of an uninterrupted training, to the bit"
+    outcome = "resumed each time; the weights are bit-identical to those of an uninterrupted training"
     ledger.note(TABLE, "`edgecnn train`, up to 0.3 s after a checkpoint, then `--resume`", killed, outcome)

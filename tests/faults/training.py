@@ -14,7 +14,8 @@ import numpy as np
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
-from edgecnn_export.reference import MODEL_FILE, open_reference
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import MODEL_FILE
 from edgecnn_export.training import train
 from edgecnn_export.training.checkpoints import FILE_NAME
 

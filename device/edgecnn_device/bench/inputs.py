@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecnn.artifacts import Contract
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.tasks import task_of
+from edgecnn.shipped import task_of
 from edgecnn_device.frames import Frame, Image
 from edgecnn_device.sources import SourceOptions, open_source
 

@@ -17,7 +17,7 @@ def draw_balanced(
     count_per_class: int,
     seed: int,
 ) -> Dataset:
-    """Call `draw(class_id, rng)`, which returns `(h, w)` uint8, `count_per_class` times a class: `(n, h, w, 1)` uint8.
+    """Call `draw(class_id, rng)`, which returns `(h, w)` uint8, `count_per_class` times for each class: `(n, h, w, 1)` uint8.
 
     Classes alternate, so that every prefix is balanced. A picture depends on seed, class and number only: a larger set
     begins with the smaller one. Names are `synthetic/LABEL_NUMBER`.

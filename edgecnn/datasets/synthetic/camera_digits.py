@@ -26,7 +26,7 @@ _BENT = 0.06
 _ROWS, _COLUMNS = np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32) - np.float32(_CANVAS / 2)
 # How often each class is drawn: most those that schools teach differently.
 _DRAWN_CHANCES = (1, 4, 1, 1, 4, 2, 1, 4, 1, 4)
-# Letters that nobody can tell from a digit without the word they stand in are no counter-examples.
+# Letters that nobody can tell from a digit without the word they stand in are not outliers.
 _LETTERS = "AEFGHKMNPQRTUVWXYadefhkmnprtuwxy#%&$?!*+=<>@~"
 _FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,

@@ -1,4 +1,6 @@
-"""Marks that are no digits, by kind, to see whether a digit model admits them; each in the form that the camera gives a digit.
+"""Out-of-distribution marks, not digits, by kind, to see whether a digit model accepts them.
+
+Each in the form that the camera gives a digit.
 
 The letters, parts, pairs, rules, scribbles and smudges are of other making than those that `camera_digits` makes to train
 on; figures and textures are not there at all. What nobody can tell from a digit is left out: O, l, S, circles, single

@@ -1,4 +1,4 @@
-"""Surfaces that belong to no class of steel damage, by kind, to see whether a model admits them.
+"""Out-of-distribution surfaces, by kind: no damage to steel, to see whether a model accepts them.
 
 What a camera over a steel line may see besides steel damage. None of these painters stands in
 `edgecnn.datasets.synthetic.outliers`, which models are trained on, but plain steel itself.

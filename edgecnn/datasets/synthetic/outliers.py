@@ -1,4 +1,4 @@
-"""Surfaces and marks that belong to no class, to train on: a model learns to give all classes the same probability there.
+"""Outliers to train on, surfaces and marks of no class: a model learns to give all classes the same probability there.
 
 "Outlier exposure" (Hendrycks, Mazeika and Dietterich, arXiv:1812.04606). The painters are procedural and general, in the manner
 of Baradad et al. (arXiv:2106.05963): power-law noise, dead leaves (Lee, Mumford and Huang, 2001), waves, cells, strokes, flat

@@ -1,4 +1,4 @@
-"""Where a folded model is quantized: which layers' outputs get a range, which keep their input's, and which are fixed."""
+"""Annotation of a folded model: which layers' outputs get a range, which keep their input's, and which are fixed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from edgecnn_export.conversion.graph import Graph, Step, Value, has_graph, read_graph
+from edgecnn_export.conversion.graph import Graph, Step, Value
 
 INPUT = "input"
 # Scales that TFLite prescribes: 1/256 from 0 for probabilities, 1/128 around 0 for tanh (LiteRT 8-bit quantization spec).
@@ -55,7 +55,7 @@ _FUSING = (keras.layers.Conv2D, keras.layers.Dense, keras.layers.DepthwiseConv2D
 
 
 @dataclass(frozen=True)
-class Placement:
+class Annotation:
     """Layers of a folded model, by name, whose output is quantized: with a measured range, or with a fixed one.
 
     `islands` are those of the measured ones that a format may have no integer operator for: they compute in floats there,
@@ -80,15 +80,12 @@ class Placement:
         return limits
 
 
-def place(model: keras.Model) -> Placement | None:
-    """Find the quantized tensors of a folded model.
+def annotate(graph: Graph) -> Annotation | None:
+    """Find the quantized tensors of a folded model's graph.
 
     None when it has a layer with a kernel of which it isn't known how it quantizes, or one that gives something else than one
     tensor of floats.
     """
-    if not has_graph(model):
-        return None
-    graph = read_graph(model)
     measured: list[str] = []
     islands: list[str] = []
     fixed: dict[str, tuple[float, float]] = {}
@@ -106,7 +103,7 @@ def place(model: keras.Model) -> Placement | None:
     groups = _groups(graph)
     if any(INPUT in group for group in groups):
         return None
-    return Placement(tuple(measured), fixed, tuple(islands), groups)
+    return Annotation(tuple(measured), fixed, tuple(islands), groups)
 
 
 def _groups(graph: Graph) -> tuple[frozenset[str], ...]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import CalibrationInfo, DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError, InputError
-from edgecnn_export.conversion.annotation import place
-from edgecnn_export.conversion.graph import read_graph
+from edgecnn.records import read_record
+from edgecnn_export.conversion.folded import Folded
 
 # Chosen on the validation pictures: with so many, kernels that round differently (LiteRT's and tflite-runtime's) agree on all
 # answers of both shipped models; clipping rare values, tried at 99.9 to 99.99 %, brought nothing that lasted.
@@ -55,16 +55,13 @@ class Calibration:
     def from_json(cls, data: dict[str, Any]) -> Calibration:
         """Restore a record; InputError when it is malformed."""
         try:
-            ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
-            return cls(ranges, DataInfo(**data["data"]), int(data["seed"]), str(data["method"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"malformed calibration record: {error}; export with --data to measure it anew") from error
+            return read_record(cls, data, "calibration")
+        except InputError as error:
+            raise InputError(f"malformed calibration record: {error}; export with --data to measure it again") from error
 
-    def check(self, folded: keras.Model) -> None:
+    def check(self, folded: Folded) -> None:
         """Raise ConversionError unless the ranges are those of this folded model."""
-        placement = place(folded)
-        wanted = set() if placement is None else set(placement.measured)
-        if odd := sorted(wanted ^ self.ranges.keys()):
+        if odd := sorted(self.ranges.keys() ^ folded.measured):
             raise ConversionError(
                 f"the calibration record does not fit the model: layers {', '.join(odd)} differ; "
                 "give the training pictures with --data or --calibration"
@@ -85,14 +82,14 @@ def choose_calibration(train: Dataset, count: int = COUNT, seed: int = 0) -> Dat
     return train.take(np.sort(np.concatenate(drawn)).astype(np.int64))
 
 
-def calibrate(folded: keras.Model, images: NDArray[np.uint8], data: DataInfo, seed: int) -> Calibration:
+def calibrate(folded: Folded, images: NDArray[np.uint8], data: DataInfo, seed: int) -> Calibration:
     """Measure a folded model on calibration images `(n, h, w, c)`; no ranges when it cannot be quantized by ranges."""
-    if place(folded) is None:
+    if folded.annotation is None:
         return Calibration({}, data, seed, STOCK_METHOD)
     return Calibration(measure(folded, images), data, seed)
 
 
-def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) -> dict[str, tuple[float, float]]:
+def measure(folded: Folded, images: NDArray[np.uint8], *, batch: int = 32) -> dict[str, tuple[float, float]]:
     """Return the smallest and largest output of each layer that needs a range, over images `(n, h, w, c)`.
 
     Zero always lies within, since padding needs it exactly. Limits are rounded outwards to four significant digits: another
@@ -110,20 +107,17 @@ def measure(folded: keras.Model, images: NDArray[np.uint8], *, batch: int = 32) 
     return {name: rounded_outwards(name, lows[name], highs[name]) for name in names}
 
 
-def activations(folded: keras.Model) -> keras.Model:
+def activations(folded: Folded) -> keras.Model:
     """Make a model that gives the outputs of all layers that need a range, by name.
 
-    Raises ConversionError for a model of which it isn't known where ranges go.
+    Raises ConversionError for a model of which it isn't known how it quantizes.
     """
-    placement = place(folded)
-    if placement is None:
-        raise ConversionError(f"model {folded.name!r} has layers whose ranges cannot be placed")
-    graph, outputs = read_graph(folded), dict[str, list[Any]]()
+    (graph, annotation), outputs = folded.annotated(), dict[str, list[Any]]()
     image = keras.Input(graph.input.shape[1:])
 
     def call(step: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         result = step.operation(*arguments, **keywords)
-        if step.name in placement.measured:
+        if step.name in annotation.measured:
             outputs.setdefault(step.name, []).append(result)
         return result
 

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.endings import TWO_CLASSES
 from edgecnn_export.conversion.graph import Graph, Step, Value
 from edgecnn_export.conversion.parts import LINEAR, Part
-from edgecnn_export.heads import TWO_CLASSES
 
 FUSED_ACTIVATIONS = ("linear", "relu", "relu6")
 _IDLE = (keras.layers.Identity, keras.layers.ActivityRegularization)
@@ -122,7 +122,7 @@ def _affine_constants(step: Step) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def _per_channel(value: Any, tensor: Value) -> NDArray[np.float64] | None:
-    """Return a constant as one number `(1,)` or as one a channel `(c,)`; None when it is neither."""
+    """Return a constant as one number `(1,)` or as one per channel `(c,)`; None when it is neither."""
     array = np.asarray(value, np.float64)
     channels = array.shape[-1] if array.ndim else 1
     if array.size != channels or array.ndim > len(tensor.shape) or channels not in (1, tensor.shape[-1]):

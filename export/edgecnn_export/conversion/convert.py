@@ -8,18 +8,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.artifacts.operators import Operator, read_graph
 from edgecnn.errors import ConversionError
-from edgecnn_export.conversion.annotation import end_layers, place, start_layers
+from edgecnn_export.conversion.annotation import end_layers, start_layers
 from edgecnn_export.conversion.calibration import Calibration, calibrate
 from edgecnn_export.conversion.culprit import find_culprit
-from edgecnn_export.conversion.graph import has_graph
-from edgecnn_export.conversion.graph import read_graph as read_steps
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.onnx import to_int8_onnx, to_int8_onnx_by_pictures, to_mixed_onnx, to_onnx
 from edgecnn_export.conversion.tflite import (
     to_int8_tflite,
@@ -91,7 +89,7 @@ class Quantization:
     `float_ends` says which layers of a `mixed` one keep computing in floats: the last, or the first and the last.
     """
 
-    folded: keras.Model
+    folded: Folded
     calibration: Calibration
     precision: Precision = "int8"
     images: NDArray[np.uint8] | None = None
@@ -101,12 +99,12 @@ class Quantization:
         """Name the layers that keep computing in floats, in order."""
         if self.float_ends == "none":
             return ()
-        graph = read_steps(self.folded)
+        graph, _ = self.folded.annotated()
         return (*(start_layers(graph) if self.float_ends == "both" else ()), *reversed(end_layers(graph)))
 
 
 def convert(
-    folded: keras.Model,
+    folded: Folded,
     formats: Collection[Format],
     calibration: Calibration | None = None,
     images: NDArray[np.uint8] | None = None,
@@ -121,14 +119,14 @@ def convert(
         try:
             made.append(_to_float(folded, file_format))
         except ConversionError as error:
-            layer = find_culprit(folded, lambda model: _to_float(model, file_format))  # noqa: B023  # called at once
+            layer = find_culprit(folded, lambda layer: _to_float(layer, file_format))  # noqa: B023  # called at once
             failures.append(Failure(file_format, "float32", _blaming(layer, error)))
         if calibration is not None:
             quantization = Quantization(folded, calibration, images=images)
             try:
                 made.append(convert_quantized(quantization, file_format))
             except ConversionError as error:
-                layer = find_culprit(folded, lambda model: _to_int8(model, file_format))  # noqa: B023
+                layer = find_culprit(folded, lambda layer: _to_int8(layer, file_format))  # noqa: B023
                 failures.append(Failure(file_format, "int8", _blaming(layer, error)))
     return Conversions(tuple(made), tuple(failures))
 
@@ -161,11 +159,11 @@ def check_integer_only(model: bytes) -> None:
         raise ConversionError(f"the int8 model would still compute in floating point: {names}; replace these layers")
 
 
-def _to_float(folded: keras.Model, file_format: Format) -> Conversion:
+def _to_float(folded: Folded, file_format: Format) -> Conversion:
     return Conversion(to_tflite(folded) if file_format == "tflite" else to_onnx(folded), file_format, "float32")
 
 
-def _int8_tflite(folded: keras.Model, calibration: Calibration, images: NDArray[np.uint8] | None) -> Conversion:
+def _int8_tflite(folded: Folded, calibration: Calibration, images: NDArray[np.uint8] | None) -> Conversion:
     """Convert by ranges where there are some; by pictures where there are none, or where a kernel would stay in floats."""
     model = to_int8_tflite(folded, calibration.ranges) if calibration.ranges else b""
     if not model or (images is not None and _float_kernels(model)):
@@ -178,11 +176,10 @@ def _int8_tflite(folded: keras.Model, calibration: Calibration, images: NDArray[
     return Conversion(model, "tflite", "mixed" if floats else "int8", floats)
 
 
-def _int8_onnx(folded: keras.Model, calibration: Calibration, images: NDArray[np.uint8] | None) -> Conversion:
+def _int8_onnx(folded: Folded, calibration: Calibration, images: NDArray[np.uint8] | None) -> Conversion:
     if calibration.ranges:
-        placement = place(folded)
-        islands = () if placement is None else placement.islands
-        return Conversion(to_int8_onnx(folded, calibration.ranges), "onnx", "int8", islands)
+        _, annotation = folded.annotated()
+        return Conversion(to_int8_onnx(folded, calibration.ranges), "onnx", "int8", annotation.islands)
     return Conversion(to_int8_onnx_by_pictures(to_onnx(folded), _needed(images)), "onnx", "int8")
 
 
@@ -191,12 +188,12 @@ def _float_kernels(model: bytes) -> list[Operator]:
     return [each for each in read_graph(model, "tflite").operators if each.name in _WEIGHTED and not each.is_integer]
 
 
-def layer_names(folded: keras.Model, operators: Collection[Operator]) -> tuple[str, ...]:
+def layer_names(folded: Folded, operators: Collection[Operator]) -> tuple[str, ...]:
     """Return the layers of a folded model that operators are of, in order, by the names that the converter left in them.
 
-    An operator of which it cannot be told stands with its own name.
+    An operator whose layer is unknown stands with its own name.
     """
-    known = [step.name for step in read_steps(folded).steps] if has_graph(folded) else []
+    known = [step.name for step in folded.steps]
     found = dict.fromkeys(_layer_of(operator, known) or operator.name for operator in operators)
     return tuple(sorted(found, key=lambda name: known.index(name) if name in known else len(known)))
 
@@ -209,11 +206,11 @@ def _layer_of(operator: Operator, known: Collection[str]) -> str | None:
     return None
 
 
-def _to_int8(model: keras.Model, file_format: Format) -> Conversion:
+def _to_int8(folded: Folded, file_format: Format) -> Conversion:
     """Convert with ranges of noise: whether it can be done at all is what is asked."""
-    images = np.random.default_rng(0).integers(0, 256, (8, *model.input_shape[1:])).astype(np.uint8)
-    calibration = calibrate(model, images, DataInfo("noise", "none", len(images), ""), 0)
-    return convert_quantized(Quantization(model, calibration, images=images), file_format)
+    images = np.random.default_rng(0).integers(0, 256, (8, *folded.model.input_shape[1:])).astype(np.uint8)
+    calibration = calibrate(folded, images, DataInfo("noise", "none", len(images), ""), 0)
+    return convert_quantized(Quantization(folded, calibration, images=images), file_format)
 
 
 def _blaming(layer: str | None, error: ConversionError) -> str:

@@ -10,25 +10,24 @@ import keras
 
 from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.annotation import is_known
-from edgecnn_export.conversion.graph import Step, has_graph, read_graph
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Step
 
 
-def find_culprit(folded: keras.Model, convert: Callable[[keras.Model], Any]) -> str | None:
+def find_culprit(folded: Folded, convert: Callable[[Folded], Any]) -> str | None:
     """Return the name of the first layer of a folded model that `convert` refuses by itself.
 
     None when each can be converted alone, or when the model's layers cannot be seen. Unusual layers are tried first, and of
     layers that differ in their weights only the first.
     """
-    if not has_graph(folded):
-        return None
     tried: list[Any] = []
-    for step in sorted(read_graph(folded).steps, key=is_known):
+    for step in sorted(folded.steps, key=is_known):
         sort = _sort(step)
         if sort in tried:
             continue
         tried.append(sort)
         try:
-            convert(_alone(step))
+            convert(Folded.of(_alone(step)))
         except ConversionError:
             return step.name
         except (TypeError, ValueError, NotImplementedError):

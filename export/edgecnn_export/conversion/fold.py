@@ -1,6 +1,6 @@
 """Folding: the same answers from fewer steps.
 
-At inference a batch normalisation is a multiplication and an addition a channel, and so is a rescaling of pixels; both
+At inference a batch normalisation is a multiplication and an addition per channel, and so is a rescaling of pixels; both
 disappear in the weights of a neighbouring convolution or dense layer (Jacob et al., CVPR 2018, section 3.2).
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn_export.conversion.canonical import is_channel_flip, make_canonical
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Graph, Step, has_graph, numbered, read_graph
 from edgecnn_export.conversion.parts import LINEAR, Part
 from edgecnn_export.conversion.selfcheck import check_same
@@ -38,7 +39,7 @@ _SPATIAL = (
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """y = scale * x + offset, each a number a channel `(c,)` or one for all `(1,)`, float64."""
+    """y = scale * x + offset, each a number per channel `(c,)` or one for all `(1,)`, float64."""
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
@@ -49,7 +50,7 @@ class Affine:
         return self.scale.size == 1 and self.scale[0] > 0 and not self.offset.any()
 
 
-def fold(model: keras.Model) -> keras.Model:
+def fold(model: keras.Model) -> Folded:
     """Return a float32 model that answers as `model` does at inference, with as few steps as possible.
 
     Batch normalisations and rescalings fold into a neighbouring convolution or dense layer, training-only layers vanish,
@@ -59,7 +60,7 @@ def fold(model: keras.Model) -> keras.Model:
     be lost here, is a ConversionError that names it, and so is one that Keras itself has quantized.
     """
     if not has_graph(model):
-        return model
+        return Folded.of(model)
     original, graph = read_graph(model), read_graph(model)
     _take_apart(graph)
     make_canonical(graph)
@@ -71,7 +72,7 @@ def fold(model: keras.Model) -> keras.Model:
         _as_depthwise(step)
     folded = _rebuild(graph, model.name)
     check_same(original, graph, model.name)
-    return folded
+    return Folded.of(folded)
 
 
 def _take_apart(graph: Graph) -> None:

@@ -12,7 +12,7 @@ from edgecnn.errors import ConversionError
 
 
 class Value:
-    """One tensor of the graph, told apart by identity; `shape` has None for the batch.
+    """One tensor of the graph, compared by identity; `shape` has None for the batch.
 
     `origin` counts the tensors of the model that the graph was read from: it tells which of them a tensor of a changed graph
     still equals, None where it equals none.
@@ -46,7 +46,7 @@ class Step:
 
     @property
     def output(self) -> Value:
-        """The tensor that the call gives; models of several outputs a layer stand in no step that is looked into."""
+        """The tensor that the call gives; models of several outputs per layer stand in no step that is looked into."""
         return self.outputs[0]
 
 
@@ -159,7 +159,7 @@ def _unroll(model: Any, inputs: list[Value], steps: list[Step]) -> list[Value]:
             if node.is_input:
                 continue
             arguments, keywords = node.arguments.fill_in(known)
-            if "training" in keywords:  # whatever was said when it was built: a prediction overrules it, layer by layer
+            if "training" in keywords:  # whatever was stated when it was built: a prediction overrules it, layer by layer
                 keywords = keywords | {"training": False}
             if isinstance(node.operation, keras.Model) and has_graph(node.operation):
                 inner = [leaf for leaf in keras.tree.flatten((arguments, keywords)) if isinstance(leaf, Value)]

@@ -7,49 +7,44 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
-from edgecnn_export.conversion.annotation import INPUT, end_layers, place, start_layers
+from edgecnn.quiet import quiet
+from edgecnn_export.conversion.annotation import INPUT, end_layers, start_layers
 from edgecnn_export.conversion.calibration import Ranges
-from edgecnn_export.conversion.graph import Graph, read_graph
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Graph
 from edgecnn_export.conversion.onnx_edit import tidy
 from edgecnn_export.conversion.onnx_quantize import quantize_weights
-from edgecnn_export.conversion.quiet import quiet
 from edgecnn_export.conversion.serving import INPUT_NAME, Serving, serve, serve_quantized
 
 OPSET = 18  # tf2onnx 1.17 refuses 19
 
 
-def to_onnx(folded: keras.Model) -> bytes:
+def to_onnx(folded: Folded) -> bytes:
     """Convert to float32 ONNX: uint8 pixels `(batch, h, w, c)` in, one Cast, probabilities `(batch, classes)` out."""
     return _serialized(tidy(_convert(serve(folded), folded)))
 
 
-def to_int8_onnx(folded: keras.Model, ranges: Ranges) -> bytes:
-    """Convert to int8 ONNX in QDQ form by ranges (see `placement`); the last layer gives floats, softmax runs on floats."""
-    placement = place(folded)
-    if placement is None:
-        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
-    rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False), folded)
-    return _serialized(quantize_weights(tidy(rounded), islands=bool(placement.islands)))
+def to_int8_onnx(folded: Folded, ranges: Ranges) -> bytes:
+    """Convert to int8 ONNX in QDQ form by ranges (see `annotation`); the last layer gives floats, softmax runs on floats."""
+    _, annotation = folded.annotated()
+    rounded = _convert(serve_quantized(folded, ranges, to_the_end=False), folded)
+    return _serialized(quantize_weights(tidy(rounded), islands=bool(annotation.islands)))
 
 
-def to_mixed_onnx(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> bytes:
+def to_mixed_onnx(folded: Folded, ranges: Ranges, *, float_start: bool) -> bytes:
     """Convert to int8 ONNX whose last layer keeps float weights, with `float_start` those up to the first convolution too."""
-    placement = place(folded)
-    if placement is None:
-        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
-    graph = read_graph(folded)
+    graph, annotation = folded.annotated()
     start = start_layers(graph) if float_start else []
     end = end_layers(graph)
     unrounded = [*([INPUT] if start else []), *start[:-1], *_before(graph, end[-1]), *end]
-    rounded = _convert(serve_quantized(folded, placement, ranges, to_the_end=False, unrounded=unrounded), folded)
-    return _serialized(quantize_weights(tidy(rounded), float_layers=1 + len(start), islands=bool(placement.islands)))
+    rounded = _convert(serve_quantized(folded, ranges, to_the_end=False, unrounded=unrounded), folded)
+    return _serialized(quantize_weights(tidy(rounded), float_layers=1 + len(start), islands=bool(annotation.islands)))
 
 
 def _before(graph: Graph, name: str) -> list[str]:
@@ -95,8 +90,8 @@ def _serialized(model: onnx.ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _convert(serving: Serving, model: keras.Model) -> onnx.ModelProto:
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name=INPUT_NAME)]
+def _convert(serving: Serving, folded: Folded) -> onnx.ModelProto:
+    signature = [tf.TensorSpec((None, *folded.model.input_shape[1:]), tf.uint8, name=INPUT_NAME)]
     try:
         with quiet():
             import tf2onnx

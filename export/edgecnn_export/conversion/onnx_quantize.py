@@ -1,7 +1,7 @@
 """Eight-bit ONNX in QDQ form: int8 activations and weights, int32 biases, each behind its DequantizeLinear.
 
 The activations' parameters are already in the graph (the converter writes them where the served function rounds); here the
-weights follow, symmetric and one scale a channel, as ONNX Runtime's and TensorFlow Lite's integer kernels want them.
+weights follow, symmetric and one scale per channel, as ONNX Runtime's and TensorFlow Lite's integer kernels want them.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _quantize_constants(editor: Editor, node: Any) -> None:
 
 
 def _weight_scales(weights: NDArray[Any], axis: int, bias: NDArray[Any] | None) -> NDArray[np.float32]:
-    """Return max |w| / 127 a channel; larger where the bias, counted in units of the scale, would leave 31 bits."""
+    """Return max |w| / 127 per channel; larger where the bias, counted in units of the scale, would leave 31 bits."""
     others = tuple(i for i in range(weights.ndim) if i != axis)
     scales = np.abs(weights).max(axis=others) / 127
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Layers taken apart and made anew: class, configuration, weights, and whatever else a layer holds."""
+"""Layers taken apart and rebuilt: class, configuration, weights, and whatever else a layer holds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Part:
         """
         check_not_quantized(layer)
         config = in_float32(layer.get_config()) | {"dtype": "float32", "name": layer.name}
-        # Of training only, and an initializer of a user's own may be impossible to make anew.
+        # Of training only, and an initializer of a user's own may be impossible to rebuild.
         config = {key: value for key, value in config.items() if not (isinstance(layer, LINEAR) and key.endswith(_TRAINING))}
         if getattr(layer, "lora_enabled", False):
             config.pop("lora_rank"), config.pop("lora_alpha", None)

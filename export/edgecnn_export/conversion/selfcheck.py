@@ -35,7 +35,7 @@ def check_same(original: Graph, folded: Graph, name: str) -> None:
     if (odd := _differing_alone(folded, images, values, tolerance)) is not None:
         layer = next(step for step in original.steps if step.output.origin == odd)
         raise ConversionError(
-            f"layer {layer.name!r} ({type(layer.operation).__name__}) answers otherwise once it is taken out of model "
+            f"layer {layer.name!r} ({type(layer.operation).__name__}) answers differently once it is taken out of model "
             f"{name!r}: it holds something beyond its configuration and weights, which an exported file would lose; "
             "replace the layer"
         )
@@ -104,5 +104,5 @@ def _same(expected: NDArray[Any], found: NDArray[Any] | None, tolerance: float) 
 def _not_finite(original: Graph, values: Values, name: str) -> str:
     for step in original.steps:
         if step.output.origin in values and not np.isfinite(values[_origin(step.output)]).all():
-            return f"layer {step.name!r} of model {name!r} gives answers that are no numbers (NaN or infinite); train it again"
-    return f"model {name!r} gives answers that are no numbers"
+            return f"layer {step.name!r} of model {name!r} gives answers that are not numbers (NaN or infinite); train it again"
+    return f"model {name!r} gives answers that are not numbers"

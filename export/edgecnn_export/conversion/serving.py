@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from edgecnn_export.conversion.annotation import INPUT, PIXEL_RANGE, Placement
+from edgecnn_export.conversion.annotation import INPUT, PIXEL_RANGE
 from edgecnn_export.conversion.calibration import Ranges
-from edgecnn_export.conversion.graph import Step, has_graph, read_graph
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Step
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
@@ -31,28 +32,28 @@ class Serving(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         return self.answer.get_concrete_function(tf.TensorSpec(shape, dtype, name=INPUT_NAME))
 
 
-def serve(model: keras.Model) -> Serving:
+def serve(folded: Folded) -> Serving:
     """Return the model's answers to raw pixels of any dtype, in float32."""
-    if not has_graph(model):
+    model, graph = folded.model, folded.graph
+    if graph is None:
         return Serving(model, lambda image: model(tf.cast(image, tf.float32), training=False))
-    graph = read_graph(model)
     return Serving(model, lambda image: graph.run(tf.cast(image, tf.float32), _run))
 
 
-def serve_quantized(
-    model: keras.Model, placement: Placement, ranges: Ranges, *, to_the_end: bool, unrounded: Collection[str] = ()
-) -> Serving:
+def serve_quantized(folded: Folded, ranges: Ranges, *, to_the_end: bool, unrounded: Collection[str] = ()) -> Serving:
     """Return the answers of a folded model whose tensors are rounded to eight bits, each to its range.
 
     Both converters turn these roundings into quantization parameters and measure nothing themselves. With `to_the_end` the
     probabilities are rounded as well, otherwise the last layer stays float behind its quantized inputs. `unrounded` names
-    layers whose outputs stay as they are, and INPUT for the pixels.
+    layers whose outputs stay as they are, and INPUT for the pixels. Raises ConversionError when it isn't known how the model
+    quantizes.
     """
-    graph, limits = read_graph(model), placement.limits(ranges)
+    graph, annotation = folded.annotated()
+    limits = annotation.limits(ranges)
     left = {*unrounded, *(_float_end(graph.steps) if not to_the_end else ())}
 
     def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if step.name not in placement or step.name in left:
+        if step.name not in annotation or step.name in left:
             return _run(step, arguments, keywords)
         capped = _is_capped(step.operation)
         result = tf.nn.relu(*arguments) if capped else _run(step, arguments, keywords)
@@ -62,7 +63,7 @@ def serve_quantized(
         pixels = tf.cast(image, tf.float32)
         return graph.run(pixels if INPUT in left else fake_quantize(pixels, PIXEL_RANGE, name="pixels"), call)
 
-    return Serving(model, answer)
+    return Serving(folded.model, answer)
 
 
 def _run(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -109,7 +110,7 @@ def _float_end(steps: list[Step]) -> set[str]:
     return names
 
 
-def parameter_count(model: keras.Model) -> int:
+def parameter_count(folded: Folded) -> int:
     """Count the numbers that a folded model's weights hold, or the constants of a SavedModel's graph."""
-    constants = sum(getattr(layer, "constants", 0) for layer in model._flatten_layers())
-    return int(constants + sum(np.prod(weight.shape) for weight in model.weights))
+    constants = sum(getattr(layer, "constants", 0) for layer in folded.model._flatten_layers())
+    return int(constants + sum(np.prod(weight.shape) for weight in folded.model.weights))

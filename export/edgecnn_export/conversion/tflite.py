@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn.errors import ConversionError
-from edgecnn_export.conversion.annotation import INPUT, end_layers, place, start_layers
+from edgecnn.quiet import quiet
+from edgecnn_export.conversion.annotation import INPUT, end_layers, start_layers
 from edgecnn_export.conversion.calibration import Ranges
-from edgecnn_export.conversion.graph import read_graph
-from edgecnn_export.conversion.quiet import quiet
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.serving import Serving, serve, serve_quantized
 from edgecnn_export.conversion.tflite_edit import has_loops, join_roundings
 
 
-def to_tflite(folded: keras.Model) -> bytes:
+def to_tflite(folded: Folded) -> bytes:
     """Convert to a float32 flatbuffer with batch 1 that takes raw pixels."""
     with quiet():
         # Raw uint8 and one CAST: measured to cost what the cast in Python costs (0.25 ms both, 200 x 200, LiteRT and
@@ -27,29 +26,23 @@ def to_tflite(folded: keras.Model) -> bytes:
         return _convert(_converter(serve(folded), folded, tf.uint8))
 
 
-def to_int8_tflite(folded: keras.Model, ranges: Ranges) -> bytes:
-    """Convert to an integer-only flatbuffer by ranges (see `placement`), int8 = pixel - 128 in, int8 probabilities out."""
-    placement = place(folded)
-    if placement is None:
-        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
+def to_int8_tflite(folded: Folded, ranges: Ranges) -> bytes:
+    """Convert to an integer-only flatbuffer by ranges (see `annotation`), int8 = pixel - 128 in, int8 probabilities out."""
     with quiet():
-        serving = serve_quantized(folded, placement, ranges, to_the_end=True)
+        serving = serve_quantized(folded, ranges, to_the_end=True)
         # Asking for TFLITE_BUILTINS_INT8 here would demand pictures to measure on; `check_integer_only` is the proof instead.
         return join_roundings(_convert(_to_int8(_converter(serving, folded, tf.float32))))
 
 
-def to_mixed_tflite(folded: keras.Model, ranges: Ranges, *, float_start: bool) -> bytes:
+def to_mixed_tflite(folded: Folded, ranges: Ranges, *, float_start: bool) -> bytes:
     """Convert to int8 by ranges with the last layer in float, with `float_start` those up to the first convolution as well.
 
     Takes pixel - 128 as int8, with `float_start` raw uint8 pixels; gives float probabilities.
     """
-    placement = place(folded)
-    if placement is None:
-        raise ConversionError(f"model {folded.name!r} has layers that cannot be quantized by ranges")
-    graph = read_graph(folded)
+    graph, _ = folded.annotated()
     unrounded = [*end_layers(graph), *([INPUT, *start_layers(graph)[:-1]] if float_start else [])]
     with quiet():
-        serving = serve_quantized(folded, placement, ranges, to_the_end=False, unrounded=unrounded)
+        serving = serve_quantized(folded, ranges, to_the_end=False, unrounded=unrounded)
         converter = _to_int8(_converter(serving, folded, tf.uint8 if float_start else tf.float32))
         converter.inference_output_type = tf.float32
         if float_start:
@@ -57,7 +50,7 @@ def to_mixed_tflite(folded: keras.Model, ranges: Ranges, *, float_start: bool) -
         return _convert(converter)
 
 
-def to_int16x8_tflite(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
+def to_int16x8_tflite(folded: Folded, images: NDArray[np.uint8]) -> bytes:
     """Convert to int16 activations and int8 weights by TensorFlow Lite's own calibration on images `(n, h, w, c)`.
 
     By pictures, since the converter makes no 16-bit softmax of a range that is written into the function.
@@ -70,7 +63,7 @@ def to_int16x8_tflite(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
         return _convert(converter)
 
 
-def to_int8_tflite_by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> bytes:
+def to_int8_tflite_by_pictures(folded: Folded, images: NDArray[np.uint8]) -> bytes:
     """Convert a model that no ranges can be placed in: TensorFlow Lite's own calibration on images `(n, h, w, c)`."""
     if has_loops(to_tflite(folded)):
         raise ConversionError("it has a loop (a recurrent layer), which TensorFlow Lite cannot calibrate")  # it crashes
@@ -81,7 +74,7 @@ def to_int8_tflite_by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -
         return join_roundings(_convert(converter))
 
 
-def _by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> Any:
+def _by_pictures(folded: Folded, images: NDArray[np.uint8]) -> Any:
     def representative() -> Iterator[list[NDArray[np.float32]]]:
         for image in images:
             yield [image[None].astype(np.float32)]
@@ -91,8 +84,8 @@ def _by_pictures(folded: keras.Model, images: NDArray[np.uint8]) -> Any:
     return converter
 
 
-def _converter(serving: Serving, model: keras.Model, dtype: tf.DType) -> Any:
-    concrete = serving.concrete((1, *model.input_shape[1:]), dtype)
+def _converter(serving: Serving, folded: Folded, dtype: tf.DType) -> Any:
+    concrete = serving.concrete((1, *folded.model.input_shape[1:]), dtype)
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], serving)
 
 

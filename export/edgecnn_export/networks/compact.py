@@ -59,13 +59,13 @@ OTHERS = {
 
 
 def build_compact(task: Task, network: str = "compact") -> keras.Model:
-    """Build our network for a task's input shape and classes; pictures from 64 pixels a side get the deeper one.
+    """Build our network for a task's input shape and classes; pictures from 64 pixels per side get the deeper one.
 
     `network` names one of OTHERS instead.
     """
     side = min(task.preprocessing.shape[:2])
     if side < 8:
-        raise InputError(f"the compact network needs pictures of at least 8 pixels a side, got {side}")
+        raise InputError(f"the compact network needs pictures of at least 8 pixels per side, got {side}")
     if side < LARGE_FROM_PIXELS:
         return build_blocks(task, SMALL, weigh_places=True)
     return build_blocks(task, OTHERS.get(network, LARGE))

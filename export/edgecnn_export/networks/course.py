@@ -14,7 +14,7 @@ LARGE_FILTERS = (32, 64, 128)  # NEU, 200 x 200: 10,333,574 parameters
 
 
 def build_course(task: Task) -> keras.Model:
-    """Build the course's network for a task: two convolutions for small pictures, three for those from 64 pixels a side.
+    """Build the course's network for a task: two convolutions for small pictures, three for those from 64 pixels per side.
 
     One deliberate difference from the NEU notebook, which fed pixels of 0..255 undivided: here the division by 255 is a layer
     of the model for both networks, as the MNIST notebook did it outside. The function that the network can express is the
@@ -24,7 +24,7 @@ def build_course(task: Task) -> keras.Model:
     shape = task.preprocessing.shape
     filters = LARGE_FILTERS if min(shape[:2]) >= LARGE_FROM_PIXELS else SMALL_FILTERS
     if min(shape[:2]) < 2 ** len(filters):
-        raise InputError(f"the course's network needs pictures of at least 4 pixels a side, got {shape[:2]}")
+        raise InputError(f"the course's network needs pictures of at least 4 pixels per side, got {shape[:2]}")
     stack: list[keras.Layer] = [keras.Input(shape, name="image"), layers.Rescaling(1 / 255, name="rescaling")]
     for i, count in enumerate(filters, start=1):
         stack.append(layers.Conv2D(count, 3, padding="same", activation="relu", name=f"conv{i}"))

@@ -15,11 +15,11 @@ MIN_SIDE = 32
 def build_mobilenet(task: Task) -> keras.Model:
     """Build MobileNetV1 (Howard et al., arXiv:1704.04861) untrained, its pixels scaled to -1..1 as Keras' own do.
 
-    Raises InputError for pictures below 32 pixels a side.
+    Raises InputError for pictures below 32 pixels per side.
     """
     shape = task.preprocessing.shape
     if min(shape[:2]) < MIN_SIDE:
-        raise InputError(f"MobileNet needs pictures of at least {MIN_SIDE} pixels a side, got {min(shape[:2])}")
+        raise InputError(f"MobileNet needs pictures of at least {MIN_SIDE} pixels per side, got {min(shape[:2])}")
     image = keras.Input(shape, name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(image)
     mobilenet = keras.applications.MobileNet(shape, alpha=ALPHA, weights=None, classes=len(task.labels))

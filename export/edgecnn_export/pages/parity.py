@@ -76,7 +76,7 @@ def stems(probabilities: Sequence[float], width: int = 150) -> list[dict[str, An
 def explain_terms(report: ParityReport) -> dict[str, str]:
     """Return a sentence for each term of the page, in the order in which they stand on it."""
     level, margin = f"{100 * report.confidence:g} %", f"{report.max_drop:g} points"
-    grouped = ", or by drawing whole groups of related pictures anew where that is larger (bootstrap)" if report.groups else ""
+    grouped = ", or by resampling whole groups of related pictures where that is larger (bootstrap)" if report.groups else ""
     terms = {
         "reference": "The model that was exported: the files are to answer as it does.",
         "interval": f"With {level} confidence the share of right answers on new pictures of this kind lies in it (Wilson).",

@@ -47,8 +47,8 @@ def _headline(report: RobustnessReport) -> str:
     place = (len(report.severities) - 1) // 2
     mean, worst = report.mean(model, severity=place), report.worst(model, place)
     return (
-        f"{model.name} has {100 * mean.accuracy:.1f} % right at severity {report.severities[place]}, "
-        f"{100 * worst.share.accuracy:.1f} % under the worst corruption ({worst.corruption.replace('_', ' ')})"
+        f"{model.name} has {100 * mean.value:.1f} % right at severity {report.severities[place]}, "
+        f"{100 * worst.share.value:.1f} % under the worst corruption ({worst.corruption.replace('_', ' ')})"
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +48,6 @@ class CorruptedReference:
         """The reference's share of right answers to all corrupted pictures."""
         return sum(self.right) / self.count
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CorruptedReference:
-        """Restore from `dataclasses.asdict` after JSON."""
-        return cls(data["severity"], tuple(data["corruptions"]), tuple(data["counts"]), tuple(data["right"]))
-
 
 @dataclass(frozen=True)
 class CorruptedFigures:
@@ -80,11 +74,6 @@ class CorruptedFigures:
         Under corruptions both models guess at some pictures, and guesses differ by chance alone.
         """
         return self.drop > max_drop and self.mcnemar_p < 1 - confidence
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CorruptedFigures:
-        """Restore from `dataclasses.asdict` after JSON."""
-        return cls(**(data | {"right": tuple(data["right"])}))
 
 
 def deal(dataset: Dataset, corruptions: Sequence[Corruption], seed: int) -> Dealt:

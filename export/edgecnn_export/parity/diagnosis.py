@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.errors import ConversionError
 from edgecnn.runtimes.runtime import Runtime
 from edgecnn_export.parity.figures import CandidateReport, ParityReport
 
 if TYPE_CHECKING:
-    import keras
-
-    from edgecnn_export.conversion.graph import Graph, Step
+    from edgecnn_export.conversion.calibration import Ranges
+    from edgecnn_export.conversion.folded import Folded
+    from edgecnn_export.conversion.graph import Step
+    from edgecnn_export.conversion.simulation import LayerwiseRounding
     from edgecnn_export.reference import Reference
 
 _GAINS, _OFFSETS = (0.5, 2.0), (-128, -64, -32, 32, 64, 128)
@@ -51,24 +50,24 @@ class InputShift:
     agreement_after: float
 
 
-def rank_layers(model: keras.Model, ranges: Mapping[str, tuple[float, float]], images: NDArray[np.uint8]) -> list[LayerLoss]:
+def rank_layers(folded: Folded, ranges: Ranges, images: NDArray[np.uint8], *, file_format: str = "tflite") -> list[LayerLoss]:
     """Round one layer at a time to int8 and rank by how much the answers to `images` `(n, h, w, c)` change, worst first.
 
-    Activations are rounded within `ranges` (layer name -> smallest and largest value), weights per output channel, as the
-    8-bit scheme of TensorFlow Lite does (Jacob et al., CVPR 2018). `model` is the folded float model. All activations of all
-    pictures are held at a time, so 32 pictures, spread evenly over `images`, are looked at.
+    Activations and weights are rounded as in the int8 file of `file_format`; `ranges` are those it was made by. All
+    activations of all pictures are held at a time, so 32 pictures, spread evenly over `images`, are looked at. Raises
+    ConversionError when it isn't known how the model quantizes.
     """
-    from edgecnn_export.conversion.graph import has_graph, read_graph
+    from edgecnn_export.conversion.simulation import LayerwiseRounding, kernel_of
 
-    if not has_graph(model):
-        raise ConversionError(f"model {model.name!r} is subclassed: its layers cannot be seen one by one")
-    simulation = _Simulation(read_graph(model), _spread(images, _RANKED_PICTURES))
+    sample = _spread(images, _RANKED_PICTURES)
+    simulation = LayerwiseRounding(folded, ranges, sample, dense_per_channel=file_format == "onnx")
+    limits = folded.annotated()[1].limits(ranges)
     losses = []
-    for position, step in enumerate(simulation.graph.steps):
+    for step in simulation.graph.steps:
         if step.name in ranges:
-            losses.append(simulation.round_activations(position, ranges[step.name]))
-        if getattr(step.operation, "kernel", None) is not None:
-            losses.append(simulation.round_weights(position))
+            losses.append(_activation_loss(simulation, step, limits[step.name]))
+        if kernel_of(step.operation) is not None:
+            losses.append(LayerLoss(step.name, "weights", *_loss(simulation, simulation.with_rounded_weights(step))))
     return sorted(losses, key=lambda loss: loss.difference, reverse=True)
 
 
@@ -99,12 +98,13 @@ def explain(
     candidate: Runtime,
     dataset: Dataset,
     source: Reference | None = None,
+    file_format: str = "tflite",
 ) -> list[str]:
     """Look into why candidate `name` failed on `dataset` and return `advice` about it.
 
-    With `source`, the Keras model that carries its calibration, layers are ranked too.
+    With `source`, the Keras model that carries its calibration, layers are ranked too, rounded as in `file_format`.
     """
-    losses = _rank_layers_of(source, dataset.images) if source else []
+    losses = _rank_layers_of(source, dataset.images, file_format) if source else []
     return advice(report, name, losses, probe_input(reference, candidate, dataset.images))
 
 
@@ -160,92 +160,34 @@ def permuted_labels(candidate: CandidateReport) -> dict[str, str]:
     return {labels[true]: labels[name] for true, name in zip(present, called, strict=True) if true != name}
 
 
-def _rank_layers_of(source: Reference, images: NDArray[np.uint8]) -> list[LayerLoss]:
-    """Rank the layers of a reference by its recorded calibration; nothing without one or for a subclassed model."""
+def _rank_layers_of(source: Reference, images: NDArray[np.uint8], file_format: str) -> list[LayerLoss]:
+    """Rank the layers of a reference by its recorded calibration; nothing without one or without ranges."""
     if source.calibration is None:
         return []
     from edgecnn_export.conversion.calibration import Calibration
     from edgecnn_export.conversion.fold import fold
-    from edgecnn_export.conversion.graph import has_graph
 
-    if not has_graph(source.model):
-        return []
-    return rank_layers(fold(source.model), Calibration.from_json(source.calibration).ranges, images)
+    folded, ranges = fold(source.model), Calibration.from_json(source.calibration).ranges
+    return rank_layers(folded, ranges, images, file_format=file_format) if ranges and folded.annotation is not None else []
 
 
-class _Simulation:
-    """A model's graph with what each step took and gave on some pictures, so that a change is run from its step on only."""
+def _activation_loss(simulation: LayerwiseRounding, step: Step, limits: tuple[float, float]) -> LayerLoss:
+    values, (low, high) = simulation.values(step), limits
+    difference, flips = _loss(simulation, simulation.with_rounded_output(step))
+    clipped = float(((values < low) | (values > high)).mean())
+    used = min(float(np.ptp(values)) / max(high - low, 1e-12), 1.0)
+    return LayerLoss(step.name, "activations", difference, flips, clipped, used)
 
-    def __init__(self, graph: Graph, images: NDArray[np.uint8]) -> None:
-        import keras
 
-        self.graph = graph
-        self._images = keras.ops.convert_to_tensor(images.astype(np.float32))
-        self._positions = {id(step): i for i, step in enumerate(graph.steps)}
-        self._taken: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        self._given: list[Any] = []
-        self._answers = _as_numpy(graph.run(self._images, self._record))
-
-    def round_activations(self, position: int, limits: tuple[float, float]) -> LayerLoss:
-        """Round what one step gives to 8 bits within `limits`."""
-        values = _as_numpy(self._given[position])
-        low, high = min(float(limits[0]), 0.0), max(float(limits[1]), 0.0)
-        difference, flips = self._loss(position, _rounded(values, low, high))
-        clipped = float(((values < low) | (values > high)).mean())
-        used = min(float(np.ptp(values)) / max(high - low, 1e-12), 1.0)
-        return LayerLoss(self.graph.steps[position].name, "activations", difference, flips, clipped, used)
-
-    def round_weights(self, position: int) -> LayerLoss:
-        """Round the kernel of one step's layer to 8 bits per output channel."""
-        layer, (arguments, keywords) = self.graph.steps[position].operation, self._taken[position]
-        kernel = np.asarray(layer.kernel.numpy(), np.float32)
-        per_channel = (0, 1) if type(layer).__name__ == "DepthwiseConv2D" else tuple(range(kernel.ndim - 1))
-        scale = np.maximum(np.abs(kernel).max(axis=per_channel, keepdims=True), 1e-12) / 127
-        layer.kernel.assign(np.rint(kernel / scale) * scale)
-        try:
-            difference, flips = self._loss(position, _as_numpy(layer(*arguments, **keywords)))
-        finally:
-            layer.kernel.assign(kernel)
-        return LayerLoss(layer.name, "weights", difference, flips)
-
-    def _record(self, step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        result = step.operation(*arguments, **keywords)
-        self._taken.append((arguments, keywords))
-        self._given.append(result)
-        return result
-
-    def _loss(self, position: int, changed: NDArray[np.float32]) -> tuple[float, int]:
-        """Return the mean change of a probability and the flips when the step at `position` gives `changed`."""
-        import keras
-
-        def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            at = self._positions[id(step)]
-            if at < position:
-                return self._given[at]
-            return keras.ops.convert_to_tensor(changed) if at == position else step.operation(*arguments, **keywords)
-
-        answers = _as_numpy(self.graph.run(self._images, call))
-        flips = int((answers.argmax(axis=1) != self._answers.argmax(axis=1)).sum())
-        return float(np.abs(answers - self._answers).mean()), flips
+def _loss(simulation: LayerwiseRounding, answers: NDArray[np.float32]) -> tuple[float, int]:
+    """Return the mean change of a probability, and the flips."""
+    flips = int((answers.argmax(axis=1) != simulation.answers.argmax(axis=1)).sum())
+    return float(np.abs(answers - simulation.answers).mean()), flips
 
 
 def _spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """Take `count` images evenly, so that data sorted by class gives some of each."""
     return images[np.linspace(0, len(images) - 1, min(len(images), count)).astype(np.int64)]
-
-
-def _as_numpy(tensor: Any) -> NDArray[np.float32]:
-    import keras
-
-    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float32)
-
-
-def _rounded(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
-    """Quantize to int8 between `low` and `high` (which hold 0) and back."""
-    scale = max(high - low, 1e-12) / 255
-    zero_point = np.rint(-128 - low / scale)
-    quantized = np.clip(np.rint(values / scale) + zero_point, -128, 127)
-    return np.asarray((quantized - zero_point) * scale, np.float32)
 
 
 def _class_lines(candidate: CandidateReport) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from edgecnn.artifacts.contract import DataInfo, ParityInfo
 from edgecnn.errors import InputError
+from edgecnn.records import read_record
 from edgecnn_export.parity.corrupted import CorruptedFigures, CorruptedReference
 
 Verdict = Literal["pass", "agrees", "undecided", "fail"]
@@ -123,19 +124,6 @@ class CandidateReport:
         """The verdict and why, in one line."""
         return f"{self.verdict.upper()} {self.name}: {'; '.join(self.reasons)}"
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CandidateReport:
-        """Restore a candidate from `dataclasses.asdict` after JSON."""
-        nested = {
-            "reasons": tuple(data["reasons"]),
-            "figures": _figures_from_json(data["figures"]),
-            "classes": tuple(ClassFigures(**row) for row in data["classes"]),
-            "flips": tuple(_flip_from_json(flip) for flip in data["flips"]),
-            "corrupted": CorruptedFigures.from_json(data["corrupted"]) if data.get("corrupted") else None,
-            "margins": MarginFigures(**data["margins"]) if data.get("margins") else None,
-        }
-        return cls(**(data | nested))
-
 
 @dataclass(frozen=True)
 class ParityReport:
@@ -199,25 +187,8 @@ class ParityReport:
     def from_json(cls, data: dict[str, Any]) -> ParityReport:
         """Restore a report from `to_json`, also after JSON; InputError when it is malformed."""
         try:
-            fields = {key: value for key, value in data.items() if key not in ("verdict", "repair", "calibration_audit")}
             rows = [{key: value for key, value in row.items() if key != "sentence"} for row in data["candidates"]]
-            nested = {
-                "labels": tuple(data["labels"]),
-                "data": DataInfo(**data["data"]),
-                "reference": _figures_from_json(data["reference"]),
-                "candidates": tuple(CandidateReport.from_json(row) for row in rows),
-                "corrupted": CorruptedReference.from_json(data["corrupted"]) if data.get("corrupted") else None,
-            }
-            return cls(**(fields | nested))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fields = {key: value for key, value in data.items() if key not in ("verdict", "repair", "calibration_audit")}
+            return read_record(cls, fields | {"candidates": rows}, "report")
+        except (KeyError, TypeError, AttributeError, InputError) as error:
             raise InputError(f"malformed parity report: {error}") from error
-
-
-def _figures_from_json(data: dict[str, Any]) -> ModelFigures:
-    low, high = data["interval"]
-    return ModelFigures(**(data | {"interval": (low, high), "confusion": tuple(tuple(row) for row in data["confusion"])}))
-
-
-def _flip_from_json(data: dict[str, Any]) -> Flip:
-    vectors = ("reference_probabilities", "candidate_probabilities")
-    return Flip(**(data | {key: tuple(data[key]) for key in vectors}))

@@ -114,7 +114,15 @@ def measure(
     )
     failed = [candidate.name for candidate in report.candidates if candidate.verdict == "fail"]
     advice = {
-        name: explain(report, name, reference.runtime, runtimes[name], dataset, _source(reference, artifacts[name]))
+        name: explain(
+            report,
+            name,
+            reference.runtime,
+            runtimes[name],
+            dataset,
+            _source(reference, artifacts[name]),
+            artifacts[name].format,
+        )
         for name in failed
     }
     notes = tuple(note for candidate in opened.values() for note in candidate.notes)

@@ -18,7 +18,7 @@ It rests on two assumptions, both stated wherever the bound is:
 
 Each share is uncertain; its upper Clopper-Pearson limit at a random level is Beta(k + 1, n - k), and the bound is the upper
 quantile of the combination over DRAWS of them (combining confidence distributions: Singh, Xie and Strawderman, Annals of
-Statistics 33, 2005). `edgecnn_export.studies.coverage` checks by simulation on real data how often the bound holds.
+Statistics 33, 2005). `edgecnn_export.studies.bound_coverage` checks by simulation on real data how often the bound holds.
 """
 
 from __future__ import annotations

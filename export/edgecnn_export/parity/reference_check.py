@@ -16,6 +16,7 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.metrics import confusion_matrix, wilson_interval
 from edgecnn.normalization import NORMALIZATIONS, Normalization
 from edgecnn.robustness.measure import choose_pictures
+from edgecnn_export.foreign import renormalized
 from edgecnn_export.parity.statistics import exceeds_chance
 from edgecnn_export.reference import Reference
 
@@ -69,7 +70,7 @@ def _check_convention(reference: Reference, sample: Dataset) -> Doubt | None:
         return None  # nothing else could read that many more
     tried: list[_Attempt] = []
     for normalization in _conventions(reference):
-        answers = _answers(reference.normalized(normalization), sample)
+        answers = _answers(renormalized(reference, normalization), sample)
         tried.append(_Attempt(answers == sample.class_ids, normalization))
         called = _exchange(answers, sample.class_ids, len(reference.task.labels))
         if called is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecnn.files import write_json as write_json_file
 from edgecnn.metrics import weak_classes
-from edgecnn.text import printable
+from edgecnn.text import aligned, printable
 from edgecnn_export.parity.corrupted import CorruptedReference
 from edgecnn_export.parity.figures import CandidateReport, ModelFigures, ParityReport
 
@@ -41,7 +41,7 @@ def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | No
         lines.append(printable(candidate.sentence))
         lines += [printable(f"  - {line}") for line in (advice or {}).get(candidate.name, ())]
     lines += ["", printable(describe_data(report)), f"drop and bound in points at {100 * report.confidence:g} %", ""]
-    lines += _aligned(rows)
+    lines += aligned(rows)
     lines += _corrupted_lines(report)
     for candidate in report.candidates:
         lines += _flip_lines(report, candidate)
@@ -98,7 +98,7 @@ def _corrupted_lines(report: ParityReport) -> list[str]:
             worst = f"{under.worst} {under.worst_drop:+.1f}"
             drops = f"{100 * under.accuracy:.2f} %", f"{under.drop:+.2f}", f"{under.drop_bound:.2f}"
             rows.append((printable(candidate.name), *drops, *counts, worst))
-    return ["", describe_corrupted(report.corrupted), "", *_aligned(rows)]
+    return ["", describe_corrupted(report.corrupted), "", *aligned(rows)]
 
 
 def _reference_row(figures: ModelFigures) -> tuple[str, ...]:
@@ -129,21 +129,12 @@ def _last_cells(figures: ModelFigures) -> tuple[str, str, str]:
     return f"{figures.ece:.4f}", f"{figures.latency_ms:.3f}", format_size(figures.size_bytes)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(_cell(i, cell, width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
-
-
-def _cell(column: int, cell: str, width: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
-
-
 def _flip_lines(report: ParityReport, candidate: CandidateReport) -> list[str]:
     """List the first disagreements of a candidate: name, truth, and both answers with their probabilities."""
     total = candidate.lost + candidate.gained + candidate.other
     if not total:
         return []
-    lines = ["", f"{printable(candidate.name)} answers otherwise on {total} of {report.count} pictures:"]
+    lines = ["", f"{printable(candidate.name)} answers differently on {total} of {report.count} pictures:"]
     for flip in candidate.flips[:_FLIPS_SHOWN]:
         before = f"{report.labels[flip.reference_id]} {flip.reference_probabilities[flip.reference_id]:.2f}"
         after = f"{report.labels[flip.candidate_id]} {flip.candidate_probabilities[flip.candidate_id]:.2f}"

@@ -54,8 +54,8 @@ def plot_heatmap(report: RobustnessReport) -> Figure:
         else:
             _draw_pair(axes, report, report.pairs[i - len(report.models)], rows)
         _label(axes, report, rows, first=i == 0)
-    said = textwrap.fill(describe(report), round(width * _LETTERS_AN_INCH))
-    figure.text(0.12 / width, 0.14 / height, said, fontsize=8, color=INK, parse_math=False)
+    caption = textwrap.fill(describe(report), round(width * _LETTERS_AN_INCH))
+    figure.text(0.12 / width, 0.14 / height, caption, fontsize=8, color=INK, parse_math=False)
     return figure
 
 
@@ -78,14 +78,14 @@ def _draw_model(axes: Axes, report: RobustnessReport, model: ModelScores, rows: 
     accuracy = np.array(
         [
             [
-                (report.mean(model, severity=j, in_family=kind) if place is None else report.cell(model, place, j)).accuracy
+                (report.mean(model, severity=j, in_family=kind) if place is None else report.cell(model, place, j)).value
                 for j in severities
             ]
             for kind, place in zip(rows.kinds, rows.places, strict=True)
         ]
     )
     _paint(axes, np.sqrt(1 - accuracy), 100 * accuracy, "{:.1f}")
-    clean, mean = report.clean(model).accuracy, report.mean(model).accuracy
+    clean, mean = report.clean(model).value, report.mean(model).value
     _title(axes, model.name, f"accuracy in %: clean {100 * clean:.1f}, mean {100 * mean:.1f}")
 
 

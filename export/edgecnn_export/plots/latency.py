@@ -31,7 +31,7 @@ def draw_latencies(models: Sequence[dict[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     # One case that was interrupted must not press all the others into a corner.
     axes.set_xlim(0, min(max([*ends, *left]), 4 * max(left)) * 1.08)
-    axes.set_xlabel("milliseconds a picture", color=INK)
+    axes.set_xlabel("milliseconds per picture", color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     figure.set_layout_engine("constrained")

@@ -46,7 +46,7 @@ class Answer:
         if self.probabilities.shape != (len(self.labels),):
             raise ShapeError(f"expected {len(self.labels)} probabilities, got an array {self.probabilities.shape}")
         if self.true_label is not None and self.true_label not in self.labels:
-            raise InputError(f"true label {self.true_label!r} is none of the labels {', '.join(self.labels)}")
+            raise InputError(f"true label {self.true_label!r} is not one of the labels {', '.join(self.labels)}")
 
 
 def plot_prediction(
@@ -143,8 +143,10 @@ def _draw_stems(axes: Axes, answer: Answer) -> None:
 
 def _verdict(answer: Answer, predicted: int) -> str:
     name, share = _shortened(answer.labels[predicted], _LONGEST), f"{answer.probabilities[predicted]:.1%}"
-    said = f"unknown ({name}, {share})" if answer.rejected else f"{name} ({share})"
-    return f"predicted: {said}" + ("" if answer.true_label is None else f"\ntrue: {_shortened(answer.true_label, _LONGEST)}")
+    answered = f"unknown ({name}, {share})" if answer.rejected else f"{name} ({share})"
+    return f"predicted: {answered}" + (
+        "" if answer.true_label is None else f"\ntrue: {_shortened(answer.true_label, _LONGEST)}"
+    )
 
 
 def _rotation(labels: tuple[str, ...]) -> int:

@@ -10,23 +10,22 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn_export.conversion.calibration import Ranges
-from edgecnn_export.conversion.graph import Step, read_graph
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Graph, Step
 from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounded_call
 
 _PICTURES = 64  # all activations of all pictures of one layer are held at a time
 
 
-def correct_biases(folded: keras.Model, ranges: Ranges, images: NDArray[np.uint8]) -> keras.Model:
+def correct_biases(folded: Folded, ranges: Ranges, images: NDArray[np.uint8]) -> Folded:
     """Return a copy whose layers, rounded to int8, give each channel the mean that the float model gives it.
 
     Empirical bias correction, layer by layer from the first (Nagel et al., arXiv:1906.04721, section 4.2 and appendix D), on
     images `(n, h, w, c)`.
     """
-    from edgecnn_export.repair.equalization import copied
-
-    copy = copied(folded)
+    copy = folded.copy()
     rounded, pixels = RoundedModel(copy, ranges), tf.constant(_spread(images).astype(np.float32))
-    wanted = _means(folded, pixels)
+    wanted = _means(folded.annotated()[0], pixels)
 
     def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         layer = step.operation
@@ -49,9 +48,9 @@ def linear_call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]
         layer.activation = activation
 
 
-def _means(folded: keras.Model, pixels: Any) -> dict[str, NDArray[np.float32]]:
+def _means(graph: Graph, pixels: Any) -> dict[str, NDArray[np.float32]]:
     """Return the mean of each channel that each layer with a bias gives, before its ReLU."""
-    graph, means = read_graph(folded), dict[str, NDArray[np.float32]]()
+    means = dict[str, NDArray[np.float32]]()
 
     def plain(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         return step.operation(*arguments, **keywords)

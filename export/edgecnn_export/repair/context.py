@@ -1,18 +1,17 @@
-"""What the rungs of the ladder work with: the model, training pictures, and the best of what earlier rungs found."""
+"""What the techniques of the ladder work with: the model, training pictures, and the best of what earlier techniques found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn_export.conversion.annotation import place
 from edgecnn_export.conversion.calibration import Calibration, Ranges, choose_calibration, measure
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.simulation import RoundedModel, run_in_batches
 
 MANY = 4000  # pictures, four times as many as a plain calibration takes
@@ -20,15 +19,15 @@ SAMPLE = 128
 
 
 class SkippedError(Exception):
-    """A rung that cannot help here; the text says why."""
+    """A technique that cannot help here; the text says why."""
 
 
-class Workshop:
+class RepairContext:
     """A folded model on its way up the ladder; all that is chosen is chosen on training pictures."""
 
     def __init__(
         self,
-        folded: keras.Model,
+        folded: Folded,
         plain: Calibration,
         splits: Splits,
         seed: int,
@@ -37,7 +36,7 @@ class Workshop:
         """Take the folded model, the calibration of its plain int8 files, and the pictures: of these only `train` is used."""
         self.folded, self.plain, self.seed, self.progress = folded, plain, seed, progress
         self._splits = splits
-        self._closest: tuple[float, keras.Model, Calibration] | None = None
+        self._closest: tuple[float, Folded, Calibration] | None = None
 
     @cached_property
     def pictures(self) -> Dataset:
@@ -69,31 +68,31 @@ class Workshop:
 
     def answers(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return what the float model answers to images `(n, h, w, c)`."""
-        return run_in_batches(lambda pixels: self.folded(pixels, training=False), images)
+        return run_in_batches(lambda pixels: self.folded.model(pixels, training=False), images)
 
     def calibration(self, ranges: Ranges, method: str) -> Calibration:
         """Return ranges that were found on the pictures as a record."""
         return Calibration(dict(ranges), self.data, self.seed, method)
 
-    def check_placed(self) -> None:
+    def check_annotated(self) -> None:
         """Raise SkippedError for a model that is quantized by the converters' own calibrators."""
-        if place(self.folded) is None:
-            raise SkippedError("the model has layers of which it is not known how they quantize")
+        if self.folded.annotation is None:
+            raise SkippedError("it is not known how some layers of the model quantize")
 
-    def distance(self, folded: keras.Model, ranges: Ranges) -> float:
+    def distance(self, folded: Folded, ranges: Ranges) -> float:
         """Return the mean absolute difference of a probability on the sample: int8, simulated, against the float model."""
         return float(np.abs(RoundedModel(folded, ranges).run(self.sample) - self.wanted).mean())
 
-    def offer(self, folded: keras.Model, calibration: Calibration) -> float:
-        """Remember a quantization for later rungs when none was closer to the float model; return its distance."""
+    def offer(self, folded: Folded, calibration: Calibration) -> float:
+        """Remember a quantization for later techniques when none was closer to the float model; return its distance."""
         distance = self.distance(folded, calibration.ranges)
         if self._closest is None or distance < self._closest[0]:
             self._closest = distance, folded, calibration
         return distance
 
-    def closest(self) -> tuple[keras.Model, Calibration]:
+    def closest(self) -> tuple[Folded, Calibration]:
         """Return the model and ranges that came closest to the float model so far, the plain ones before any were offered."""
-        self.check_placed()
+        self.check_annotated()
         if self._closest is None:
             return self.folded, self.plain
         return self._closest[1:]

@@ -1,8 +1,8 @@
-"""Third rung: cross-layer equalization, the same function by weights whose channels have like ranges.
+"""Third technique: cross-layer equalization, the same function by weights whose channels have like ranges.
 
 Nagel et al., ICCV 2019, arXiv:1906.04721, section 4.1: a channel that one layer gives s times smaller and the next takes s
 times larger changes nothing as long as what stands between is positively homogeneous, as ReLU is. There the weights have one
-scale a layer, and s balances the weights of both layers. Here each output channel's weights have a scale of their own; what
+scale per layer, and s balances the weights of both layers. Here each output channel's weights have a scale of their own; what
 the channels share is the range of the activations between the layers, so this takes the place of the first layer's weights.
 """
 
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from edgecnn_export.conversion.calibration import activations
 from edgecnn_export.conversion.convert import Quantization
-from edgecnn_export.conversion.graph import Graph, Step, read_graph
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Graph, Step
 from edgecnn_export.repair.bias_correction import correct_biases
-from edgecnn_export.repair.context import SkippedError, Workshop
+from edgecnn_export.repair.context import RepairContext, SkippedError
 from edgecnn_export.repair.ranges import best_ranges
 
 _LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
@@ -47,41 +48,33 @@ class Link:
     ceiling: float | None
 
 
-def equalize_layers(shop: Workshop) -> Quantization:
-    """Equalize neighbouring layers, choose ranges anew, correct biases where that comes closer to the float model."""
-    shop.check_placed()
-    equalized = equalized_copy(shop.folded, shop.sample)
-    method, ranges = best_ranges(shop, equalized)
-    calibration = shop.calibration(ranges, f"{method}, equalized")
-    distance = shop.offer(equalized, calibration)
-    corrected = correct_biases(equalized, ranges, shop.sample)
-    corrected_calibration = shop.calibration(ranges, f"{method}, equalized, biases corrected")
-    if shop.offer(corrected, corrected_calibration) < distance:
+def equalize_layers(context: RepairContext) -> Quantization:
+    """Equalize neighbouring layers, choose ranges again, correct biases where that comes closer to the float model."""
+    context.check_annotated()
+    equalized = equalized_copy(context.folded, context.sample)
+    method, ranges = best_ranges(context, equalized)
+    calibration = context.calibration(ranges, f"{method}, equalized")
+    distance = context.offer(equalized, calibration)
+    corrected = correct_biases(equalized, ranges, context.sample)
+    corrected_calibration = context.calibration(ranges, f"{method}, equalized, biases corrected")
+    if context.offer(corrected, corrected_calibration) < distance:
         return Quantization(corrected, corrected_calibration)
     return Quantization(equalized, calibration)
 
 
-def equalized_copy(folded: keras.Model, images: NDArray[np.uint8]) -> keras.Model:
+def equalized_copy(folded: Folded, images: NDArray[np.uint8]) -> Folded:
     """Return a model of the same function whose channels have like ranges on images `(n, h, w, c)`.
 
     Under ReLU6 a channel is only enlarged, and at most until its largest value is 6: the function is the same up to that
     value, beyond it is clipped, as it is by any calibrated range. Raises SkippedError when no two layers can be balanced.
     """
-    copy = copied(folded)
-    links = find_links(read_graph(copy))
+    copy = folded.copy()
+    links = find_links(copy.annotated()[0])
     if not links:
         raise SkippedError("no two neighbouring layers can be balanced: something that is not ReLU stands between them")
     largest = channel_maxima(copy, images)
     for link in links:
         rescale(link, equalizing_factors(link, largest[link.tensor]))
-    return copy
-
-
-def copied(folded: keras.Model) -> keras.Model:
-    """Return a folded model with weights of its own."""
-    copy = keras.models.clone_model(folded)
-    copy.set_weights(folded.get_weights())
-    copy.trainable = False
     return copy
 
 
@@ -91,7 +84,7 @@ def find_links(graph: Graph) -> list[Link]:
     return [link for link in found if link is not None]
 
 
-def channel_maxima(folded: keras.Model, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+def channel_maxima(folded: Folded, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
     """Return the largest magnitude of each channel `(c,)` of each layer that needs a range, over images `(n, h, w, c)`."""
     probe, largest = activations(folded), dict[str, NDArray[np.float64]]()
     for at in range(0, len(images), _BATCH):
@@ -169,5 +162,5 @@ def _taking_ranges(layer: keras.Layer, channels: int) -> NDArray[np.float64]:
 
 
 def _by_input_channel(kernel: NDArray[np.float64], channels: int) -> NDArray[np.float64]:
-    """Look at weights as `(taps, channels, outputs)`; behind a Flatten a dense layer has several taps a channel."""
+    """Look at weights as `(taps, channels, outputs)`; behind a Flatten a dense layer has several taps per channel."""
     return kernel.reshape(-1, channels, kernel.shape[-1])

@@ -1,4 +1,4 @@
-"""Last rung: a short training in which the network feels the rounding, and learns to answer as it did in floats."""
+"""Last technique: a short training in which the network feels the rounding, and learns to answer as it did in floats."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from edgecnn_export.conversion.calibration import Calibration, Ranges
 from edgecnn_export.conversion.convert import Quantization
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Graph, Step
 from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, largest_weights
-from edgecnn_export.repair.context import Workshop
-from edgecnn_export.repair.equalization import copied
+from edgecnn_export.repair.context import RepairContext
 
 EPOCHS = 3
 BATCH = 16
@@ -22,39 +22,39 @@ LEARNING_RATE = 1e-3  # in units of a channel's largest weight: an eighth of a l
 _PICTURES = 600
 
 
-def fine_tune(shop: Workshop) -> Quantization:
+def fine_tune(context: RepairContext) -> Quantization:
     """Fine-tune the closest model so far on training pictures, its ranges held; labels are not needed."""
-    folded, calibration = shop.closest()
-    tuned = tuned_copy(folded, calibration, shop)
-    record = shop.calibration(calibration.ranges, f"{calibration.method}, fine-tuned for {EPOCHS} epochs")
-    shop.offer(tuned, record)
+    folded, calibration = context.closest()
+    tuned = tuned_copy(folded, calibration, context)
+    record = context.calibration(calibration.ranges, f"{calibration.method}, fine-tuned for {EPOCHS} epochs")
+    context.offer(tuned, record)
     return Quantization(tuned, record)
 
 
-def tuned_copy(folded: keras.Model, calibration: Calibration, shop: Workshop) -> keras.Model:
+def tuned_copy(folded: Folded, calibration: Calibration, context: RepairContext) -> Folded:
     """Return a model whose int8 answers were trained towards the float model's on training pictures.
 
     Rounding is passed by gradients as if it were not there (Jacob et al., CVPR 2018, section 3), the targets are the float
     model's probabilities (Hinton, Vinyals and Dean, arXiv:1503.02531). Normalisations stay folded, as they were.
     """
-    images = shop.pictures.images[:: -(-len(shop.pictures) // _PICTURES)]
-    targets = shop.answers(images)
-    training = _Training(copied(folded), calibration.ranges, steps=EPOCHS * (len(images) // min(BATCH, len(images))))
+    images = context.pictures.images[:: -(-len(context.pictures) // _PICTURES)]
+    targets = context.answers(images)
+    training = _Training(folded.copy(), calibration.ranges, steps=EPOCHS * (len(images) // min(BATCH, len(images))))
     for epoch in range(EPOCHS):
-        order = np.random.default_rng((shop.seed, epoch)).permutation(len(images))
+        order = np.random.default_rng((context.seed, epoch)).permutation(len(images))
         losses = [
             training.step(images[chosen].astype(np.float32), targets[chosen])
             for chosen in np.array_split(order, max(1, len(order) // BATCH))
         ]
-        shop.progress(f"fine-tuning: epoch {epoch + 1} of {EPOCHS}, cross-entropy {np.mean(losses):.4f}")
-    return training.model
+        context.progress(f"fine-tuning: epoch {epoch + 1} of {EPOCHS}, cross-entropy {np.mean(losses):.4f}")
+    return training.folded
 
 
 class _Training:
     """Adam on weights and biases, each in a unit of its own: channels of small weights take small steps."""
 
-    def __init__(self, model: keras.Model, ranges: Ranges, steps: int) -> None:
-        self.model, self._rounded = model, RoundedModel(model, ranges)
+    def __init__(self, folded: Folded, ranges: Ranges, steps: int) -> None:
+        self.folded, self._rounded = folded, RoundedModel(folded, ranges)
         units = _units(self._rounded.graph, ranges)
         self._variables, self._units = [variable for variable, _ in units], [unit for _, unit in units]
         self._start = [variable.numpy() for variable in self._variables]

@@ -1,4 +1,4 @@
-"""Second rung: ranges that leave rare values out, so that the many are rounded finer."""
+"""First and second technique: ranges of more pictures; ranges without rare values, so that the many are rounded finer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn_export.conversion.calibration import METHOD, Ranges, activations, measure, rounded_outwards
+from edgecnn_export.conversion.calibration import METHOD, STOCK_METHOD, Ranges, activations, measure, rounded_outwards
 from edgecnn_export.conversion.convert import Quantization
-from edgecnn_export.repair.context import Workshop
+from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.repair.context import RepairContext, SkippedError
 
 PERCENTILES = (99.99, 99.9, 99.0)
 BINS = 2048
@@ -35,25 +35,37 @@ class Histogram:
         return self.low + (np.arange(BINS) + 0.5) * (self.high - self.low) / BINS
 
 
-def clip_ranges(shop: Workshop) -> Quantization:
+def calibrate_on_more(context: RepairContext) -> Quantization:
+    """Calibrate by min-max on up to 4,000 pictures; SkippedError when the plain calibration has seen them all."""
+    chosen = context.pictures
+    if context.plain.data.digest == chosen.digest():
+        raise SkippedError(f"the plain calibration has seen all {len(chosen)} training pictures, as many of each class")
+    if context.folded.annotation is None:
+        return Quantization(context.folded, context.calibration({}, STOCK_METHOD), images=chosen.images)
+    calibration = context.calibration(context.limits, METHOD)
+    context.offer(context.folded, calibration)
+    return Quantization(context.folded, calibration)
+
+
+def clip_ranges(context: RepairContext) -> Quantization:
     """Take percentiles or the least squared error, whichever comes closest to the float model on training pictures."""
-    shop.check_placed()
-    candidates = clipped(shop.folded, shop.sample, shop.limits)
-    method = min(candidates, key=lambda name: shop.distance(shop.folded, candidates[name]))
-    calibration = shop.calibration(candidates[method], method)
-    shop.offer(shop.folded, calibration)
-    return Quantization(shop.folded, calibration)
+    context.check_annotated()
+    candidates = clipped(context.folded, context.sample, context.limits)
+    method = min(candidates, key=lambda name: context.distance(context.folded, candidates[name]))
+    calibration = context.calibration(candidates[method], method)
+    context.offer(context.folded, calibration)
+    return Quantization(context.folded, calibration)
 
 
-def best_ranges(shop: Workshop, folded: keras.Model) -> tuple[str, Ranges]:
+def best_ranges(context: RepairContext, folded: Folded) -> tuple[str, Ranges]:
     """Return the method, min-max included, and the ranges by which `folded` comes closest to the float model."""
-    limits = measure(folded, shop.pictures.images)
-    candidates = {METHOD: limits, **clipped(folded, shop.sample, limits)}
-    method = min(candidates, key=lambda name: shop.distance(folded, candidates[name]))
+    limits = measure(folded, context.pictures.images)
+    candidates = {METHOD: limits, **clipped(folded, context.sample, limits)}
+    method = min(candidates, key=lambda name: context.distance(folded, candidates[name]))
     return method, candidates[method]
 
 
-def clipped(folded: keras.Model, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Ranges]:
+def clipped(folded: Folded, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Ranges]:
     """Return narrower ranges than `limits`, by method, from the values on images `(n, h, w, c)`."""
     histograms = measure_histograms(folded, images, limits)
     methods = {f"percentile {share:g}": partial(percentile, share=share) for share in PERCENTILES}
@@ -89,7 +101,7 @@ def least_squares(histogram: Histogram) -> tuple[float, float]:
     return best * histogram.low, best * histogram.high
 
 
-def measure_histograms(folded: keras.Model, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Histogram]:
+def measure_histograms(folded: Folded, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Histogram]:
     """Count the values of each layer that needs a range, over images `(n, h, w, c)`, within `limits`."""
     probe = activations(folded)
     counts = {name: np.zeros(BINS, np.int64) for name in limits}

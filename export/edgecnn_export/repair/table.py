@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecnn.text import printable
+from edgecnn.text import aligned, printable
 from edgecnn_export.parity.text import format_size
-from edgecnn_export.repair.ladder import Try
+from edgecnn_export.repair.ladder import Attempt
 
-HEAD = ("", "rung", "file", "verdict", "right", "interval", "drop", "bound", "camera", "size", "ms", "× plain")
+HEAD = ("", "technique", "file", "verdict", "right", "interval", "drop", "bound", "camera", "size", "ms", "× plain")
 
 
-def table(tries: Sequence[Try]) -> list[tuple[str, ...]]:
-    """Return HEAD and a row of cells for each try, of a skipped rung the reason instead of figures; nothing for no tries.
+def table(attempts: Sequence[Attempt]) -> list[tuple[str, ...]]:
+    """Return HEAD and a row of cells for each attempt, with the reason instead of figures where it was skipped.
 
     `drop`, its `bound` and the drop under `camera` corruptions are in points.
     """
-    return [HEAD, *(_row(each) for each in tries)] if tries else []
+    return [HEAD, *(_row(each) for each in attempts)] if attempts else []
 
 
-def format_tries(tries: Sequence[Try]) -> list[str]:
+def format_attempts(attempts: Sequence[Attempt]) -> list[str]:
     """Return the table as aligned lines; the chosen file of each format has an arrow."""
-    rows = table(tries)
-    widths = [max(len(row[i]) for row in rows if len(row) == len(HEAD)) for i in range(len(HEAD))]
-    return [printable("  ".join(_aligned(row, widths)).rstrip()) for row in rows]
+    return [printable(line) for line in aligned(table(attempts), left=4)] if attempts else []
 
 
-def _aligned(row: tuple[str, ...], widths: Sequence[int]) -> list[str]:
-    return [cell.ljust(width) if i < 4 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
-
-
-def _row(each: Try) -> tuple[str, ...]:
-    start = ("→" if each.chosen else "", f"{each.number} {each.rung}", f"{each.precision or '-'} {each.format}")
+def _row(each: Attempt) -> tuple[str, ...]:
+    start = ("→" if each.chosen else "", f"{each.number} {each.technique}", f"{each.precision or '-'} {each.format}")
     if each.accuracy is None or each.interval is None:
         return (*start, f"not tried: {each.skipped}")
     low, high = each.interval

@@ -20,7 +20,8 @@ from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.errors import InputError
 from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
-from edgecnn.rejection import CUT_BY, FALSE_ACCEPTS, measure_rejection
+from edgecnn.rejection.measure import measure_rejection
+from edgecnn.rejection.threshold import FALSE_ACCEPTS, THRESHOLD_SCORE
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
@@ -83,8 +84,8 @@ VARIANTS = (
     Variant("no-geometry", _without(*_GEOMETRY)),
     Variant("few-quarter-turns", _with_turns(0.15)),
     Variant("no-quarter-turns", _with_turns(0.0)),
-    Variant("half-counter-examples", lambda recipe: replace(recipe, others=recipe.others / 2)),
-    Variant("no-counter-examples", lambda recipe: replace(recipe, others=0.0)),
+    Variant("half-outliers", lambda recipe: replace(recipe, outliers=recipe.outliers / 2)),
+    Variant("no-outliers", lambda recipe: replace(recipe, outliers=0.0)),
     Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
     Variant("no-label-smoothing", lambda recipe: replace(recipe, label_smoothing=0.0)),
     Variant("no-weight-decay", lambda recipe: replace(recipe, weight_decay=0.0)),
@@ -186,14 +187,14 @@ def _measure(reference: Reference, splits: Splits, folder: Path) -> dict[str, An
     kept = np.random.default_rng(0).permutation(len(splits.validation))[:MEASURED_PICTURES]
     pictures = splits.validation.take(np.sort(kept))
     found = {name: dataclasses.asdict(reached) for name, reached in _accuracies(runtimes, pictures, reference.task).items()}
-    doubt = None if reference.task.others is None else dataclasses.asdict(_doubt(runtimes["int8"], pictures, reference.task))
+    doubt = None if reference.task.ood is None else dataclasses.asdict(_doubt(runtimes["int8"], pictures, reference.task))
     return found | {"doubt": doubt, "parameters": reference.model.count_params()}
 
 
 def _doubt(runtime: Runtime, pictures: Dataset, task: Task) -> Doubt:
     data = DataInfo("validation", "validation", len(pictures), pictures.digest(), synthetic=False)
     found = measure_rejection(runtime, task, pictures, data, threshold=None)
-    return Doubt(found.areas[CUT_BY].area, found.wanted.kept.share)
+    return Doubt(found.aurocs[THRESHOLD_SCORE].value, found.wanted.kept.value)
 
 
 def _accuracies(runtimes: dict[str, Runtime], pictures: Dataset, task: Task) -> dict[str, Accuracies]:

@@ -29,6 +29,7 @@ from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.calibration_data import find_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.tflite import to_int8_tflite
 from edgecnn_export.models import open_model
 from edgecnn_export.parity.corrupted import variants
@@ -90,16 +91,13 @@ def measure(source: str, *, repeats: int = REPEATS, seed: int = SEED) -> Iterato
         yield from _simulate(f"{Path(source).name}", name, world, *answers, repeats, seed)
 
 
-def _files(folded: object, calibration: Calibration) -> Iterator[tuple[str, bytes]]:
-    import keras
-
-    assert isinstance(folded, keras.Model)
+def _files(folded: Folded, calibration: Calibration) -> Iterator[tuple[str, bytes]]:
     for factor in _RANGES:
         ranges = {name: (low * factor, high * factor) for name, (low, high) in calibration.ranges.items()}
         yield "int8" if factor == 1 else f"ranges x {factor:g}", to_int8_tflite(folded, ranges)
     for bits in _BITS:
-        coarse = keras.models.clone_model(folded)
-        coarse.set_weights([_coarse(weights, bits) for weights in folded.get_weights()])
+        coarse = folded.copy()
+        coarse.model.set_weights([_coarse(weights, bits) for weights in folded.model.get_weights()])
         yield f"{bits}-bit weights", to_int8_tflite(coarse, calibration.ranges)
 
 

@@ -87,7 +87,7 @@ def cross_validate(
     jobs: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> CrossValidation:
-    """Train and export once a fold, rule and seed; write `crossval.json` and one folder a training below `out`.
+    """Train and export once per fold, rule and seed; write `crossval.json` and one folder per training below `out`.
 
     The pool is train and validation; the test split stays untouched. Trainings that are complete are not repeated, so an
     interrupted cross-validation goes on by the same call. Raises InputError for fewer than 3 folds or no seeds, DatasetError

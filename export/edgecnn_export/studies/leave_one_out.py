@@ -1,7 +1,7 @@
 """Leave one class out: does a model that was never shown a class of damage say that it doesn't know it?
 
-The hardest things of no class: they look like the classes in every respect. Each class is in turn kept out of training, and
-the int8 file of that training is asked about it.
+These are the hardest out-of-distribution pictures: they look like the classes in every respect. Each class is in turn kept out
+of training, and the int8 file of that training is asked about it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Splits, concatenate
 from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
-from edgecnn.metrics import auroc, auroc_interval
-from edgecnn.rejection import CUT_BY, FALSE_ACCEPTS, SCORES, Area, Share, threshold_for
+from edgecnn.metrics import Share, auroc, auroc_interval
+from edgecnn.rejection.measure import Auroc
+from edgecnn.rejection.threshold import FALSE_ACCEPTS, SCORES, THRESHOLD_SCORE, choose_rejection, threshold_for
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
+from edgecnn.text import percent
 from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
-from edgecnn_export.rejecting import choose_rejection
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.recipes import find_recipe
 
@@ -33,12 +34,12 @@ from edgecnn_export.training.recipes import find_recipe
 class LeftOut:
     """A class that a model was not shown: how often a validation picture of another class is surer than one of it (`auroc`).
 
-    `accepted` are its pictures that pass the threshold chosen on generated pictures of no class (None where the task has
+    `accepted` are its pictures that pass the threshold chosen on generated OOD pictures (None where the task has
     none); `kept` are the validation pictures that pass the threshold which lets in FALSE_ACCEPTS of the class.
     """
 
     label: str
-    auroc: Area
+    auroc: Auroc
     accepted: Share | None
     kept: Share
 
@@ -63,7 +64,7 @@ def leave_one_class_out(
     jobs: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[LeftOut]:
-    """Train once a class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
+    """Train once per class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
 
     The test split stays untouched. Interrupted, it goes on by the same call. Raises what `train` and `export` raise.
     """
@@ -79,7 +80,7 @@ def leave_one_class_out(
     found = {}
     for training, result in run_trainings(task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs):
         found[training.name] = judge(training.name, result["true"], result["left_out"], result["threshold"])
-        progress(f"{len(found)} of {len(trainings)} done: {training.name}: AUROC {found[training.name].auroc.area:.4f}")
+        progress(f"{len(found)} of {len(trainings)} done: {training.name}: AUROC {found[training.name].auroc.value:.4f}")
     rows = [found[label] for label in task.labels]
     write_json(out / "leave-one-class-out.json", settings | {"classes": [row.to_json() for row in rows]})
     return rows
@@ -92,7 +93,7 @@ def judge(label: str, true: Sequence[float], left_out: Sequence[float], threshol
     wanted = threshold_for({label: theirs}, FALSE_ACCEPTS)
     return LeftOut(
         label,
-        Area(area, auroc_interval(area, len(ours), len(theirs))),
+        Auroc(area, auroc_interval(area, len(ours), len(theirs))),
         None if threshold is None else Share(int((theirs >= threshold).sum()), len(theirs)),
         Share(int((ours >= wanted).sum()), len(ours)),
     )
@@ -102,7 +103,7 @@ def _ask(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
     exported = export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1]
     runtime = open_runtime(Artifact.open(exported.path))
     chosen = choose_rejection(runtime, reference.task, splits.validation, seed=0)
-    sure = SCORES[CUT_BY]
+    sure = SCORES[THRESHOLD_SCORE]
     return {
         "true": sure(run_all(runtime, splits.validation.images)).tolist(),
         "left_out": sure(run_all(runtime, splits.test.images)).tolist(),
@@ -113,16 +114,15 @@ def _ask(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
 def format_table(rows: Sequence[LeftOut]) -> str:
     """Return a Markdown table, one row a class."""
     lines = [
-        f"| left out | AUROC (95 % interval) | of it accepted | others kept at {FALSE_ACCEPTS:.0%} of it accepted |",
+        f"| left out | AUROC (95 % interval) | of it accepted | other classes kept at {FALSE_ACCEPTS:.0%} of it accepted |",
         "|---|---|---|---|",
     ]
     for row in rows:
         low, high = row.auroc.interval
         accepted = "" if row.accepted is None else _percent(row.accepted)
-        lines.append(f"| {row.label} | {row.auroc.area:.4f} ({low:.4f} to {high:.4f}) | {accepted} | {_percent(row.kept)} |")
+        lines.append(f"| {row.label} | {row.auroc.value:.4f} ({low:.4f} to {high:.4f}) | {accepted} | {_percent(row.kept)} |")
     return "\n".join(lines)
 
 
 def _percent(share: Share) -> str:
-    low, high = share.interval
-    return f"{100 * share.share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return percent(share.value, share.interval)

@@ -19,6 +19,7 @@ import click
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import InputError
 from edgecnn.files import make_folder, read_bytes, write_json
+from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _run(described: dict[str, Any], splits: Splits, training: Training, measure:
     from edgecnn_export.training import train as run_training
 
     run = run_training(
-        Task.from_json(described),
+        with_loaders(Task.from_json(described)),
         splits,
         out=folder,
         model=training.model,

@@ -1,4 +1,4 @@
-"""What a camera does to a picture, drawn anew for each training picture: geometry, optics, light, sensor, JPEG.
+"""What a camera does to a picture, drawn again for each training picture: geometry, optics, light, sensor, JPEG.
 
 NumPy and OpenCV only, so that it is the same on every Keras backend and never part of a saved model. The order is the
 physical one: the object moves, the lens blurs, the light and its unevenness scale, the sensor adds noise and clips, the
@@ -27,7 +27,7 @@ class Augmentation:
 
     rotation_deg: float = 0.0
     scale_octaves: float = 0.0  # zoom 2^u
-    slant: float = 0.0  # horizontal shear, pixels a row
+    slant: float = 0.0  # horizontal shear, pixels per row
     shift: float = 0.0
     bend: float = 0.0  # smooth displacement that differs from place to place
     flips: bool = False  # mirrored about either axis, or both

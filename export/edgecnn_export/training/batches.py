@@ -1,4 +1,4 @@
-"""Training pictures in batches, shuffled and augmented anew each epoch, the same ones for the same seed."""
+"""Training pictures in batches, shuffled and augmented again each epoch, the same ones for the same seed."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Checkpoint:
                 raise ValueError("its arrays are not those that were written")
             return checkpoint
         except Exception as error:  # whatever damaged bytes make zipfile and NumPy stumble over
-            raise InputError(f"the checkpoint {path} is damaged ({first_line(error)}); delete it to start anew") from error
+            raise InputError(f"the checkpoint {path} is damaged ({first_line(error)}); delete it to start over") from error
 
     def _digest(self) -> str:
         """Return the SHA-256 of all arrays: the checksums of a ZIP do not tell when its directory lost an entry."""

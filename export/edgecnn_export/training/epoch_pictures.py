@@ -1,4 +1,4 @@
-"""What an epoch trains on: the training pictures, what a camera would make of digits, and pictures of no class."""
+"""What an epoch trains on: the training pictures, what a camera would make of digits, and outliers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgecnn_export.training.batches import one_hot
 from edgecnn_export.training.recipes import Recipe
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
-_OTHERS = 10  # versions of the counter-examples: drawing them takes a fifth of an epoch, and augmentation varies them too
+_OUTLIERS = 10  # versions of the counter-examples: drawing them takes a fifth of an epoch, and augmentation varies them too
 
 
 class TrainingPictures:
-    """The training pictures, `recipe.simulated` x n of them seen as through a camera, and `recipe.others` x n of no class.
+    """The training pictures, `recipe.simulated` x n of them seen as through a camera, and `recipe.outliers` x n outliers.
 
     Epochs take turns at `recipe.simulations` versions of the former - each has other pictures, pens, papers and handwritings,
     and other things that are no digits - and at ten of the latter. A version is drawn when its first epoch begins and then
@@ -32,8 +32,8 @@ class TrainingPictures:
             raise InputError(f"simulated must be a share of the training pictures, 0 to 1, got {recipe.simulated}")
         if recipe.simulations < 1:
             raise InputError(f"simulations must be at least 1, got {recipe.simulations}")
-        if recipe.others > 0 and task.counter_examples is None:
-            raise InputError(f"task {task.name!r} can make no counter-examples; train it with others=0 in its recipe")
+        if recipe.outliers > 0 and task.outliers is None:
+            raise InputError(f"task {task.name!r} has no generator of outliers; train it with outliers=0 in its recipe")
         self._train, self._targets = train, one_hot(train.class_ids, len(task.labels))
         self._task, self._recipe, self._seed = task, recipe, seed
         self._drawn: dict[tuple[str, int], Pictures] = {}
@@ -44,8 +44,8 @@ class TrainingPictures:
         if self._recipe.simulated > 0:
             parts.append(self._version("simulation", epoch % self._recipe.simulations, self._simulation))
         count = sum(len(images) for images, _ in parts)
-        if self._recipe.others > 0:
-            parts.append(self._version("others", epoch % _OTHERS, lambda version: self._others(count, version)))
+        if self._recipe.outliers > 0:
+            parts.append(self._version("outliers", epoch % _OUTLIERS, lambda version: self._outliers(count, version)))
         images, targets = zip(*parts, strict=True)
         return (images[0], targets[0]) if len(parts) == 1 else (np.concatenate(images), np.concatenate(targets))
 
@@ -62,9 +62,9 @@ class TrainingPictures:
         chosen = np.random.default_rng(seeds[0]).permutation(len(self._train))[:count]
         return simulate_training_set(self._train.images[chosen, :, :, 0], self._train.class_ids[chosen], int(seeds[1]))
 
-    def _others(self, pictures: int, version: int) -> Pictures:
-        """Draw `others` counter-examples a picture; their targets are the same for all classes."""
-        assert self._task.counter_examples is not None
-        count, classes = round(self._recipe.others * pictures), self._targets.shape[1]
-        drawn = self._task.counter_examples(count, int(np.random.SeedSequence((self._seed, version)).generate_state(1)[0]))
+    def _outliers(self, pictures: int, version: int) -> Pictures:
+        """Draw `recipe.outliers` outliers per picture; their targets are the same for all classes."""
+        assert self._task.outliers is not None
+        count, classes = round(self._recipe.outliers * pictures), self._targets.shape[1]
+        drawn = self._task.outliers(count, int(np.random.SeedSequence((self._seed, version)).generate_state(1)[0]))
         return drawn, np.full((count, classes), 1 / classes, np.float32)

@@ -17,7 +17,7 @@ class Recipe:
     `patience` is how many epochs without a better validation loss end the training. `simulated` is the share of a digit
     task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits;
     epochs take turns at `simulations` versions of them.
-    `others` is how many counter-examples of the task come to each training picture, drawn anew each epoch, whose target is the
+    `outliers` is how many outliers of the task come to each training picture, drawn again each epoch, whose target is the
     same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
     `mixup` is the alpha of the Beta distribution by which pictures and targets of a batch are blended (Zhang et al.,
     arXiv:1710.09412); 0 blends nothing.
@@ -33,7 +33,7 @@ class Recipe:
     patience: int
     simulated: float = 0.0
     simulations: int = 1
-    others: float = 0.0
+    outliers: float = 0.0
     mixup: float = 0.0
 
 
@@ -45,11 +45,11 @@ def find_recipe(model: str, task: Task) -> Recipe:
     if model == "compact":
         augmentation = default_augmentation(task)
         if large:
-            others = 0.25 if task.counter_examples else 0.0
-            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, others=others)
+            outliers = 0.25 if task.outliers else 0.0
+            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, outliers=outliers)
         if task.preprocessing.fit == "digit":
             return Recipe(
-                40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, others=0.04
+                40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, outliers=0.04
             )
         return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10)
     if model == "mobilenet":  # in short, as one trains it at first: Adam, pictures as they are

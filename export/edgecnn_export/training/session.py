@@ -1,4 +1,4 @@
-"""The training itself: epochs, validation, checkpoints, interruption, and the files that remain."""
+"""A training in progress: epochs, validation, checkpoints, and the files that remain."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import signal
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -22,26 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgecnn
-from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
-from edgecnn.errors import ConversionError, DatasetError, InputError
-from edgecnn.files import exists, make_folder, write_json
+from edgecnn.datasets.load import data_info
+from edgecnn.errors import ConversionError
+from edgecnn.files import write_json
 from edgecnn.metrics import confusion_matrix, weak_classes, wilson_interval
-from edgecnn.runtimes.runtime import check_images
+from edgecnn.rejection.threshold import choose_rejection
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.networks import build
 from edgecnn_export.plots.curves import draw_curves
-from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, save_reference
-from edgecnn_export.rejecting import choose_rejection
+from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.batches import EpochBatches, one_hot
 from edgecnn_export.training.checkpoints import Checkpoint
-from edgecnn_export.training.devices import Devices, open_devices
+from edgecnn_export.training.devices import Devices
 from edgecnn_export.training.epoch_pictures import TrainingPictures
-from edgecnn_export.training.recipes import Recipe, find_recipe
+from edgecnn_export.training.recipes import Recipe
 
 _VALIDATION_BATCH = 64
 _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same in every epoch and every training
@@ -84,51 +81,11 @@ class TrainingRun:
         return wilson_interval(self.correct, self.count)
 
 
-def train(
-    task: Task,
-    splits: Splits,
-    *,
-    out: Path,
-    model: str = "compact",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    devices: int = 1,
-    progress: Callable[[str], None] = lambda line: None,
-) -> TrainingRun:
-    """Train a model and write `model.keras`, `training.json`, `curves.png` and `splits.csv` to the folder `out`.
-
-    `splits.csv` says which picture of the data folder stood in which split (`edgecnn.datasets.split_table`); pictures that are
-    in no folder have none, and `training.json` then names no data folder.
-
-    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming. After
-    each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training; it is
-    removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first SIGINT
-    ends the training after the current batch, with all files written; a second one ends the program. Raises InputError for
-    impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
-    shape than the task's, OutputError when `out` cannot be written.
-    """
-    _check_data(task, splits)
-    _check_folder(out, resume)
-    checkpoint = _open_checkpoint(out) if resume else None
-    recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
-    placement = open_devices(devices)
-    progress(f"training {model} for {task.name} on {placement.description}, {placement.policy}")
-    session = _Session(task, splits, model, recipe, seed, out, placement)
-    if checkpoint is not None:
-        session.resume(checkpoint)
-        progress(f"resumed after epoch {len(session.history)} of {recipe.epochs}")
-    with _interruption() as interrupted:
-        session.run(interrupted, progress)
-        return session.finish(interrupted.is_set())
-
-
-class _Session:
+class Session:
     """A training in progress: the compiled model, its history and the best weights so far."""
 
     def __init__(self, task: Task, splits: Splits, model: str, recipe: Recipe, seed: int, out: Path, devices: Devices) -> None:
+        """Build and compile the model, its weights drawn by `seed`; InputError for an impossible recipe."""
         self.task, self.splits, self.name, self.recipe, self.seed, self.out = task, splits, model, recipe, seed, out
         self.devices = devices
         self.history: list[dict[str, float]] = []
@@ -262,7 +219,7 @@ class _Session:
         low, high = wilson_interval(correct, count)
         return {
             **self.settings,
-            "data": {name: dataclasses.asdict(_data_info(self.splits, name)) for name in ("train", "validation", "test")},
+            "data": {name: dataclasses.asdict(data_info(self.splits, name)) for name in ("train", "validation", "test")},
             "split": dataclasses.asdict(self.splits.info),
             "recipe": dataclasses.asdict(self.recipe),
             "device": self.devices.description,
@@ -293,26 +250,6 @@ class _StopOn(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if self._event.is_set():
             self.model.stop_training = True
-
-
-@contextlib.contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """Give an event that the first SIGINT sets; a second one raises KeyboardInterrupt as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextlib.contextmanager
@@ -357,52 +294,6 @@ def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, 
 
 def _selection_loss(entry: dict[str, float]) -> float:
     return entry["validation_loss"] + entry.get("camera_loss", 0.0)
-
-
-def _with_overrides(recipe: Recipe, epochs: int | None, batch_size: int | None, checkpoint: Checkpoint | None) -> Recipe:
-    for name, value in (("--epochs", epochs), ("--batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-    if checkpoint is not None:
-        epochs, batch_size = epochs or checkpoint.settings["epochs"], batch_size or checkpoint.settings["batch_size"]
-    return dataclasses.replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
-
-
-def _check_data(task: Task, splits: Splits) -> None:
-    for name in ("train", "validation"):
-        dataset = splits[name]
-        if len(dataset) == 0:
-            raise DatasetError(f"the {name} split of {splits.info.source} is empty; more pictures are needed")
-        check_images(dataset.images, task.preprocessing.shape)
-        if not 0 <= dataset.class_ids.min() <= dataset.class_ids.max() < len(task.labels):
-            raise DatasetError(f"the {name} split has class ids outside 0..{len(task.labels) - 1}")
-
-
-def _check_folder(out: Path, resume: bool) -> None:
-    make_folder(out)
-    if not resume and (out / checkpoints.FILE_NAME).exists():
-        raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
-    model, table = out / MODEL_FILE, out / split_table.FILE_NAME
-    if is_ours(model):
-        return  # what stands beside it was written with it
-    written = [model, out / "training.json", out / "curves.png", *([] if split_table.is_table(table) else [table])]
-    if (foreign := next(filter(exists, written), None)) is not None:
-        raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
-
-
-def _open_checkpoint(out: Path) -> Checkpoint:
-    path = out / checkpoints.FILE_NAME
-    if not path.exists() and (out / MODEL_FILE).exists():
-        ended = "a training that is complete or was ended within its first epoch"
-        raise InputError(
-            f"nothing to resume in {out}, it holds {ended}; choose another folder with --out, or replace it without --resume"
-        )
-    return Checkpoint.open(path)
-
-
-def _data_info(splits: Splits, name: str) -> DataInfo:
-    dataset, info = splits[name], splits.info
-    return DataInfo(info.source, name, len(dataset), dataset.digest(), info.synthetic)
 
 
 def _versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
-from edgecnn_export.training import session
+from edgecnn_export.training import trainer
 from edgecnn_export.training.recipes import Recipe
 
 SIDE = 12
@@ -23,7 +23,7 @@ def noise(count: int, seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 1)).astype(np.uint8)
 
 
-TASK = Task("halves", "halves", ("left", "right"), Preprocessing(SIDE, SIDE), counter_examples=noise)
+TASK = Task("halves", "halves", ("left", "right"), Preprocessing(SIDE, SIDE), outliers=noise)
 
 
 def halves(count: int = 64) -> Splits:
@@ -38,26 +38,26 @@ def halves(count: int = 64) -> Splits:
 
 
 @pytest.fixture(scope="module")
-def exposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[session.TrainingRun, list[tuple[int, int]]]:
-    """A training with as many counter-examples as pictures, and the count and seed of each draw."""
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> tuple[trainer.TrainingRun, list[tuple[int, int]]]:
+    """A training with as many outliers as pictures, and the count and seed of each draw."""
     draws: list[tuple[int, int]] = []
 
     def drawn(count: int, seed: int) -> NDArray[np.uint8]:
         draws.append((count, seed))
         return noise(count, seed)
 
-    task = dataclasses.replace(TASK, counter_examples=drawn)
+    task = dataclasses.replace(TASK, outliers=drawn)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "find_recipe", lambda model, task: recipe(others=1.0))
-        return session.train(task, halves(), out=tmp_path_factory.mktemp("exposed"), seed=1), draws
+        patch.setattr(trainer, "find_recipe", lambda model, task: recipe(outliers=1.0))
+        return trainer.train(task, halves(), out=tmp_path_factory.mktemp("exposed"), seed=1), draws
 
 
-def recipe(others: float) -> Recipe:
-    return Recipe(6, 16, 1e-2, False, 0.0, 0.0, None, patience=8, others=others)
+def recipe(outliers: float) -> Recipe:
+    return Recipe(6, 16, 1e-2, False, 0.0, 0.0, None, patience=8, outliers=outliers)
 
 
-def test_a_model_trained_with_counter_examples_is_unsure_of_them_and_sure_of_its_classes(
-    exposed: tuple[session.TrainingRun, list[tuple[int, int]]],
+def test_a_model_trained_with_outliers_is_unsure_of_them_and_sure_of_its_classes(
+    exposed: tuple[trainer.TrainingRun, list[tuple[int, int]]],
 ) -> None:
     runtime = exposed[0].reference.runtime()
 
@@ -67,16 +67,16 @@ def test_a_model_trained_with_counter_examples_is_unsure_of_them_and_sure_of_its
     assert of_halves > 0.8
 
 
-def test_counter_examples_are_drawn_anew_each_epoch(exposed: tuple[session.TrainingRun, list[tuple[int, int]]]) -> None:
+def test_outliers_are_drawn_again_each_epoch(exposed: tuple[trainer.TrainingRun, list[tuple[int, int]]]) -> None:
     _, draws = exposed
 
     assert {count for count, _ in draws} == {64}
     assert len(set(draws)) == 6
 
 
-def test_a_task_without_counter_examples_refuses_to_train_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = dataclasses.replace(TASK, counter_examples=None)
-    monkeypatch.setattr(session, "find_recipe", lambda model, task: recipe(others=0.25))
+def test_a_task_without_outliers_refuses_to_train_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = dataclasses.replace(TASK, outliers=None)
+    monkeypatch.setattr(trainer, "find_recipe", lambda model, task: recipe(outliers=0.25))
 
-    with pytest.raises(InputError, match="can make no counter-examples"):
-        session.train(task, halves(), out=tmp_path)
+    with pytest.raises(InputError, match="has no generator of outliers"):
+        trainer.train(task, halves(), out=tmp_path)

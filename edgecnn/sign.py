@@ -1,4 +1,4 @@
-"""Signing a file that is there: model and contract stay as they are, to the byte."""
+"""Signing a file that exists: model and contract stay as they are, byte for byte."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from edgecnn.artifacts.artifact import Artifact, join_bytes, read_file, split_by
 from edgecnn.artifacts.signature import sign_contract
 from edgecnn.errors import InputError
 from edgecnn.files import write_bytes
+from edgecnn.runtimes.probe import verify
 
 
 def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
     """Put a signature into an artifact, in the place of an older one; return the fingerprint of the key.
 
     What is signed was read once and has answered its golden vectors here, within `timeout_s` seconds. Raises what
-    `Artifact.open` and `probing.verify` raise, ArtifactError for a file that answers otherwise than its contract says,
+    `Artifact.open` and `probe.verify` raise, ArtifactError for a file whose answers differ from its contract,
     InputError for one that failed its parity or a key of no use, OutputError when the file cannot be written.
     """
-    from edgecnn.runtimes.probe import verify  # runtimes know artifacts, and not the other way round
-
     data = read_file(path)
     artifact = Artifact.read(data, path)
     if artifact.contract.parity.verdict == "fail":

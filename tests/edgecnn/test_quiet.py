@@ -6,8 +6,10 @@ import warnings
 
 import pytest
 
+from edgecnn.artifacts import Artifact
 from edgecnn.errors import ConversionError
-from edgecnn_export.conversion.quiet import quiet
+from edgecnn.quiet import quiet, quiet_start
+from edgecnn.runtimes import open_runtime
 
 
 def test_prints_of_native_code_and_warnings_are_kept_back(capfd: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +44,24 @@ def test_prints_work_again_afterwards(capfd: pytest.CaptureFixture[str]) -> None
     print("errors too", file=sys.stderr)
 
     assert capfd.readouterr() == ("outside\n", "errors too\n")
+
+
+def test_the_usual_line_is_dropped_and_others_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_start():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: something else\n")
+
+    assert capfd.readouterr().err == "ERROR: something else\n"
+
+
+def test_what_was_said_before_a_failure_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="broken"), quiet_start():
+        os.write(2, b"why it broke\n")
+        raise ValueError("broken")
+
+    assert capfd.readouterr().err == "why it broke\n"
+
+
+def test_opening_an_artifact_says_nothing(tiny_tflite_artifact: Artifact, capfd: pytest.CaptureFixture[str]) -> None:
+    open_runtime(tiny_tflite_artifact, runtime="ai-edge-litert")
+
+    assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Robustness of models by their names: opens them, loads their pictures, measures."""
+"""From the names of models to a robustness report, its heat map and its page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecnn.artifacts.contract import DataInfo
+from edgecnn.errors import OutputError
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.robustness.corruptions import SEVERITIES, corruptions_for
 from edgecnn.robustness.measure import Progress, choose_pictures, measure
 from edgecnn.robustness.report import RobustnessReport
-from edgecnn_export.robustness.opening import open_subjects
+from edgecnn_export.models import open_subjects
+from edgecnn_export.pages import require_jinja2
+from edgecnn_export.plots.figures import check_format, save_figure
 
 
 def measure_models(
@@ -48,3 +51,27 @@ def measure_models(
         progress=progress,
     )
     return report, opened.notes
+
+
+def check_outputs(plot: Path | None, html: Path | None) -> None:
+    """Raise now what would otherwise be raised after minutes: a missing package, an unknown format, a missing folder."""
+    if plot is not None:
+        check_format(plot)
+    if html is not None:
+        require_jinja2()
+    for path in (plot, html):
+        if path is not None and not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
+
+
+def write_outputs(report: RobustnessReport, plot: Path | None, html: Path | None) -> list[Path]:
+    """Write what is wanted, each whole or not at all, and return the paths."""
+    if plot is not None:
+        from edgecnn_export.plots.heatmap import plot_heatmap
+
+        save_figure(plot_heatmap(report), plot)
+    if html is not None:
+        from edgecnn_export.pages.robustness import write_page
+
+        write_page(report, html)
+    return [path for path in (plot, html) if path is not None]

@@ -13,11 +13,11 @@ from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.rejection import FALSE_ACCEPTS, LOST
+from edgecnn.rejection.threshold import FALSE_ACCEPTS, LOST, OOD_PER_KIND, choose_rejection
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
-from edgecnn_export.reference import Reference, open_reference, save_reference
-from edgecnn_export.rejecting import OTHERS, choose_rejection
+from edgecnn_export.models import open_reference
+from edgecnn_export.reference import Reference, save_reference
 
 
 class SureAs:
@@ -40,7 +40,7 @@ def _task(**kinds: NDArray[np.int64]) -> Task:
         "two classes",
         ("a", "b"),
         Preprocessing(2, 2),
-        others=lambda count, seed: {kind: _pictures(percents[:count]) for kind, percents in kinds.items()},
+        ood=lambda count, seed: {kind: _pictures(percents[:count]) for kind, percents in kinds.items()},
     )
 
 
@@ -49,7 +49,7 @@ def _validation(percents: NDArray[np.int64]) -> Dataset:
 
 
 def test_what_the_threshold_stands_for_is_recorded() -> None:
-    others = np.linspace(50, 80, OTHERS).round().astype(np.int64)
+    others = np.linspace(50, 80, OOD_PER_KIND).round().astype(np.int64)
     sure = (others / 100).astype(np.float32).astype(np.float64)
 
     chosen = choose_rejection(SureAs(), _task(shades=others), _validation(np.full(1000, 95)), seed=3)
@@ -61,18 +61,18 @@ def test_what_the_threshold_stands_for_is_recorded() -> None:
     assert (chosen.kept, chosen.kinds, chosen.seed) == (1.0, ("shades",), 3)
 
 
-def test_true_pictures_are_not_sacrificed_to_others_that_look_the_same() -> None:
+def test_true_pictures_are_not_sacrificed_to_ood_pictures_that_look_the_same() -> None:
     true = np.linspace(60, 99, 1000).round().astype(np.int64)
 
-    chosen = choose_rejection(SureAs(), _task(doubles=np.full(OTHERS, 99)), _validation(true), seed=0)
+    chosen = choose_rejection(SureAs(), _task(doubles=np.full(OOD_PER_KIND, 99)), _validation(true), seed=0)
 
     assert chosen is not None
     assert chosen.kept >= 1 - LOST
     assert chosen.false_accepts == 1.0
 
 
-def test_a_task_that_can_make_no_others_has_no_threshold() -> None:
-    task = dataclasses.replace(_task(), others=None)
+def test_a_task_that_has_no_ood_generator_has_no_threshold() -> None:
+    task = dataclasses.replace(_task(), ood=None)
 
     assert choose_rejection(SureAs(), task, _validation(np.full(10, 95)), seed=0) is None
 

@@ -1,0 +1,1 @@
+"""Saying "I don't know": the threshold below which an answer is `unknown`, and what it is worth."""

@@ -1,0 +1,120 @@
+"""The reject threshold: how sure a model must be, so that what belongs to none of its classes is called unknown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts.contract import RejectionInfo
+from edgecnn.datasets.dataset import Dataset
+from edgecnn.evaluation import run_all
+from edgecnn.runtimes import Runtime
+from edgecnn.tasks import Task
+
+FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
+LOST = 0.05  # of the pictures of a class may be rejected for it, and no more
+OOD_PER_KIND = 100  # out-of-distribution pictures of each kind that a threshold is chosen on
+
+_METAL = ("plain steel", "brushed metal")  # kinds of surfaces
+
+Scores = NDArray[np.float64]
+
+
+def _probability(probabilities: NDArray[np.float32]) -> Scores:
+    return np.asarray(probabilities.max(axis=1), np.float64)
+
+
+def _margin(probabilities: NDArray[np.float32]) -> Scores:
+    second, first = np.sort(probabilities.astype(np.float64), axis=1)[:, -2:].T
+    return np.asarray(first - second)
+
+
+def _negative_entropy(probabilities: NDArray[np.float32]) -> Scores:
+    p = probabilities.astype(np.float64)
+    return np.asarray((p * np.log(np.maximum(p, 1e-12))).sum(axis=1))
+
+
+THRESHOLD_SCORE = "highest probability"
+# Sureness as a number of the probabilities `(n, classes)`: higher is surer. A contract's threshold is compared with the first
+# one (Hendrycks and Gimpel, arXiv:1610.02136); the others are measured beside it, to see whether one would serve better.
+SCORES: dict[str, Callable[[NDArray[np.float32]], Scores]] = {
+    THRESHOLD_SCORE: _probability,
+    "margin to the second": _margin,
+    "negative entropy": _negative_entropy,
+}
+
+
+def choose_rejection(
+    runtime: Runtime, task: Task, validation: Dataset, seed: int, *, false_accepts: float = FALSE_ACCEPTS
+) -> RejectionInfo | None:
+    """Choose the reject threshold on the answers that `runtime` gives, and say what it stands for.
+
+    See `choose_threshold` for the rule. None for a task without a generator of out-of-distribution pictures, or without
+    validation pictures.
+    """
+    if task.ood is None or len(validation) == 0:
+        return None
+    sureness = SCORES[THRESHOLD_SCORE]
+    true = sureness(run_all(runtime, validation.images))
+    ood = {kind: sureness(given) for kind, given in run_ood(runtime, task, OOD_PER_KIND, seed).items()}
+    threshold = choose_threshold(true, ood, false_accepts=false_accepts)
+    return RejectionInfo(
+        threshold=threshold,
+        wanted_false_accepts=false_accepts,
+        false_accepts=float(np.mean([(scores >= threshold).mean() for scores in ood.values()])),
+        kept=float((true >= threshold).mean()),
+        kinds=tuple(ood),
+        seed=seed,
+    )
+
+
+def choose_threshold(true: Scores, ood: Mapping[str, Scores], *, false_accepts: float = FALSE_ACCEPTS) -> float:
+    """Return the threshold that accepts `false_accepts` of the OOD pictures, but rejects no more than LOST of the true ones.
+
+    `true` `(n,)` are the highest probabilities of held-out pictures of the classes, `ood` those of out-of-distribution ones by
+    kind. The rate is held over the half of the kinds that are accepted most: black pictures and the like, which every model
+    rejects, would otherwise leave room for the hard ones. Rounded to three digits, to the side that keeps both promises.
+    """
+    hardest = sorted(ood.values(), key=lambda scores: -float(np.quantile(scores, 1 - false_accepts)))
+    wanted = threshold_for(dict(enumerate(hardest[: math.ceil(len(hardest) / 2)])), false_accepts)
+    bearable = float(np.quantile(true, LOST, method="lower"))
+    return min(math.ceil(1000 * wanted), math.floor(1000 * bearable)) / 1000
+
+
+def threshold_for(ood: Mapping[Any, Scores], false_accepts: float) -> float:
+    """Return the lowest threshold at which no more than `false_accepts` of all scores are accepted (score >= threshold)."""
+    scores = np.sort(np.concatenate(list(ood.values())))
+    allowed = math.floor(false_accepts * len(scores))
+    if allowed >= len(scores):
+        return 0.0
+    # Just above the highest score that must be rejected: equal scores, which int8 has many of, fall together.
+    return float(np.nextafter(scores[len(scores) - allowed - 1], np.inf))
+
+
+def run_ood(
+    runtime: Runtime, task: Task, per_kind: int, seed: int, progress: Callable[[str], None] = lambda line: None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the probabilities `(per_kind, classes)` of generated out-of-distribution pictures, by kind.
+
+    Of a task that has no generator of them they are surfaces of many kinds.
+    """
+    progress(f"generating {per_kind} out-of-distribution pictures of each kind")
+    kinds = _surfaces(task, per_kind, seed) if task.ood is None else task.ood(per_kind, seed)
+    progress(f"running {sum(map(len, kinds.values()))} of them")
+    return {kind: run_all(runtime, images) for kind, images in kinds.items()}
+
+
+def _surfaces(task: Task, count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Draw what belongs to no class of anybody's parts: a covered lens, a hand, print, cloth and the like.
+
+    Bare metal is left out, for it may be what the parts are of.
+    """
+    from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
+
+    drawn = generate_other_surfaces(count, seed)
+    kinds = {kind: images for kind, images in drawn.items() if kind not in _METAL}
+    return {kind: np.stack([task.preprocessing(image[..., 0]) for image in images]) for kind, images in kinds.items()}

@@ -1,0 +1,126 @@
+"""`train`: from pictures to a trained model in the folder of a run, which can be interrupted and resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from edgecnn.datasets import split_table
+from edgecnn.datasets.dataset import Splits
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.files import exists, make_folder
+from edgecnn.runtimes.runtime import check_images
+from edgecnn.tasks import Task
+from edgecnn_export.reference import MODEL_FILE, is_ours
+from edgecnn_export.training import checkpoints
+from edgecnn_export.training.checkpoints import Checkpoint
+from edgecnn_export.training.devices import open_devices
+from edgecnn_export.training.recipes import Recipe, find_recipe
+from edgecnn_export.training.session import Session, TrainingRun
+
+
+def train(
+    task: Task,
+    splits: Splits,
+    *,
+    out: Path,
+    model: str = "compact",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    devices: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> TrainingRun:
+    """Train a model and write `model.keras`, `training.json`, `curves.png` and `splits.csv` to the folder `out`.
+
+    `splits.csv` says which picture of the data folder stood in which split (`edgecnn.datasets.split_table`); pictures that are
+    in no folder have none, and `training.json` then names no data folder.
+
+    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming. After
+    each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training; it is
+    removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first SIGINT
+    ends the training after the current batch, with all files written; a second one ends the program. Raises InputError for
+    impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
+    shape than the task's, OutputError when `out` cannot be written.
+    """
+    _check_data(task, splits)
+    _check_folder(out, resume)
+    checkpoint = _open_checkpoint(out) if resume else None
+    recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
+    strategy = open_devices(devices)
+    progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
+    session = Session(task, splits, model, recipe, seed, out, strategy)
+    if checkpoint is not None:
+        session.resume(checkpoint)
+        progress(f"resumed after epoch {len(session.history)} of {recipe.epochs}")
+    with _interruption() as interrupted:
+        session.run(interrupted, progress)
+        return session.finish(interrupted.is_set())
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Give an event that the first SIGINT sets; a second one raises KeyboardInterrupt as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread may handle signals
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _with_overrides(recipe: Recipe, epochs: int | None, batch_size: int | None, checkpoint: Checkpoint | None) -> Recipe:
+    for name, value in (("--epochs", epochs), ("--batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if checkpoint is not None:
+        epochs, batch_size = epochs or checkpoint.settings["epochs"], batch_size or checkpoint.settings["batch_size"]
+    return dataclasses.replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
+
+
+def _check_data(task: Task, splits: Splits) -> None:
+    for name in ("train", "validation"):
+        dataset = splits[name]
+        if len(dataset) == 0:
+            raise DatasetError(f"the {name} split of {splits.info.source} is empty; more pictures are needed")
+        check_images(dataset.images, task.preprocessing.shape)
+        if not 0 <= dataset.class_ids.min() <= dataset.class_ids.max() < len(task.labels):
+            raise DatasetError(f"the {name} split has class ids outside 0..{len(task.labels) - 1}")
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    make_folder(out)
+    if not resume and (out / checkpoints.FILE_NAME).exists():
+        raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
+    model, table = out / MODEL_FILE, out / split_table.FILE_NAME
+    if is_ours(model):
+        return  # what stands beside it was written with it
+    written = [model, out / "training.json", out / "curves.png", *([] if split_table.is_table(table) else [table])]
+    if (foreign := next(filter(exists, written), None)) is not None:
+        raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
+
+
+def _open_checkpoint(out: Path) -> Checkpoint:
+    path = out / checkpoints.FILE_NAME
+    if not path.exists() and (out / MODEL_FILE).exists():
+        ended = "a training that is complete or was ended within its first epoch"
+        raise InputError(
+            f"nothing to resume in {out}, it holds {ended}; choose another folder with --out, or replace it without --resume"
+        )
+    return Checkpoint.open(path)
