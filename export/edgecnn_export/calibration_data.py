@@ -26,7 +26,7 @@ from edgecnn_export.calibration_audit import Audit, audit_calibration
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.parity.compare import MIN_PICTURES, too_few
 from edgecnn_export.reference import Reference
 from edgecnn_export.run_pictures import load_pictures
 
@@ -90,12 +90,6 @@ def find_splits(
     if splits is not None and len(splits.validation) < MIN_PICTURES and not unproven:
         raise DatasetError(f"nothing to prove the files with: {too_few(splits)}; give more, or --unproven")
     return splits
-
-
-def too_few(splits: Splits, split: str = "validation") -> str:
-    """Say that the pictures of one split are too few to compare on."""
-    given = sum(len(splits[name]) for name in ("train", "validation", "test"))
-    return f"of {given} pictures {len(splits[split])} are for comparing, at least {MIN_PICTURES} are needed there"
 
 
 def _proof(reference: Reference, data: Path | None, calibration: Path | None, seed: int, unproven: bool) -> Splits | None:

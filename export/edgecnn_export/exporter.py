@@ -14,7 +14,7 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
 from edgecnn_export.calibration_audit import Audit
-from edgecnn_export.calibration_data import audit, find_calibration, too_few
+from edgecnn_export.calibration_data import audit, find_calibration
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import FORMATS, Conversion, Failure, Format, Precision, convert
@@ -22,7 +22,7 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.models import Model
 from edgecnn_export.pages.parity import write_page
-from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.parity.compare import MIN_PICTURES, too_few
 from edgecnn_export.parity.figures import ParityReport, Verdict
 from edgecnn_export.parity.files import Measured, measure
 from edgecnn_export.parity.reference_check import check_reference

@@ -20,11 +20,10 @@ from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.models import Model
-from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare
+from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare, too_few
 from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.pictures import too_few
 from edgecnn_export.reference import Reference
 
 UNKNOWN = ForeignModel()
