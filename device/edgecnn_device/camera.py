@@ -19,16 +19,19 @@ from edgecnn_device.finders import Find, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.last_good import LastGood
-from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
+from edgecnn_device.loop import Sink, Statistics, Watcher, observe, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.sinks.line_file import check_line_file
 from edgecnn_device.sinks.pipe import PipeWatch
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
+from edgecnn_device.sources.transform import Roi, Transform
 from edgecnn_device.state_folder import state_folder
 from edgecnn_device.systemd import Notifier
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
+    from edgecnn.classifier import Classifier
+    from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
@@ -184,6 +187,35 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def watch(
+    classifier: Classifier,
+    source: str,
+    *,
+    roi: tuple[float, float, float, float] | None = None,
+    tiles: str | None = None,
+    smooth: int = 5,
+    fps: float | None = None,
+) -> Iterator[Observation]:
+    """Return the observations of one source by one classifier, made as they are asked for; nothing is written.
+
+    `roi` is x, y, width, height in pixels, or in fractions of the picture where one is no integer. Raises InputError for what
+    cannot be opened.
+    """
+    transform = Transform(roi=None if roi is None else Roi.parse(",".join(map(str, roi))))
+    preprocessing = classifier.preprocessing
+    options = SourceOptions(source, fps=fps, transform=transform, digits=preprocessing.fit == "digit")
+    look = choose_look(preprocessing, find="auto", tiles=tiles, overlap=0.0)
+    opened = open_source(options)
+    limits = Limits(live=opened.live, interval_s=1 / opened.fps if opened.live else 0.0)
+    watcher = Watcher(lambda: classifier, look, Health(limits), Tracker(smooth))
+
+    def observations() -> Iterator[Observation]:
+        with opened:
+            yield from observe(opened, watcher, Statistics())
+
+    return observations()
 
 
 def wait_for_model(slot: ModelSlot, is_ended: Callable[[], bool]) -> bool:

@@ -19,7 +19,7 @@ from edgecnn.errors import ConversionError, DatasetError, InputError, OutputErro
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
-from edgecnn_export import contract_writer
+from edgecnn_export import contract_writer, exporter
 from edgecnn_export.calibration_data import find_splits, record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
