@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.cli.main import main
-from edgecnn_export.conversion.quiet import quiet
+from edgecnn.quiet import quiet
 
 import keras  # isort: skip
 import tensorflow as tf  # isort: skip
