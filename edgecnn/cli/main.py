@@ -32,7 +32,7 @@ COMMANDS = {
         "Measure how well a model tells its classes from all else, and what its threshold does.",
     ),
     "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),
-    "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the cost of the camera loop."),
+    "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the frame rate of the camera loop."),
     "service": ("edgecnn.cli.service", "Print or install the systemd unit that keeps a camera running."),
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
