@@ -54,6 +54,7 @@ EXTRAS = {
     "tf2onnx": "export",
     "starlette": "web",
     "uvicorn": "web",
+    "prometheus_client": "web",
     "paho": "mqtt",
     "cryptography": "sign",
 }

@@ -14,9 +14,9 @@ from edgecnn_device import board
 from edgecnn_device.board import Throttling
 from edgecnn_device.loop import Statistics
 from edgecnn_device.surroundings import SeldomAsked, Surroundings
-from edgecnn_device.web.broadcast import Hub
-from edgecnn_device.web.counters import Tally
-from edgecnn_device.web.prometheus import write_metrics
+from edgecnn_device.web.broadcast import Broadcast
+from edgecnn_device.web.counters import Counters
+from edgecnn_device.web.prometheus import Metrics
 from edgecnn_device.web.status import Watched
 
 
@@ -31,7 +31,7 @@ def metrics(surroundings: Surroundings) -> dict[tuple[str, tuple[str, ...]], flo
     statistics = Statistics()
     statistics.clock_jumps, statistics.reasons["torn picture"] = 1, 4
     watched = Watched(statistics, MadeUpSource(), lambda: running, surroundings=surroundings)
-    families = text_string_to_metric_families(write_metrics(watched, Hub(Tally(FakeClock()), lambda: 0)))
+    families = text_string_to_metric_families(Metrics(watched, Broadcast(Counters(FakeClock()), lambda: 0)).text().decode())
     return {(s.name.removeprefix("edgecnn_"), tuple(s.labels.values())): s.value for family in families for s in family.samples}
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     from edgecnn_device.sinks.jsonl import JsonLinesSink
     from edgecnn_device.sinks.samples import SampleOptions, SampleSink
     from edgecnn_device.sources.live import LiveCapture, Picture
-    from edgecnn_device.web.counters import Tally
+    from edgecnn_device.web.counters import Counters
     from edgecnn_device.web.history import History
 
     folder, jumps = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -52,13 +52,13 @@ def main() -> None:
         def interrupt(self) -> None:
             pass
 
-    history, tally, grew = History(time.time), Tally(time.monotonic), []
+    history, counters, grew = History(time.time), Counters(time.monotonic), []
 
     class Remember:
         name = "history"
 
         def write(self, observation: Any) -> None:
-            tally.count(observation, time.monotonic())
+            counters.count(observation, time.monotonic())
             history.add(observation, time.monotonic())
             grew.append(len(history.entries(time.monotonic())))
 
@@ -78,7 +78,7 @@ def main() -> None:
                 "jumps": len(jumps),
                 "history_grew": bool(np.all(np.diff(grew) >= 0) and grew[-1] > grew[len(grew) // 2]),
                 "seconds": seconds,
-                "state_seconds": sum(tally.states.seconds(time.monotonic()).values()),
+                "state_seconds": sum(counters.states.seconds(time.monotonic()).values()),
             }
         )
     )

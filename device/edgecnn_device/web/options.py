@@ -33,7 +33,7 @@ class WebOptions:
 
 def read_web_options(address: str, token_file: Path | None) -> WebOptions:
     """Read `[HOST:]PORT` and the token; InputError for what cannot be meant, MissingDependencyError without the extra."""
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"{' and '.join(missing)} not installed. Install with: pip install 'edgecnn[web]'")
     host, port = parse_address(address)
