@@ -59,7 +59,7 @@ class SinkOptions:
     """Where predictions go.
 
     `write` chooses the lines of `jsonl` and `csv`: None means changes from a live source, and every frame of a file. These
-    files are set aside at `rotate_bytes` and at midnight, and `rotate_keep` full ones, or as many bytes, are kept.
+    files are set aside at `log_max_bytes` and at midnight, and `log_keep` full ones, or as many bytes, are kept.
     """
 
     terminal: bool = True
@@ -71,8 +71,8 @@ class SinkOptions:
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
     write: WritePolicy | None = None
-    rotate_bytes: int = 50_000_000
-    rotate_keep: int = 5
+    log_max_bytes: int = 50_000_000
+    log_keep: int = 5
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, no
     from edgecnn_device.sinks.reach import Reach
     from edgecnn_device.sinks.selection import WritePolicy, paces, selected
 
-    limits = {"max_bytes": options.rotate_bytes, "keep": options.rotate_keep}
+    limits = {"max_bytes": options.log_max_bytes, "keep": options.log_keep}
     files: list[JsonLinesSink | CsvSink] = []
     if options.jsonl is not None:
         files.append(JsonLinesSink(options.jsonl, **limits))

@@ -222,7 +222,7 @@ def check_disk(folder: Path) -> Check:
     """Report the free space of the file system that `folder` lies on."""
     free = shutil.disk_usage(folder).free
     status: Literal["ok", "warn"] = "ok" if free >= _MIN_FREE_BYTES else "warn"
-    advice = "" if status == "ok" else "; lower --rotate-mb and --keep-mb"
+    advice = "" if status == "ok" else "; lower --log-max-mb and --keep-mb"
     return Check("disk", status, f"{free / 1e6:.0f} MB free at {folder}{advice}")
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import PROBABILITY, SEED, Count, Number
+from edgecnn.cli.command import Group
+from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, task_and_folder
 from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Check, describe and generate data sets."""
 
@@ -82,9 +83,9 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
     """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
     from edgecnn.datasets.load import find_data, load_splits
 
-    task = _task(task_or_folder)
-    splits = load_splits(task, folder, seed)
-    found = folder or (Path(task_or_folder) if Path(task_or_folder).is_dir() else find_data(task.name))
+    task, chosen = task_and_folder(task_or_folder, folder)
+    splits = load_splits(task, chosen, seed)
+    found = chosen or find_data(task.name)
     described = _described(task, splits, found)
     if as_json:
         click.echo(json_text(described))
@@ -117,15 +118,6 @@ def download(name: str) -> None:
     from edgecnn.datasets.mnist import download_mnist
 
     click.echo(f"{name} is at {download_mnist()}")
-
-
-def _task(name: str) -> Task:
-    from edgecnn.datasets.folder import task_from_folder
-    from edgecnn.tasks import find_task, shipped_tasks
-
-    if name not in shipped_tasks() and (Path(name).exists() or "/" in name):
-        return task_from_folder(Path(name))
-    return find_task(name)
 
 
 def _described(task: Task, splits: Splits, folder: Path | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.text import printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.folder import Conflicts
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_SEED = 2**32 - 1
+SCHEMA = 1  # of what --json prints
 
 
 class Number(click.FloatRange):
@@ -144,6 +145,11 @@ def seed_option(command: F) -> F:
 def json_option(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def echo_json(body: Mapping[str, Any]) -> None:
+    """Print what a command found, with the version of its form: that grows when a key goes or changes its meaning."""
+    click.echo(json_text({"schema": SCHEMA} | dict(body)))
 
 
 def convention_options(command: F) -> F:

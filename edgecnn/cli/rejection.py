@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.options import (
-    EPOCHS,
-    JOBS,
     OUTPUT_FILE,
     PROBABILITY,
     Count,
@@ -17,7 +15,6 @@ from edgecnn.cli.options import (
     json_option,
     runtime_options,
     seed_option,
-    task_and_folder,
 )
 from edgecnn.text import json_text, printable
 
@@ -43,15 +40,6 @@ if TYPE_CHECKING:
 )
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures of each kind.")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this picture.")
-@click.option(
-    "--leave-one-class-out",
-    "leaving_out",
-    is_flag=True,
-    help="Instead train TASK (or a folder) once a class without it, and ask each model about the class it was not shown.",
-)
-@click.option("--epochs", type=EPOCHS, help="Of these trainings. Default: the recipe's.")
-@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings at once.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of these trainings. Default: runs/TASK-left-out.")
 @data_option
 @seed_option
 @runtime_options
@@ -62,24 +50,16 @@ def rejection(
     false_accepts: float,
     per_kind: int,
     plot: Path | None,
-    leaving_out: bool,
-    epochs: int | None,
-    jobs: int,
-    out: Path | None,
     data: Path | None,
     seed: int,
     runtime: str | None,
     threads: int,
     as_json: bool,
 ) -> None:
-    """Measure an exported model, a .keras model or a task's shipped int8 model on pictures that belong to no class.
+    """Measure an exported model, a .keras model or a task's shipped int8 model on out-of-distribution pictures.
 
-    They are generated, by kinds; those of the classes come from one split of the data set. With --leave-one-class-out, which
-    takes hours, Ctrl-C ends it and the same command goes on.
+    These are generated, by kinds; the pictures of the classes come from one split of the data set.
     """
-    if leaving_out:
-        _leave_out(model, data, out, epochs, seed, jobs, as_json)
-        return
     from edgecnn.datasets.load import data_info
     from edgecnn.rejection import measure_rejection
     from edgecnn_export.models import open_model
@@ -109,31 +89,6 @@ def rejection(
     click.echo(printable(f"{model} on {opened.runtime.name}, {splits.info.describe(split)}"))
     for line in _lines(result):
         click.echo(line)
-
-
-def _leave_out(task: str, data: Path | None, out: Path | None, epochs: int | None, seed: int, jobs: int, as_json: bool) -> None:
-    from edgecnn.datasets.load import load_splits
-    from edgecnn_export.frameworks import require_keras
-
-    require_keras()
-    from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
-
-    chosen, folder = task_and_folder(task, data)
-    splits = load_splits(chosen, folder, seed)
-    rows = leave_one_class_out(
-        chosen,
-        splits,
-        out=out or Path("runs") / f"{chosen.name}-left-out",
-        epochs=epochs,
-        seed=seed,
-        jobs=jobs,
-        progress=lambda line: click.echo(line, err=True),
-    )
-    if as_json:
-        click.echo(json_text([row.to_json() for row in rows]))
-        return
-    click.echo(f"{splits.info.source}, validation split beside the class left out, seed {seed}")
-    click.echo(format_table(rows))
 
 
 def _lines(result: Rejection) -> list[str]:

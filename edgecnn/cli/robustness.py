@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecnn.cli.command import Command, Need, check_needs
 from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, json_option, seed_option
 from edgecnn.text import json_text, printable
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from edgecnn.robustness.report import RobustnessReport
 
 
-@click.command(short_help="Measure models, float beside int8, under what cameras do to pictures.")
+_MODELS = Need("FILE or TASK", lambda values: bool(values["models"]))
+_NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html", "seed", "as_json"), _MODELS)
+
+
+@click.command(cls=Command, needs=_NEEDS, short_help="Measure models, float beside int8, under what cameras do to pictures.")
 @click.argument("models", metavar="FILE|TASK...", nargs=-1)
 @data_option
 @click.option(
@@ -30,15 +35,18 @@ if TYPE_CHECKING:
     "severities",
     type=Count(1, 5),
     multiple=True,
-    help="How strong, 1 to 5; may be given several times. Default: all five.",
+    help="Severity, 1 to 5; repeatable. Default: all five.",
 )
-@click.option("--pictures", type=Count(1, 10**6), help="Measure on so many pictures, of all classes alike, drawn by the seed.")
+@click.option("--pictures", type=Count(1, 10**6), help="Use a balanced random sample of this many pictures.")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this picture.")
 @click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
-@click.option("--list", "listed", is_flag=True, help="Print what the corruptions are and their levels as tables, and end.")
+@click.option("--list", "listed", is_flag=True, help="List the corruptions and their levels, and exit.")
 @seed_option
 @json_option
+@click.pass_context
 def robustness(
+    context: click.Context,
+    /,
     models: tuple[str, ...],
     data: Path | None,
     split: str,
@@ -55,13 +63,16 @@ def robustness(
     A model is an exported file, a .keras file, the folder of a run, or a task's name for its shipped float and int8 models.
     An int8 file is compared with the float model named before it.
     """
+    check_needs(context)
+    if listed and models:
+        raise click.UsageError("--list describes the corruptions and measures nothing: leave the models away", context)
     if listed:
         from edgecnn.robustness.listing import list_corruptions
 
         click.echo(list_corruptions(), nl=False)
         return
     if not models:
-        raise click.UsageError("missing FILE or TASK: name what to measure, or give --list")
+        raise click.UsageError("missing FILE or TASK: name what to measure, or give --list", context)
     from edgecnn_export.robustness.measuring import measure_models
     from edgecnn_export.robustness.writing import check_outputs, write_outputs
 

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
+from edgecnn.cli.command import Group
 from edgecnn.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(short_help="Print or install the systemd unit that keeps a camera running.")
+@click.group(cls=Group, short_help="Print or install the systemd unit that keeps a camera running.")
 def service() -> None:
     """Print or install the systemd unit that runs `edgecnn camera --config`, restarts it and confines it."""
 

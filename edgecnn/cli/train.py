@@ -16,7 +16,7 @@ from edgecnn.text import printable
 @click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
 @click.argument("task")
 @click.option(
-    "--model", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
+    "--network", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
 )
 @click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures a step. Default: the recipe's.")
@@ -38,14 +38,14 @@ from edgecnn.text import printable
     type=click.Choice(["refuse", "drop", "keep"]),
     help="The same picture in two class folders: refuse the folder (default), leave such pictures out, or keep them.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-MODEL.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-NETWORK.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder of the run.")
 @click.option(
     "--devices", type=Count(1, 64), default=1, show_default=True, help="GPUs, or without one CPUs, that share each batch."
 )
 def train(
     task: str,
-    model: str,
+    network: str,
     epochs: int | None,
     batch_size: int | None,
     seed: int,
@@ -84,8 +84,8 @@ def train(
     run = run_training(
         chosen,
         splits,
-        out=out or Path("runs") / f"{chosen.name}-{model}",
-        model=model,
+        out=out or Path("runs") / f"{chosen.name}-{network}",
+        model=network,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,

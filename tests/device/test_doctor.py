@@ -251,7 +251,7 @@ def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_p
         folder.chmod(0o755)
     config, token = tmp_path / "camera.toml", tmp_path / "token"
     token.write_text("pa55")
-    config.write_text(f'source = "rtsp://me:pa55@cam/s"\ntoken-file = "{token}"\n')
+    config.write_text(f'source = "rtsp://me:pa55@cam/s"\nweb-token-file = "{token}"\n')
     found = {}
     for mode in (0o644, 0o640):
         config.chmod(mode)

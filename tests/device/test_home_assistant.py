@@ -216,7 +216,7 @@ def test_a_discovery_prefix_that_is_no_topic_is_refused(prefix: str) -> None:
     ("options", "message"),
     [
         (["--mqtt", "mqtt://b/edge", "--mqtt-discovery-prefix", "ha"], "--mqtt-discovery-prefix needs --mqtt-discovery"),
-        (["--good", "patches"], "--good needs --web or --mqtt-discovery"),
+        (["--good", "patches"], r"--good needs --web \[HOST:\]PORT or --mqtt-discovery"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: list[str], message: str) -> None:

@@ -127,7 +127,7 @@ def test_tls_checks_the_certificate_and_the_name_unless_nothing_is_encrypted() -
 
 @pytest.mark.parametrize("option", [("--mqtt-discovery",), ("--mqtt-ca", "ca.pem"), ("--mqtt-password-file", "secret")])
 def test_options_of_mqtt_need_an_address(option: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="need --mqtt URL"):
+    with pytest.raises(InputError, match="needs --mqtt URL"):
         CliRunner().invoke(camera, ["neu", *option], catch_exceptions=False)
 
 
