@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import RUNTIME_NAMES, THREADS, Count, Number, json_option, seed_option
-from edgecnn.text import json_text
+from edgecnn.cli.options import RUNTIME_NAMES, THREADS, Count, Number, echo_json, json_option, seed_option
 
 _FILE = click.Path(path_type=Path)
 _STAGES = ("preprocess", "invoke", "whole")
@@ -67,7 +66,7 @@ def _measure_models(models: tuple[str, ...], values: dict[str, Any]) -> dict[str
 
 def _print(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json_text(report))
+        echo_json(report)
         return
     for line in _model_lines(report):
         click.echo(line)

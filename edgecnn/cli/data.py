@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.command import Group
-from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, task_and_folder
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, echo_json, json_option, task_and_folder
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.check import FolderCheck, Pair
@@ -32,7 +32,7 @@ def data() -> None:
 @click.option(
     "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups of a CSV table (file, group, split)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything found as JSON.")
+@json_option
 def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
@@ -46,7 +46,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
     if as_json:
         body = found.to_json() | ({} if compared is None else {"against": compared})
-        click.echo(json_text(body))
+        echo_json(body)
     else:
         _show_check(found)
         if compared is not None:
@@ -59,7 +59,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
 @click.option("--model", default="mnist", show_default=True, metavar="FILE|TASK", help="Exported model that reads the digits.")
 @click.option("--reject", type=PROBABILITY, help="Reject below this probability. Default: the model's threshold.")
 @click.option("--scale", type=Number(0.01, 1), default=1.0, show_default=True, help="Shrink the photographs first.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@json_option
 def photos(folder: Path, model: str, reject: float | None, scale: float, as_json: bool) -> None:
     """Find and read the digits in photographs, and show what each step of it brings.
 
@@ -71,14 +71,17 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
     classifier = Classifier.open(model)
     threshold = classifier.reject_threshold if reject is None else reject
     rows = evaluate(folder, classifier.runtime, reject_threshold=threshold or 0.0, scale=scale)
-    click.echo(json_text([dataclasses.asdict(row) for row in rows]) if as_json else format_table(rows))
+    if as_json:
+        echo_json({"steps": [dataclasses.asdict(row) for row in rows]})
+    else:
+        click.echo(format_table(rows))
 
 
 @data.command()
 @click.argument("task_or_folder", metavar="TASK|DIR")
 @click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the division where none is fixed.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
     """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
     from edgecnn.datasets.load import find_data, load_splits
@@ -88,7 +91,7 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
     found = chosen or find_data(task.name)
     described = _described(task, splits, found)
     if as_json:
-        click.echo(json_text(described))
+        echo_json(described)
     else:
         _show_info(described)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import json_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import echo_json, json_option
+from edgecnn.text import printable
 
 _USUAL_CONFIG = Path("/etc/edgecnn/camera.toml")
 _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
@@ -39,7 +39,7 @@ def doctor(context: click.Context, models: tuple[str, ...], config: Path | None,
         if not as_json:
             click.echo(printable(f"[{_MARKS[check.status]}] {check.name}: {check.detail}"))
     if as_json:
-        click.echo(json_text([dataclasses.asdict(check) for check in checks]))
+        echo_json({"verdict": verdict(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         click.echo(printable(verdict(checks)))
     if any(check.status == "fail" for check in checks):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, runtime_options, seed_option
+from edgecnn.cli.options import data_option, echo_json, json_option, runtime_options, seed_option
 from edgecnn.metrics import weak_classes
-from edgecnn.text import json_text
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation
@@ -44,7 +43,7 @@ def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str 
     measured_on = splits.info.describe(split)
     if as_json:
         head = {"model": model, "runtime": opened.runtime.name, "data": measured_on, "synthetic": splits.info.synthetic}
-        click.echo(json_text(head | result.to_json()))
+        echo_json(head | result.to_json())
     else:
         click.echo(f"{model} on {opened.runtime.name}, {measured_on}")
         for line in _lines(result):

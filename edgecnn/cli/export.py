@@ -10,6 +10,7 @@ import click
 from edgecnn.cli.options import (
     Number,
     data_option,
+    echo_json,
     echo_notes,
     foreign_options,
     json_option,
@@ -17,7 +18,7 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.text import json_text, printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn_export.exporter import ExportResult
@@ -89,7 +90,7 @@ def export(
         progress=lambda line: click.echo(line, err=True),
     )
     if as_json:
-        click.echo(json_text(result.to_json()))
+        echo_json(result.to_json())
     else:
         _show(result)
     if result.rejected or result.failures:

@@ -12,6 +12,7 @@ from edgecnn.cli.options import (
     OUTPUT_FILE,
     Number,
     data_option,
+    echo_json,
     echo_notes,
     foreign_options,
     json_option,
@@ -19,7 +20,7 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.text import json_text, printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn_export.parity.files import Measured
@@ -101,8 +102,7 @@ def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
         write_page(measured.report, html, dataset=measured.dataset, advice=measured.advice)
         click.echo(f"wrote {html}", err=True)
     if as_json:
-        report = measured.report.to_json() | {"advice": measured.advice}
-        click.echo(json_text(report))
+        echo_json(measured.report.to_json() | {"advice": measured.advice})
     else:
         click.echo(format_report(measured.report, measured.advice), nl=False)
 

@@ -12,11 +12,12 @@ from edgecnn.cli.options import (
     PROBABILITY,
     Count,
     data_option,
+    echo_json,
     json_option,
     runtime_options,
     seed_option,
 )
-from edgecnn.text import json_text, printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.rejection import Cut, Rejection, Share
@@ -84,7 +85,7 @@ def rejection(
         save_figure(plot_rejection(result, title=f"{model}, {splits.info.describe(split)}"), plot)
         click.echo(f"drew {plot}", err=True)
     if as_json:
-        click.echo(json_text({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json()))
+        echo_json({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json())
         return
     click.echo(printable(f"{model} on {opened.runtime.name}, {splits.info.describe(split)}"))
     for line in _lines(result):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecnn.cli.command import Command, Need, check_needs
-from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, json_option, seed_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, echo_json, json_option, seed_option
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.robustness.report import RobustnessReport
@@ -96,7 +96,10 @@ def robustness(
 def _show(report: RobustnessReport, as_json: bool) -> None:
     from edgecnn.robustness.report import format_report
 
-    click.echo(json_text(report.to_json()) if as_json else format_report(report), nl=as_json)
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        click.echo(format_report(report), nl=False)
 
 
 def _progress(done: int, total: int) -> None:

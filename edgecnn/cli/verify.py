@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import json_option, runtime_options, timeout_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import echo_json, json_option, runtime_options, timeout_option
+from edgecnn.text import printable
 
 
 @click.command(short_help="Replay an exported file's golden vectors on this machine.")
@@ -70,6 +70,6 @@ def verify(
                 line += f"; its record contradicts itself: {report.contradiction}: export it again"
             click.echo(printable(line))
     if as_json:
-        click.echo(json_text(rows))
+        echo_json({"files": rows})
     if not all(row["passed"] for row in rows):
         context.exit(1)

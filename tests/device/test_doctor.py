@@ -208,7 +208,7 @@ def test_a_damaged_model_fails(artifacts: Path, tmp_path: Path) -> None:
 def test_the_command_prints_json_for_machines(artifacts: Path) -> None:
     result = CliRunner().invoke(doctor, ["--json", str(artifacts / "neu.tflite")])
 
-    assert {"name", "status", "detail"} == set(json.loads(result.stdout)[0])
+    assert {"name", "status", "detail"} == set(json.loads(result.stdout)["checks"][0])
     assert result.exit_code == 0
 
 
