@@ -48,7 +48,8 @@ def _threshold(contract: Contract) -> str:
     if contract.rejection is None:
         return f"{contract.reject_threshold:.3f}"
     kept, accepted = contract.rejection.kept, contract.rejection.false_accepts
-    return f"{contract.reject_threshold:.3f}: keeps {kept:.1%} of validation, accepts {accepted:.1%} of out-of-distribution pictures"
+    shares = f"keeps {kept:.1%} of validation, accepts {accepted:.1%} of out-of-distribution pictures"
+    return f"{contract.reject_threshold:.3f}: {shares}"
 
 
 def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
