@@ -158,7 +158,7 @@ def identify_node(path: Path, root: Path) -> Node:
 def check_v4l2(device: str, name: str) -> Check:
     """Report what a camera can do."""
     if not os.access(device, os.R_OK | os.W_OK):
-        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in anew")
+        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in again")
     controls = v4l2_device.describe_controls(device)
     return Check(device, "ok", f"{name}: {formats(device)}" + (f"; {', '.join(controls)}" if controls else ""))
 

@@ -23,7 +23,7 @@ _STAGES = ("preprocess", "invoke", "whole")
 )
 @click.option("--source", help="Pictures to measure with: a video, a picture or a folder. Default: generated pictures.")
 @click.option("--plot", type=_FILE, help="Draw the latencies as a PNG.")
-@click.option("--baseline", type=_FILE, help="JSON of an earlier run: print ratios, new over old.")
+@click.option("--baseline", type=_FILE, help="JSON of an earlier run: also print ratios, new over old.")
 @seed_option
 @json_option
 def bench(models: tuple[str, ...], as_json: bool, **values: Any) -> None:

@@ -29,7 +29,11 @@ MAX_PLOTTED = 50
 @click.argument("model", metavar="FILE|TASK")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--plot", type=OUTPUT_FILE, metavar="OUT.png", help="Draw each picture beside its probabilities.")
-@click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
+@click.option(
+    "--fit",
+    type=click.Choice(["squash", "crop", "pad", "digit"]),
+    help="How another tool's .tflite wants other aspect ratios.",
+)
 @foreign_options
 @runtime_options
 @json_option

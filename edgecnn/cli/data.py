@@ -30,14 +30,14 @@ def data() -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the simulated splits.")
 @click.option(
-    "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups of a CSV table (file, group, split)."
+    "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups in a CSV table (file, group, split)."
 )
 @json_option
 def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
-    Tells how much of a random test split would have been seen in training. Findings are reported with exit code 0; a folder
-    that is no data set at all exits with 2.
+    Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a
+    data set exits with 2.
     """
     from edgecnn.datasets.check import check_folder, compare_with_table
 
@@ -57,11 +57,11 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", default="mnist", show_default=True, metavar="FILE|TASK", help="Exported model that reads the digits.")
-@click.option("--reject", type=PROBABILITY, help="Reject below this probability. Default: the model's threshold.")
+@click.option("--reject", type=PROBABILITY, help="Reject predictions below this probability. Default: the model's threshold.")
 @click.option("--scale", type=Number(0.01, 1), default=1.0, show_default=True, help="Shrink the photographs first.")
 @json_option
 def photos(folder: Path, model: str, reject: float | None, scale: float, as_json: bool) -> None:
-    """Find and read the digits in photographs, and show what each step of it brings.
+    """Find and read the digits in photographs, and measure what each step contributes.
 
     DIR/labels.csv has the columns file, x, y, w, h, label, kind; kinds are digit, row, handwritten_cell and printed_cell.
     """
@@ -80,10 +80,10 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
 @data.command()
 @click.argument("task_or_folder", metavar="TASK|DIR")
 @click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder of the task's data.")
-@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the division where none is fixed.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the split where none is fixed.")
 @json_option
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
-    """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
+    """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures per class, split rule, digests."""
     from edgecnn.datasets.load import find_data, load_splits
 
     task, chosen = task_and_folder(task_or_folder, folder)
@@ -99,10 +99,10 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 @data.command()
 @click.argument("name", metavar="mnist|neu")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures a class.")
+@click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures per class.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
-    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They prove that things run, not how well."""
+    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They show that things run, not how well."""
     from edgecnn.datasets.writing import write_folder
     from edgecnn.errors import InputError
     from edgecnn.tasks import find_task
@@ -117,7 +117,7 @@ def generate(name: str, folder: Path, count: int, seed: int) -> None:
 @data.command()
 @click.argument("name", metavar="mnist", type=click.Choice(["mnist"]))
 def download(name: str) -> None:
-    """Let Keras download MNIST (11 MB) into its cache, where edgecnn finds it. NEU has to be fetched by hand."""
+    """Download MNIST (11 MB) with Keras into its cache, where edgecnn finds it. NEU must be fetched by hand."""
     from edgecnn.datasets.mnist import download_mnist
 
     click.echo(f"{name} is at {download_mnist()}")
@@ -174,7 +174,7 @@ def _show_check(found: FolderCheck) -> None:
     click.echo(f"  groups: {found.groups} with {found.grouped} pictures, the largest with {found.largest_group}")
     _show_pairs("conflicting labels", found.conflicts)
     _show_files("left out", found.unreadable)
-    _show_files("files that are no pictures", found.others)
+    _show_files("files that are not pictures", found.others)
     if 2 * found.summary.usual > found.summary.total:  # else no size is the usual one
         _show_files("odd sizes", found.odd_sizes)
     for line in (*found.summary.crossing_lines(), *found.summary.warnings()):

@@ -19,14 +19,14 @@ _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Look at the files with secrets that this configuration of a camera names. Default: /etc/edgecnn/camera.toml.",
+    help="Check the secret files named in this camera configuration. Default: /etc/edgecnn/camera.toml.",
 )
 @json_option
 @click.pass_context
 def doctor(context: click.Context, models: tuple[str, ...], config: Path | None, as_json: bool) -> None:
     """Check Python, packages, runtime, cameras, temperature, throttling, disk, clock and models (default: the shipped ones).
 
-    The last line says whether a camera can run here. Exits with 1 when it cannot, with 0 also when there are warnings.
+    The last line says whether a camera can run here. Exits with 1 if it cannot, and with 0 despite warnings.
     """
     from edgecnn.files import exists
     from edgecnn.tasks import shipped_tasks

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to measure on.",
 )
 @data_option
 @seed_option
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str | None, threads: int, as_json: bool) -> None:
     """Measure an exported model, a .keras model, the model of a run or a task's shipped int8 model on one split of its data.
 
-    A run remembers its pictures and how they were divided.
+    A run remembers its pictures and their split.
     """
     from edgecnn import evaluation
     from edgecnn_export.models import open_model

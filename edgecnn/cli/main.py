@@ -25,11 +25,11 @@ COMMANDS = {
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),
     "robustness": (
         "edgecnn.cli.robustness",
-        "Measure models, float beside int8, under what cameras do to pictures.",
+        "Measure float and int8 models under camera corruptions.",
     ),
     "rejection": (
         "edgecnn.cli.rejection",
-        "Measure how well a model tells its classes from all else, and what its threshold does.",
+        "Measure how well a model rejects out-of-distribution pictures, and what its threshold costs.",
     ),
     "camera": ("edgecnn.cli.camera", "Classify a camera's frames until stopped."),
     "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the frame rate of the camera loop."),
@@ -37,7 +37,7 @@ COMMANDS = {
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
     "verify": ("edgecnn.cli.verify", "Replay an exported file's golden vectors on this machine."),
-    "sign": ("edgecnn.cli.sign", "Sign exported files, so that a board can insist on models of its own workstation."),
+    "sign": ("edgecnn.cli.sign", "Sign exported files, so that a board runs only models from your workstation."),
     "filters": ("edgecnn.cli.filters", "Show fixed and learned filters on a picture."),
     "data": ("edgecnn.cli.data", "Check, describe and generate data sets."),
 }
@@ -78,11 +78,11 @@ class LazyGroup(Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the commands in the order in which one uses them."""
+        """Return the commands in the order of use."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import and return one command, None when there is no such."""
+        """Import and return one command, None when there is none of this name."""
         if name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(COMMANDS[name][0]), name)

@@ -35,14 +35,20 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to compare on.",
 )
-@click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
-@click.option("--confidence", type=Number(0.5, 0.9999), default=0.95, show_default=True, help="Of the drop's bound.")
+@click.option("--max-drop", type=Number(0, 100), help="Allowed accuracy drop in percentage points. Default: the task's.")
+@click.option(
+    "--confidence",
+    type=Number(0.5, 0.9999),
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the bound on the accuracy drop.",
+)
 @foreign_options
 @trust_option
-@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
-@click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as a self-contained HTML page.")
+@click.option("--strict", is_flag=True, help="Exit with code 3 when undecided.")
 @seed_option
 @json_option
 @click.pass_context

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from edgecnn.rejection import Cut, Rejection, Share
 
 
-@click.command(short_help="Measure how well a model tells its classes from all else, and what its threshold does.")
+@click.command(short_help="Measure how well a model rejects out-of-distribution pictures, and what its threshold costs.")
 @click.argument("model", metavar="FILE|RUN|TASK")
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures of the classes.",
+    help="Split to measure on.",
 )
 @click.option(
     "--false-accepts",
     type=PROBABILITY,
     default=0.05,
     show_default=True,
-    help="Share of all else that may be taken for a class.",
+    help="Allowed share of out-of-distribution pictures that are accepted.",
 )
-@click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures of each kind.")
-@click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this picture.")
+@click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
+@click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
 @seed_option
 @runtime_options

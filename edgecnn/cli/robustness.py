@@ -20,7 +20,7 @@ _MODELS = Need("FILE or TASK", lambda values: bool(values["models"]))
 _NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html", "seed", "as_json"), _MODELS)
 
 
-@click.command(cls=Command, needs=_NEEDS, short_help="Measure models, float beside int8, under what cameras do to pictures.")
+@click.command(cls=Command, needs=_NEEDS, short_help="Measure float and int8 models under camera corruptions.")
 @click.argument("models", metavar="FILE|TASK...", nargs=-1)
 @data_option
 @click.option(
@@ -28,7 +28,7 @@ _NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to measure on.",
 )
 @click.option(
     "--severity",
@@ -38,8 +38,8 @@ _NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html
     help="Severity, 1 to 5; repeatable. Default: all five.",
 )
 @click.option("--pictures", type=Count(1, 10**6), help="Use a balanced random sample of this many pictures.")
-@click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this picture.")
-@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
+@click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this PNG.")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as a self-contained HTML page.")
 @click.option("--list", "listed", is_flag=True, help="List the corruptions and their levels, and exit.")
 @seed_option
 @json_option
@@ -58,7 +58,7 @@ def robustness(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure models, float beside int8, under what cameras do to pictures.
+    """Measure float and int8 models under camera corruptions.
 
     A model is an exported file, a .keras file, the folder of a run, or a task's name for its shipped float and int8 models.
     An int8 file is compared with the float model named before it.

@@ -16,7 +16,7 @@ from edgecnn.text import printable
     "--require-signature",
     type=click.Path(path_type=Path),
     metavar="PUBLIC.pem",
-    help="Refuse files that this Ed25519 key has not signed.",
+    help="Refuse files not signed with this Ed25519 key.",
 )
 @runtime_options
 @timeout_option
@@ -33,8 +33,8 @@ def verify(
 ) -> None:
     """Replay the golden vectors of exported files through the serving path of this machine.
 
-    Exits with 1 when a file answers otherwise here than where it was exported, or than its reference answered; with 2 when it
-    cannot be trusted at all: damaged, not signed as demanded, or a model that crashes or never ends.
+    Exits with 1 when a file answers differently here than where it was exported, or than its reference; with 2 when it cannot
+    be trusted at all: damaged, not signed as required, or a model that crashes or hangs.
     """
     from edgecnn.artifacts import Artifact
     from edgecnn.artifacts.signature import TrustedKey

@@ -113,7 +113,7 @@ def test_a_ca_without_tls_is_refused(tmp_path: Path) -> None:
 def test_a_ca_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
 
-    with pytest.raises(InputError, match="no file of PEM certificates"):
+    with pytest.raises(InputError, match="not a file of PEM certificates"):
         find_broker(MqttOptions("mqtts://broker/edge", ca=tmp_path / "ca.pem")).tls_context()
 
 

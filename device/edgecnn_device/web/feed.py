@@ -1,4 +1,4 @@
-"""What an open page is told, all in one stream: a browser has six connections to one address for all of its windows."""
+"""Everything sent to an open page, in one stream: a browser has six connections to one address for all of its windows."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Figures:
 
 
 class PageFeed:
-    """Knows what one page has been told.
+    """Knows what one page has been sent.
 
     Its events are `model` and `history` at the start, `picture` for each view, `view` four times a second, `stats` once a
     second, `today` and `defect` (the last picture of one) when they change.
     """
 
     def __init__(self, shown: Shown, figures: Figures) -> None:
-        """Have told nothing yet."""
+        """Have sent nothing yet."""
         self._shown = shown
         self._figures = figures
         self._export_id: str | None = None
