@@ -133,7 +133,7 @@ _SOURCE_OPTIONS = option_group(
         envvar="EDGECNN_SOURCE",
         show_envvar=True,
         help="0, /dev/video0, csi, csi:1, csi:imx708, rtsp://..., http://... (a stream or a snapshot), a video file, a "
-        "picture, a folder of pictures, or synthetic.",
+        "picture, a folder of pictures, synthetic, or NAME[:TARGET] of another package's camera.",
     ),
     click.option(
         "--source-file", type=_FILE, help="File with the source on its one line, since anybody can read a command line."
@@ -244,6 +244,7 @@ _FOREIGN_OPTIONS = option_group(
 _OUTPUT_OPTIONS = option_group(
     "Outputs",
     click.option("--terminal/--no-terminal", default=True, show_default=True, help="Print predictions on the terminal."),
+    click.option("--sink", metavar="NAME[:TARGET]", help="Another package's sink; see docs/plugins.md."),
     click.option("--window/--no-window", default=False, help="Show the picture in a window."),
     click.option("--jsonl", type=_FILE, help="Append JSON objects, one per line; see --write."),
     click.option("--csv", type=_FILE, help="Append one row per region; see --write."),
@@ -456,6 +457,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             web=_web(values),
             mqtt=_mqtt(values),
             write=_write_policy(values),
+            plugin=values["sink"],
             log_max_bytes=round(values["log_max_mb"] * 1e6),
             log_keep=values["log_keep"],
         ),

@@ -18,7 +18,7 @@ OPTIONS = {parameter.name: parameter for parameter in camera.params if isinstanc
 ALONE = {
     *("config", "print_config", "source", "source_file", "size", "fps", "rotate", "flip", "roi", "realtime", "frames"),
     *("find", "tiles", "smooth", "interval", "on_motion", "reject", "runtime", "threads", "verify", "require_signature"),
-    *("terminal", "window", "video", "jsonl", "csv", "web", "mqtt"),
+    *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt"),
 }
 CONTROLS = {"exposure", "gain", "focus", "white_balance", "mains"}
 FOREIGN = {"labels", "pixel_range", "pixel_scale", "pixel_offset", "color", "fit", "output"}

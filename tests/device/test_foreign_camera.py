@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from device_fakes import FakeClock
 from hostile_models import endless
 
 from edgecnn.artifacts import Artifact
@@ -17,6 +16,7 @@ from edgecnn.artifacts.artifact import split
 from edgecnn.cli.camera import camera
 from edgecnn.errors import ContractError, InferenceError, InputError, SignatureError
 from edgecnn.foreign import ForeignModel
+from edgecnn.testing import JumpingClock
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
 
 LABELS = ("a", "b", "c", "d", "e", "f")
@@ -88,7 +88,7 @@ def test_a_demanded_signature_is_no_other_tools(foreign: Path) -> None:
 
 
 def test_an_exchanged_file_is_opened_by_the_same_options(foreign: Path) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     slot = ModelSlot(ModelOptions(str(foreign), foreign=ForeignModel(LABELS)), notice=said.append, clock=clock)
     before = slot.current
     add_label_file(foreign)

@@ -27,8 +27,9 @@ def main() -> None:
     real.datetime = SetClock  # type: ignore[misc]  # before the camera's modules take the name
     time.time = lambda: _time() + OFFSET[0]
     import numpy as np
-    from device_fakes import noisy, watcher
+    from device_fakes import watcher
 
+    from edgecnn.testing import gray_picture
     from edgecnn_device.loop import Statistics, run_loop
     from edgecnn_device.sinks.jsonl import JsonLinesSink
     from edgecnn_device.sinks.samples import SampleOptions, SampleSink
@@ -46,7 +47,7 @@ def main() -> None:
             for number in range(per_jump * (len(jumps) + 1)):
                 if number and number % per_jump == 0:
                     OFFSET[0] += jumps[number // per_jump - 1]
-                yield Picture(noisy(128, number), time.monotonic())
+                yield Picture(gray_picture(128, number), time.monotonic())
                 time.sleep(0.02)
 
         def interrupt(self) -> None:
