@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
-from edgecnn.errors import OutputError
+from edgecnn.errors import InputError, OutputError
 from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Tiles, choose_look
@@ -61,8 +61,9 @@ _WHOLE = LookOptions()
 class SinkOptions:
     """Where predictions go.
 
-    `write` chooses the lines of `jsonl` and `csv`: None means changes from a live source, and every frame of a file. These
-    files are set aside at `rotate_bytes` and at midnight, and `rotate_keep` full ones, or as many bytes, are kept.
+    `plugin` is the `NAME[:TARGET]` of another package's sink. `write` chooses the lines of `jsonl` and `csv`: None means
+    changes from a live source, and every frame of a file. These files are rotated at `log_max_bytes` and at midnight, and
+    `log_keep` full ones, or as many bytes, are kept.
     """
 
     terminal: bool = True
@@ -74,8 +75,9 @@ class SinkOptions:
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
     write: WritePolicy | None = None
-    rotate_bytes: int = 50_000_000
-    rotate_keep: int = 5
+    plugin: str | None = None
+    log_max_bytes: int = 50_000_000
+    log_keep: int = 5
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,8 @@ def open_sinks(
         from edgecnn_device.sinks.mqtt import MqttSink
 
         sinks.append(MqttSink(options.mqtt, classes, memory=memory))
+    if options.plugin is not None:
+        sinks.append(_open_plugin_sink(options.plugin))
     if options.window:
         from edgecnn_device.sinks.window import WindowSink
 
@@ -299,6 +303,16 @@ def open_sinks(
     return sinks
 
 
+def _open_plugin_sink(text: str) -> Sink:
+    from edgecnn_device.plugins import SINKS, open_plugin, plugin_names
+
+    sink: Sink | None = open_plugin(SINKS, text)
+    if sink is None:
+        known = ", ".join(plugin_names(SINKS)) or "none"
+        raise InputError(f"--sink {text}: no installed package has such a sink; installed: {known}")
+    return sink
+
+
 def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, notice: Callable[[str], None]) -> list[Sink]:
     """Open the files of lines, and what reports how far they reach."""
     from edgecnn_device.sinks.csv_file import CsvSink
@@ -306,7 +320,7 @@ def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, no
     from edgecnn_device.sinks.reach import Reach
     from edgecnn_device.sinks.selection import WritePolicy, paces, selected
 
-    limits = {"max_bytes": options.rotate_bytes, "keep": options.rotate_keep}
+    limits = {"max_bytes": options.log_max_bytes, "keep": options.log_keep}
     files: list[JsonLinesSink | CsvSink] = []
     if options.jsonl is not None:
         files.append(JsonLinesSink(options.jsonl, **limits))

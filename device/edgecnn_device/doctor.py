@@ -158,7 +158,7 @@ def identify_node(path: Path, root: Path) -> Node:
 def check_v4l2(device: str, name: str) -> Check:
     """Report what a camera can do."""
     if not os.access(device, os.R_OK | os.W_OK):
-        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in anew")
+        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in again")
     controls = v4l2_device.describe_controls(device)
     return Check(device, "ok", f"{name}: {formats(device)}" + (f"; {', '.join(controls)}" if controls else ""))
 
@@ -222,7 +222,7 @@ def check_disk(folder: Path) -> Check:
     """Report the free space of the file system that `folder` lies on."""
     free = shutil.disk_usage(folder).free
     status: Literal["ok", "warn"] = "ok" if free >= _MIN_FREE_BYTES else "warn"
-    advice = "" if status == "ok" else "; lower --rotate-mb and --keep-mb"
+    advice = "" if status == "ok" else "; lower --log-max-mb and --keep-mb"
     return Check("disk", status, f"{free / 1e6:.0f} MB free at {folder}{advice}")
 
 

@@ -9,6 +9,7 @@ import click
 
 from edgecnn.cli.options import (
     data_option,
+    echo_json,
     echo_notes,
     foreign_options,
     json_option,
@@ -18,7 +19,6 @@ from edgecnn.cli.options import (
     trust_option,
 )
 from edgecnn.metrics import weak_classes
-from edgecnn.text import json_text
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to measure on.",
 )
 @data_option
 @foreign_options
@@ -51,7 +51,7 @@ def evaluate(
 ) -> None:
     """Measure an exported model, a .keras model, the model of a run or a task's shipped int8 model on one split of its data.
 
-    A run remembers its pictures and how they were divided. Of another tool's model --labels names the classes.
+    A run remembers its pictures and their split. Of another tool's model --labels names the classes.
     """
     from edgecnn import evaluation
     from edgecnn_export.models import open_model
@@ -65,7 +65,7 @@ def evaluate(
     measured_on = splits.info.describe(split)
     if as_json:
         head = {"model": model, "runtime": opened.runtime.name, "data": measured_on, "synthetic": splits.info.synthetic}
-        click.echo(json_text(head | result.to_json()))
+        echo_json(head | result.to_json())
     else:
         click.echo(f"{model} on {opened.runtime.name}, {measured_on}")
         for line in _lines(result):

@@ -208,7 +208,7 @@ def test_a_damaged_model_fails(artifacts: Path, tmp_path: Path) -> None:
 def test_the_command_prints_json_for_machines(artifacts: Path) -> None:
     result = CliRunner().invoke(doctor, ["--json", str(artifacts / "neu.tflite")])
 
-    assert {"name", "status", "detail"} == set(json.loads(result.stdout)[0])
+    assert {"name", "status", "detail"} == set(json.loads(result.stdout)["checks"][0])
     assert result.exit_code == 0
 
 
@@ -251,7 +251,7 @@ def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_p
         folder.chmod(0o755)
     config, token = tmp_path / "camera.toml", tmp_path / "token"
     token.write_text("pa55")
-    config.write_text(f'source = "rtsp://me:pa55@cam/s"\ntoken-file = "{token}"\n')
+    config.write_text(f'source = "rtsp://me:pa55@cam/s"\nweb-token-file = "{token}"\n')
     found = {}
     for mode in (0o644, 0o640):
         config.chmod(mode)

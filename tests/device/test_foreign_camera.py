@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from device_fakes import FakeClock
 from hostile_models import endless
 
 from edgecnn.artifacts import Artifact
@@ -19,6 +18,7 @@ from edgecnn.artifacts.artifact import split
 from edgecnn.cli.camera import camera
 from edgecnn.errors import ContractError, InferenceError, InputError, SignatureError
 from edgecnn.foreign import ForeignModel
+from edgecnn.testing import JumpingClock
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
 
 LABELS = ("a", "b", "c", "d", "e", "f")
@@ -98,7 +98,7 @@ def test_a_demanded_signature_is_no_other_tools(foreign: Path) -> None:
 
 
 def test_an_exchanged_file_is_opened_by_the_same_options(foreign: Path) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     slot = ModelSlot(ModelOptions(str(foreign), foreign=ForeignModel(LABELS)), notice=said.append, clock=clock)
     before = slot.current
     add_label_file(foreign)
@@ -112,7 +112,7 @@ def test_an_exchanged_file_is_opened_by_the_same_options(foreign: Path) -> None:
 
 
 def test_the_camera_goes_on_while_an_exchanged_file_that_never_ends_is_tried(artifacts: Path, foreign: Path) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     options = ModelOptions(str(foreign), foreign=ForeignModel(LABELS), timeout_s=2.0)
     with contextlib.closing(ModelSlot(options, notice=said.append, clock=clock)) as slot:
         before = slot.current
@@ -131,7 +131,7 @@ def test_the_camera_goes_on_while_an_exchanged_file_that_never_ends_is_tried(art
 
 
 def test_an_exchanged_file_that_has_other_classes_is_refused(foreign: Path, artifacts: Path) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     slot = ModelSlot(ModelOptions(str(foreign), foreign=ForeignModel(LABELS)), notice=said.append, clock=clock)
     before = slot.current
     foreign.write_bytes(split(artifacts / "mnist.tflite")[0])

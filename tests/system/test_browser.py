@@ -301,7 +301,7 @@ def test_the_day_counts_classes_and_shows_the_last_picture_of_each_defect(tiled:
 def test_without_the_token_the_browser_is_refused(browser: webdriver.Chrome, model: str, tmp_path: Path) -> None:
     port, file = find_port(), tmp_path / "token"
     file.write_text(TOKEN + "\n")
-    options = ("--source", "synthetic", "--web", f"0.0.0.0:{port}", "--token-file", str(file))
+    options = ("--source", "synthetic", "--web", f"0.0.0.0:{port}", "--web-token-file", str(file))
     camera = CameraProcess(tmp_path, model, *options)
     try:
         open_page(browser, port)
@@ -329,7 +329,7 @@ def test_beyond_this_machine_the_camera_does_not_start_without_a_token(model: st
         camera.close()
 
     assert camera.returncode == 2
-    assert "needs --token-file" in camera.said and "Traceback" not in camera.said
+    assert "needs --web-token-file" in camera.said and "Traceback" not in camera.said
 
 
 def test_a_camera_that_is_lost_takes_picture_and_answer_from_the_page(
