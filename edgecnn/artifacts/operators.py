@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from edgecnn.errors import ArtifactError, MissingDependencyError
+from edgecnn.records import read_record
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,12 @@ class Graph:
 
     def to_json(self) -> dict[str, Any]:
         """Return the graph as JSON, for another process."""
-        return {"operators": [dataclasses.astuple(operator) for operator in self.operators], "constants": self.constant_bytes}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Graph:
         """Read what `to_json` gave."""
-        operators = (Operator(name, *map(tuple, dtypes_and_names)) for name, *dtypes_and_names in body["operators"])
-        return cls(tuple(operators), body["constants"])
+        return read_record(cls, body, "graph")
 
     def float_operators(self) -> tuple[Operator, ...]:
         """Return the operators that compute in floating point."""

@@ -155,7 +155,7 @@ def test_a_restored_folder_task_loads_from_the_folder_given(tmp_path: Path) -> N
 def test_a_restored_folder_task_without_its_folder_says_what_is_missing(tmp_path: Path) -> None:
     restored = Task.from_json(task_from_folder(write_parts(tmp_path / "parts")).to_json())
 
-    with pytest.raises(DatasetError, match="no pictures for 'parts'"):
+    with pytest.raises(DatasetError, match="no pictures of 'parts'"):
         load_splits(restored, None, 0)
 
 

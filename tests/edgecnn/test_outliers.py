@@ -17,9 +17,9 @@ def test_a_larger_set_of_counter_surfaces_begins_with_the_smaller_one(seed: int,
 
 
 def test_counter_surfaces_have_the_form_of_the_models_input() -> None:
-    assert TASK.counter_examples is not None
+    assert TASK.outliers is not None
 
-    drawn = TASK.counter_examples(3, 0)
+    drawn = TASK.outliers(3, 0)
 
     assert drawn.shape == (3, *TASK.preprocessing.shape)
     assert drawn.dtype == np.uint8

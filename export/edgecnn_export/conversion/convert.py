@@ -111,7 +111,7 @@ def convert(
 ) -> Conversions:
     """Convert a folded model to float32 and, with a calibration, to int8 as well: what can be made of it.
 
-    A calibration without ranges (of a model whose ranges cannot be placed) needs the pictures `images` `(n, h, w, c)`, on
+    A calibration without ranges (of a model without an annotation) needs the pictures `images` `(n, h, w, c)`, on
     which the converters' own calibrators run. An int8 TFLite file of which some layers compute in floats is called mixed.
     """
     made, failures = list[Conversion](), list[Failure]()

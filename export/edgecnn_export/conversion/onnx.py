@@ -55,7 +55,7 @@ def _before(graph: Graph, name: str) -> list[str]:
 
 
 def to_int8_onnx_by_pictures(float_onnx: bytes, images: NDArray[np.uint8]) -> bytes:
-    """Quantize a model that no ranges can be placed in: ONNX Runtime's own calibration on images `(n, h, w, c)`."""
+    """Quantize a model of which it isn't known where ranges go: ONNX Runtime's own calibration on images `(n, h, w, c)`."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types

@@ -64,7 +64,7 @@ def to_int16x8_tflite(folded: Folded, images: NDArray[np.uint8]) -> bytes:
 
 
 def to_int8_tflite_by_pictures(folded: Folded, images: NDArray[np.uint8]) -> bytes:
-    """Convert a model that no ranges can be placed in: TensorFlow Lite's own calibration on images `(n, h, w, c)`."""
+    """Convert a model of which it isn't known where ranges go: TensorFlow Lite's own calibration on images `(n, h, w, c)`."""
     if has_loops(to_tflite(folded)):
         raise ConversionError("it has a loop (a recurrent layer), which TensorFlow Lite cannot calibrate")  # it crashes
     with quiet():

@@ -131,7 +131,7 @@ def advice(
         return lines
     lines += _class_lines(candidate) + _layer_lines(losses or [])
     if not lines and candidate.verdict != "pass":
-        lines.append("the loss is spread over all classes: calibrate on more training pictures, as many of each class")
+        lines.append("the loss is spread over all classes: calibrate on more training pictures, equally many of each class")
     return lines
 
 
@@ -196,7 +196,7 @@ def _class_lines(candidate: CandidateReport) -> list[str]:
     if not losers or len(losers) > max(1, len(candidate.classes) // 2):
         return []
     named = ", ".join(f"{row.label} ({row.reference_right} of {row.count} before, {row.candidate_right} now)" for row in losers)
-    return [f"lost by {named}: check that the calibration pictures hold as many of each class"]
+    return [f"lost by {named}: check that the calibration pictures hold equally many of each class"]
 
 
 def _layer_lines(losses: list[LayerLoss]) -> list[str]:

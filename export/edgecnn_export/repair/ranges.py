@@ -39,7 +39,7 @@ def calibrate_on_more(context: RepairContext) -> Quantization:
     """Calibrate by min-max on up to 4,000 pictures; SkippedError when the plain calibration has seen them all."""
     chosen = context.pictures
     if context.plain.data.digest == chosen.digest():
-        raise SkippedError(f"the plain calibration has seen all {len(chosen)} training pictures, as many of each class")
+        raise SkippedError(f"the plain calibration has seen all {len(chosen)} training pictures, equally many of each class")
     if context.folded.annotation is None:
         return Quantization(context.folded, context.calibration({}, STOCK_METHOD), images=chosen.images)
     calibration = context.calibration(context.limits, METHOD)
