@@ -5,7 +5,7 @@ import pytest
 from edgecnn.errors import InputError
 from export.tools.model_tables import TABLES, update
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def test_the_tables_of_the_page_are_those_of_its_records(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_the_tables_of_the_page_are_those_of_its_records(tmp_path: Path) -> None
 
     changed = update(page)
 
-    assert not changed, "run: python -m export.tools.model_tables docs/models.md"
+    assert not changed, "run: python -m export.tools.model_tables docs/reference/models.md"
 
 
 def test_text_around_a_table_is_left_alone(tmp_path: Path) -> None:
