@@ -8,6 +8,9 @@
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/reference/arm.md
 # make count-arm  count ARM instructions again after a model was replaced; as root, writes tests/arm/instructions.json
 # make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/reference/benchmarks.md
+# make docs     build the documentation's site in build/site, and execute its notebook
+# make pictures make the pictures of README and docs again; needs Chromium (apt install chromium chromium-driver)
+# make dist     build wheel and sdist into dist/, and prove them in a fresh environment
 # make models   train the shipped models again on the real data (about an hour on two cores)
 PYTHON ?= python3
 PYTHON313 ?= python3.13
@@ -17,7 +20,7 @@ READY := $(VENV)/.ready
 # Where no real pictures are known, the demo runs on synthetic ones, and says so.
 DEMO_DATA := $(if $(wildcard $(EDGECNN_DATA)/neu),,--data synthetic)
 
-.PHONY: demo test bench test-system test-home-assistant test-faults test-arm test-vm count-arm models lint clean help
+.PHONY: demo test docs pictures dist bench test-system test-home-assistant test-faults test-arm test-vm count-arm models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -49,6 +52,19 @@ models: $(READY)
 	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact
 	$(BIN)/edgecnn train mnist --seed 0 --out runs/mnist-compact
 	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open build/site/index.html."
+
+pictures: $(READY)
+	@$(BIN)/python -c 'import selenium' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[system]'
+	$(BIN)/python docs/pictures/make_pictures.py
+
+dist: $(READY)
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) tests/packaging/prove.py dist
 
 lint: $(READY)
 	$(BIN)/ruff check .
