@@ -35,13 +35,13 @@ dataclasses.
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages (mkdocs calls this)."""
-    for path, text in (("reference/cli.md", _command_line()), ("reference/contract.md", _contract())):
-        files.append(File.generated(config, path, content=text))
+    for path, make in PAGES.items():
+        files.append(File.generated(config, path, content=make()))
     return files
 
 
 def _command_line() -> str:
-    pages = [_CLI, *(f"{'#' * (1 + name.count(' ') + 1)} {name}\n\n```text\n{text}\n```\n" for name, text in helps())]
+    pages = [_CLI, *(f"{'#' * (2 + name.count(' '))} {name}\n\n```text\n{text}\n```\n" for name, text in helps())]
     return "\n".join(pages)
 
 
@@ -110,3 +110,6 @@ def _json_type(hint: Any) -> str:
     if origin is dict:
         return f"object of {_json_type(arguments[1])}"
     return " or ".join(_json_type(each) for each in arguments)
+
+
+PAGES = {"reference/cli.md": _command_line, "reference/contract.md": _contract}

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from edgecnn import __version__
 from edgecnn.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,14 @@ def test_a_documented_command_exists_with_its_options(page: str, command: str) -
 def test_commands_are_found_in_the_documentation() -> None:
     assert {page for page, _ in NAMED} >= {"README.md", "docs/tutorials/your-own-parts.md", "docs/how-to/board.md"}
     assert len(NAMED) > 100
+
+
+def test_the_documented_version_is_this_one() -> None:
+    wheels = {name for page in PAGES for name in re.findall(r"edgecnn-([0-9.]+)-py3", page.read_text("utf-8"))}
+    released = re.findall(r"^## \[([0-9.]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+    assert wheels == {__version__}
+    assert released[0] == __version__
 
 
 @pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
