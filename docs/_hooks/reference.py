@@ -19,6 +19,14 @@ _WIDTH = 100
 _CLI = """# Command line
 
 Every command with its options, as `--help` prints them. A mistake is one line on stderr and exit code 2; Ctrl-C exits with 130.
+
+Tab completion, for this shell and later ones:
+
+```sh
+echo 'eval "$(_EDGECNN_COMPLETE=bash_source edgecnn)"' >> ~/.bashrc
+echo 'eval "$(_EDGECNN_COMPLETE=zsh_source edgecnn)"' >> ~/.zshrc
+_EDGECNN_COMPLETE=fish_source edgecnn > ~/.config/fish/completions/edgecnn.fish
+```
 """
 _CONTRACT = """# The contract
 

@@ -30,6 +30,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 import edgecnn as ec
+from edgecnn.datasets.load import find_data
 
 FOLDER = Path(__file__).parent
 EDGECNN = Path(sys.executable).parent / "edgecnn"
@@ -42,7 +43,8 @@ def main() -> None:
     """Make all pictures anew in the folder of this file."""
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        _run("export", "neu", "--int8", "--out", str(work / "neu"))
+        drawn = () if find_data("neu") else ("--data", "synthetic")
+        _run("export", "neu", "--int8", "--out", str(work / "neu"), *drawn)
         _run("data", "generate", "neu", str(work / "steel"), "--count", "50", "--seed", "7")
         with _browser() as browser:
             _camera_page(browser, work)
