@@ -102,26 +102,19 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
     if calibration is not None and data is None:
         return read_calibration(calibration, reference, seed, unproven=unproven)
     try:
-        splits = _own_pictures(reference, data, seed)
+        splits = load_pictures(reference.task, data, seed, reference)
     except DatasetError as error:
         if data is not None:
             raise
         if not unproven:
-            advice = "name a folder with --data, or give --unproven"
-            raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
+            advice = "" if isinstance(error, NoDataError) else "; name a folder with --data"
+            raise DatasetError(f"nothing to prove the files with: {error}{advice}, or give --unproven") from error
         splits = None
     if splits is None or calibration is None:
         return splits
     train = read_calibration(calibration, reference, seed, unproven=True).train
     info = dataclasses.replace(splits.info, source=f"{splits.info.source} (calibrated on {calibration})")
     return dataclasses.replace(splits, train=train, info=info)
-
-
-def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
-    try:
-        return load_pictures(reference.task, data, seed, reference)
-    except NoDataError as error:
-        raise NoDataError(f"{reference.name} does not record where the pictures are that it was trained on; {error}") from error
 
 
 def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven: bool = False) -> Splits:
