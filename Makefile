@@ -86,7 +86,7 @@ count-arm: $(READY)
 bench: $(READY)
 	@benchmarks/setup.sh
 	$(BIN)/edgecnn export neu --int8 --out build/bench --unproven
-	$(BIN)/python benchmarks/report.py build/bench docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report build/bench docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

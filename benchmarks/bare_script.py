@@ -1,7 +1,7 @@
 """The script that one would write without edgecnn: read a frame, the same preprocessing, the same interpreter.
 
-What the camera loop is measured against. Run as `python bare.py MODEL.tflite VIDEO FRAMES PREPROCESSING`, the last as JSON; it
-prints the class of each frame.
+What the camera loop is measured against. Run as `python bare_script.py MODEL.tflite VIDEO FRAMES PREPROCESSING`, the last as
+JSON; it prints the class of each frame.
 """
 
 from __future__ import annotations

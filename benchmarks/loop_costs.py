@@ -1,4 +1,7 @@
-"""What the camera loop costs: beside the bare script, for each sink, for more tiles, and for viewers of the page."""
+"""What the camera loop costs: beside the bare script, for each sink, for more tiles, and for viewers of the page.
+
+python -m benchmarks.loop_costs neu        # in the root of the repository; needs the extra web
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 
 from edgecnn.artifacts import Artifact
+from edgecnn.cli.options import SEED
 from edgecnn.errors import InputError
+from edgecnn.text import json_text
+from edgecnn_device import board
 from edgecnn_device.bench.inputs import SIZE_WH
 from edgecnn_device.camera import SinkOptions, open_sinks
 from edgecnn_device.finders import Look, Tiles, find_whole, look_at
@@ -247,14 +254,14 @@ def cost_of_viewers(model: str, viewers: int, seconds: float, folder: Path) -> d
             cpu_s, took_s = _processor_s(process.pid) - cpu_s, time.monotonic() - began_s
         bodies = [json.loads(line) for line in lines.read_text().splitlines()[seen:]]
     # The sink before it was JSON Lines: `publish` of a line is that of the frame before, the page's part included.
-    told = [body for body in bodies if body["state"] == "ok"]
+    usable = [body for body in bodies if body["state"] == "ok"]
     return {
         "viewers": viewers,
         "cpu_percent": round(100 * cpu_s / took_s, 2),
-        "fps": round(len(told) / took_s, 2),
-        "age_p95_ms": round(float(np.percentile([body["age_ms"] for body in told], 95)), 2),
-        "publish_p50_ms": round(float(np.percentile([body["latency_ms"]["publish"] for body in told], 50)), 3),
-        "publish_p95_ms": round(float(np.percentile([body["latency_ms"]["publish"] for body in told], 95)), 3),
+        "fps": round(len(usable) / took_s, 2),
+        "age_p95_ms": round(float(np.percentile([body["age_ms"] for body in usable], 95)), 2),
+        "publish_p50_ms": round(float(np.percentile([body["latency_ms"]["publish"] for body in usable], 50)), 3),
+        "publish_p95_ms": round(float(np.percentile([body["latency_ms"]["publish"] for body in usable], 95)), 3),
     }
 
 
@@ -283,7 +290,7 @@ def _processor_s(process: int) -> float:
 def compare_starts(model: Model, video: Path, *, rounds: int = 7) -> dict[str, Any]:
     """Time from the start of a process to its first answer, and its peak memory over the video, beside the bare script's."""
     preprocessing = json.dumps(asdict(model.artifact.contract.preprocessing))
-    path, script = str(model.artifact.path), str(Path(__file__).with_name("bare.py"))
+    path, script = str(model.artifact.path), str(Path(__file__).with_name("bare_script.py"))
     commands = {
         "bare": ["run_path", script, path, str(video), str(FRAMES), preprocessing],
         "camera": ["run_module", "edgecnn", "camera", path, "--source", str(video)],
@@ -387,3 +394,48 @@ def _one_processor() -> Iterator[None]:
     finally:
         for thread in Path("/proc/self/task").iterdir():
             os.sched_setaffinity(int(thread.name), allowed)
+
+
+def format_costs(report: dict[str, Any]) -> list[str]:
+    """Return what `bench_loop` measured as lines of text."""
+    lines = [f"{report['model']}, 640x480"]
+    for name in ("comparison", "one_processor"):
+        found = report[name]
+        lines.append(
+            f"loop {found['loop']['wall_ms']:.3f} ms per frame, bare script {found['bare']['wall_ms']:.3f} ms on "
+            f"{'all' if name == 'comparison' else 'one'} of the processors: ratio {found['loop_ratio']:.2f} "
+            f"(of processor time {found['cpu_ratio']:.2f}; above 1 the loop is faster)"
+        )
+    start = report["start"]
+    lines.append(
+        f"first answer after {start['camera_first_answer_ms']:.0f} ms, bare {start['bare_first_answer_ms']:.0f} ms: ratio "
+        f"{start['start_ratio']:.2f}; peak memory {start['camera_peak_rss_bytes'] / 1e6:.0f} MB, bare "
+        f"{start['bare_peak_rss_bytes'] / 1e6:.0f} MB: ratio {start['rss_ratio']:.2f}"
+    )
+    sinks = {name: pace["cpu_ms"] for name, pace in report["sinks"].items()}
+    lines.append(f"without a sink {sinks.pop('none'):.3f} ms of processor time per frame; each sink adds:")
+    lines += [f"  {name:<9} {ms:+.3f} ms" for name, ms in sinks.items()]
+    lines.append("tiles: " + ", ".join(f"{count} {pace['cpu_ms']:.2f} ms" for count, pace in report["tiles"].items()))
+    lines.append("a live camera at 30 frames per second with its page:")
+    lines += [
+        f"  {row['viewers']:2d} viewers: {row['cpu_percent']:5.1f} % of a processor, {row['fps']:.1f} frames per second, "
+        f"age p95 {row['age_p95_ms']:.1f} ms, publish p50 {row['publish_p50_ms']:.3f} p95 {row['publish_p95_ms']:.3f} ms"
+        for row in report["viewers"]
+    ]
+    return lines
+
+
+@click.command()
+@click.argument("model", metavar="FILE|TASK")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the generated pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(model: str, seed: int, as_json: bool) -> None:
+    """Measure what the camera loop costs on this machine; MODEL is an int8 .tflite file that looks at the whole frame."""
+    before = board.look()
+    report = bench_loop(model, seed=seed, notice=lambda line: click.echo(f"measuring {line} ...", err=True))
+    report |= {"machine": board.describe(), "board": board.to_json(before, board.look())}
+    click.echo(json_text(report) if as_json else "\n".join([*format_costs(report), *report["board"]["notes"]]))
+
+
+if __name__ == "__main__":
+    main()

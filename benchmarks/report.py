@@ -1,6 +1,6 @@
 """Measure everything that docs/benchmarks.md says, and write it: `make bench`.
 
-    python benchmarks/report.py EXPORTS OUTPUT.md
+    python -m benchmarks.report EXPORTS OUTPUT.md
 
 EXPORTS is the result of `edgecnn export neu --int8 --onnx`. All figures of a table are of one run, the ways in turn.
 """
@@ -45,14 +45,14 @@ def main() -> None:
     """Measure and write."""
     exports, output = Path(sys.argv[1]), Path(sys.argv[2])
     peers, missing = measure_peers(exports)
-    loop = bench("neu", "--loop")
-    models = bench("neu", "mnist", *map(str, sorted(exports.glob("*.onnx"))))
+    loop = run_json("benchmarks.loop_costs", "neu")
+    models = run_json("edgecnn", "bench", "neu", "mnist", *map(str, sorted(exports.glob("*.onnx"))))
     output.write_text("\n".join(page(peers, missing, loop, models)) + "\n")
 
 
-def bench(*arguments: str) -> dict[str, Any]:
-    """Return what `edgecnn bench` measured."""
-    command = [sys.executable, "-m", "edgecnn", "bench", *arguments, "--json"]
+def run_json(module: str, *arguments: str) -> dict[str, Any]:
+    """Run a module with --json and return its answer."""
+    command = [sys.executable, "-m", module, *arguments, "--json"]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return found
 

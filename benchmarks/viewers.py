@@ -17,7 +17,7 @@ def watch_page(address: str, viewers: int) -> Iterator[None]:
     if viewers == 0:
         yield
         return
-    command = [sys.executable, "-P", "-m", "benchmarks.viewers", address, str(viewers)]
+    command = [sys.executable, "-P", __file__, address, str(viewers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.artifact import SUFFIXES
+from edgecnn.errors import InputError
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.runtimes import Runtime, open_runtime
+
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,26 @@ class Classifier:
 
 
 def artifact_path(model: Path | str) -> Path:
-    """Return the path of an artifact given as a path, or as a task's name for the shipped int8 one."""
+    """Return the path of an artifact given as a path, or as a task's name for the shipped int8 one.
+
+    Raises InputError for a folder and for what Keras saves, saying what to give instead; UnknownTaskError for an unknown name.
+    """
     path = Path(model)
     is_name = not path.suffix and path.name == str(model)
+    if is_name and path.name in shipped.names():
+        return path if path.is_file() else shipped.int8_path(path.name)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not an exported file; {_in_folder(path)}")
+    if path.suffix.lower() in KERAS_SUFFIXES and path.is_file():
+        raise InputError(f"{path} is what Keras saves, not an exported file; make one of it: edgecnn export {path} --int8")
     return shipped.int8_path(path.name) if is_name and not path.is_file() else path
+
+
+def _in_folder(folder: Path) -> str:
+    """Say what to give instead of a folder: the exported files in it, else those that can be made of it."""
+    exported = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES)
+    if exported:
+        return f"name one of those in it: {', '.join(exported[:4])}"
+    if (folder / "model.keras").is_file() or (folder / "saved_model.pb").is_file():
+        return f"make one of the model in it: edgecnn export {folder} --int8"
+    return f"it holds none, nor a model to make one of ({' or '.join(SUFFIXES)} is run here)"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact, Contract, golden
-from edgecnn.artifacts.artifact import file_format, split
+from edgecnn.artifacts.artifact import file_format, split, without_contract
 from edgecnn.artifacts.contract import GoldenVectors, ParityInfo, TensorSpec
 from edgecnn.artifacts.tflite_metadata import Described, describe
 from edgecnn.endings import find_ending
@@ -39,13 +39,14 @@ _TINY_WEIGHTS = 0.05  # of inputs of about 1 the first weights are about 1; a di
 class ForeignModel:
     """What a user states of another tool's `.tflite`: labels in class order, how it wants its pictures, which output is meant.
 
-    What is None is taken from the file where that says it.
+    What is None is taken from the file where that says it, `otherwise` is how its pixels are where neither says it.
     """
 
     labels: tuple[str, ...] | None = None
     convention: InputConvention = UNSTATED
     fit: Fit = "squash"
     output: str | None = None
+    otherwise: Normalization | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +61,72 @@ class OpenedModel:
 def is_foreign(path: Path, labels: tuple[str, ...] | None) -> bool:
     """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
 
-    One of ours that was cut short has neither.
+    Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
+    `.onnx` without a contract.
     """
-    if file_format(path) != "tflite":
-        return False
+    name = file_format(path)
     model, contract_json = split(path)
-    return contract_json is None and (labels is not None or describe(model).labels is not None)
+    if contract_json is not None:
+        return False
+    if name != "tflite":
+        raise ContractError(f"{path} {without_contract(name, path)}")
+    if labels is None and describe(model).labels is None:
+        raise InputError(
+            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; of such a one name the classes in "
+            "order: --labels a,b,c or a file with one a line"
+        )
+    return True
+
+
+class ForeignTrial:
+    """Another tool's `.tflite` that was read, while a child process tries it."""
+
+    def __init__(
+        self,
+        path: Path,
+        stated: ForeignModel,
+        *,
+        runtime: str | None = None,
+        threads: int = 1,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Read the file and start; the child has `timeout_s` seconds.
+
+        InputError for a file that has a contract, ContractError for an `.onnx` that has none.
+        """
+        self.model, contract_json = split(path)
+        if contract_json is None and file_format(path) != "tflite":
+            raise ContractError(f"{path} {without_contract(file_format(path), path)}")
+        if contract_json is not None:
+            raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+        from edgecnn.runtimes.probe import Trial  # with it comes what starts processes
+
+        self._path, self._stated, self._runtime, self._threads = path, stated, runtime, threads
+        size_hw = stated.convention.size_hw
+        self._trial = Trial(self.model, path, runtime, output=stated.output, size_hw=size_hw, timeout_s=timeout_s)
+        self._is_tried = False
+
+    def poll(self) -> bool:
+        """Tell whether `open` need not wait for the child; InferenceError when a runtime refuses the model."""
+        self._is_tried = self._is_tried or self._trial.poll()
+        return self._is_tried
+
+    def open(self) -> OpenedModel:
+        """Wait for the child and open the model in this process; raises what `open_foreign` raises."""
+        if not self._is_tried:
+            self._trial.wait()
+            self._is_tried = True
+        stated, size_hw = self._stated, self._stated.convention.size_hw
+        opened = open_tflite(self.model, runtime=self._runtime, threads=self._threads, output=stated.output, size_hw=size_hw)
+        try:
+            return _adapted(self._path, self.model, opened, describe(self.model), stated)
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from error
+
+    def stop(self) -> None:
+        """Give up."""
+        if not self._is_tried:
+            self._trial.stop()
 
 
 def open_foreign(
@@ -76,26 +137,15 @@ def open_foreign(
     Raises InputError when neither file nor user say what must be known: the labels, or the range of its pixels. ContractError
     when its tensors are no picture in and no classes out, InferenceError when a runtime refuses it.
     """
-    if file_format(path) != "tflite":
-        raise InputError(f"{path} carries no edgecnn contract; only .tflite files of other tools can be run")
-    model, contract_json = split(path)
-    if contract_json is not None:
-        raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
-    from edgecnn.runtimes.probe import probe_tflite  # with it comes what starts processes
-
-    size_hw = stated.convention.size_hw
-    probe_tflite(model, path, runtime, output=stated.output, size_hw=size_hw, timeout_s=timeout_s)
-    opened = open_tflite(model, runtime=runtime, threads=threads, output=stated.output, size_hw=size_hw)
-    try:
-        return _adapted(path, model, opened, describe(model), stated)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    return ForeignTrial(path, stated, runtime=runtime, threads=threads, timeout_s=timeout_s).open()
 
 
 def _adapted(path: Path, model: bytes, runtime: TfliteRuntime, about: Described, stated: ForeignModel) -> OpenedModel:
     preprocessing = _preprocessing(path, runtime.input, stated.fit)
     labels, notes = _labels(about, stated)
     found = deduce_pixels(about, runtime.input, preprocessing.channels)
+    if found is None and stated.otherwise is not None:
+        found = stated.otherwise, "as the reference does, for it does not say"
     if stated.convention.pixels is None and found is None:
         raise InputError(
             "neither the file nor you say what range its pixels have, and a wrong one is answered all the same; "

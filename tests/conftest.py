@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine takes a second over what needs a millisecond; that is no finding.
+settings.register_profile("edgecnn", deadline=None)
+settings.load_profile("edgecnn")
 
 
 def _data_folder(task_name: str) -> Path | None:

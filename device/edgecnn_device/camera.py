@@ -12,23 +12,26 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
-from edgecnn.errors import OutputError
+from edgecnn.errors import InputError, OutputError
 from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.last_good import LastGood
-from edgecnn_device.loop import Sink, Statistics, Watcher, run_loop
+from edgecnn_device.loop import Sink, Statistics, Watcher, observe, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.sinks.line_file import check_line_file
 from edgecnn_device.sinks.pipe import PipeWatch
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
+from edgecnn_device.sources.transform import Roi, Transform
 from edgecnn_device.state_folder import state_folder
 from edgecnn_device.systemd import Notifier
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
+    from edgecnn.classifier import Classifier
+    from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
@@ -58,8 +61,9 @@ _WHOLE = LookOptions()
 class SinkOptions:
     """Where predictions go.
 
-    `write` chooses the lines of `jsonl` and `csv`: None means changes from a live source, and every frame of a file. These
-    files are set aside at `rotate_bytes` and at midnight, and `rotate_keep` full ones, or as many bytes, are kept.
+    `plugin` is the `NAME[:TARGET]` of another package's sink. `write` chooses the lines of `jsonl` and `csv`: None means
+    changes from a live source, and every frame of a file. These files are rotated at `log_max_bytes` and at midnight, and
+    `log_keep` full ones, or as many bytes, are kept.
     """
 
     terminal: bool = True
@@ -71,8 +75,9 @@ class SinkOptions:
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
     write: WritePolicy | None = None
-    rotate_bytes: int = 50_000_000
-    rotate_keep: int = 5
+    plugin: str | None = None
+    log_max_bytes: int = 50_000_000
+    log_keep: int = 5
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,35 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
 
 
+def watch(
+    classifier: Classifier,
+    source: str,
+    *,
+    roi: tuple[float, float, float, float] | None = None,
+    tiles: str | None = None,
+    smooth: int = 5,
+    fps: float | None = None,
+) -> Iterator[Observation]:
+    """Return the observations of one source by one classifier, made as they are asked for; nothing is written.
+
+    `roi` is x, y, width, height in pixels, or in fractions of the picture where one is no integer. Raises InputError for what
+    cannot be opened.
+    """
+    transform = Transform(roi=None if roi is None else Roi.parse(",".join(map(str, roi))))
+    preprocessing = classifier.preprocessing
+    options = SourceOptions(source, fps=fps, transform=transform, digits=preprocessing.fit == "digit")
+    look = choose_look(preprocessing, find="auto", tiles=tiles, overlap=0.0)
+    opened = open_source(options)
+    limits = Limits(live=opened.live, interval_s=1 / opened.fps if opened.live else 0.0)
+    watcher = Watcher(lambda: classifier, look, Health(limits), Tracker(smooth))
+
+    def observations() -> Iterator[Observation]:
+        with opened:
+            yield from observe(opened, watcher, Statistics())
+
+    return observations()
+
+
 def wait_for_model(slot: ModelSlot, is_ended: Callable[[], bool]) -> bool:
     """Wait until the first model is checked; False when the camera is to end before that. Raises what speaks against it."""
     while not slot.is_ready():
@@ -256,6 +290,8 @@ def open_sinks(
         from edgecnn_device.sinks.mqtt import MqttSink
 
         sinks.append(MqttSink(options.mqtt, classes, memory=memory))
+    if options.plugin is not None:
+        sinks.append(_open_plugin_sink(options.plugin))
     if options.window:
         from edgecnn_device.sinks.window import WindowSink
 
@@ -267,6 +303,16 @@ def open_sinks(
     return sinks
 
 
+def _open_plugin_sink(text: str) -> Sink:
+    from edgecnn_device.plugins import SINKS, open_plugin, plugin_names
+
+    sink: Sink | None = open_plugin(SINKS, text)
+    if sink is None:
+        known = ", ".join(plugin_names(SINKS)) or "none"
+        raise InputError(f"--sink {text}: no installed package has such a sink; installed: {known}")
+    return sink
+
+
 def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, notice: Callable[[str], None]) -> list[Sink]:
     """Open the files of lines, and what reports how far they reach."""
     from edgecnn_device.sinks.csv_file import CsvSink
@@ -274,7 +320,7 @@ def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, no
     from edgecnn_device.sinks.reach import Reach
     from edgecnn_device.sinks.selection import WritePolicy, paces, selected
 
-    limits = {"max_bytes": options.rotate_bytes, "keep": options.rotate_keep}
+    limits = {"max_bytes": options.log_max_bytes, "keep": options.log_keep}
     files: list[JsonLinesSink | CsvSink] = []
     if options.jsonl is not None:
         files.append(JsonLinesSink(options.jsonl, **limits))

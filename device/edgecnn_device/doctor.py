@@ -158,7 +158,7 @@ def identify_node(path: Path, root: Path) -> Node:
 def check_v4l2(device: str, name: str) -> Check:
     """Report what a camera can do."""
     if not os.access(device, os.R_OK | os.W_OK):
-        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in anew")
+        return Check(device, "fail", f"{name}: no permission; sudo usermod -aG video $USER, then log in again")
     controls = v4l2_device.describe_controls(device)
     return Check(device, "ok", f"{name}: {formats(device)}" + (f"; {', '.join(controls)}" if controls else ""))
 
@@ -222,7 +222,7 @@ def check_disk(folder: Path) -> Check:
     """Report the free space of the file system that `folder` lies on."""
     free = shutil.disk_usage(folder).free
     status: Literal["ok", "warn"] = "ok" if free >= _MIN_FREE_BYTES else "warn"
-    advice = "" if status == "ok" else "; lower --rotate-mb and --keep-mb"
+    advice = "" if status == "ok" else "; lower --log-max-mb and --keep-mb"
     return Check("disk", status, f"{free / 1e6:.0f} MB free at {folder}{advice}")
 
 
@@ -259,6 +259,7 @@ def check_clock(
 def check_secrets(config: Path) -> Iterator[Check]:
     """Report the files with secrets that a camera's configuration names, itself among them, that everybody can read."""
     from edgecnn.addresses import holds_secret
+    from edgecnn.files import exists
     from edgecnn_device.config import read_values
     from edgecnn_device.secret_files import OPTIONS, exposure
 
@@ -269,10 +270,11 @@ def check_secrets(config: Path) -> Iterator[Check]:
         return
     files = [Path(str(values[name])) for name in OPTIONS if name in values]
     files += [config] if holds_secret(str(values.get("source", ""))) else []
-    exposed = [line for file in files if (line := exposure(file))]
-    for line in exposed:
+    warnings = [line for file in files if (line := exposure(file))]
+    warnings += [f"{file}, which {config} names, cannot be looked at from {Path.cwd()}" for file in files if not exists(file)]
+    for line in warnings:
         yield Check("secrets", "warn", line)
-    if not exposed:
+    if not warnings:
         yield Check("secrets", "ok", f"{config}: no file with a secret that everybody can read")
 
 

@@ -122,14 +122,18 @@ def run_loop(
 
 
 def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Statistics) -> Iterator[Observation]:
-    """Yield what is to be said: about each frame that passes the gate, each change of state, and every second of silence."""
-    last_state, said_s = "ok", -np.inf
+    """Yield what is to be said: about each frame that passes the gate, each change of state, and every second of silence.
+
+    A warning that comes or goes is said of the next frame, whether the gate lets it pass or not.
+    """
+    last_state, last_warning, said_s = "ok", "", -np.inf
     wall = ClockWatch()
     asked_s = watcher.clock()
     for frame in frames:
         now_s = watcher.clock()
         jump_s = wall.jump_s(frame) if isinstance(frame, Frame) else None
-        must_say = last_state != "ok" or jump_s is not None
+        warning = watcher.warning()
+        must_say = last_state != "ok" or jump_s is not None or warning != last_warning
         observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), must_say)
         if observation is not None:
             observation = observation if jump_s is None else replace(observation, clock_jump_s=jump_s)
@@ -137,8 +141,8 @@ def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Sta
             # A camera at 30 frames a second that is frozen needs no 30 lines a second; a picture of a folder has but one.
             repeats = troubled and watcher.health.limits.live and observation.state.name == last_state
             if jump_s is not None or not (repeats and now_s < said_s + _REPEAT_S):
-                said_s = now_s
-                yield replace(observation, warning=warning) if (warning := watcher.warning()) else observation
+                said_s, last_warning = now_s, warning
+                yield replace(observation, warning=warning) if warning else observation
             last_state = observation.state.name
         del frame, observation
         asked_s = watcher.clock()

@@ -20,7 +20,7 @@ from edgecnn.shipped import is_shipped
 from edgecnn_device.last_good import LastGood
 
 if TYPE_CHECKING:
-    from edgecnn.foreign import ForeignModel, OpenedModel
+    from edgecnn.foreign import ForeignModel, ForeignTrial, OpenedModel
     from edgecnn.runtimes.probe import Verification
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
@@ -59,7 +59,8 @@ class Candidate:
     """A model file that was read and whose digests are right, while its golden vectors are replayed.
 
     That is done in a child process, since a model can crash a runtime, or never end; but for one that came with edgecnn, or
-    that `known` tells to have passed on this machine before, for which this process will do.
+    that `known` tells to have passed on this machine before, for which this process will do. Another tool's model has no
+    golden vectors, and is tried with a few pictures.
     """
 
     def __init__(self, options: ModelOptions, *, known: Callable[[Path, bytes, str], bool] = lambda *_: False) -> None:
@@ -69,23 +70,39 @@ class Candidate:
         # Taken before the file is read: one that is exchanged meanwhile differs from it afterwards.
         self.fingerprint = fingerprint(path)
         self._verification: Verification | None = None
-        self._foreign = None if options.foreign is None else _open_foreign(options, options.foreign)
+        self._is_known = False
+        self._opened: OpenedModel | None = None
+        self._foreign = None if options.foreign is None else _try_foreign(path, options, options.foreign)
         if self._foreign is not None:
-            self.artifact, self.data, self._is_known = self._foreign.artifact, self._foreign.artifact.model, False
+            self.data = self._foreign.model
             return
         self.data = read_file(path)
-        self.artifact = Artifact.read(self.data, path, trusted=options.trusted)
-        runtime_name = import_runtime(self.artifact.format, options.runtime)
+        self._artifact = Artifact.read(self.data, path, trusted=options.trusted)
+        runtime_name = import_runtime(self._artifact.format, options.runtime)
         self._is_known = options.verify and (is_shipped(path) or known(path, self.data, runtime_name))
         if options.verify and not self._is_known:
             from edgecnn.runtimes.probe import Verification  # with it comes what starts processes
 
             self._verification = Verification(
-                self.artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
+                self._artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
             )
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model and its contract; that of another tool's model is known when it was tried, which this waits for."""
+        return self._artifact if self._foreign is None else self._open_foreign(self._foreign).artifact
+
+    def is_like(self, running: Artifact) -> bool:
+        """Tell whether it is the very model that runs."""
+        if self._foreign is not None:
+            return self.data == running.model
+        found = self._artifact
+        return (found.model, found.contract, found.path) == (running.model, running.contract, running.path)
 
     def is_ready(self) -> bool:
         """Tell whether `model` need not wait for a child process; raises what speaks against the model, see there."""
+        if self._foreign is not None:
+            return self._foreign.poll()
         verified = None if self._verification is None else self._verification.poll()
         if verified is not None:
             self._verification = None
@@ -95,29 +112,38 @@ class Candidate:
     def model(self) -> Model:
         """Wait for the end of the check and open the model in this process.
 
-        Raises what `open_runtime` raises, ArtifactError when this machine computes something else than the contract's golden
-        vectors say, and InferenceError when the model crashes or does not end.
+        Raises what `open_runtime` or, for another tool's model, `open_foreign` raises, ArtifactError when this machine computes
+        something else than the contract's golden vectors say, and InferenceError when the model crashes or does not end.
         """
+        options = self._options
+        if self._foreign is not None:
+            theirs = self._open_foreign(self._foreign)
+            contract, threshold = theirs.artifact.contract, options.reject_threshold
+            classifier = Classifier(theirs.runtime, contract.labels, contract.preprocessing, threshold, notes=theirs.notes)
+            return Model(theirs.artifact, classifier, verified=False)
         if self._verification is not None:
             verification, self._verification = self._verification, None
             verification.wait().demand(_INSIST)
-        options, contract = self._options, self.artifact.contract
-        if self._foreign is not None:
-            theirs, notes, threshold = self._foreign.runtime, self._foreign.notes, options.reject_threshold
-            classifier = Classifier(theirs, contract.labels, contract.preprocessing, threshold, notes=notes)
-            return Model(self.artifact, classifier, verified=False)
-        runtime = open_runtime(self.artifact, runtime=options.runtime, threads=options.threads)
+        contract = self._artifact.contract
+        runtime = open_runtime(self._artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
-            golden.replay(contract, runtime.run).demand(str(self.artifact.path), runtime.name, _INSIST)
+            golden.replay(contract, runtime.run).demand(str(self._artifact.path), runtime.name, _INSIST)
         threshold = contract.reject_threshold if options.reject_threshold is None else options.reject_threshold
         classifier = Classifier(runtime, contract.labels, contract.preprocessing, threshold)
-        return Model(self.artifact, classifier, verified=options.verify)
+        return Model(self._artifact, classifier, verified=options.verify)
 
     def discard(self) -> None:
         """End the check."""
+        if self._foreign is not None:
+            self._foreign.stop()
         if self._verification is not None:
             self._verification.stop()
             self._verification = None
+
+    def _open_foreign(self, trial: ForeignTrial) -> OpenedModel:
+        if self._opened is None:
+            self._opened = trial.open()
+        return self._opened
 
 
 def open_model(options: ModelOptions) -> Model:
@@ -125,14 +151,13 @@ def open_model(options: ModelOptions) -> Model:
     return Candidate(options).model()
 
 
-def _open_foreign(options: ModelOptions, stated: ForeignModel) -> OpenedModel:
-    """Open another tool's `.tflite`; raises what `open_foreign` raises, and SignatureError where a signature is demanded."""
-    from edgecnn.foreign import open_foreign  # few cameras need what it reads files with
+def _try_foreign(path: Path, options: ModelOptions, stated: ForeignModel) -> ForeignTrial:
+    """Begin to try another tool's `.tflite`; SignatureError where a signature is demanded."""
+    from edgecnn.foreign import ForeignTrial  # few cameras need what it reads files with
 
-    path = Path(options.model)
     if options.trusted is not None:
         raise SignatureError(f"{path} is another tool's model, which nobody can have signed; leave --require-signature away")
-    return open_foreign(path, stated, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s)
+    return ForeignTrial(path, stated, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s)
 
 
 class ModelSlot:
@@ -265,7 +290,7 @@ class ModelSlot:
         """Read a model that is for the same as the `other`; ArtifactError when it is for something else."""
         candidate = Candidate(options)
         try:
-            if other is not None:
+            if other is not None and options.foreign is None:  # else it is known when the model was tried
                 _check_task(other, candidate.artifact)
         except ArtifactError:
             candidate.discard()
@@ -303,8 +328,7 @@ class ModelSlot:
         except Exception as error:  # whatever a new file does, the running camera goes on
             self._refuse(error)
             return
-        found = candidate.artifact
-        if not self._insists and (found.model, found.contract, found.path) == (running.model, running.contract, running.path):
+        if not self._insists and candidate.is_like(running):
             candidate.discard()  # it was touched, or put back, and is what runs
             self.warning = ""
         else:
@@ -316,6 +340,7 @@ class ModelSlot:
             if not candidate.is_ready() and self._clock() < self._began_s + _LONGEST_CHECK_S + self._options.timeout_s:
                 return False
             model = candidate.model()
+            _check_task(self.current.artifact, model.artifact)
         except Exception as error:  # as above
             self._candidate = None
             self._refuse(error)
@@ -339,7 +364,7 @@ def _check_task(old: Artifact, new: Artifact) -> None:
     """Refuse a model that is for something else: finder and sinks were chosen for the task at the start."""
     if (old.contract.task, old.contract.preprocessing.fit) != (new.contract.task, new.contract.preprocessing.fit):
         raise ArtifactError(
-            f"{new.path} is for the task {new.contract.task!r}, {old.contract.task!r} is running; start the camera anew to "
+            f"{new.path} is for the task {new.contract.task!r}, {old.contract.task!r} is running; restart the camera to "
             "change the task"
         )
 

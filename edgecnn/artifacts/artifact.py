@@ -44,11 +44,7 @@ class Artifact:
         name = file_format(path)
         model, contract_json = _naming(path, _split, data, name)
         if contract_json is None:
-            run = f"run such a one with: edgecnn classify {path} PICTURE --labels a,b,c"
-            way_out = (
-                run if name == "tflite" else "of other tools' models only .tflite files are run; export this one with edgecnn"
-            )
-            raise ContractError(f"{path} carries no edgecnn contract: it is cut short, or another tool's model; {way_out}")
+            raise ContractError(f"{path} {without_contract(name, path)}")
         try:
             contract = Contract.from_json(contract_json)
         except ContractError as error:
@@ -80,6 +76,17 @@ def file_format(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise ArtifactError(f"{path} is neither .tflite nor .onnx")
     return suffix[1:]
+
+
+def without_contract(name: str, path: Path) -> str:
+    """Say of a `tflite` or `onnx` file without a contract what it may be, and what can be done with it."""
+    way_out = (
+        f"run such a one with: edgecnn classify {path} PICTURE --labels a,b,c"
+        if name == "tflite"
+        else "of other tools' files only .tflite is run; export the Keras model that it was made from: "
+        "edgecnn export MODEL.keras --labels a,b,c"
+    )
+    return f"carries no edgecnn contract: it is cut short, or another tool's model; {way_out}"
 
 
 def split(path: Path) -> tuple[bytes, bytes | None]:

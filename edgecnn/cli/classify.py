@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import OUTPUT_FILE, echo_notes, foreign_options, json_option, read_convention, runtime_options
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import (
+    OUTPUT_FILE,
+    echo_json,
+    echo_notes,
+    foreign_options,
+    json_option,
+    read_convention,
+    runtime_options,
+)
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.classifier import Classifier, Prediction
@@ -21,7 +29,11 @@ MAX_PLOTTED = 50
 @click.argument("model", metavar="FILE|TASK")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--plot", type=OUTPUT_FILE, metavar="OUT.png", help="Draw each picture beside its probabilities.")
-@click.option("--fit", type=click.Choice(["squash", "crop", "pad", "digit"]), help="For another tool's .tflite: other aspects.")
+@click.option(
+    "--fit",
+    type=click.Choice(["squash", "crop", "pad", "digit"]),
+    help="How another tool's .tflite wants other aspect ratios.",
+)
 @foreign_options
 @runtime_options
 @json_option
@@ -37,8 +49,8 @@ def classify(
 ) -> None:
     """Classify pictures with an exported model, or with the shipped int8 model of a task.
 
-    IMAGE is a picture or a folder of pictures. --json prints a list with one object per picture: file, label, class_id,
-    probability, probabilities; the label is null when the answer is below the model's reject threshold.
+    IMAGE is a picture or a folder of pictures. --json prints one object per picture: file, label, class_id, probability, and
+    probabilities by label; the label is null when the probability is below the model's reject threshold.
     """
     from edgecnn.errors import InputError
     from edgecnn.folders import left_out_line, list_all
@@ -58,8 +70,7 @@ def classify(
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:
-        rows = [{"file": str(file), **prediction.to_json()} for file, prediction in zip(files, predictions, strict=True)]
-        click.echo(json_text(rows))
+        echo_json({"pictures": [_row(*pair, classifier.labels) for pair in zip(files, predictions, strict=True)]})
     else:
         for file, prediction in zip(files, predictions, strict=True):
             click.echo(printable(f"{file}: {_sentence(prediction, classifier.labels)}"))
@@ -107,6 +118,11 @@ def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, thr
     if labels is not None or stated["output"] is not None or convention.stated or fit is not None:
         raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
     return Classifier.open(path, runtime=runtime, threads=threads)
+
+
+def _row(file: Path, prediction: Prediction, labels: tuple[str, ...]) -> dict[str, Any]:
+    named = dict(zip(labels, map(float, prediction.probabilities), strict=True))
+    return {"file": str(file), **prediction.to_json(), "probabilities": named}
 
 
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:

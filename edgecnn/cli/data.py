@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import PROBABILITY, SEED, Count, Number
-from edgecnn.text import json_text, printable
+from edgecnn.cli.command import Group
+from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, echo_json, json_option, task_and_folder
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.check import FolderCheck, Pair
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Check, describe and generate data sets."""
 
@@ -29,14 +30,14 @@ def data() -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the simulated splits.")
 @click.option(
-    "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups of a CSV table (file, group, split)."
+    "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups in a CSV table (file, group, split)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything found as JSON.")
+@json_option
 def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
-    Tells how much of a random test split would have been seen in training. Findings are reported with exit code 0; a folder
-    that is no data set at all exits with 2.
+    Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a
+    data set exits with 2.
     """
     from edgecnn.datasets.check import check_folder, compare_with_table
 
@@ -45,7 +46,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
     if as_json:
         body = found.to_json() | ({} if compared is None else {"against": compared})
-        click.echo(json_text(body))
+        echo_json(body)
     else:
         _show_check(found)
         if compared is not None:
@@ -56,11 +57,11 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--model", default="mnist", show_default=True, metavar="FILE|TASK", help="Exported model that reads the digits.")
-@click.option("--reject", type=PROBABILITY, help="Reject below this probability. Default: the model's threshold.")
+@click.option("--reject", type=PROBABILITY, help="Reject predictions below this probability. Default: the model's threshold.")
 @click.option("--scale", type=Number(0.01, 1), default=1.0, show_default=True, help="Shrink the photographs first.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@json_option
 def photos(folder: Path, model: str, reject: float | None, scale: float, as_json: bool) -> None:
-    """Find and read the digits in photographs, and show what each step of it brings.
+    """Find and read the digits in photographs, and measure what each step contributes.
 
     DIR/labels.csv has the columns file, x, y, w, h, label, kind; kinds are digit, row, handwritten_cell and printed_cell.
     """
@@ -70,7 +71,10 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
     classifier = Classifier.open(model)
     threshold = classifier.reject_threshold if reject is None else reject
     rows = evaluate(folder, classifier.runtime, reject_threshold=threshold or 0.0, scale=scale)
-    click.echo(json_text([dataclasses.asdict(row) for row in rows]) if as_json else format_table(rows))
+    if as_json:
+        echo_json({"steps": [dataclasses.asdict(row) for row in rows]})
+    else:
+        click.echo(format_table(rows))
 
 
 @data.command()
@@ -81,18 +85,18 @@ def photos(folder: Path, model: str, reject: float | None, scale: float, as_json
     type=click.Path(path_type=Path),
     help="Folder of the task's data, or `synthetic` for generated pictures.",
 )
-@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the division where none is fixed.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the split where none is fixed.")
+@json_option
 def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> None:
-    """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures a class, rule, digests."""
+    """Show the splits of TASK (mnist, neu) or of DIR/<class>/<pictures>: pictures per class, split rule, digests."""
     from edgecnn.datasets.load import find_data, load_splits
 
-    task = _task(task_or_folder)
-    splits = load_splits(task, folder, seed)
-    found = folder or (Path(task_or_folder) if Path(task_or_folder).is_dir() else find_data(task.name))
+    task, chosen = task_and_folder(task_or_folder, folder)
+    splits = load_splits(task, chosen, seed)
+    found = chosen or find_data(task.name)
     described = _described(task, splits, found)
     if as_json:
-        click.echo(json_text(described))
+        echo_json(described)
     else:
         _show_info(described)
 
@@ -100,10 +104,10 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 @data.command()
 @click.argument("name", metavar="mnist|neu")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures a class.")
+@click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures per class.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
-    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They prove that things run, not how well."""
+    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They show that things run, not how well."""
     from edgecnn.datasets.folder import write_folder
     from edgecnn.errors import InputError
     from edgecnn.shipped import find_task
@@ -118,19 +122,10 @@ def generate(name: str, folder: Path, count: int, seed: int) -> None:
 @data.command()
 @click.argument("name", metavar="mnist", type=click.Choice(["mnist"]))
 def download(name: str) -> None:
-    """Let Keras download MNIST (11 MB) into its cache, where edgecnn finds it. NEU has to be fetched by hand."""
+    """Download MNIST (11 MB) with Keras into its cache, where edgecnn finds it. NEU must be fetched by hand."""
     from edgecnn.datasets.mnist import download_mnist
 
     click.echo(f"{name} is at {download_mnist()}")
-
-
-def _task(name: str) -> Task:
-    from edgecnn.datasets.folder import task_from_folder
-    from edgecnn.shipped import find_task, shipped_tasks
-
-    if name not in shipped_tasks() and (Path(name).exists() or "/" in name):
-        return task_from_folder(Path(name))
-    return find_task(name)
 
 
 def _described(task: Task, splits: Splits, folder: Path | None) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _show_check(found: FolderCheck) -> None:
     click.echo(f"  groups: {found.groups} with {found.grouped} pictures, the largest with {found.largest_group}")
     _show_pairs("conflicting labels", found.conflicts)
     _show_files("left out", found.unreadable)
-    _show_files("files that are no pictures", found.others)
+    _show_files("files that are not pictures", found.others)
     if 2 * found.summary.usual > found.summary.total:  # else no size is the usual one
         _show_files("odd sizes", found.odd_sizes)
     for line in (*found.summary.crossing_lines(), *found.summary.warnings()):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import json_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import echo_json, json_option
+from edgecnn.text import printable
 
 _USUAL_CONFIG = Path("/etc/edgecnn/camera.toml")
 _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
@@ -19,14 +19,14 @@ _MARKS = {"ok": " ok ", "warn": "warn", "fail": "FAIL"}
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Look at the files with secrets that this configuration of a camera names. Default: /etc/edgecnn/camera.toml.",
+    help="Check the secret files named in this camera configuration. Default: /etc/edgecnn/camera.toml.",
 )
 @json_option
 @click.pass_context
 def doctor(context: click.Context, models: tuple[str, ...], config: Path | None, as_json: bool) -> None:
     """Check Python, packages, runtime, cameras, temperature, throttling, disk, clock and models (default: the shipped ones).
 
-    The last line says whether a camera can run here. Exits with 1 when it cannot, with 0 also when there are warnings.
+    The last line says whether a camera can run here. Exits with 1 if it cannot, and with 0 despite warnings.
     """
     from edgecnn.files import exists
     from edgecnn.shipped import shipped_tasks
@@ -39,7 +39,7 @@ def doctor(context: click.Context, models: tuple[str, ...], config: Path | None,
         if not as_json:
             click.echo(printable(f"[{_MARKS[check.status]}] {check.name}: {check.detail}"))
     if as_json:
-        click.echo(json_text([dataclasses.asdict(check) for check in checks]))
+        echo_json({"verdict": verdict(checks), "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         click.echo(printable(verdict(checks)))
     if any(check.status == "fail" for check in checks):

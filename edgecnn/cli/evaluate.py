@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import data_option, json_option, runtime_options, seed_option
+from edgecnn.cli.options import (
+    data_option,
+    echo_json,
+    echo_notes,
+    foreign_options,
+    json_option,
+    read_foreign,
+    runtime_options,
+    seed_option,
+    trust_option,
+)
 from edgecnn.metrics import weak_classes
-from edgecnn.text import json_text
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation
@@ -22,21 +31,33 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to measure on.",
 )
 @data_option
+@foreign_options
+@trust_option
 @seed_option
 @runtime_options
 @json_option
-def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str | None, threads: int, as_json: bool) -> None:
+def evaluate(
+    model: str,
+    split: str,
+    data: Path | None,
+    seed: int,
+    runtime: str | None,
+    threads: int,
+    as_json: bool,
+    **stated: Any,
+) -> None:
     """Measure an exported model, a .keras model, the model of a run or a task's shipped int8 model on one split of its data.
 
-    A run remembers its pictures and how they were divided.
+    A run remembers its pictures and their split. Of another tool's model --labels names the classes.
     """
     from edgecnn import evaluation
     from edgecnn_export.models import open_model
 
-    opened = open_model(model, runtime=runtime, threads=threads)
+    opened = open_model(model, runtime=runtime, threads=threads, **read_foreign(stated))
+    echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     if opened.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
         click.echo("note: this model was trained on other pictures than this train split (another --seed or --data)", err=True)
@@ -44,7 +65,7 @@ def evaluate(model: str, split: str, data: Path | None, seed: int, runtime: str 
     measured_on = splits.info.describe(split)
     if as_json:
         head = {"model": model, "runtime": opened.runtime.name, "data": measured_on, "synthetic": splits.info.synthetic}
-        click.echo(json_text(head | result.to_json()))
+        echo_json(head | result.to_json())
     else:
         click.echo(f"{model} on {opened.runtime.name}, {measured_on}")
         for line in _lines(result):

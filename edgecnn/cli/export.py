@@ -10,6 +10,7 @@ import click
 from edgecnn.cli.options import (
     Number,
     data_option,
+    echo_json,
     echo_notes,
     foreign_options,
     json_option,
@@ -17,7 +18,7 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.text import json_text, printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn_export.exporter import ExportResult
@@ -26,22 +27,22 @@ if TYPE_CHECKING:
 @click.command(short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.")
 @click.argument("model", metavar="TASK|FILE.keras|FOLDER")
 @click.option("--int8", is_flag=True, help="Also make the int8 files.")
-@click.option("--repair", is_flag=True, help="Where an int8 file fails, try remedies, from cheap to dear, until one passes.")
+@click.option("--repair", is_flag=True, help="When an int8 file fails parity, try repairs, cheapest first, until one passes.")
 @click.option(
     "--format", "file_format", type=click.Choice(["tflite", "onnx", "all"]), default="all", show_default=True, help="Formats."
 )
 @data_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files. Default: exports/TASK.")
-@click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
+@click.option("--max-drop", type=Number(0, 100), help="Allowed accuracy drop in percentage points. Default: the task's.")
 @seed_option
 @foreign_options
 @trust_option
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Folder of pictures to calibrate int8 on; in folders named after the labels, half of them prove the files.",
+    help="Folder of pictures for int8 calibration; in folders named after the labels, half of them are used for parity.",
 )
-@click.option("--unproven", is_flag=True, help="Write files also where there are no pictures to prove them with.")
+@click.option("--unproven", is_flag=True, help="Write the files even without pictures to compare them on.")
 @json_option
 @click.pass_context
 def export(
@@ -63,9 +64,9 @@ def export(
     """Export a shipped TASK's model, a FILE.keras, or the FOLDER of a training run or SavedModel.
 
     Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
-    with the model before it is put in its place: on the pictures that the model was trained on, as they were divided then, or
-    on those in --data or --calibration. One that fails is named *.rejected, and the exit code is 1. With --repair
-    the first technique of the ladder whose file passes is written instead, and every technique tried is shown.
+    with the model before it is put in place: on the pictures that the model was trained on, split as they were then, or
+    on those in --data or --calibration. A file that fails is named *.rejected, and the exit code is 1. With --repair,
+    the first technique whose file passes is used, and every attempt is shown.
     """
     from edgecnn_export.frameworks import require_keras
 
@@ -89,7 +90,7 @@ def export(
         progress=lambda line: click.echo(line, err=True),
     )
     if as_json:
-        click.echo(json_text(result.to_json()))
+        echo_json(result.to_json())
     else:
         _show(result)
     if result.rejected or result.failures:

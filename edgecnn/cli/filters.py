@@ -14,12 +14,12 @@ from edgecnn.cli.options import OUTPUT_FILE
 @click.option(
     "--model", default="neu", show_default=True, metavar="TASK|FILE.keras|RUN", help="Model whose first layer is shown."
 )
-@click.option("--out", type=OUTPUT_FILE, default=Path("filters.png"), show_default=True, help="Where to draw.")
+@click.option("--out", type=OUTPUT_FILE, default=Path("filters.png"), show_default=True, help="PNG to draw.")
 def filters(image: Path, model: str, out: Path) -> None:
     """Show fixed and learned filters on a picture.
 
-    Draws IMAGE smoothed, sharpened and reduced to its edges by kernels that were designed by hand, beside the kernels that a
-    model's first layer learned by itself and the feature maps that they make of the same picture.
+    Draws IMAGE smoothed, sharpened and reduced to its edges by hand-designed kernels, beside the kernels that a model's first
+    layer learned and their feature maps of the same picture.
     """
     from edgecnn.pictures import read_picture
 

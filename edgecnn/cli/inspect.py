@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import json_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import echo_json, json_option
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.artifacts import Artifact, Contract
@@ -26,7 +26,7 @@ def inspect(file: str, as_json: bool) -> None:
     artifact = Artifact.open(artifact_path(file))
     graph, remark = _graph(artifact)
     if as_json:
-        click.echo(json_text(_as_json(artifact, graph)))
+        echo_json(_as_json(artifact, graph))
     else:
         for name, value in [*_contract_rows(artifact.contract), *_file_rows(artifact, graph, remark)]:
             click.echo(printable(f"{name:<18}{value}"))
@@ -48,7 +48,8 @@ def _threshold(contract: Contract) -> str:
     if contract.rejection is None:
         return f"{contract.reject_threshold:.3f}"
     kept, accepted = contract.rejection.kept, contract.rejection.false_accepts
-    return f"{contract.reject_threshold:.3f}: keeps {kept:.1%} of validation, lets in {accepted:.1%} of what is no class"
+    shares = f"keeps {kept:.1%} of validation, accepts {accepted:.1%} of out-of-distribution pictures"
+    return f"{contract.reject_threshold:.3f}: {shares}"
 
 
 def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
@@ -110,11 +111,15 @@ def _data(data: Any) -> str:
 
 
 def _as_json(artifact: Artifact, graph: Graph | None) -> dict[str, Any]:
+    contract = dataclasses.asdict(artifact.contract)
+    for who in ("reference", "artifact"):
+        answers = contract["golden"][who]
+        contract["golden"][who] = [dict(zip(artifact.contract.labels, row, strict=True)) for row in answers]
     value: dict[str, Any] = {
         "file": str(artifact.path),
         "bytes": artifact.path.stat().st_size,
         "model_bytes": len(artifact.model),
-        "contract": dataclasses.asdict(artifact.contract),
+        "contract": contract,
     }
     if graph is not None:
         value["operators"] = graph.counts()

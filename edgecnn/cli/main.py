@@ -10,6 +10,7 @@ import sys
 import click
 
 from edgecnn import __version__
+from edgecnn.cli.command import Group
 from edgecnn.cli.progress import shown_progress
 from edgecnn.errors import EdgecnnError
 from edgecnn.text import printable
@@ -19,25 +20,24 @@ COMMANDS = {
     "train": ("edgecnn.cli.train", "Train a model on MNIST, NEU or a folder of pictures per class."),
     "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
     "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
-    "crossval": ("edgecnn.cli.crossval", "Cross-validate a model: every picture held out once, overlapping ones together."),
-    "ablation": ("edgecnn.cli.ablation", "Show what each part of the training recipe brings, by training without it."),
+    "study": ("edgecnn.cli.study", "Train many times: cross-validation, ablation, leaving one class out."),
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),
     "robustness": (
         "edgecnn.cli.robustness",
-        "Measure models, float beside int8, under what cameras do to pictures.",
+        "Measure float and int8 models under camera corruptions.",
     ),
     "rejection": (
         "edgecnn.cli.rejection",
-        "Measure how well a model tells its classes from all else, and what its threshold does.",
+        "Measure how well a model rejects out-of-distribution pictures, and what its threshold costs.",
     ),
-    "camera": ("edgecnn.cli.camera", "Classify what a camera sees, for months."),
-    "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the cost of the camera loop."),
+    "camera": ("edgecnn.cli.camera", "Classify a camera's frames until stopped."),
+    "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the frame rate of the camera loop."),
     "service": ("edgecnn.cli.service", "Print or install the systemd unit that keeps a camera running."),
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
     "verify": ("edgecnn.cli.verify", "Replay an exported file's golden vectors on this machine."),
-    "sign": ("edgecnn.cli.sign", "Sign exported files, so that a board can insist on models of its own workstation."),
+    "sign": ("edgecnn.cli.sign", "Sign exported files, so that a board runs only models from your workstation."),
     "filters": ("edgecnn.cli.filters", "Show fixed and learned filters on a picture."),
     "data": ("edgecnn.cli.data", "Check, describe and generate data sets."),
 }
@@ -54,6 +54,7 @@ EXTRAS = {
     "tf2onnx": "export",
     "starlette": "web",
     "uvicorn": "web",
+    "prometheus_client": "web",
     "paho": "mqtt",
     "cryptography": "sign",
 }
@@ -73,15 +74,15 @@ _LACKING = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the commands in the order in which one uses them."""
+        """Return the commands in the order of use."""
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import and return one command, None when there is no such."""
+        """Import and return one command, None when there is none of this name."""
         if name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(COMMANDS[name][0]), name)
@@ -93,10 +94,30 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+FIRST_DAY = """\
+edgecnn gets a small vision model onto a small board without losing anything on the way.
+
+  edgecnn train ./my-parts                                         a folder of pictures per class
+  edgecnn export runs/my-parts-compact --int8                      TFLite and ONNX files, compared with the model
+  edgecnn classify exports/my-parts/my-parts-int8.tflite a.jpg     pictures in, labels out
+  edgecnn camera exports/my-parts/my-parts-int8.tflite --web 8080  a page with the live picture
+  edgecnn doctor                                                   is this machine ready?
+
+All commands: edgecnn --help. Options and examples of one: edgecnn COMMAND --help.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="edgecnn")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Train a small vision model, export it, prove that nothing was lost, and run it on a small board."""
+    if context.invoked_subcommand is None:
+        click.echo(FIRST_DAY, nl=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -114,7 +135,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         from edgecnn.addresses import hide_addresses  # click quotes what was typed, even a camera's address at the wrong place
 
-        code = _complain(hide_addresses(" ".join(error.format_message().split())), 2)
+        line = hide_addresses(" ".join(error.format_message().split()))
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        code = _complain(line if context is None else f"{line.rstrip('.')} (see: {context.command_path} --help)", 2)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.text import printable
+from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.folder import Conflicts
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_SEED = 2**32 - 1
+SCHEMA = 1  # of what --json prints
 
 
 class Number(click.FloatRange):
-    """A finite number of `low` to `high`. Every option that takes a number says both: what is endless overflows somewhere."""
+    """A finite number of `low` to `high`. Every option that takes a number has both: an unbounded one overflows somewhere."""
 
     def __init__(self, low: float, high: float) -> None:
-        """Accept numbers between the two, which belong to them."""
+        """Accept numbers between the two, both included."""
         super().__init__(min=low, max=high)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -38,27 +39,27 @@ class Number(click.FloatRange):
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if isinstance(value, bool) or not math.isfinite(number):
-            self.fail(f"{reprlib.repr(value)} is no finite number.", param, ctx)
+            self.fail(f"{reprlib.repr(value)} is not a finite number.", param, ctx)
         return float(super().convert(number, param, ctx))
 
 
 class Count(click.IntRange):
-    """A whole number of `low` to `high`; 2.5 of a configuration file is none, and is not cut to 2."""
+    """A whole number of `low` to `high`; 2.5 in a configuration file is refused, not cut to 2."""
 
     def __init__(self, low: int, high: int) -> None:
-        """Accept whole numbers between the two, which belong to them."""
+        """Accept whole numbers between the two, both included."""
         super().__init__(min=low, max=high)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number; it comes from the command line, a configuration file or the environment."""
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         if not is_whole and not (isinstance(value, str) and _WHOLE.fullmatch(value)):
-            self.fail(f"{reprlib.repr(value)} is no whole number.", param, ctx)
+            self.fail(f"{reprlib.repr(value)} is not a whole number.", param, ctx)
         return int(super().convert(value, param, ctx))
 
 
 class OutputFile(click.Path):
-    """A file to be written, which is refused at once where one of somebody else's stands there."""
+    """An output file, refused at once where it would overwrite somebody else's."""
 
     def __init__(self) -> None:
         """Give a `pathlib.Path`."""
@@ -88,7 +89,7 @@ class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]  # older clicks h
     name = "number or auto"
 
     def __init__(self, low: float, high: float) -> None:
-        """Accept numbers between the two, which belong to them."""
+        """Accept numbers between the two, both included."""
         self._low, self._high = low, high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
@@ -100,17 +101,17 @@ class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]  # older clicks h
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not self._low <= number <= self._high:
-            self.fail(f"{str(value)[:40]!r} is neither auto nor a number of {self._low:g} to {self._high:g}.", param, ctx)
+            self.fail(f"{str(value)[:40]!r} is neither auto nor a number from {self._low:g} to {self._high:g}.", param, ctx)
         return number
 
 
 def runtime_options(command: F) -> F:
     """Add --runtime and --threads."""
-    threads = click.option("--threads", type=THREADS, default=1, show_default=True, help="Threads of the runtime.")
+    threads = click.option("--threads", type=THREADS, default=1, show_default=True, help="Number of threads of the runtime.")
     runtime = click.option(
         "--runtime",
         type=click.Choice(RUNTIME_NAMES),
-        help="Runtime to use instead of the first installed one (also: EDGECNN_RUNTIME).",
+        help="Runtime to use; default: the first one installed (also: EDGECNN_RUNTIME).",
     )
     return runtime(threads(command))
 
@@ -123,7 +124,7 @@ def timeout_option(command: F) -> F:
         type=TIMEOUT,
         default=10.0,
         show_default=True,
-        help="Seconds that a model may take to load and to answer its golden vectors, in a process of its own.",
+        help="Seconds a model may take to load and replay its golden vectors, in its own process.",
     )(command)
 
 
@@ -138,12 +139,17 @@ def data_option(command: F) -> F:
 
 def seed_option(command: F) -> F:
     """Add --seed."""
-    return click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of everything random.")(command)
+    return click.option("--seed", type=SEED, default=0, show_default=True, help="Seed for everything random.")(command)
 
 
 def json_option(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def echo_json(body: Mapping[str, Any]) -> None:
+    """Print what a command found, with the version of its form: that grows when a key goes or changes its meaning."""
+    click.echo(json_text({"schema": SCHEMA} | dict(body)))
 
 
 def convention_options(command: F) -> F:
@@ -152,12 +158,14 @@ def convention_options(command: F) -> F:
         click.option(
             "--pixel-range",
             type=click.Choice(["0..255", "0..1", "-1..1", "imagenet", "caffe"]),
-            help="Another tool's model wants its pixels so; imagenet: mean and deviation of torchvision; caffe: BGR, mean "
+            help="Pixel range of another tool's model; imagenet: torchvision's mean and deviation; caffe: BGR, mean "
             "subtracted.",
         ),
-        click.option("--pixel-scale", metavar="S[,S,S]", help="Instead of --pixel-range: it wants pixel * S + O (R, G, B)."),
+        click.option(
+            "--pixel-scale", metavar="S[,S,S]", help="Instead of --pixel-range: the model takes pixel * S + O (R, G, B)."
+        ),
         click.option("--pixel-offset", metavar="O[,O,O]", help="See --pixel-scale."),
-        click.option("--color", type=click.Choice(["rgb", "bgr", "gray"]), help="Another tool's model wants this order."),
+        click.option("--color", type=click.Choice(["rgb", "bgr", "gray"]), help="Channel order of another tool's model."),
     )
     for option in reversed(options):
         command = option(command)
@@ -179,17 +187,15 @@ def read_convention(values: Mapping[str, Any]) -> InputConvention:
 
 def foreign_options(command: F) -> F:
     """Add what models of other tools need: --labels, how they want their pictures, --size and --output."""
-    labels = click.option("--labels", help="Classes of another tool's model, in order: a,b,c or a file with one a line.")
-    size = click.option("--size", metavar="HxW", help="Pictures' size for a model that takes any: 224x224.")
-    output = click.option("--output", metavar="NAME", help="Which output to use of a model that has several.")
+    labels = click.option("--labels", help="Classes of another tool's model in order: a,b,c or a file with one label per line.")
+    size = click.option("--size", metavar="HxW", help="Input size for a model that takes any, such as 224x224.")
+    output = click.option("--output", metavar="NAME", help="Which output to use, for a model with several.")
     return labels(convention_options(size(output(command))))
 
 
 def trust_option(command: F) -> F:
     """Add --trust."""
-    return click.option("--trust", is_flag=True, help="Run a SavedModel whose operations are not known to be harmless.")(
-        command
-    )
+    return click.option("--trust", is_flag=True, help="Run a SavedModel even though it does more than compute.")(command)
 
 
 def read_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +211,7 @@ def read_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def echo_notes(name: str, notes: Iterable[str]) -> None:
-    """Say on stderr what was deduced about another tool's model, or changed."""
+    """Print on stderr what was deduced about another tool's model, or changed."""
     for note in notes:
         click.echo(printable(f"note: {name}: {note}"), err=True)
 

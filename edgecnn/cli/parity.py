@@ -12,6 +12,7 @@ from edgecnn.cli.options import (
     OUTPUT_FILE,
     Number,
     data_option,
+    echo_json,
     echo_notes,
     foreign_options,
     json_option,
@@ -19,7 +20,7 @@ from edgecnn.cli.options import (
     seed_option,
     trust_option,
 )
-from edgecnn.text import json_text, printable
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn_export.parity.files import Measured
@@ -34,14 +35,20 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to compare on.",
 )
-@click.option("--max-drop", type=Number(0, 100), help="Allowed drop in percentage points. Default: the task's own.")
-@click.option("--confidence", type=Number(0.5, 0.9999), default=0.95, show_default=True, help="Of the drop's bound.")
+@click.option("--max-drop", type=Number(0, 100), help="Allowed accuracy drop in percentage points. Default: the task's.")
+@click.option(
+    "--confidence",
+    type=Number(0.5, 0.9999),
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the bound on the accuracy drop.",
+)
 @foreign_options
 @trust_option
-@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
-@click.option("--strict", is_flag=True, help="Exit with 3 when undecided.")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as a self-contained HTML page.")
+@click.option("--strict", is_flag=True, help="Exit with code 3 when undecided.")
 @seed_option
 @json_option
 @click.pass_context
@@ -62,13 +69,19 @@ def parity(
 ) -> None:
     """Compare exported files with REFERENCE: a .keras file, the folder of a run, a task's name or another exported file.
 
+    Another tool's .tflite may stand for either; what --labels and the like say is then of such files.
+
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
-    from edgecnn_export.models import open_model
+    from edgecnn.classifier import artifact_path
+    from edgecnn.foreign import ForeignModel
+    from edgecnn_export.models import open_model, states_itself
     from edgecnn_export.parity.files import measure
     from edgecnn_export.parity.reference_check import check_reference
 
-    opened = open_model(reference, of_task="keras", **read_foreign(stated))
+    said = read_foreign(stated)
+    of_candidates = states_itself(reference) and not all(states_itself(artifact_path(each)) for each in candidates)
+    opened = open_model(reference, of_task="keras", **({} if of_candidates else said))
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
@@ -78,6 +91,7 @@ def parity(
         splits,
         split,
         doubt=None if doubt is None else doubt.text,
+        stated=ForeignModel(said["labels"], said["convention"], output=said["output"]),
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,
@@ -101,8 +115,7 @@ def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
         write_page(measured.report, html, dataset=measured.dataset, advice=measured.advice)
         click.echo(f"wrote {html}", err=True)
     if as_json:
-        report = measured.report.to_json() | {"advice": measured.advice}
-        click.echo(json_text(report))
+        echo_json(measured.report.to_json() | {"advice": measured.advice})
     else:
         click.echo(format_report(measured.report, measured.advice), nl=False)
 

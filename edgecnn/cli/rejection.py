@@ -3,57 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecnn.cli.options import (
-    EPOCHS,
-    JOBS,
     OUTPUT_FILE,
     PROBABILITY,
     Count,
     data_option,
+    echo_json,
+    echo_notes,
+    foreign_options,
     json_option,
+    read_foreign,
     runtime_options,
     seed_option,
-    task_and_folder,
+    trust_option,
 )
-from edgecnn.text import json_text, percent, printable
+from edgecnn.text import percent, printable
 
 if TYPE_CHECKING:
     from edgecnn.metrics import Share
     from edgecnn.rejection.measure import OperatingPoint, Rejection
 
 
-@click.command(short_help="Measure how well a model tells its classes from all else, and what its threshold does.")
+@click.command(short_help="Measure how well a model rejects out-of-distribution pictures, and what its threshold costs.")
 @click.argument("model", metavar="FILE|RUN|TASK")
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures of the classes.",
+    help="Split to measure on.",
 )
 @click.option(
     "--false-accepts",
     type=PROBABILITY,
     default=0.05,
     show_default=True,
-    help="Share of all else that may be taken for a class.",
+    help="Allowed share of out-of-distribution pictures that are accepted.",
 )
-@click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures of each kind.")
-@click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this picture.")
-@click.option(
-    "--leave-one-class-out",
-    "leaving_out",
-    is_flag=True,
-    help="Instead train TASK (or a folder) once a class without it, and ask each model about the class it was not shown.",
-)
-@click.option("--epochs", type=EPOCHS, help="Of these trainings. Default: the recipe's.")
-@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings at once.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of these trainings. Default: runs/TASK-left-out.")
+@click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
+@click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
+@foreign_options
+@trust_option
 @seed_option
 @runtime_options
 @json_option
@@ -63,29 +58,24 @@ def rejection(
     false_accepts: float,
     per_kind: int,
     plot: Path | None,
-    leaving_out: bool,
-    epochs: int | None,
-    jobs: int,
-    out: Path | None,
     data: Path | None,
     seed: int,
     runtime: str | None,
     threads: int,
     as_json: bool,
+    **stated: Any,
 ) -> None:
-    """Measure an exported model, a .keras model or a task's shipped int8 model on pictures that belong to no class.
+    """Measure an exported model, a .keras model or a task's shipped int8 model on out-of-distribution pictures.
 
-    They are generated, by kinds; those of the classes come from one split of the data set. With --leave-one-class-out, which
-    takes hours, Ctrl-C ends it and the same command goes on.
+    These are generated, by kinds; the pictures of the classes come from one split of the data set.
     """
-    if leaving_out:
-        _leave_out(model, data, out, epochs, seed, jobs, as_json)
-        return
+    said = read_foreign(stated)
     from edgecnn.datasets.load import data_info
     from edgecnn.rejection.measure import measure_rejection
     from edgecnn_export.models import open_model
 
-    opened = open_model(model, runtime=runtime, threads=threads)
+    opened = open_model(model, runtime=runtime, threads=threads, **said)
+    echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     result = measure_rejection(
         opened.runtime,
@@ -105,36 +95,11 @@ def rejection(
         save_figure(plot_rejection(result, title=f"{model}, {splits.info.describe(split)}"), plot)
         click.echo(f"drew {plot}", err=True)
     if as_json:
-        click.echo(json_text({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json()))
+        echo_json({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json())
         return
     click.echo(printable(f"{model} on {opened.runtime.name}, {splits.info.describe(split)}"))
     for line in _lines(result):
         click.echo(line)
-
-
-def _leave_out(task: str, data: Path | None, out: Path | None, epochs: int | None, seed: int, jobs: int, as_json: bool) -> None:
-    from edgecnn.datasets.load import load_splits
-    from edgecnn_export.frameworks import require_keras
-
-    require_keras()
-    from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
-
-    chosen, folder = task_and_folder(task, data)
-    splits = load_splits(chosen, folder, seed)
-    rows = leave_one_class_out(
-        chosen,
-        splits,
-        out=out or Path("runs") / f"{chosen.name}-left-out",
-        epochs=epochs,
-        seed=seed,
-        jobs=jobs,
-        progress=lambda line: click.echo(line, err=True),
-    )
-    if as_json:
-        click.echo(json_text([row.to_json() for row in rows]))
-        return
-    click.echo(f"{splits.info.source}, validation split beside the class left out, seed {seed}")
-    click.echo(format_table(rows))
 
 
 def _lines(result: Rejection) -> list[str]:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.options import OUTPUT_FILE, Count, data_option, json_option, seed_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.command import Command, Need, check_needs
+from edgecnn.cli.options import (
+    OUTPUT_FILE,
+    Count,
+    data_option,
+    echo_json,
+    foreign_options,
+    json_option,
+    read_foreign,
+    seed_option,
+    trust_option,
+)
+from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.robustness.report import RobustnessReport
 
 
-@click.command(short_help="Measure models, float beside int8, under what cameras do to pictures.")
+_MODELS = Need("FILE or TASK", lambda values: bool(values["models"]))
+_NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html", "seed", "as_json"), _MODELS)
+
+
+@click.command(cls=Command, needs=_NEEDS, short_help="Measure float and int8 models under camera corruptions.")
 @click.argument("models", metavar="FILE|TASK...", nargs=-1)
 @data_option
 @click.option(
@@ -23,22 +38,27 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test"]),
     default="validation",
     show_default=True,
-    help="Pictures used.",
+    help="Split to measure on.",
 )
 @click.option(
     "--severity",
     "severities",
     type=Count(1, 5),
     multiple=True,
-    help="How strong, 1 to 5; may be given several times. Default: all five.",
+    help="Severity, 1 to 5; repeatable. Default: all five.",
 )
-@click.option("--pictures", type=Count(1, 10**6), help="Measure on so many pictures, of all classes alike, drawn by the seed.")
-@click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this picture.")
-@click.option("--html", type=OUTPUT_FILE, help="Also write the report as one self-contained page.")
-@click.option("--list", "listed", is_flag=True, help="Print what the corruptions are and their levels as tables, and end.")
+@click.option("--pictures", type=Count(1, 10**6), help="Use a balanced random sample of this many pictures.")
+@click.option("--plot", type=OUTPUT_FILE, help="Also draw a heat map into this PNG.")
+@click.option("--html", type=OUTPUT_FILE, help="Also write the report as a self-contained HTML page.")
+@click.option("--list", "listed", is_flag=True, help="List the corruptions and their levels, and exit.")
+@foreign_options
+@trust_option
 @seed_option
 @json_option
+@click.pass_context
 def robustness(
+    context: click.Context,
+    /,
     models: tuple[str, ...],
     data: Path | None,
     split: str,
@@ -49,24 +69,29 @@ def robustness(
     listed: bool,
     seed: int,
     as_json: bool,
+    **stated: Any,
 ) -> None:
-    """Measure models, float beside int8, under what cameras do to pictures.
+    """Measure float and int8 models under camera corruptions.
 
     A model is an exported file, a .keras file, the folder of a run, or a task's name for its shipped float and int8 models.
-    An int8 file is compared with the float model named before it.
+    An int8 file is compared with the float model named before it. Of another tool's models --labels names the classes.
     """
+    check_needs(context)
+    if listed and models:
+        raise click.UsageError("--list describes the corruptions and measures nothing: leave the models away", context)
     if listed:
         from edgecnn.robustness.corruptions import list_corruptions
 
         click.echo(list_corruptions(), nl=False)
         return
     if not models:
-        raise click.UsageError("missing FILE or TASK: name what to measure, or give --list")
+        raise click.UsageError("missing FILE or TASK: name what to measure, or give --list", context)
     from edgecnn_export.robustness import check_outputs, measure_models, write_outputs
 
     check_outputs(plot, html)
     report, notes = measure_models(
         models,
+        **read_foreign(stated),
         data=data,
         split=split,
         severities=severities,
@@ -84,7 +109,10 @@ def robustness(
 def _show(report: RobustnessReport, as_json: bool) -> None:
     from edgecnn.robustness.report import format_report
 
-    click.echo(json_text(report.to_json()) if as_json else format_report(report), nl=as_json)
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        click.echo(format_report(report), nl=False)
 
 
 def _progress(done: int, total: int) -> None:

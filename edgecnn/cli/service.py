@@ -7,18 +7,19 @@ from typing import Any, TypeVar
 
 import click
 
+from edgecnn.cli.command import Group
 from edgecnn.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(short_help="Print or install the systemd unit that keeps a camera running.")
+@click.group(cls=Group, short_help="Print or install the systemd unit that keeps a camera running.")
 def service() -> None:
     """Print or install the systemd unit that runs `edgecnn camera --config`, restarts it and confines it."""
 
 
 def _user_option(command: F) -> F:
-    return click.option("--user", is_flag=True, help="A service of your own account, without root.")(command)
+    return click.option("--user", is_flag=True, help="Run the service under your own account, without root.")(command)
 
 
 @service.command("print", short_help="Print the unit.")
@@ -30,18 +31,18 @@ def print_unit(user: bool) -> None:
     click.echo(Service.of_this(user=user).unit(), nl=False)
 
 
-@service.command(short_help="Install the unit and say what to do next.")
+@service.command(short_help="Install the unit and list the next steps.")
 @_user_option
 def install(user: bool) -> None:
-    """Write the unit to /etc/systemd/system, or with --user to ~/.config/systemd/user, and say what is to be done next.
+    """Write the unit to /etc/systemd/system, or with --user to ~/.config/systemd/user, and list the next steps.
 
-    It starts nothing and asks nothing. A file that edgecnn has not made, or that was changed since, is not overwritten.
+    Nothing is started or asked. A file that edgecnn did not write, or that was changed since, is not overwritten.
     """
     from edgecnn_device.service import Service, next_steps
     from edgecnn_device.service import install as install_unit
 
     chosen = Service.of_this(user=user)
     path, is_new = install_unit(chosen)
-    click.echo(printable(f"{path}: {'installed' if is_new else 'is installed already'}; what is still to be done:"))
+    click.echo(printable(f"{path}: {'installed' if is_new else 'is installed already'}; next steps:"))
     for step in next_steps(chosen):
         click.echo(printable(f"  {step}"))

@@ -10,7 +10,7 @@ from edgecnn.cli.options import timeout_option
 from edgecnn.text import printable
 
 
-@click.command(short_help="Sign exported files, so that a board can insist on models of its own workstation.")
+@click.command(short_help="Sign exported files, so that a board runs only models from your workstation.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--key",
@@ -20,9 +20,9 @@ from edgecnn.text import printable
 )
 @timeout_option
 def sign(files: tuple[Path, ...], key: Path, timeout_s: float) -> None:
-    """Sign exported files with an Ed25519 key; the signature stands inside the file.
+    """Sign exported files with an Ed25519 key; the signature is stored in the file.
 
-    A file is signed only when it answers its golden vectors here as it did where it was exported.
+    A file is signed only when it reproduces its golden vectors on this machine.
 
     On the board: edgecnn camera FILE --require-signature PUBLIC.pem, where PUBLIC.pem comes from: openssl pkey -in key.pem
     -pubout -out PUBLIC.pem

@@ -16,10 +16,10 @@ from edgecnn.text import printable
 @click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
 @click.argument("task")
 @click.option(
-    "--model", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
+    "--network", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
 )
 @click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
-@click.option("--batch-size", type=Count(1, 65536), help="Pictures a step. Default: the recipe's.")
+@click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option
 @data_option
 @click.option(
@@ -28,24 +28,28 @@ from edgecnn.text import printable
     type=click.Choice(["grouped", "random"]),
     default="grouped",
     show_default=True,
-    help="random: deal the same pictures out by class alone, as is commonly done; overlapping pictures then leak.",
+    help="How pictures are split; random, the common way, lets overlapping pictures leak.",
 )
 @click.option(
-    "--color", type=click.Choice(["gray", "rgb"]), help="Input of a folder's model. Default: what most of its pictures are."
+    "--color", type=click.Choice(["gray", "rgb"]), help="Input color for a folder's model. Default: that of most pictures."
 )
 @click.option(
     "--conflicts",
     type=click.Choice(["refuse", "drop", "keep"]),
-    help="The same picture in two class folders: refuse the folder (default), leave such pictures out, or keep them.",
+    help="When two class folders hold the same picture: refuse the folder (default), drop such pictures, or keep them.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-MODEL.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the folder of the run.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-NETWORK.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in the run's folder.")
 @click.option(
-    "--devices", type=Count(1, 64), default=1, show_default=True, help="GPUs, or without one CPUs, that share each batch."
+    "--devices",
+    type=Count(1, 64),
+    default=1,
+    show_default=True,
+    help="GPUs, or without one CPUs, that share each batch.",
 )
 def train(
     task: str,
-    model: str,
+    network: str,
     epochs: int | None,
     batch_size: int | None,
     seed: int,
@@ -59,12 +63,11 @@ def train(
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
-    A folder that holds train, val and test (or train and test) with the class folders in them is divided as it is; any other
-    70 : 15 : 15, pictures that overlap kept together. What was made of the folder, and what was left out, stands on stderr.
+    A folder with train, val and test (or train and test), each with class folders, keeps its own split; any other is split
+    70 : 15 : 15, with overlapping pictures kept together. What was read and what was left out is printed on stderr.
 
-    Writes model.keras, training.json, curves.png and, for pictures in a folder, splits.csv: which picture stood in which split,
-    with its SHA-256. Ctrl-C ends after the current batch and keeps the best weights; the
-    training can then go on with --resume.
+    Writes model.keras, training.json, curves.png and, for pictures in a folder, splits.csv: each picture's split and SHA-256.
+    Ctrl-C stops after the current batch and keeps the best weights; continue with --resume.
     """
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.split import deal_at_random
@@ -84,8 +87,8 @@ def train(
     run = run_training(
         chosen,
         splits,
-        out=out or Path("runs") / f"{chosen.name}-{model}",
-        model=model,
+        out=out or Path("runs") / f"{chosen.name}-{network}",
+        model=network,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
@@ -103,7 +106,7 @@ def train(
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
     if run.interrupted:
-        advice = "; go on with --resume" if run.resumable else ""
+        advice = "; continue with --resume" if run.resumable else ""
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
         return 130
     return 0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.options import json_option, runtime_options, timeout_option
-from edgecnn.text import json_text, printable
+from edgecnn.cli.options import echo_json, json_option, runtime_options, timeout_option
+from edgecnn.text import printable
 
 
 @click.command(short_help="Replay an exported file's golden vectors on this machine.")
@@ -16,7 +16,7 @@ from edgecnn.text import json_text, printable
     "--require-signature",
     type=click.Path(path_type=Path),
     metavar="PUBLIC.pem",
-    help="Refuse files that this Ed25519 key has not signed.",
+    help="Refuse files not signed with this Ed25519 key.",
 )
 @runtime_options
 @timeout_option
@@ -33,8 +33,8 @@ def verify(
 ) -> None:
     """Replay the golden vectors of exported files through the serving path of this machine.
 
-    Exits with 1 when a file answers otherwise here than where it was exported, or than its reference answered; with 2 when it
-    cannot be trusted at all: damaged, not signed as demanded, or a model that crashes or never ends.
+    Exits with 1 when a file answers differently here than where it was exported, or than its reference; with 2 when it cannot
+    be trusted at all: damaged, not signed as required, or a model that crashes or hangs.
     """
     from edgecnn.artifacts import Artifact
     from edgecnn.artifacts.signature import TrustedKey
@@ -70,6 +70,6 @@ def verify(
                 line += f"; its record contradicts itself: {report.contradiction}: export it again"
             click.echo(printable(line))
     if as_json:
-        click.echo(json_text(rows))
+        echo_json({"files": rows})
     if not all(row["passed"] for row in rows):
         context.exit(1)

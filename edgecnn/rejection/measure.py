@@ -122,7 +122,7 @@ def measure_rejection(
     """Run a model on pictures of its classes and on generated out-of-distribution ones.
 
     `threshold` is the model's own. The out-of-distribution pictures are not those that `choose_threshold` saw with the
-    same seed. Raises InputError for a task without a generator of them, DatasetError without pictures.
+    same seed; of a task without a generator of them they are surfaces of many kinds. Raises DatasetError without pictures.
     """
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.errors import InputError
 from edgecnn.evaluation import run_all
 from edgecnn.runtimes import Runtime
 from edgecnn.tasks import Task
@@ -19,6 +18,8 @@ from edgecnn.tasks import Task
 FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 LOST = 0.05  # of the pictures of a class may be rejected for it, and no more
 OOD_PER_KIND = 100  # out-of-distribution pictures of each kind that a threshold is chosen on
+
+_METAL = ("plain steel", "brushed metal")  # kinds of surfaces
 
 Scores = NDArray[np.float64]
 
@@ -99,13 +100,21 @@ def run_ood(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the probabilities `(per_kind, classes)` of generated out-of-distribution pictures, by kind.
 
-    Raises InputError for a task that has no generator of them.
+    Of a task that has no generator of them they are surfaces of many kinds.
     """
-    if task.ood is None:
-        raise InputError(
-            f"there is no generator of out-of-distribution pictures for {task.name!r}; rejection is measured for mnist and neu"
-        )
     progress(f"generating {per_kind} out-of-distribution pictures of each kind")
-    kinds = task.ood(per_kind, seed)
+    kinds = _surfaces(task, per_kind, seed) if task.ood is None else task.ood(per_kind, seed)
     progress(f"running {sum(map(len, kinds.values()))} of them")
     return {kind: run_all(runtime, images) for kind, images in kinds.items()}
+
+
+def _surfaces(task: Task, count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Draw what belongs to no class of anybody's parts: a covered lens, a hand, print, cloth and the like.
+
+    Bare metal is left out, for it may be what the parts are of.
+    """
+    from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
+
+    drawn = generate_other_surfaces(count, seed)
+    kinds = {kind: images for kind, images in drawn.items() if kind not in _METAL}
+    return {kind: np.stack([task.preprocessing(image[..., 0]) for image in images]) for kind, images in kinds.items()}

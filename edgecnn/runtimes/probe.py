@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,28 +79,51 @@ def verify(artifact: Artifact, *, runtime: str | None = None, threads: int = 1, 
     return Verification(artifact, runtime=runtime, threads=threads, timeout_s=timeout_s).wait()
 
 
-def probe_tflite(
-    model: bytes,
-    path: Path,
-    runtime: str | None,
-    *,
-    output: str | None = None,
-    size_hw: tuple[int, int] | None = None,
-    timeout_s: float = TIMEOUT_S,
-) -> None:
-    """Load the bytes of a `.tflite` and run them in a child process; InferenceError when that fails, crashes or hangs.
+class Trial:
+    """A `.tflite` without a contract, being loaded and run in a child process.
 
     `output` and `size_hw` are what the user states of a model that has several outputs or takes any size. `path` names the
-    bytes in the message. They are handed over rather than read again, since a file may change meanwhile.
+    bytes in messages. They are handed over rather than read again, since a file may change meanwhile.
     """
-    import_runtime("tflite", runtime)
-    options = {"runtime": runtime, "output": output, "size_hw": size_hw}
-    job = Job(str(path), "edgecnn.runtimes.probe:run_pictures", model, options)
-    try:
-        Child(job, timeout_s=timeout_s).wait()
-    except InferenceError as error:
-        known = str(error) if str(error).startswith(str(path)) else f"{path} is not a usable TFLite model: {error}"
-        raise InferenceError(known) from error
+
+    def __init__(
+        self,
+        model: bytes,
+        path: Path,
+        runtime: str | None,
+        *,
+        output: str | None = None,
+        size_hw: tuple[int, int] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Start; the model has `timeout_s` seconds to load and to answer. InputError for a runtime that does not fit."""
+        import_runtime("tflite", runtime)
+        options = {"runtime": runtime, "output": output, "size_hw": size_hw}
+        self._path = path
+        job = Job(str(path), "edgecnn.runtimes.probe:run_pictures", model, options)
+        self._child = Child(job, timeout_s=timeout_s)
+
+    def poll(self) -> bool:
+        """Tell whether it has answered. InferenceError when it fails, crashes or hangs."""
+        with self._naming():
+            return self._child.poll() is not None
+
+    def wait(self) -> None:
+        """Wait until it has answered; raises what `poll` raises."""
+        with self._naming():
+            self._child.wait()
+
+    def stop(self) -> None:
+        """Give up."""
+        self._child.stop()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except InferenceError as error:
+            is_named = str(error).startswith(str(self._path))
+            raise InferenceError(str(error) if is_named else f"{self._path} is not a usable TFLite model: {error}") from error
 
 
 def describe(artifact: Artifact, *, timeout_s: float = TIMEOUT_S) -> Graph:

@@ -60,6 +60,11 @@ def is_shipped(path: Path) -> bool:
     return path.parent == _FOLDER
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of the tasks whose models are shipped."""
+    return tuple(sorted(path.name.removesuffix("-int8.tflite") for path in _FOLDER.glob("*-int8.tflite")))
+
+
 def _find(task_name: str, ending: str) -> Path:
     path = _FOLDER / f"{task_name}{ending}"
     if not path.is_file():

@@ -26,7 +26,7 @@ from edgecnn_export.calibration_audit import Audit, audit_calibration
 from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.parity.compare import MIN_PICTURES, too_few
 from edgecnn_export.reference import Reference
 from edgecnn_export.run_pictures import load_pictures
 
@@ -92,29 +92,31 @@ def find_splits(
     return splits
 
 
-def too_few(splits: Splits) -> str:
-    """Say that the pictures of `splits` are too few to compare on."""
-    given = sum(len(splits[name]) for name in ("train", "validation", "test"))
-    return f"of {given} pictures {len(splits.validation)} are for comparing, at least {MIN_PICTURES} are needed there"
-
-
 def _proof(reference: Reference, data: Path | None, calibration: Path | None, seed: int, unproven: bool) -> Splits | None:
     if calibration is not None and data is None:
         return read_calibration(calibration, reference, seed, unproven=unproven)
     try:
-        splits = load_pictures(reference.task, data, seed, reference)
+        splits = _own_pictures(reference, data, seed)
     except DatasetError as error:
         if data is not None:
             raise
         if not unproven:
-            advice = "" if isinstance(error, NoDataError) else "; name a folder with --data"
-            raise DatasetError(f"nothing to prove the files with: {error}{advice}, or give --unproven") from error
+            advice = "or give --unproven" if "--data" in str(error) else "name a folder with --data, or give --unproven"
+            raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
         splits = None
     if splits is None or calibration is None:
         return splits
     train = read_calibration(calibration, reference, seed, unproven=True).train
     info = dataclasses.replace(splits.info, source=f"{splits.info.source} (calibrated on {calibration})")
     return dataclasses.replace(splits, train=train, info=info)
+
+
+def _own_pictures(reference: Reference, data: Path | None, seed: int) -> Splits:
+    try:
+        return load_pictures(reference.task, data, seed, reference)
+    except NoDataError as error:
+        name = reference.name if reference.path is None else reference.path
+        raise NoDataError(f"{name} does not record where the pictures are that it was trained on; {error}") from error
 
 
 def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven: bool = False) -> Splits:
@@ -137,6 +139,7 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
         every = Dataset(images, class_ids, names)
         info = SplitInfo(str(folder), "all pictures for both, unlabelled", labelled=False)
         return Splits(every, every, every.take(nothing), info)
+    _warn_of_twins(pictures, found, folder)
     groups = known_overlaps([picture.gray for picture in pictures], found, [picture.sha256 for picture in pictures]).groups
     every = Dataset(images, found, names, groups)
     info = SplitInfo(str(folder), "halved by class, overlapping pictures kept together", seed)
@@ -153,6 +156,17 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
             every, every, every.take(nothing), dataclasses.replace(info, rule="all pictures for both: too few to halve")
         )
     return Splits(every.take(train), every.take(validation), every.take(nothing), info)
+
+
+def _warn_of_twins(pictures: Sequence[Picture], class_ids: NDArray[np.int64], folder: Path) -> None:
+    """Say which picture stands under two labels, byte for byte: no answer to it can be right."""
+    first: dict[str, int] = {}
+    for i, picture in enumerate(pictures):
+        twin = first.setdefault(picture.sha256, i)
+        if class_ids[twin] != class_ids[i]:
+            names = f"{pictures[twin].file.name} and {picture.file.name}"
+            note(f"warning: {folder}: {names} are the same picture under two labels; remove the one that is labelled wrongly")
+            return
 
 
 def _read_below(folder: Path, task: Task) -> Sequence[Picture]:

@@ -16,7 +16,7 @@ import edgecnn
 from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, RepairInfo, TensorSpec
 from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
-from edgecnn.errors import InputError
+from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.select import open_tflite
@@ -52,10 +52,15 @@ class ContractWriter:
         return self._reference.task.name
 
     def write(self, conversion: Conversion, path: Path) -> Artifact:
-        """Give a converted model its contract, for a file at `path`; its parity is not measured yet."""
+        """Give a converted model its contract, for a file at `path`; its parity is not measured yet.
+
+        Raises ConversionError when it gives answers that are no numbers, which the reference does not.
+        """
         draft = self._contract(conversion, np.empty((0, 0), np.float32))
         with quiet():
             answers = open_runtime(Artifact(path, conversion.model, draft)).run(self._inputs)
+        if flawed := int((~np.isfinite(answers)).any(axis=1).sum()):
+            raise ConversionError(f"to {flawed} of {len(answers)} generated inputs it gives answers that are no numbers (NaN)")
         return Artifact(path, conversion.model, self._contract(conversion, answers))
 
     def write_repaired(self, conversion: Conversion, path: Path, calibration: CalibrationInfo, repair: RepairInfo) -> Artifact:

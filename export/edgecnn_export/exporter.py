@@ -14,15 +14,15 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
 from edgecnn_export.calibration_audit import Audit
-from edgecnn_export.calibration_data import audit, find_calibration, too_few
+from edgecnn_export.calibration_data import audit, find_calibration
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
-from edgecnn_export.conversion.convert import FORMATS, Failure, Format, Precision, convert
+from edgecnn_export.conversion.convert import FORMATS, Conversion, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.models import Model
 from edgecnn_export.pages.parity import write_page
-from edgecnn_export.parity.compare import MIN_PICTURES
+from edgecnn_export.parity.compare import MIN_PICTURES, too_few
 from edgecnn_export.parity.figures import ParityReport, Verdict
 from edgecnn_export.parity.files import Measured, measure
 from edgecnn_export.parity.reference_check import check_reference
@@ -159,9 +159,8 @@ def export(
     common = export_id([each.sha256 for each in conversions.made])
     writer = ContractWriter(reference, parameter_count(folded), info, common)
     with staging(out) as staged:
-        artifacts = [writer.write(each, staged / f"{reference.task.name}-{each.suffix}") for each in conversions.made]
-        for artifact in artifacts:
-            artifact.save(artifact.path)
+        artifacts, flawed = _written(writer, conversions.made, staged)
+        failures = (*conversions.failures, *flawed)
         seconds = time.monotonic() - started
         measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         attempts: tuple[Attempt, ...] = ()
@@ -172,7 +171,7 @@ def export(
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in judged]
-        other = _superseded(reference.task.name, judged, conversions.failures)
+        other = _superseded(reference.task.name, judged, failures)
         if measured is None:
             install(staged, out, names, obsolete=(PARITY_PAGE, PARITY_JSON), superseded=other)
         else:
@@ -183,12 +182,28 @@ def export(
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in attempts], checks)
             install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
-    return ExportResult(out, tuple(judged), report, calibration, seconds, attempts, audited, conversions.failures)
+    return ExportResult(out, tuple(judged), report, calibration, seconds, attempts, audited, failures)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:
     """Return the formats that `tflite`, `onnx` or `all` names."""
     return tuple(each for each in FORMATS if name in (each, "all"))
+
+
+def _written(writer: ContractWriter, made: Sequence[Conversion], folder: Path) -> tuple[list[Artifact], tuple[Failure, ...]]:
+    """Write converted models with their contracts; those that give no numbers are failures, an error when all are."""
+    artifacts, failures = [], []
+    for each in made:
+        try:
+            artifact = writer.write(each, folder / f"{writer.task_name}-{each.suffix}")
+        except ConversionError as error:
+            failures.append(Failure(each.format, each.precision, str(error)))
+            continue
+        artifact.save(artifact.path)
+        artifacts.append(artifact)
+    if not artifacts:
+        raise ConversionError("; ".join(f"{each.suffix}: {each.reason}" for each in failures))
+    return artifacts, tuple(failures)
 
 
 def _checked(reference: Reference, splits: Splits | None, seed: int) -> str | None:

@@ -190,7 +190,8 @@ def _chosen_output(model: keras.Model, options: ForeignOptions) -> keras.Model:
         raise InputError(f"it has {len(model.inputs)} inputs ({inputs}); a classifier takes one, the picture")
     outputs = _outputs_by_name(model)
     if len(outputs) == 1 and options.output in (None, *outputs):
-        plain = not isinstance(getattr(model, "_outputs_struct", None), dict | list | tuple)
+        ends = (getattr(model, name, None) for name in ("_inputs_struct", "_outputs_struct"))
+        plain = not any(isinstance(end, dict | list | tuple) for end in ends)
         return model if plain else keras.Model(model.inputs[0], *outputs.values(), name=model.name)
     if options.output is None or options.output not in outputs:
         missing = "" if options.output is None else f"none called {options.output!r}, but "

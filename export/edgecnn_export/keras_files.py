@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.runtimes.tflite import first_line
 from edgecnn_export.keras2 import renewed
@@ -37,6 +39,11 @@ def kind_of(path: Path) -> Kind:
         return "hdf5"
     if start.startswith(b"PK") or path.suffix == ".keras":
         return "zip"
+    if path.suffix.lower() in SUFFIXES:
+        raise InputError(
+            f"{path} is an exported file; this starts from the Keras model that it was made from: "
+            "a .keras or .h5 file, or the folder of a run or SavedModel"
+        )
     raise InputError(f"{path} is not a model that Keras saves, neither .keras (ZIP) nor .h5 (HDF5), or it is cut short")
 
 
@@ -51,9 +58,10 @@ def load_model(path: Path) -> keras.Model:
         made = _without_broken_augmentation(renewed(config) if saved_by.startswith("2.") else config)
         if (reason := _reason(made, saved_by)) is not None:
             raise InputError(f"{path}: {reason}")
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             # Keras goes by the suffix. compile=False: an optimizer is of no use here, and custom losses would be looked for.
             copy = _with_suffix(path, kind, None if made == config else made, Path(folder))
+            warnings.simplefilter("ignore")  # how a stranger named the inputs is not the user's to mend
             return keras.saving.load_model(copy, compile=False, safe_mode=True)
     except EdgecnnError:
         raise

@@ -10,18 +10,18 @@ from typing import Literal
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import SUFFIXES
+from edgecnn.artifacts.artifact import SUFFIXES, split
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
-from edgecnn.normalization import UNSTATED, InputConvention
+from edgecnn.normalization import UNSTATED, InputConvention, Normalization
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.shipped import reference_path, shipped_tasks, task_of
 from edgecnn.tasks import Task
 from edgecnn_export.foreign import ForeignOptions, check_model, foreign_reference
 from edgecnn_export.frameworks import require_keras
-from edgecnn_export.reference import MODEL_FILE, Reference, read_entry
+from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, read_entry
 from edgecnn_export.run_pictures import load_pictures
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -33,7 +33,7 @@ class Model:
     """A model that a user named, ready to run: an `artifact` or a Keras `reference` stands behind its `runtime`.
 
     `path` is the file that was opened, None for a model that is in none; `notes` say what was deduced about another tool's
-    model, or changed.
+    model, or changed, and `normalization` how such a one wants its pixels: None for a model of ours.
     """
 
     name: str
@@ -43,12 +43,20 @@ class Model:
     artifact: Artifact | None = None
     reference: Reference | None = None
     notes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
 
     @classmethod
     def of(cls, reference: Reference) -> Model:
         """Return a reference model that is in memory already."""
-        runtime, notes = reference.runtime(), reference.notes
-        return cls(reference.name, reference.path, reference.task, runtime, reference=reference, notes=notes)
+        return cls(
+            reference.name,
+            reference.path,
+            reference.task,
+            reference.runtime(),
+            reference=reference,
+            notes=reference.notes,
+            normalization=None if reference.raw is None else reference.normalization,
+        )
 
     @property
     def precision(self) -> str:
@@ -79,12 +87,41 @@ class Model:
         A model that was trained here gets the division that it was trained with, whatever `seed` says. Raises DatasetError in
         one line when the pictures of its training are gone or changed, and when there are none.
         """
-        return load_pictures(self.task, data, seed, self.reference)
+        return load_pictures(self.task, data, seed, self.reference, foreign=self.normalization is not None)
 
 
 def is_artifact(source: Path | str) -> bool:
     """Tell by its suffix whether a path is that of an exported file, also one that was rejected."""
     return Path(Path(source).name.removesuffix(".rejected")).suffix.lower() in SUFFIXES
+
+
+def states_itself(source: Path | str) -> bool:
+    """Tell whether a model is one of ours, which knows its labels and how it wants its pictures, without opening it."""
+    if is_artifact(source):
+        return split(Path(source))[1] is not None
+    return str(source) in shipped_tasks() or is_ours(find_reference(source))
+
+
+def open_models(
+    sources: Sequence[Path | str],
+    *,
+    of_task: Literal["int8", "keras"] = "int8",
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
+) -> list[Model]:
+    """Open several models; what is stated of other tools' models is for those among them, or for none: then an InputError."""
+    stated = labels is not None or convention.stated or output is not None or trust
+    of_ours = [stated and states_itself(source) for source in sources]
+    if all(of_ours):
+        of_ours = [False] * len(of_ours)  # let opening the first one say that it has no use for them
+    return [
+        open_model(source, of_task=of_task)
+        if ours
+        else open_model(source, of_task=of_task, labels=labels, convention=convention, output=output, trust=trust)
+        for source, ours in zip(sources, of_ours, strict=True)
+    ]
 
 
 def open_model(
@@ -107,11 +144,12 @@ def open_model(
     if is_artifact(source) and is_foreign(Path(source), labels):
         stated = ForeignModel(labels, convention, output=output)
         found = open_foreign(Path(source), stated, runtime=runtime, threads=threads)
-        task = task_of(found.artifact.contract)
-        return Model(str(source), Path(source), task, found.runtime, artifact=found.artifact, notes=found.notes)
+        task, pixels = task_of(found.artifact.contract), found.runtime.pixels
+        path, notes = Path(source), found.notes
+        return Model(str(source), path, task, found.runtime, artifact=found.artifact, notes=notes, normalization=pixels)
     if is_artifact(source) or (of_task == "int8" and str(source) in shipped_tasks()):
         if labels is not None or convention.stated or output is not None or trust:
-            raise InputError(f"{source} carries its own labels and preprocessing; leave --labels and --pixel-range out")
+            raise InputError(f"{source} carries its own labels and preprocessing; leave --labels and the like away")
         artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
         return Model(str(source), artifact.path, task_of(artifact.contract), opened, artifact=artifact)
@@ -206,17 +244,26 @@ class OpenedSubjects:
     notes: tuple[str, ...]
 
 
-def open_subjects(sources: Sequence[str]) -> OpenedSubjects:
+def open_subjects(
+    sources: Sequence[str],
+    *,
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
+) -> OpenedSubjects:
     """Open exported files, `.keras` files, folders of training runs, and tasks by name (the shipped float and int8 model).
 
     A quantized file is compared with the float model named last before it, or else with the first one. Where TensorFlow is
-    not installed a task's name stands for its int8 file alone, and a note says so. Raises ContractError unless all are of
-    one task.
+    not installed a task's name stands for its int8 file alone, and a note says so. `labels` and the like are for other tools'
+    models among them. Raises ContractError unless all are of one task.
     """
-    opened: list[Model] = []
     notes: list[str] = []
-    for source in sources:
-        opened += _open_task(source, notes) if source in shipped_tasks() else [open_model(source)]
+    files = [source for source in sources if source not in shipped_tasks()] or list(sources)
+    others = open_models(files, labels=labels, convention=convention, output=output, trust=trust)
+    by_name = dict(zip(files, others, strict=True))
+    opened = [model for s in sources for model in (_open_task(s, notes) if s in shipped_tasks() else [by_name[s]])]
+    notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]
     for model in opened[1:]:
         _check_same_task(opened[0], model)
     model = next((model for model in opened if model.reference is not None), opened[0])

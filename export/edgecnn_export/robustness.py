@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.errors import OutputError
+from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.robustness.corruptions import SEVERITIES, corruptions_for
 from edgecnn.robustness.measure import Progress, choose_pictures, measure
 from edgecnn.robustness.report import RobustnessReport
@@ -18,6 +19,10 @@ from edgecnn_export.plots.figures import check_format, save_figure
 def measure_models(
     sources: Sequence[str],
     *,
+    labels: tuple[str, ...] | None = None,
+    convention: InputConvention = UNSTATED,
+    output: str | None = None,
+    trust: bool = False,
     data: Path | None = None,
     split: str = "validation",
     severities: Sequence[int] = (),
@@ -27,10 +32,11 @@ def measure_models(
 ) -> tuple[RobustnessReport, tuple[str, ...]]:
     """Measure the models that `open_subjects` opens on one split of their task, and return the report with notes.
 
+    `labels`, `convention`, `output` and `trust` are for models that other tools saved (see `models.open_model`).
     `severities` are all when empty; `pictures` limits how many are used, of all classes alike. Raises what opening a model
     or loading its data raises.
     """
-    opened = open_subjects(sources)
+    opened = open_subjects(sources, labels=labels, convention=convention, output=output, trust=trust)
     splits = opened.model.splits(data, seed)
     dataset = splits[split]
     if pictures is not None:

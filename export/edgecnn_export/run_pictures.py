@@ -22,20 +22,23 @@ RUN_FILE = "training.json"
 _MAX_RECORD_BYTES = 2**26
 
 
-def load_pictures(task: Task, data: Path | None, seed: int, reference: Reference | None = None) -> Splits:
+def load_pictures(
+    task: Task, data: Path | None, seed: int, reference: Reference | None = None, *, foreign: bool = False
+) -> Splits:
     """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
 
-    A model that was trained here gets the division that it was trained with. For another tool's model nothing is set aside as
-    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be
-    used, when the pictures of the training are gone or changed, or when there are none.
+    A model that was trained here gets the division that it was trained with. For another tool's model, which `foreign` tells
+    where there is no reference, nothing is set aside as a test: all that does not calibrate compares. Raises DatasetError when
+    a folder cannot be used, when the pictures of the training are gone or changed, or when there are none.
     """
-    if reference is None:
-        return load_splits(task, data, seed)
-    seed, run = reference.split_seed(seed), RunPictures.of(reference)
+    run = None
+    if reference is not None:
+        seed, run = reference.split_seed(seed), RunPictures.of(reference)
+        foreign = reference.raw is not None
     if run is not None and (data is None or run.table is not None):
         return run.load(seed) if data is None else run.moved_to(data, seed)
     splits = load_splits(task, data, seed)
-    if reference.raw is None:
+    if not foreign:
         return splits
     rest = concatenate([splits.validation, splits.test])
     return dataclasses.replace(splits, validation=rest, test=splits.test.take(np.empty(0, np.int64)))

@@ -32,7 +32,7 @@ def test_the_packages_are_those_of_the_registry_for_arm(board: Userland, page: P
 def test_the_doctor_finds_nothing_amiss_and_xnnpack_at_work(board: Userland, page: Page, processor: str) -> None:
     done = board.run("edgecnn", "doctor", "--json", processor=processor)
 
-    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     found = [checks[f"model {task}"]["detail"] for task in ("neu", "mnist")]
     page.add("doctor", ("processor", "as in", "runtime"), processor, PROCESSORS[processor], checks["runtime"]["detail"])
     assert done.returncode == 0, done.stdout
@@ -43,7 +43,7 @@ def test_the_doctor_finds_nothing_amiss_and_xnnpack_at_work(board: Userland, pag
 def test_all_shipped_artifacts_verify(board: Userland, page: Page, processor: str) -> None:
     done = board.run("edgecnn", "verify", "neu", "mnist", "--json", processor=processor)
 
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["files"]
     for row in rows:
         header = ("processor", "file", "runtime", "golden vectors", "same answers", "largest difference")
         name = row["file"].rpartition("/")[2]
@@ -61,8 +61,9 @@ def test_a_picture_gets_the_answer_that_it_gets_here(board: Userland, pictures: 
     there = json.loads(board.must("edgecnn", "classify", "neu", f"/exchange/{name}", "--json", processor=processor))
 
     expected = json.loads(subprocess.run(here, check=True, capture_output=True, text=True).stdout)
-    assert there[0]["label"] == expected[0]["label"]
-    assert there[0]["probabilities"] == pytest.approx(expected[0]["probabilities"], abs=1 / 256 + 1e-6)
+    (there,), (expected,) = there["pictures"], expected["pictures"]
+    assert there["label"] == expected["label"]
+    assert there["probabilities"] == pytest.approx(expected["probabilities"], abs=1 / 256 + 1e-6)
 
 
 def test_the_camera_runs_sixty_frames(board: Userland, processor: str) -> None:
@@ -81,7 +82,7 @@ def test_the_camera_runs_sixty_frames(board: Userland, processor: str) -> None:
 def test_the_older_runtime_verifies_them_too(old_board: Userland, page: Page) -> None:
     done = old_board.run("edgecnn", "verify", "neu", "mnist", "--runtime", "tflite-runtime", "--json")
 
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["files"]
     for row in rows:
         header = ("processor", "file", "runtime", "golden vectors", "same answers", "largest difference")
         name = row["file"].rpartition("/")[2]

@@ -7,11 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-# A busy machine takes a second over what needs a millisecond; that is no finding.
-settings.register_profile("edgecnn", deadline=None)
-settings.load_profile("edgecnn")
 
 MAKE = """
 import sys

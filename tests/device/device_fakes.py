@@ -1,4 +1,4 @@
-"""Stand-ins for what a board has: a clock, a runtime, frames, a sink that remembers."""
+"""What the tests of the board share beyond `edgecnn.testing`: frames, watchers, and what a busy machine costs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from types import TracebackType
+from datetime import timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgecnn.classifier import Classifier
-from edgecnn.preprocessing import Preprocessing
+from edgecnn.testing import START, FakeRuntime, JumpingClock, fake_classifier, gray_picture
 from edgecnn_device.finders import find_whole, look_at
-from edgecnn_device.frames import Box, Frame, Image, Observation, Region
+from edgecnn_device.frames import Box, Frame, Image, Region
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Watcher
 from edgecnn_device.tracking import Tracker
-
-LABELS = ("dark", "gray", "light")
-START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
 
 # Run with a model, a file for the lines and a number of frames: prints by how many bytes memory grew after the first 2000.
 MANY_FRAMES = """
@@ -55,80 +48,24 @@ print(seen[last] - seen[2000])
 """
 
 
-class FakeClock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self, now_s: float = 100.0) -> None:
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class BrightnessRuntime:
-    """Answers by the mean gray of a picture: dark, gray or light, with the probability 0.9."""
-
-    name = "brightness 1.0"
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.batches.append(len(images))
-        winners = np.minimum(images.reshape(len(images), -1).mean(axis=1) // 86, 2).astype(int)
-        return np.where(np.arange(3) == winners[:, None], 0.9, 0.05).astype(np.float32)
-
-
-def classifier(reject_threshold: float | None = None, runtime: BrightnessRuntime | None = None) -> Classifier:
-    """Return a classifier of brightness that looks at 20 x 20 gray pixels."""
-    return Classifier(runtime or BrightnessRuntime(), LABELS, Preprocessing(20, 20), reject_threshold)
-
-
-def noisy(level: int, seed: int = 0, size_hw: tuple[int, int] = (48, 64)) -> Image:
-    """Return a picture `(h, w, 3)` of about one gray level with a sensor's noise."""
-    noise = np.random.default_rng(seed).integers(-8, 9, (*size_hw, 3))
-    return np.clip(level + noise, 0, 255).astype(np.uint8)
-
-
 def frame(image: Image | None = None, number: int = 1, source: str = "fake", at_s: float = 100.0) -> Frame:
     """Return a frame that was captured at `at_s` of the fake clock."""
-    image = noisy(128, number) if image is None else image
+    image = gray_picture(128, number) if image is None else image
     return Frame(image, number, source, START + timedelta(seconds=at_s), at_s)
 
 
 def watcher(
-    clock: Callable[[], float] | None = None, *, live: bool = True, runtime: BrightnessRuntime | None = None, smooth: int = 1
+    clock: Callable[[], float] | None = None, *, live: bool = True, runtime: FakeRuntime | None = None, smooth: int = 1
 ) -> Watcher:
     """Return a watcher that looks at whole frames."""
-    model = classifier(runtime=runtime)
+    model = fake_classifier(runtime=runtime)
     look = look_at(find_whole)
-    return Watcher(lambda: model, look, Health(Limits(live=live)), Tracker(smooth), clock=clock or FakeClock())
+    return Watcher(lambda: model, look, Health(Limits(live=live)), Tracker(smooth), clock=clock or JumpingClock())
 
 
 def regions_at(boxes: Sequence[Box]) -> list[Region]:
     """Return regions at `boxes` with small gray views."""
-    return [Region(box, noisy(128, size_hw=(20, 20))) for box in boxes]
-
-
-class ListSink:
-    """Remembers observations; fails with `error` while that is set."""
-
-    name = "list"
-
-    def __init__(self) -> None:
-        self.observations: list[Observation] = []
-        self.error: Exception | None = None
-
-    def write(self, observation: Observation) -> None:
-        if self.error is not None:
-            raise self.error
-        self.observations.append(observation)
-
-    def __enter__(self) -> ListSink:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
+    return [Region(box, gray_picture(128, size_hw=(20, 20))) for box in boxes]
 
 
 def a_second() -> float:

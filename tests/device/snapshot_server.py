@@ -32,6 +32,8 @@ class SnapshotServer:
         self.status = 200
         self.kind: str | None = "image/jpeg"
         self.body: bytes | None = None
+        self.location = "/snap.jpg"
+        self.paths: list[str] = []
         self.asked_s: list[float] = []
         self.asked: list[dict[str, str]] = []
         self.connections = 0
@@ -96,14 +98,18 @@ def _handler(camera: SnapshotServer) -> Callable[..., BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             camera.asked_s.append(time.monotonic())
             camera.asked.append(dict(self.headers))
+            camera.paths.append(self.path)
             if not camera.admits("GET", self.headers):
                 self._answer(401, {"WWW-Authenticate": camera.challenge})
             elif self.path == "/moved.jpg":
-                self._answer(302, {"Location": "/snap.jpg"})
+                self._answer(302, {"Location": camera.location})
             elif self.path == "/round.jpg":
                 self._answer(302, {"Location": "/round.jpg"})
             elif self.path == "/stream.jpg":
                 self._stream()
+            elif self.path.startswith("/no-http.jpg"):
+                self.wfile.write(f"{camera.location}\r\n\r\n".encode())
+                self.close_connection = True
             elif self._is_known():
                 camera.not_modified += 1
                 self._answer(304, {})

@@ -65,7 +65,7 @@ def test_a_picture_is_classified_and_the_artifact_verified(board: Path, tmp_path
     classified = _run(board, "edgecnn", "classify", "neu", "steel/patches", "--json", cwd=tmp_path)
     verified = _run(board, "edgecnn", "verify", "neu", "mnist", cwd=tmp_path)
 
-    assert json.loads(classified.stdout)[0]["label"] == "patches"
+    assert json.loads(classified.stdout)["pictures"][0]["label"] == "patches"
     assert verified.returncode == 0, verified.stdout
 
 

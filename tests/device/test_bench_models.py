@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from edgecnn.artifacts import Artifact
 from edgecnn.cli.bench import bench
 from edgecnn.errors import InferenceError, InputError
-from edgecnn_device import board, child
+from edgecnn_device import board
 from edgecnn_device.bench.inputs import measured_pictures
 from edgecnn_device.bench.models import Effort, bench_model, installed_backends, ratios, read_baseline
 from edgecnn_device.bench.timing import Latency, repeat
+from edgecnn_device.bench.worker import Request
 
 QUICK = ("--runtime", "ai-edge-litert", "--threads", "1", "--runs", "5")
 
@@ -107,7 +108,7 @@ def test_pictures_come_from_the_source_that_is_named(artifacts: Path, tmp_path: 
 
 
 def test_a_runtime_that_fails_is_told_and_does_not_end_the_run(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(request: child.Request) -> dict[str, Any]:
+    def fail(request: Request) -> dict[str, Any]:
         raise InferenceError("it does not like this model")
 
     monkeypatch.setattr("edgecnn_device.bench.models.run_child", fail)
@@ -161,9 +162,10 @@ def test_the_clock_is_read_in_megahertz(tmp_path: Path) -> None:
     assert board.look(tmp_path, ask=lambda: "").clock_mhz == 1800.0
 
 
-def test_the_loop_takes_no_option_of_the_other_measurement(artifacts: Path) -> None:
-    with pytest.raises(InputError, match="--loop measures one model and takes no --threads"):
-        CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), "--loop", "--threads", "1"], catch_exceptions=False)
+def test_the_camera_loop_has_a_rate(report: dict[str, Any]) -> None:
+    case = report["models"][0]["cases"][0]
+
+    assert 0 < case["loop_fps"] < 10_000
 
 
 def test_a_plot_is_drawn(report: dict[str, Any], tmp_path: Path) -> None:

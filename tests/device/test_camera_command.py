@@ -18,13 +18,13 @@ from typing import Any
 import cv2
 import pytest
 from click.testing import CliRunner
-from device_fakes import noisy
 from hostile_models import endless
 from mjpeg_server import MjpegServer
 
 from edgecnn.artifacts import Artifact
 from edgecnn.cli.camera import camera
 from edgecnn.errors import ArtifactError, InputError, UnknownTaskError
+from edgecnn.testing import gray_picture
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_live_source_is_written_as_it_was_asked(artifacts: Path, tmp_path: Pat
 def test_every_picture_of_a_folder_is_one_line_with_its_own_path(artifacts: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / "photos" / name), noisy(128))
+        cv2.imwrite(str(tmp_path / "photos" / name), gray_picture(128))
     (tmp_path / "photos" / "c.png").write_bytes(b"no picture")
     out = tmp_path / "out.jsonl"
 
@@ -207,20 +207,42 @@ def test_a_camera_starts_after_a_power_cut_with_the_model_that_was_refused_befor
 
     assert "running the last good model, of 2" in warning
     assert lines(out)[-1]["warning"] == stats["warning"] == warning.removeprefix("edgecnn: ").strip()
-    assert "\nedgecnn_model_refused 1\n" in metrics
+    assert "\nedgecnn_model_refused 1.0\n" in metrics
+
+
+@pytest.mark.parametrize("harm", ["removed", "a folder", "empty", "cut short", "rubbish"])
+def test_a_camera_starts_with_the_last_good_model_whatever_has_become_of_the_file(
+    artifacts: Path, tmp_path: Path, harm: str
+) -> None:
+    model = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite"))
+    options = [str(model), "--state-dir", str(tmp_path / "state"), "--source", "synthetic", "--frames", "2", "--no-terminal"]
+    CliRunner().invoke(camera, options, catch_exceptions=False)
+    content = {"empty": b"", "cut short": model.read_bytes()[:3000], "rubbish": bytes(range(256)) * 50}
+    model.unlink()
+    if harm == "a folder":
+        model.mkdir()
+    elif harm != "removed":
+        model.write_bytes(content[harm])
+
+    result = CliRunner().invoke(camera, options, catch_exceptions=False)
+
+    assert result.exit_code == 0
+    assert "running the last good model, of 2" in result.stderr
+    with pytest.raises((ArtifactError, InputError), match=r"m\.tflite"):
+        CliRunner().invoke(camera, [*options, "--pixel-range", "0..1"], catch_exceptions=False)
 
 
 def test_a_folder_of_pictures_is_not_looked_at_by_another_model_than_the_one_that_is_named(
-    artifacts: Path, tmp_path: Path
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Path(shutil.copy(artifacts / "neu.tflite", tmp_path / "m.tflite"))
-    cv2.imwrite(str(tmp_path / "a.png"), noisy(128))
-    options = [str(model), "--state-dir", str(tmp_path / "state")]
-    CliRunner().invoke(camera, [*options, "--frames", "1"], catch_exceptions=False)
+    cv2.imwrite(str(tmp_path / "a.png"), gray_picture(128))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    CliRunner().invoke(camera, [str(model), "--frames", "1"], catch_exceptions=False)
     model.write_bytes(b"rubbish")
 
     with pytest.raises(ArtifactError, match="carries no edgecnn contract"):
-        CliRunner().invoke(camera, [*options, "--source", str(tmp_path / "a.png")], catch_exceptions=False)
+        CliRunner().invoke(camera, [str(model), "--source", str(tmp_path / "a.png")], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("reads", [1, 0])

@@ -137,7 +137,7 @@ def test_a_codec_as_a_source_is_refused_with_what_it_is(node: str, monkeypatch: 
     found = v4l2_device.identify(node, FakeDevice("bcm2835-codec", "bcm2835-codec-decode", fake_v4l2.M2M))
     monkeypatch.setattr(v4l2_device, "identify", lambda path: found)
 
-    with pytest.raises(CameraError, match=r"is no camera: bcm2835-codec-decode \(codec\)"):
+    with pytest.raises(CameraError, match=r"is not a camera: bcm2835-codec-decode \(codec\)"):
         open_v4l2(Request("v4l2", node))
 
 

@@ -198,5 +198,5 @@ def test_the_command_warns_of_what_others_can_read(artifacts: Path, tmp_path: Pa
         process.communicate(timeout=20)
 
     assert "c.toml holds a secret, and everybody on this machine can read it: chmod o= " in lines[0]
-    assert "everybody can read a command line: give this address by --source-file FILE" in lines[1]
+    assert "anybody on this machine can read a command line: pass this address with --source-file FILE" in lines[1]
     assert SECRET not in "".join(lines)

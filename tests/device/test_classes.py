@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from device_fakes import noisy
 
 from edgecnn.classifier import Prediction
 from edgecnn.errors import InputError
+from edgecnn.testing import gray_picture
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import Region, RegionPrediction
 
 
 def regions(*answers: tuple[str | None, float]) -> list[RegionPrediction]:
     """Return a region for each label and probability."""
-    picture = noisy(128)
+    picture = gray_picture(128)
     found = []
     for number, (label, probability) in enumerate(answers, 1):
         answer = Prediction(label, 0, probability, np.array([probability], np.float32))

@@ -8,9 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from device_fakes import frame, watcher
 from tiny_broker import TinyBroker
 
+from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn_device.clock import ClockWatch, describe_jump, kernel_says, synchronisation
 from edgecnn_device.frames import Frame, Missing
 from edgecnn_device.loop import Statistics, run_loop
@@ -28,12 +29,14 @@ def set_by(item: Frame, seconds: float) -> Frame:
 
 def frames(*set_s: float) -> list[Frame]:
     """Return a frame each tenth of a second, stamped by a clock that is ahead by `set_s`."""
-    return [set_by(frame(noisy(128, number), number, at_s=100 + number / 10), ahead) for number, ahead in enumerate(set_s)]
+    return [
+        set_by(frame(gray_picture(128, number), number, at_s=100 + number / 10), ahead) for number, ahead in enumerate(set_s)
+    ]
 
 
 def observe(items: list[Frame] | list[Frame | Missing], **options: object) -> tuple[ListSink, list[str], Statistics]:
     sink, said = ListSink(), []
-    watching = watcher(FakeClock(100.0))
+    watching = watcher(JumpingClock(100.0))
     watching.gate = options.get("gate", watching.gate)  # type: ignore[assignment]
     statistics = run_loop(items, watching, [sink], complain=said.append)
     return sink, said, statistics
@@ -64,7 +67,7 @@ def test_a_jump_is_marked_at_once_although_the_gate_lets_nothing_pass() -> None:
 
 
 def test_a_jump_is_marked_while_the_camera_is_blind() -> None:
-    black = [replace(item, image_bgr=noisy(0)) for item in frames(0, 0, 60, 60)]
+    black = [replace(item, image_bgr=gray_picture(0)) for item in frames(0, 0, 60, 60)]
 
     sink, _, _ = observe(black)
 
@@ -90,7 +93,7 @@ def test_the_journal_says_what_was_and_what_is() -> None:
 def test_every_log_has_the_mark(tmp_path: Path) -> None:
     lines, rows = tmp_path / "o.jsonl", tmp_path / "o.csv"
     with JsonLinesSink(lines, max_bytes=10**6, keep=1) as one, CsvSink(rows, max_bytes=10**6, keep=1) as other:
-        run_loop(frames(0, 3600), watcher(FakeClock(100.0)), [one, other])
+        run_loop(frames(0, 3600), watcher(JumpingClock(100.0)), [one, other])
 
     first, second = [json.loads(line) for line in lines.read_text().splitlines()]
     assert "clock_jump_s" not in first
@@ -103,7 +106,7 @@ def test_subscribers_hear_of_a_jump_on_a_topic_of_its_own() -> None:
     broker = TinyBroker()
     try:
         with MqttSink(MqttOptions(f"mqtt://127.0.0.1:{broker.port}/edge")) as sink:
-            run_loop(frames(0, -60), watcher(FakeClock(100.0)), [sink])
+            run_loop(frames(0, -60), watcher(JumpingClock(100.0)), [sink])
             deadline_s = time.monotonic() + 10
             while sink.waiting and time.monotonic() < deadline_s:
                 time.sleep(0.01)
@@ -120,7 +123,7 @@ def test_a_log_of_changes_has_the_mark_although_nothing_else_changed(tmp_path: P
     lines = tmp_path / "o.jsonl"
     sink = selected(JsonLinesSink(lines, max_bytes=10**6, keep=1), WritePolicy("changes"), live=True, fps=10)
     with sink:
-        run_loop(frames(0, 0, 0, 60, 60), watcher(FakeClock(100.0)), [sink])
+        run_loop(frames(0, 0, 0, 60, 60), watcher(JumpingClock(100.0)), [sink])
 
     assert [json.loads(line).get("clock_jump_s") for line in lines.read_text().splitlines()] == [None, 60.0]
 

@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_meant_is_one_clear_error(tmp_path: Path, text: st
         ("fps = true", "'fps' is true or false, expected a number"),
         ('fps = "fast"', "'fps' is a text, expected a number"),
         ("fps = 2026-01-02", "'fps' is something else, expected a number"),
-        ("rotate-mb = nan", "--rotate-mb"),
+        ("log-max-mb = nan", "--log-max-mb"),
         ("keep-days = inf", "--keep-days"),
         ("smooth = 2.7", "'smooth' is a number, expected a whole number"),
         ("loop = 1", "'loop' is a whole number, expected true or false"),

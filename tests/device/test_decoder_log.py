@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from device_fakes import FakeClock
 
+from edgecnn.testing import JumpingClock
 from edgecnn_device.sources import decoder_log
 from edgecnn_device.sources.decoder_log import Damage
 
@@ -53,7 +53,7 @@ def test_a_whole_stream_is_not_torn() -> None:
 
 
 def test_damage_lasts_until_a_picture_that_needs_no_other() -> None:
-    damage = Damage(FakeClock())
+    damage = Damage(JumpingClock())
 
     told = [damage.after(text, kind) for text, kind in [("", "I"), (CONCEALED, "P"), ("", "P"), ("", "I"), ("", "P")]]
 
@@ -61,7 +61,7 @@ def test_damage_lasts_until_a_picture_that_needs_no_other() -> None:
 
 
 def test_with_reordered_pictures_the_words_come_before_the_picture_that_they_are_about() -> None:
-    damage = Damage(FakeClock())
+    damage = Damage(JumpingClock())
     damage.after("", "B")
     damage.after(CONCEALED, "P")
 
@@ -70,7 +70,7 @@ def test_with_reordered_pictures_the_words_come_before_the_picture_that_they_are
 
 
 def test_damage_ends_after_a_while_in_a_stream_that_renews_its_pictures_in_parts() -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     damage = Damage(clock)
     damage.after(CONCEALED, "P")
 
@@ -82,7 +82,7 @@ def test_damage_ends_after_a_while_in_a_stream_that_renews_its_pictures_in_parts
 
 @pytest.mark.parametrize("habit", ["mmco: unref short failure", "overread 8", "deprecated pixel format used", "no frame!"])
 def test_what_decoders_say_of_whole_pictures_too_is_no_damage(habit: str) -> None:
-    assert not Damage(FakeClock()).after(f"[OPENCV:FFMPEG:16] {habit}\n", "P")
+    assert not Damage(JumpingClock()).after(f"[OPENCV:FFMPEG:16] {habit}\n", "P")
 
 
 def test_an_unwritten_buffer_is_told_from_the_words_of_the_scaler() -> None:

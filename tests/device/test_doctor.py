@@ -208,7 +208,7 @@ def test_a_damaged_model_fails(artifacts: Path, tmp_path: Path) -> None:
 def test_the_command_prints_json_for_machines(artifacts: Path) -> None:
     result = CliRunner().invoke(doctor, ["--json", str(artifacts / "neu.tflite")])
 
-    assert {"name", "status", "detail"} == set(json.loads(result.stdout)[0])
+    assert {"name", "status", "detail"} == set(json.loads(result.stdout)["checks"][0])
     assert result.exit_code == 0
 
 
@@ -251,7 +251,7 @@ def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_p
         folder.chmod(0o755)
     config, token = tmp_path / "camera.toml", tmp_path / "token"
     token.write_text("pa55")
-    config.write_text(f'source = "rtsp://me:pa55@cam/s"\ntoken-file = "{token}"\n')
+    config.write_text(f'source = "rtsp://me:pa55@cam/s"\nweb-token-file = "{token}"\n')
     found = {}
     for mode in (0o644, 0o640):
         config.chmod(mode)
@@ -261,6 +261,16 @@ def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_p
     assert [(check.name, check.status) for check in found[0o644]] == [("secrets", "warn")] * 2
     assert [check.status for check in found[0o640]] == ["ok"]
     assert "pa55" not in str(found)
+
+
+def test_a_file_with_a_secret_that_is_not_where_we_look_is_not_called_safe(tmp_path: Path) -> None:
+    config = tmp_path / "camera.toml"
+    config.write_text('source-file = "address"\ntoken-file = "token"\n')  # beside the service's working directory
+
+    found = list(check_secrets(config))
+
+    assert [check.status for check in found] == ["warn", "warn"]
+    assert found[0].detail.startswith(f"address, which {config} names, cannot be looked at from ")
 
 
 def test_a_configuration_that_cannot_be_read_fails(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from device_fakes import BrightnessRuntime, FakeClock, classifier, noisy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.testing import FakeRuntime, JumpingClock, fake_classifier, gray_picture
 from edgecnn_device.finders import Tiles, choose_look, look_at, read_handwriting, spans
 
 
@@ -38,10 +38,10 @@ def test_overlapping_tiles_share_that_part_of_their_side() -> None:
 
 
 def test_tiles_are_classified_as_one_batch() -> None:
-    runtime = BrightnessRuntime()
-    image = np.concatenate([noisy(20), noisy(128), noisy(230)], axis=1)
+    runtime = FakeRuntime()
+    image = np.concatenate([gray_picture(20), gray_picture(128), gray_picture(230)], axis=1)
 
-    seen = look_at(Tiles(3, 1))(image, classifier(runtime=runtime), FakeClock())
+    seen = look_at(Tiles(3, 1))(image, fake_classifier(runtime=runtime), JumpingClock())
 
     assert runtime.batches == [3]
     assert seen.probabilities.argmax(axis=1).tolist() == [0, 1, 2]

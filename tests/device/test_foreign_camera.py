@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from device_fakes import FakeClock
 from hostile_models import endless
 
 from edgecnn.artifacts import Artifact
@@ -17,6 +18,7 @@ from edgecnn.artifacts.artifact import split
 from edgecnn.cli.camera import camera
 from edgecnn.errors import ContractError, InferenceError, InputError, SignatureError
 from edgecnn.foreign import ForeignModel
+from edgecnn.testing import JumpingClock
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
 
 LABELS = ("a", "b", "c", "d", "e", "f")
@@ -41,6 +43,14 @@ def add_label_file(path: Path) -> None:
 def run(*arguments: str) -> Result:
     ended = ("--source", "synthetic", "--no-realtime", "--frames", "5", "--no-terminal")
     return CliRunner().invoke(camera, [*arguments, *ended], catch_exceptions=False)
+
+
+def wait_for_exchange(slot: ModelSlot) -> None:
+    """Let the loop go on until a new file runs or is refused."""
+    until_s = time.monotonic() + 30
+    while not slot.refresh() and not slot.warning:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
 
 
 def test_a_stated_list_of_labels_is_enough_where_the_file_says_its_range(foreign: Path, tmp_path: Path) -> None:
@@ -88,17 +98,48 @@ def test_a_demanded_signature_is_no_other_tools(foreign: Path) -> None:
 
 
 def test_an_exchanged_file_is_opened_by_the_same_options(foreign: Path) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     slot = ModelSlot(ModelOptions(str(foreign), foreign=ForeignModel(LABELS)), notice=said.append, clock=clock)
     before = slot.current
     add_label_file(foreign)
     clock.now_s += 5
+    wait_for_exchange(slot)
 
-    assert slot.refresh()
     assert slot.current is not before
     assert slot.current.classifier.labels == LABELS
     assert not slot.current.verified
     assert sum("it takes pixels as 0..255" in line for line in said) == 2
+
+
+def test_the_camera_goes_on_while_an_exchanged_file_that_never_ends_is_tried(artifacts: Path, foreign: Path) -> None:
+    clock, said = JumpingClock(), list[str]()
+    options = ModelOptions(str(foreign), foreign=ForeignModel(LABELS), timeout_s=2.0)
+    with contextlib.closing(ModelSlot(options, notice=said.append, clock=clock)) as slot:
+        before = slot.current
+        foreign.write_bytes(endless(Artifact.open(artifacts / "neu.tflite")).model)
+        clock.now_s += 5
+        longest_s, until_s = 0.0, time.monotonic() + 30
+        while not slot.warning and time.monotonic() < until_s:
+            began_s = time.monotonic()
+            assert not slot.refresh()
+            longest_s = max(longest_s, time.monotonic() - began_s)
+            time.sleep(0.01)
+
+        assert longest_s < 1
+        assert "within 2 s" in slot.warning
+        assert slot.current is before
+
+
+def test_an_exchanged_file_that_has_other_classes_is_refused(foreign: Path, artifacts: Path) -> None:
+    clock, said = JumpingClock(), list[str]()
+    slot = ModelSlot(ModelOptions(str(foreign), foreign=ForeignModel(LABELS)), notice=said.append, clock=clock)
+    before = slot.current
+    foreign.write_bytes(split(artifacts / "mnist.tflite")[0])
+    clock.now_s += 5
+    wait_for_exchange(slot)
+
+    assert slot.current is before
+    assert "the new model was refused" in slot.warning
 
 
 def test_a_model_that_never_ends_is_refused_within_the_time_limit(artifacts: Path, foreign: Path) -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from device_fakes import frame, noisy
+from device_fakes import frame
 
+from edgecnn.testing import gray_picture
 from edgecnn_device.frames import Image
 from edgecnn_device.gates import Interval, Motion, both
 from edgecnn_device.sources.synthetic import play_strip
@@ -18,15 +19,15 @@ def test_an_interval_lets_one_frame_in_so_many_seconds_pass() -> None:
 
 def test_noise_is_no_motion() -> None:
     gate = Motion(linger_s=0.5)
-    gate(frame(noisy(128, 0), at_s=100.0))
+    gate(frame(gray_picture(128, 0), at_s=100.0))
 
-    assert not gate(frame(noisy(128, 1), at_s=101.0))
+    assert not gate(frame(gray_picture(128, 1), at_s=101.0))
 
 
 def test_something_that_moves_lets_its_frame_and_those_shortly_after_pass() -> None:
-    gate, changed = Motion(linger_s=0.5), noisy(128, 1)
+    gate, changed = Motion(linger_s=0.5), gray_picture(128, 1)
     changed[10:30, 10:30] = 0
-    gate(frame(noisy(128, 0), at_s=100.0))
+    gate(frame(gray_picture(128, 0), at_s=100.0))
 
     passed = [gate(frame(changed, at_s=at_s)) for at_s in (101.0, 101.4, 101.6)]
 

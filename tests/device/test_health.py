@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from device_fakes import frame, noisy
+from device_fakes import frame
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgecnn.testing import gray_picture
 from edgecnn_device.frames import Image, Missing
 from edgecnn_device.health import Health, Limits
 
@@ -16,12 +17,12 @@ def judge(image: Image) -> str:
 
 
 def test_an_ordinary_picture_is_ok() -> None:
-    assert judge(noisy(128)) == "ok"
+    assert judge(gray_picture(128)) == "ok"
 
 
 @pytest.mark.parametrize("level", [0, 5, 15])
 def test_a_covered_sensor_is_blind_in_spite_of_its_noise(level: int) -> None:
-    assert judge(noisy(level, size_hw=(480, 640))) == "blind black picture"
+    assert judge(gray_picture(level, size_hw=(480, 640))) == "blind black picture"
 
 
 def test_a_time_stamp_does_not_make_a_black_picture_a_view() -> None:
@@ -32,7 +33,7 @@ def test_a_time_stamp_does_not_make_a_black_picture_a_view() -> None:
 
 
 def test_a_flooded_sensor_is_blind() -> None:
-    assert judge(np.maximum(noisy(255, size_hw=(480, 640)), 246)) == "blind saturated picture"
+    assert judge(np.maximum(gray_picture(255, size_hw=(480, 640)), 246)) == "blind saturated picture"
 
 
 def test_a_small_mark_on_white_paper_is_seen() -> None:
@@ -57,7 +58,7 @@ def test_a_handwritten_digit_on_black_in_the_data_sets_own_size_is_seen() -> Non
 
 
 def test_the_same_picture_becomes_frozen_after_the_limit() -> None:
-    health, image = Health(Limits(frozen_after_s=1.0)), noisy(128)
+    health, image = Health(Limits(frozen_after_s=1.0)), gray_picture(128)
 
     states = [health.judge(frame(image.copy(), at_s=at_s), at_s).name for at_s in (100.0, 100.5, 101.0, 101.1)]
 
@@ -65,7 +66,7 @@ def test_the_same_picture_becomes_frozen_after_the_limit() -> None:
 
 
 def test_one_changed_pixel_outside_the_sampled_grid_thaws_a_picture() -> None:
-    health, image = Health(Limits(frozen_after_s=1.0)), noisy(128, size_hw=(480, 640))
+    health, image = Health(Limits(frozen_after_s=1.0)), gray_picture(128, size_hw=(480, 640))
     changed = image.copy()
     changed[0, 0, 0] ^= 1
     for at_s in (100.0, 102.0):
@@ -75,7 +76,7 @@ def test_one_changed_pixel_outside_the_sampled_grid_thaws_a_picture() -> None:
 
 
 def test_a_file_that_repeats_a_picture_is_not_frozen() -> None:
-    health, image = Health(Limits(live=False)), noisy(128)
+    health, image = Health(Limits(live=False)), gray_picture(128)
 
     states = {health.judge(frame(image, at_s=at_s), at_s).name for at_s in (100.0, 200.0, 300.0)}
 

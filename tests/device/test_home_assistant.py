@@ -12,12 +12,13 @@ import jinja2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from device_fakes import FakeClock, frame, noisy
+from device_fakes import frame
 from tiny_broker import TinyBroker
 
 from edgecnn.classifier import Prediction
 from edgecnn.cli.camera import camera
 from edgecnn.errors import InputError
+from edgecnn.testing import JumpingClock, gray_picture
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import OK, Observation, Region, RegionPrediction, State
 from edgecnn_device.sinks.mqtt import MqttSink
@@ -30,7 +31,7 @@ LOST = State("stale", "lost: no frame for 1.6 s (refused)")
 
 def seen(*answers: tuple[str | None, float]) -> Observation:
     """Return an observation with a region for each label and probability."""
-    picture = noisy(128)
+    picture = gray_picture(128)
     regions = []
     for number, (label, probability) in enumerate(answers, 1):
         answer = Prediction(label, 0, probability, np.array([probability], np.float32))
@@ -62,7 +63,7 @@ def configs(broker: TinyBroker) -> dict[str, str]:
 
 def published(observations: list[Observation], rate_hz: float) -> list[dict[str, Any]]:
     """Return what is published of observations that come so many times a second."""
-    clock = FakeClock()
+    clock = JumpingClock()
     answers, bodies = Answers(STEEL, clock=clock), []
     for observation in observations:
         bodies.append(answers.take(observation))
@@ -216,7 +217,7 @@ def test_a_discovery_prefix_that_is_no_topic_is_refused(prefix: str) -> None:
     ("options", "message"),
     [
         (["--mqtt", "mqtt://b/edge", "--mqtt-discovery-prefix", "ha"], "--mqtt-discovery-prefix needs --mqtt-discovery"),
-        (["--good", "patches"], "--good needs --web or --mqtt-discovery"),
+        (["--good", "patches"], r"--good needs --web \[HOST:\]PORT or --mqtt-discovery"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: list[str], message: str) -> None:

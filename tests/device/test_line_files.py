@@ -14,11 +14,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from device_fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.errors import OutputError
+from edgecnn.testing import JumpingClock
 from edgecnn_device.frames import Observation, State
 from edgecnn_device.sinks.csv_file import CsvSink
 from edgecnn_device.sinks.jsonl import JsonLinesSink
@@ -163,7 +163,7 @@ def at(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def write_at(file: LineFile, clock: FakeClock, text: str, line: bytes) -> None:
+def write_at(file: LineFile, clock: JumpingClock, text: str, line: bytes) -> None:
     clock.now_s = at(text)
     file.append(line)
 
@@ -181,7 +181,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("zone")
 @pytest.mark.parametrize("day", ["2026-03-28", "2026-03-29", "2026-10-24", "2026-10-25", "2026-11-28"])
 def test_a_file_ends_at_local_midnight(tmp_path: Path, day: str) -> None:
-    clock = FakeClock(at(f"{day}T12:00"))
+    clock = JumpingClock(at(f"{day}T12:00"))
     morrow = date.fromisoformat(day) + timedelta(days=1)
     file = LineFile(tmp_path / "a", max_bytes=1000, keep=5, wall_clock=clock)
     for when, line in ((f"{day}T12:00", b"noon\n"), (f"{day}T23:59:59", b"late\n"), (f"{morrow}T00:00", b"morrow\n")):
@@ -195,7 +195,7 @@ def test_a_run_on_the_next_day_does_not_go_on_with_the_file_of_yesterday(tmp_pat
     (tmp_path / "a").write_text("yesterday\n")
     os.utime(tmp_path / "a", (at("2026-11-27T18:00"), at("2026-11-27T18:00")))
 
-    file = LineFile(tmp_path / "a", max_bytes=1000, keep=5, ours=ANY, wall_clock=FakeClock(at("2026-11-28T06:00")))
+    file = LineFile(tmp_path / "a", max_bytes=1000, keep=5, ours=ANY, wall_clock=JumpingClock(at("2026-11-28T06:00")))
     file.append(b"today\n")
     file.close()
 
@@ -203,7 +203,7 @@ def test_a_run_on_the_next_day_does_not_go_on_with_the_file_of_yesterday(tmp_pat
 
 
 def test_small_files_of_quiet_days_are_kept_until_they_are_as_large_as_full_ones(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     file = LineFile(tmp_path / "a", max_bytes=1000, keep=2, ours=ANY, wall_clock=clock)
     for number in range(60):
         clock.now_s = at("2026-01-01T12:00") + 86400 * number
@@ -217,7 +217,7 @@ def test_small_files_of_quiet_days_are_kept_until_they_are_as_large_as_full_ones
 
 
 def test_a_clock_that_was_years_ahead_and_is_set_back_does_not_end_the_daily_files(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     file = LineFile(tmp_path / "a", max_bytes=1000, keep=9, wall_clock=clock)
     for when in ("2036-01-01T12:00", "2026-11-28T12:00", "2026-11-28T13:00", "2026-11-29T12:00"):
         write_at(file, clock, when, when.encode() + b"\n")
@@ -443,7 +443,7 @@ def test_a_link_to_somebody_elses_file_a_pipe_and_a_device_are_refused(tmp_path:
     os.mkfifo(tmp_path / "pipe")
 
     for path in (tmp_path / "link", tmp_path / "pipe", Path("/dev/null"), tmp_path):
-        with pytest.raises(OutputError, match=r"edgecnn has not begun it|no regular file"):
+        with pytest.raises(OutputError, match=r"edgecnn has not begun it|not a regular file"):
             open_lines(kind, path)
 
     assert (tmp_path / "target").read_text() == "precious\n"

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from device_fakes import Sleeper, frame, noisy
+from device_fakes import Sleeper, frame
 
 from edgecnn.errors import CameraError
+from edgecnn.testing import gray_picture
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.sources.live import LiveCapture, NewestFrame, Picture
 from edgecnn_device.sources.paced import PacedCamera
@@ -28,7 +29,7 @@ class ScriptedCamera:
         self.connected_s.append(time.monotonic())
         count = self.script.pop(0) if self.script else 0
         for number in range(count or 0):
-            yield Picture(noisy(128, number), time.monotonic())
+            yield Picture(gray_picture(128, number), time.monotonic())
         if count is not None:
             raise CameraError("scripted failure")
 

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from device_fakes import MANY_FRAMES, frame, noisy
+from device_fakes import MANY_FRAMES, frame
 
+from edgecnn.testing import gray_picture
 from edgecnn_device.finders import find_whole, look_at
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Watcher, run_loop
@@ -27,7 +28,7 @@ def spent_s(work: Callable[[], object]) -> float:
 
 def test_the_loop_adds_little_to_preprocessing_and_inference(artifacts: Path, tmp_path: Path) -> None:
     model = open_model(ModelOptions(str(artifacts / "neu.tflite"))).classifier
-    frames = [frame(noisy(128, seed, (480, 640)), seed) for seed in range(40)]
+    frames = [frame(gray_picture(128, seed, (480, 640)), seed) for seed in range(40)]
     loop = Watcher(lambda: model, look_at(find_whole), Health(Limits(live=False)), Tracker(5))
 
     def bare() -> None:

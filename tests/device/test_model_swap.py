@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from device_fakes import FakeClock, a_second
+from device_fakes import a_second
 from hostile_models import crashing, endless
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ArtifactError, DigestError, InferenceError
+from edgecnn.testing import JumpingClock
 from edgecnn_device import model
 from edgecnn_device.last_good import LastGood
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
@@ -30,7 +31,7 @@ def replace(path: Path, by: Path) -> None:
     beside.replace(path)
 
 
-def slot_of(path: Path, clock: FakeClock) -> tuple[ModelSlot, list[str]]:
+def slot_of(path: Path, clock: JumpingClock) -> tuple[ModelSlot, list[str]]:
     """Return a slot whose first model runs, and what it says."""
     said: list[str] = []
     slot = ModelSlot(ModelOptions(str(path)), notice=said.append, clock=clock)
@@ -80,7 +81,7 @@ def test_a_damaged_file_is_not_run_even_by_those_who_insist(running: Path) -> No
 
 
 def test_a_changed_file_is_exchanged(artifacts: Path, running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, said = slot_of(running, clock)
     replace(running, artifacts / "neu-other.tflite")
     clock.now_s += 2
@@ -90,7 +91,7 @@ def test_a_changed_file_is_exchanged(artifacts: Path, running: Path) -> None:
 
 
 def test_a_file_that_did_not_change_is_left_alone(running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, _ = slot_of(running, clock)
     before = slot.current
     clock.now_s += 2
@@ -100,7 +101,7 @@ def test_a_file_that_did_not_change_is_left_alone(running: Path) -> None:
 
 
 def test_an_exchange_that_is_asked_for_happens_at_once(running: Path) -> None:
-    slot, _ = slot_of(running, FakeClock())
+    slot, _ = slot_of(running, JumpingClock())
     before = slot.current
     slot.ask()
 
@@ -112,7 +113,7 @@ def test_an_exchange_that_is_asked_for_happens_at_once(running: Path) -> None:
 def test_a_bad_new_file_leaves_the_old_model_running_and_is_complained_about_once(
     artifacts: Path, running: Path, tmp_path: Path, kind: str
 ) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, said = slot_of(running, clock)
     before = slot.current
     match kind:
@@ -132,7 +133,7 @@ def test_a_bad_new_file_leaves_the_old_model_running_and_is_complained_about_onc
 
 
 def test_a_file_that_is_gone_for_a_moment_is_waited_for(artifacts: Path, running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, said = slot_of(running, clock)
     running.unlink()
     clock.now_s += 2
@@ -146,7 +147,7 @@ def test_a_file_that_is_gone_for_a_moment_is_waited_for(artifacts: Path, running
 def test_a_file_that_is_exchanged_while_it_is_read_at_the_start_is_noticed(
     artifacts: Path, running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, real = FakeClock(), model.read_file
+    clock, real = JumpingClock(), model.read_file
 
     def read_and_lose_the_race(path: Path) -> bytes:
         data = real(path)
@@ -163,7 +164,7 @@ def test_a_file_that_is_exchanged_while_it_is_read_at_the_start_is_noticed(
 
 
 def test_a_file_that_is_exchanged_while_it_is_checked_at_the_start_is_noticed(artifacts: Path, running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot = ModelSlot(ModelOptions(str(running)), notice=lambda line: None, clock=clock)
     replace(running, artifacts / "neu-other.tflite")
     first = slot.current.artifact.contract.export_id
@@ -173,7 +174,7 @@ def test_a_file_that_is_exchanged_while_it_is_checked_at_the_start_is_noticed(ar
 
 
 def test_a_file_that_is_rewritten_in_place_with_its_old_time_is_noticed(artifacts: Path, running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, _ = slot_of(running, clock)
     status, new = running.stat(), (artifacts / "neu-other.tflite").read_bytes()
     with running.open("r+b") as file:
@@ -186,7 +187,7 @@ def test_a_file_that_is_rewritten_in_place_with_its_old_time_is_noticed(artifact
 
 
 def test_a_file_that_is_only_touched_is_not_exchanged(running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, said = slot_of(running, clock)
     running.touch()
     clock.now_s += 2
@@ -195,7 +196,7 @@ def test_a_file_that_is_only_touched_is_not_exchanged(running: Path) -> None:
 
 
 def test_a_new_model_that_never_ends_leaves_the_loop_and_the_old_model_running(artifacts: Path, running: Path) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     slot = ModelSlot(ModelOptions(str(running), timeout_s=1), notice=said.append, clock=clock)
     before = slot.current
     endless(Artifact.open(artifacts / "neu-other.tflite")).save(running)
@@ -213,7 +214,7 @@ def test_a_new_model_that_never_ends_leaves_the_loop_and_the_old_model_running(a
 
 
 def test_a_newer_file_takes_the_place_of_one_that_is_still_being_checked(artifacts: Path, running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, _ = slot_of(running, clock)
     endless(Artifact.open(artifacts / "neu.tflite")).save(running)
     clock.now_s += 2
@@ -225,7 +226,7 @@ def test_a_newer_file_takes_the_place_of_one_that_is_still_being_checked(artifac
 
 
 def test_the_end_of_a_camera_ends_a_check(artifacts: Path, running: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot, _ = slot_of(running, clock)
     endless(Artifact.open(artifacts / "neu.tflite")).save(running)
     clock.now_s += 2
@@ -248,13 +249,13 @@ def test_a_model_that_never_ends_or_crashes_does_not_start(
         open_model(ModelOptions(str(running), timeout_s=1))
 
 
-def start(path: Path, folder: Path, said: list[str], clock: FakeClock | None = None, **options: Any) -> ModelSlot:
+def start(path: Path, folder: Path, said: list[str], clock: JumpingClock | None = None, **options: Any) -> ModelSlot:
     """Start as a camera does that keeps its last good model in `folder`."""
     slot = ModelSlot(
         ModelOptions(str(path), **options),
         notice=said.append,
         last_good=LastGood(folder),
-        clock=clock or FakeClock(),
+        clock=clock or JumpingClock(),
         remind_s=60,
     )
     assert slot.current.verified
@@ -287,7 +288,7 @@ def test_a_camera_whose_file_is_bad_starts_with_the_last_good_model_and_says_so(
 def test_the_last_good_model_is_told_of_again_and_again_until_the_file_is_good(
     artifacts: Path, running: Path, tmp_path: Path
 ) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     start(running, tmp_path / "state", said)
     running.unlink()
     slot = start(running, tmp_path / "state", said, clock)
@@ -304,7 +305,7 @@ def test_the_last_good_model_is_told_of_again_and_again_until_the_file_is_good(
 
 
 def test_what_was_exchanged_is_the_last_good_model_from_then_on(artifacts: Path, running: Path, tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot = start(running, tmp_path / "state", [], clock)
     replace(running, artifacts / "neu-other.tflite")
     clock.now_s += 2

@@ -113,7 +113,7 @@ def test_a_ca_without_tls_is_refused(tmp_path: Path) -> None:
 def test_a_ca_file_that_holds_no_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
 
-    with pytest.raises(InputError, match="no file of PEM certificates"):
+    with pytest.raises(InputError, match="not a file of PEM certificates"):
         find_broker(MqttOptions("mqtts://broker/edge", ca=tmp_path / "ca.pem")).tls_context()
 
 
@@ -127,7 +127,7 @@ def test_tls_checks_the_certificate_and_the_name_unless_nothing_is_encrypted() -
 
 @pytest.mark.parametrize("option", [("--mqtt-discovery",), ("--mqtt-ca", "ca.pem"), ("--mqtt-password-file", "secret")])
 def test_options_of_mqtt_need_an_address(option: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="need --mqtt URL"):
+    with pytest.raises(InputError, match="needs --mqtt URL"):
         CliRunner().invoke(camera, ["neu", *option], catch_exceptions=False)
 
 

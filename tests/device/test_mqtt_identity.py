@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from device_fakes import frame, watcher
 from tiny_broker import TinyBroker
 
 from edgecnn.errors import OutputError
+from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn_device import board
 from edgecnn_device.frames import Observation
 from edgecnn_device.loop import run_loop
@@ -79,7 +80,7 @@ def test_a_client_id_has_at_most_the_23_characters_that_every_broker_takes() -> 
 
 
 def test_connections_that_are_lost_at_once_three_times_are_a_rivalry_and_one_that_lasts_ends_it() -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     rivalry, told = Rivalry(clock), []
     for lasted_s in (1.0, 1.0, 1.0, 60.0):
         rivalry.connected()
@@ -92,7 +93,7 @@ def test_connections_that_are_lost_at_once_three_times_are_a_rivalry_and_one_tha
 
 def observation() -> Observation:
     remembered = ListSink()
-    run_loop([frame(noisy(230))], watcher(FakeClock()), [remembered])
+    run_loop([frame(gray_picture(230))], watcher(JumpingClock()), [remembered])
     return remembered.observations[0]
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from device_fakes import frame, watcher
 from tiny_broker import ACCEPTED, BAD_PASSWORD, TinyBroker
 
 from edgecnn.errors import OutputError
+from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn_device.frames import OK, Missing, Observation, State
 from edgecnn_device.loop import run_loop
 from edgecnn_device.sinks import mqtt
@@ -45,7 +46,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
 def observed(level: int = 230, number: int = 1) -> Observation:
     """Return what the loop says of one gray frame."""
     remembered = ListSink()
-    run_loop([frame(noisy(level), number)], watcher(FakeClock()), [remembered])
+    run_loop([frame(gray_picture(level), number)], watcher(JumpingClock()), [remembered])
     return remembered.observations[0]
 
 
@@ -192,12 +193,12 @@ def test_the_end_comes_within_a_second_when_the_broker_is_dead_or_silent(broker:
 def test_a_refused_password_is_told_once_and_the_loop_goes_on(broker: TinyBroker) -> None:
     broker.answer = BAD_PASSWORD
     complaints: list[str] = []
-    frames = [frame(noisy(230, n), n) for n in range(3)]
+    frames = [frame(gray_picture(230, n), n) for n in range(3)]
 
     with pytest.raises(OutputError), sink_for(broker) as sink:
         wait_until(lambda: bool(broker.connects))
         time.sleep(0.2)
-        statistics = run_loop(frames, watcher(FakeClock()), [sink], complain=complaints.append)
+        statistics = run_loop(frames, watcher(JumpingClock()), [sink], complain=complaints.append)
 
     assert statistics.frames == 3
     assert len(complaints) == 1
@@ -217,11 +218,11 @@ def test_a_new_login_is_found_without_a_restart(broker: TinyBroker, monkeypatch:
 
 
 def test_a_loop_over_a_lost_source_publishes_no_class(broker: TinyBroker) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     silence = [Missing("cam", "gone", since_s=90.0)]
 
     with sink_for(broker) as sink:
-        run_loop([*silence, frame(noisy(3), 1, at_s=100.0)], watcher(clock), [sink])
+        run_loop([*silence, frame(gray_picture(3), 1, at_s=100.0)], watcher(clock), [sink])
         wait_until(lambda: len(broker.topics("/state")) == 3)
 
     assert [json.loads(text)["state"] for text in broker.topics("/state")] == ["stale", "stale", "blind"]

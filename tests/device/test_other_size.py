@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from device_fakes import frame, watcher
 
 from edgecnn.classifier import Classifier
 from edgecnn.errors import InferenceError, InputError
+from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn_device.finders import Clock, Look, Seen, Tiles, look_at
 from edgecnn_device.frames import Frame, Image, Observation
 from edgecnn_device.loop import Statistics, run_loop
@@ -25,7 +26,7 @@ LARGE, SMALL = (480, 640), (240, 320)
 
 
 def observe(frames: Iterable[Frame], look: Look | None = None, *, live: bool = True) -> tuple[list[Observation], Statistics]:
-    watching, sink = watcher(FakeClock(), live=live), ListSink()
+    watching, sink = watcher(JumpingClock(), live=live), ListSink()
     if look is not None:
         watching.look = look
     statistics = run_loop(frames, watching, [sink])
@@ -37,7 +38,7 @@ def states(observations: list[Observation]) -> list[str]:
 
 
 def sized(*sizes_hw: tuple[int, int]) -> list[Frame]:
-    return [frame(noisy(128, number, size_hw), number) for number, size_hw in enumerate(sizes_hw)]
+    return [frame(gray_picture(128, number, size_hw), number) for number, size_hw in enumerate(sizes_hw)]
 
 
 def test_a_region_of_interest_in_pixels_is_blind_while_the_picture_is_too_small() -> None:
@@ -87,7 +88,7 @@ def test_what_does_not_fit_the_first_picture_of_a_file_is_the_users_mistake() ->
 
 def test_a_smaller_picture_in_a_folder_is_blind(tmp_path: Path) -> None:
     for name, size_hw in (("a.png", LARGE), ("b.png", SMALL), ("c.png", LARGE)):
-        cv2.imwrite(str(tmp_path / name), noisy(128, size_hw=size_hw))
+        cv2.imwrite(str(tmp_path / name), gray_picture(128, size_hw=size_hw))
 
     with open_source(SourceOptions(str(tmp_path), transform=Transform(roi=Roi.parse("0,0,400,300")))) as source:
         unusable = [item.unusable for item in source if isinstance(item, Frame)]

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from device_fakes import FakeClock
 
+from edgecnn.testing import JumpingClock
 from edgecnn_device.frames import OK, Observation
 from edgecnn_device.sinks.line_file import LineFile
 from edgecnn_device.sinks.reach import Pace, Reach, duration
@@ -69,7 +69,7 @@ def test_a_disk_with_less_room_than_the_files_may_have_counts(file: LineFile, mo
 
 def test_after_an_hour_and_then_each_day_the_journal_says_what_it_came_to(file: LineFile) -> None:
     said: list[str] = []
-    clock = FakeClock(0.0)
+    clock = JumpingClock(0.0)
     reach = Reach([(file, 500.0)], [Pace(1.0, "here")], said.append, clock=clock)
     for minute in range(49 * 60):
         clock.now_s = 60.0 * minute

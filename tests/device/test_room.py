@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from device_fakes import FakeClock, frame, noisy
+from device_fakes import frame
 from reader_messages import split
 
 from edgecnn.errors import CameraError, InputError
 from edgecnn.memory import limit_bytes
 from edgecnn.preprocessing import resize
+from edgecnn.testing import JumpingClock, gray_picture
 from edgecnn_device.frames import Image
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.sources import reader, room, video
@@ -71,7 +72,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch, image: Image, request: Request) -
         receiver.start()
         try:
             with pytest.raises(CameraError):
-                reader.deliver(into, request, FakeClock())
+                reader.deliver(into, request, JumpingClock())
         finally:
             os.close(into)
             receiver.join()
@@ -79,7 +80,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch, image: Image, request: Request) -
 
 
 def test_the_reader_hands_on_the_size_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = noisy(128, size_hw=(480, 640))
+    image = gray_picture(128, size_hw=(480, 640))
 
     messages = delivered(monkeypatch, image, Request("stream", "rtsp://camera", (320, 240)))
 
@@ -88,8 +89,8 @@ def test_the_reader_hands_on_the_size_that_was_asked_for(monkeypatch: pytest.Mon
 
 
 def test_a_tear_is_seen_before_the_picture_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = np.ascontiguousarray(cv2.resize(noisy(128, size_hw=(60, 80)), (640, 480), interpolation=cv2.INTER_CUBIC))
-    image = np.clip(3 * (image.astype(int) - 128) + 128 + noisy(0, 1, (480, 640)), 0, 255).astype(np.uint8)
+    image = np.ascontiguousarray(cv2.resize(gray_picture(128, size_hw=(60, 80)), (640, 480), interpolation=cv2.INTER_CUBIC))
+    image = np.clip(3 * (image.astype(int) - 128) + 128 + gray_picture(0, 1, (480, 640)), 0, 255).astype(np.uint8)
     image[200:] = image[200]
 
     messages = delivered(monkeypatch, image, Request("stream", "rtsp://camera", (320, 240)))
@@ -100,13 +101,13 @@ def test_a_tear_is_seen_before_the_picture_is_made_smaller(monkeypatch: pytest.M
 def test_the_reader_refuses_pictures_that_there_is_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "limit_bytes", lambda: 80_000_000)
 
-    messages = delivered(monkeypatch, noisy(128, size_hw=(1080, 1920)), Request("stream", "rtsp://camera"))
+    messages = delivered(monkeypatch, gray_picture(128, size_hw=(1080, 1920)), Request("stream", "rtsp://camera"))
 
     assert [kind for kind, _ in messages] == [b"R", b"O"]
 
 
 def test_a_large_frozen_picture_is_told_without_being_kept() -> None:
-    health, image = Health(Limits(frozen_after_s=1.0)), noisy(128, size_hw=(2160, 3840))
+    health, image = Health(Limits(frozen_after_s=1.0)), gray_picture(128, size_hw=(2160, 3840))
     states = [health.judge(frame(image, at_s=at_s), at_s).name for at_s in (100.0, 100.9, 101.1)]
     changed = image.copy()
     changed[1000:1040, 2000:2040] = 0

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from device_fakes import FakeClock, ListSink, frame, noisy
+from device_fakes import frame
 
 from edgecnn.classifier import Prediction
 from edgecnn.errors import InputError
+from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn_device.frames import OK, Observation, Region, RegionPrediction, State
 from edgecnn_device.sinks.selection import Changes, EverySeconds, Selected, WritePolicy
 from edgecnn_device.sinks.timeline import Timeline
@@ -17,7 +18,7 @@ from edgecnn_device.sinks.timeline import Timeline
 
 def seen(*labels: str | None, at_s: float = 0.0, number: int = 0, media_time_s: float | None = None) -> Observation:
     """Return an observation with one region for each label."""
-    picture = noisy(128)
+    picture = gray_picture(128)
     answers = [Prediction(label, 0, 0.9, np.array([0.9], np.float32)) for label in labels]
     regions = tuple(RegionPrediction(n, Region((0, 0, 9, 9), picture), picture, a, a) for n, a in enumerate(answers))
     taken = replace(frame(picture, number, at_s=at_s), media_time_s=media_time_s)
@@ -28,7 +29,7 @@ def lost(seconds: float = 2.0, reason: str = "lost") -> Observation:
     return Observation("cam", State("stale", f"{reason}: no frame for {seconds:.1f} s (refused)"))
 
 
-def camera_changes(clock: FakeClock, **limits: float | None) -> Changes:
+def camera_changes(clock: JumpingClock, **limits: float | None) -> Changes:
     return Changes(Timeline(live=True, fps=30, clock=clock), **limits)  # type: ignore[arg-type]
 
 
@@ -37,7 +38,7 @@ def written(select: Changes | EverySeconds, observations: list[Observation]) -> 
 
 
 def test_a_camera_that_says_the_same_for_a_day_is_a_line_a_minute() -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
 
     assert len(written(camera_changes(clock), [seen("a", at_s=second / 2) for second in range(2 * 86400)])) == 1440
 
@@ -45,25 +46,25 @@ def test_a_camera_that_says_the_same_for_a_day_is_a_line_a_minute() -> None:
 def test_an_answer_that_changes_is_written_at_once_in_whichever_region() -> None:
     observations = [seen("a", "b"), seen("a", "b"), seen("a", "c"), seen("a", "c"), seen(None, "c"), seen(None)]
 
-    assert written(camera_changes(FakeClock()), observations) == [0, 2, 4, 5]
+    assert written(camera_changes(JumpingClock()), observations) == [0, 2, 4, 5]
 
 
 def test_a_state_that_changes_is_written_at_once_and_its_counting_seconds_are_no_change() -> None:
     observations = [seen("a"), lost(2.0), lost(3.0), lost(4.0), lost(reason="frozen"), seen("a")]
 
-    assert written(camera_changes(FakeClock()), observations) == [0, 1, 4, 5]
+    assert written(camera_changes(JumpingClock()), observations) == [0, 1, 4, 5]
 
 
 def test_a_warning_that_comes_or_goes_is_written_at_once() -> None:
     observations = [seen("a"), replace(seen("a"), warning="refused"), replace(seen("a"), warning="refused"), seen("a")]
 
-    assert written(camera_changes(FakeClock()), observations) == [0, 1, 3]
+    assert written(camera_changes(JumpingClock()), observations) == [0, 1, 3]
 
 
 def test_an_answer_that_flickers_with_every_frame_for_a_day_does_not_fill_the_card() -> None:
     hour = [seen("a" if number % 2 else "b", at_s=number / 30) for number in range(30 * 3600)]
 
-    chosen = written(camera_changes(FakeClock(), burst=60, per_s=1.0), hour)
+    chosen = written(camera_changes(JumpingClock(), burst=60, per_s=1.0), hour)
 
     assert 3600 <= len(chosen) <= 3600 + 60
     assert chosen[:60] == list(range(60))
@@ -73,7 +74,7 @@ def test_after_a_flicker_the_newest_answer_is_written_late_rather_than_never() -
     flicker = [seen("a" if number % 2 else "b", at_s=number / 30) for number in range(30)]
     settled = [seen("c", at_s=1 + number / 30) for number in range(60)]
 
-    chosen = written(camera_changes(FakeClock(), burst=5, per_s=1.0), [*flicker, *settled])
+    chosen = written(camera_changes(JumpingClock(), burst=5, per_s=1.0), [*flicker, *settled])
 
     assert len([number for number in chosen if number >= 30]) == 1
 
@@ -106,7 +107,7 @@ def test_pictures_without_a_time_are_as_far_apart_as_their_rate_says() -> None:
 
 
 def test_a_frame_that_is_older_than_a_silence_does_not_turn_time_back() -> None:
-    clock = FakeClock(100.0)
+    clock = JumpingClock(100.0)
     timeline = Timeline(live=True, fps=30, clock=clock)
 
     found = [timeline.at(seen("a", at_s=98.0)), timeline.at(lost()), timeline.at(seen("a", at_s=99.5))]
@@ -117,7 +118,7 @@ def test_a_frame_that_is_older_than_a_silence_does_not_turn_time_back() -> None:
 
 def test_a_line_that_could_not_be_written_is_tried_with_the_next_frame() -> None:
     sink = ListSink()
-    selected = Selected(sink, camera_changes(FakeClock()))
+    selected = Selected(sink, camera_changes(JumpingClock()))
     sink.error = OSError("full")
     for _ in range(2):
         with pytest.raises(OSError, match="full"):

@@ -138,5 +138,5 @@ def test_the_commands_print_and_install(
     path = tmp_path / "systemd/user" / NAME
     assert path.read_text() == said[0]
     assert Path(sys.executable).name in said[0] or "/edgecnn camera" in said[0]
-    assert said[1].startswith(f"{path}: installed; what is still to be done:\n  ")
-    assert said[2].startswith(f"{path}: is installed already; what is still to be done:\n  ")
+    assert said[1].startswith(f"{path}: installed; next steps:\n  ")
+    assert said[2].startswith(f"{path}: is installed already; next steps:\n  ")

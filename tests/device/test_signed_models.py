@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from device_fakes import FakeClock
 
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.cli.main import main
 from edgecnn.errors import SignatureError
 from edgecnn.sign import sign_file
+from edgecnn.testing import JumpingClock
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
 
 
@@ -57,7 +57,7 @@ def test_an_unsigned_model_refuses_to_start(artifacts: Path, keys: tuple[Path, P
 
 
 def test_an_unsigned_exchange_leaves_the_signed_model_running(artifacts: Path, running: Path, keys: tuple[Path, Path]) -> None:
-    clock, said = FakeClock(), list[str]()
+    clock, said = JumpingClock(), list[str]()
     slot = ModelSlot(demand(running, keys[1]), notice=said.append, clock=clock)
     before = slot.current
     shutil.copy(artifacts / "neu-other.tflite", running)
@@ -69,7 +69,7 @@ def test_an_unsigned_exchange_leaves_the_signed_model_running(artifacts: Path, r
 
 
 def test_a_signed_exchange_is_made(artifacts: Path, running: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     slot = ModelSlot(demand(running, keys[1]), notice=lambda line: None, clock=clock)
     new = Path(shutil.copy(artifacts / "neu-other.tflite", tmp_path / "new.tflite"))
     sign_file(new, keys[0])

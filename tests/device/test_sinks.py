@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from device_fakes import FakeClock, ListSink, frame, noisy, watcher
+from device_fakes import frame, watcher
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.classifier import Prediction
 from edgecnn.errors import MissingDependencyError, OutputError
+from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn.text import printable
 from edgecnn_device.annotate import annotate
 from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction, State
@@ -29,7 +30,7 @@ from edgecnn_device.sinks.window import WindowSink
 
 def observe(item: Frame | None = None) -> Observation:
     sink = ListSink()
-    run_loop([item or frame(noisy(230))], watcher(FakeClock()), [sink])
+    run_loop([item or frame(gray_picture(230))], watcher(JumpingClock()), [sink])
     return sink.observations[0]
 
 
@@ -49,7 +50,7 @@ def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_video_file_carry_the_media_time_and_no_others(tmp_path: Path) -> None:
-    of_a_video = observe(replace(frame(noisy(230)), media_time_s=61.25))
+    of_a_video = observe(replace(frame(gray_picture(230)), media_time_s=61.25))
 
     assert json.loads(json_line(of_a_video))["media_time_s"] == 61.25
     assert "media_time_s" not in json.loads(json_line(observe()))
@@ -63,8 +64,8 @@ def test_a_line_says_what_the_observation_says(
     source: str, reason: str, label: str | None, probability: float, age_ms: float | None, took_ms: float
 ) -> None:
     answer = Prediction(label, 3, probability, np.array([probability], np.float32))
-    region = Region((1, 2, 30, 40), noisy(9))
-    seen = RegionPrediction(7, region, noisy(9), answer, replace(answer, label="other"))
+    region = Region((1, 2, 30, 40), gray_picture(9))
+    seen = RegionPrediction(7, region, gray_picture(9), answer, replace(answer, label="other"))
     told = [
         Observation(source, OK, frame(source=source), (seen, seen), age_ms, {"capture": took_ms, "invoke": 0.0}),
         Observation(source, State("blind", reason), replace(frame(), media_time_s=took_ms), (), age_ms),
@@ -108,7 +109,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(tmp_path: Path, text: str) -> Non
 
 def test_negative_numbers_stay_numbers() -> None:
     seen = observe()
-    moved = replace(seen.predictions[0], region=Region((-3, 0, 5, 5), noisy(1)))
+    moved = replace(seen.predictions[0], region=Region((-3, 0, 5, 5), gray_picture(1)))
 
     assert b",-3,0,5,5," in csv_rows(replace(seen, predictions=(moved,)))
 
@@ -119,7 +120,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_shows_one_line_that_is_rewritten() -> None:
-    stream, clock = Terminal(), FakeClock()
+    stream, clock = Terminal(), JumpingClock()
     with TerminalSink(stream, clock=clock) as sink:
         sink.write(observe())
         clock.now_s += 1
@@ -130,10 +131,10 @@ def test_a_terminal_shows_one_line_that_is_rewritten() -> None:
 
 
 def test_a_journal_gets_a_line_for_news_and_one_a_minute() -> None:
-    stream, clock = io.StringIO(), FakeClock()
+    stream, clock = io.StringIO(), JumpingClock()
     with TerminalSink(stream, clock=clock) as sink:
         for second in range(150):
-            sink.write(observe(frame(noisy(230), at_s=100.0 + second)))
+            sink.write(observe(frame(gray_picture(230), at_s=100.0 + second)))
         clock.now_s += 150
         sink.write(LOST)
 
@@ -142,8 +143,8 @@ def test_a_journal_gets_a_line_for_news_and_one_a_minute() -> None:
 
 def test_an_answer_that_flickers_for_an_hour_leaves_the_journal_readable() -> None:
     stream = io.StringIO()
-    with TerminalSink(stream, clock=FakeClock()) as sink:
-        light, dark = observe(frame(noisy(230))), observe(frame(noisy(40)))
+    with TerminalSink(stream, clock=JumpingClock()) as sink:
+        light, dark = observe(frame(gray_picture(230))), observe(frame(gray_picture(40)))
         for number in range(30 * 3600):
             one = light if number % 2 else dark
             assert one.frame is not None
@@ -156,7 +157,7 @@ def test_every_picture_of_a_folder_is_a_line_even_where_nobody_refreshes_one() -
     stream = io.StringIO()
     with TerminalSink(stream, live=False, fps=1.0) as sink:
         for number in range(200):
-            sink.write(observe(frame(noisy(230), number, source=f"{number}.png")))
+            sink.write(observe(frame(gray_picture(230), number, source=f"{number}.png")))
 
     assert stream.getvalue().count("\n") == 200
 
@@ -165,7 +166,7 @@ def test_every_picture_of_a_folder_is_a_line_even_where_nobody_refreshes_one() -
 @pytest.mark.parametrize("name", ["\x1b]0;owned\x07\x1b[2J.png", "\x9b31m.png", "new\nline.png", "\u202egnp.png", "\udcff.png"])
 def test_no_name_of_a_file_takes_over_a_terminal(kind: type[io.StringIO], name: str) -> None:
     stream = kind()
-    with TerminalSink(stream, clock=FakeClock()) as sink:
+    with TerminalSink(stream, clock=JumpingClock()) as sink:
         sink.write(replace(LOST, source=name, state=State("blind", f"{name} is cut short")))
 
     shown = stream.getvalue().removeprefix("\r\033[K").removesuffix("\n")
@@ -195,34 +196,34 @@ def test_an_opencv_without_windows_says_so_in_one_line() -> None:
 
 
 def test_an_unsure_answer_is_kept_with_its_prediction_at_most_once_a_second(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     sink = SampleSink(SampleOptions(tmp_path / "keep", below=0.95), clock=clock)
     for number in range(4):
         clock.now_s += 0.6
-        sink.write(observe(frame(noisy(230), number)))
+        sink.write(observe(frame(gray_picture(230), number)))
 
     pictures = sorted((tmp_path / "keep").glob("*.png"))
     assert len(pictures) == 2
     assert json.loads(pictures[0].with_suffix(".json").read_text())["regions"][0]["label"] == "light"
-    assert np.array_equal(np.asarray(cv2.imread(str(pictures[0]))), noisy(230))
+    assert np.array_equal(np.asarray(cv2.imread(str(pictures[0]))), gray_picture(230))
 
 
 def test_a_sure_answer_is_kept_every_so_many_seconds_only(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     sink = SampleSink(SampleOptions(tmp_path, below=0.5, every_s=10), clock=clock)
     for number in range(25):
         clock.now_s += 1
-        sink.write(observe(frame(noisy(230), number)))
+        sink.write(observe(frame(gray_picture(230), number)))
 
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 def test_the_oldest_samples_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=50_000), clock=clock)
     for number in range(30):
         clock.now_s += 1
-        sink.write(observe(frame(noisy(230, number), number, at_s=100.0 + number)))
+        sink.write(observe(frame(gray_picture(230, number), number, at_s=100.0 + number)))
 
     numbers = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("*.png"))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 50_000
@@ -231,7 +232,7 @@ def test_the_oldest_samples_go_when_there_are_too_many_bytes(tmp_path: Path) -> 
 
 
 def test_samples_that_are_too_old_go_at_the_next_start(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
     later_s = next(tmp_path.glob("*.png")).stat().st_mtime + 101
 
@@ -241,18 +242,18 @@ def test_samples_that_are_too_old_go_at_the_next_start(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_is_set_while_the_camera_runs_costs_no_sample(tmp_path: Path) -> None:
-    clock, wall = FakeClock(), FakeClock(1.8e9)
+    clock, wall = JumpingClock(), JumpingClock(1.8e9)
     sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=wall)
     for number, set_to_s in enumerate((1.8e9, 0.0, 4e9, 1.8e9)):
         clock.now_s += 1
         wall.now_s = set_to_s
-        sink.write(observe(frame(noisy(230, number), number, at_s=100.0 + number)))
+        sink.write(observe(frame(gray_picture(230, number), number, at_s=100.0 + number)))
 
     assert len(list(tmp_path.glob("*.png"))) == 4
 
 
 def test_a_board_that_starts_in_1970_keeps_its_samples(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
 
     SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=lambda: 60.0).write(LOST)
@@ -265,9 +266,22 @@ def test_what_a_kill_left_unfinished_goes_at_the_next_start(tmp_path: Path) -> N
     for name in names:
         (tmp_path / name).write_bytes(b"x")
 
-    SampleSink(SampleOptions(tmp_path, every_s=1), clock=FakeClock())
+    SampleSink(SampleOptions(tmp_path, every_s=1), clock=JumpingClock())
 
     assert {path.name for path in tmp_path.iterdir()} == {"labelled.json", ".a.png.part"}
+
+
+def test_what_is_left_of_a_sample_whose_picture_is_gone_is_counted_and_goes_with_the_oldest(tmp_path: Path) -> None:
+    for second in range(40):  # as a kill leaves one, or who has moved the pictures to where they are labelled
+        (tmp_path / f"20260102T0000{second:02}.000000Z-{second}-1.json").write_text("{}" * 1000)
+    (tmp_path / "notes.json").write_text("{}")
+
+    SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000), clock=JumpingClock()).write(LOST)
+
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 31
+    assert left[0].startswith("20260102T000010.")
+    assert "notes.json" in left
 
 
 def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path: Path) -> None:
@@ -280,11 +294,11 @@ def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path:
     (tmp_path / "20260102T030405.678901Z-8-1.png").symlink_to(tmp_path / "holiday_1.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     before = {path.name for path in tmp_path.iterdir()}
-    clock = FakeClock()
+    clock = JumpingClock()
     with SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000, max_age_s=10), clock=clock) as sink:
         for number in range(30):
             clock.now_s += 1
-            sink.write(observe(frame(noisy(230, number), number, at_s=100.0 + number)))
+            sink.write(observe(frame(gray_picture(230, number), number, at_s=100.0 + number)))
 
     ours = {path for path in tmp_path.iterdir() if path.name not in before}
     assert before <= {path.name for path in tmp_path.iterdir()}
@@ -293,25 +307,25 @@ def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path:
 
 def test_two_cameras_do_not_share_a_folder_of_samples(tmp_path: Path) -> None:
     options, refused = SampleOptions(tmp_path, every_s=1), f"--keep {tmp_path}: another camera keeps its samples there"
-    with SampleSink(options, clock=FakeClock()), pytest.raises(OutputError, match=refused):
-        SampleSink(options, clock=FakeClock())
+    with SampleSink(options, clock=JumpingClock()), pytest.raises(OutputError, match=refused):
+        SampleSink(options, clock=JumpingClock())
 
-    SampleSink(SampleOptions(tmp_path, every_s=1), clock=FakeClock())
+    SampleSink(SampleOptions(tmp_path, every_s=1), clock=JumpingClock())
 
 
 def test_the_samples_of_before_are_counted_at_the_next_start(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     for start in range(3):
         with SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000), clock=clock) as sink:
             for number in range(10):
                 clock.now_s += 1
-                sink.write(observe(frame(noisy(230, number), number, at_s=1000.0 * start + number)))
+                sink.write(observe(frame(gray_picture(230, number), number, at_s=1000.0 * start + number)))
 
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 60_000
 
 
 def test_labelled_samples_are_left_alone(tmp_path: Path) -> None:
-    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=1), clock=FakeClock())
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=1), clock=JumpingClock())
     (tmp_path / "light").mkdir()
     (tmp_path / "light" / "mine.png").write_bytes(b"x" * 100)
 

@@ -201,6 +201,64 @@ def test_an_address_without_a_picture_says_what_it_answers(serve: Serve, ask: As
         ask(server.address(path))
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1/?pwd=pa55",
+        "http://127.0.0.1:pa55/",
+        "http://127.0.0.1:99999/pa55",
+        "rtsp://me:pa55@127.0.0.1/",
+    ],
+)
+def test_an_address_that_leads_to_nowhere_is_one_clear_error_without_what_it_says(
+    serve: Serve, ask: Ask, location: str
+) -> None:
+    server = serve()
+    server.location = location
+
+    with pytest.raises(CameraError, match=r"http://127\.0\.0\.1:[0-9]+ leads elsewhere") as raised:
+        ask(server.address("/moved.jpg"))
+
+    assert "pa55" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("/Bühne/snap.jpg?pwd=ö", "/B%C3%BChne/snap.jpg?pwd=%C3%B6"), ("/a%20b.jpg?x=[1]&y=~", "/a%20b.jpg?x=[1]&y=~")],
+)
+def test_letters_that_http_does_not_know_are_encoded_and_nothing_else(serve: Serve, ask: Ask, path: str, asked: str) -> None:
+    server = serve("digest")
+
+    assert ask(server.address(path, LOGIN))() is not None
+    assert server.paths[-1] == asked
+
+
+def test_a_redirection_with_a_space_in_it_is_followed(serve: Serve, ask: Ask) -> None:
+    server = serve()
+    server.location = "/snap shot.jpg?pwd=pa55 w0rd"
+
+    assert ask(server.address("/moved.jpg"))() is not None
+    assert server.paths[-1] == "/snap%20shot.jpg?pwd=pa55%20w0rd"
+
+
+def test_an_answer_that_is_no_http_is_an_error_that_does_not_repeat_it(serve: Serve, ask: Ask) -> None:
+    server = serve()
+    read = ask(server.address("/moved.jpg?pwd=pa55"))
+    read()
+    server.location = "GET /no-http.jpg?pwd=pa55"
+
+    read._connection._parts = read._connection._parts._replace(path="/no-http.jpg")
+    with pytest.raises(CameraError, match="no HTTP: BadStatusLine") as raised:
+        read()
+
+    assert "pa55" not in str(raised.value)
+
+
+def test_a_host_that_no_name_server_could_be_asked_for_is_one_clear_error(ask: Ask) -> None:
+    with pytest.raises(CameraError, match="no name that can be asked for"):
+        ask(f"http://{'a' * 70}.local/snap.jpg")
+
+
 def test_nobody_at_the_address_is_one_clear_error(serve: Serve, ask: Ask) -> None:
     server = serve()
     server.close()

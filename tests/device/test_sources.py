@@ -10,11 +10,11 @@ from typing import cast
 import cv2
 import numpy as np
 import pytest
-from device_fakes import START, noisy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.errors import CameraError, InputError, MissingDependencyError
+from edgecnn.testing import START, gray_picture
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.csi import open_csi
@@ -29,7 +29,7 @@ from edgecnn_device.sources.video import read_video
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, level in (("b10.png", 200), ("b9.png", 100), ("a.png", 50)):
-        cv2.imwrite(str(tmp_path / name), noisy(level))
+        cv2.imwrite(str(tmp_path / name), gray_picture(level))
     return tmp_path
 
 
@@ -38,7 +38,7 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "v.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 50, (64, 48))
     for number in range(20):
-        writer.write(noisy(10 + 10 * number))
+        writer.write(gray_picture(10 + 10 * number))
     writer.release()
     return path
 
@@ -106,7 +106,7 @@ class FakeVideo:
 
     def read(self) -> tuple[bool, Image | None]:
         self._read += 1
-        return (True, noisy(128)) if self._read <= len(self._stamps_ms) else (False, None)
+        return (True, gray_picture(128)) if self._read <= len(self._stamps_ms) else (False, None)
 
     def get(self, key: int) -> float:
         if key == cv2.CAP_PROP_POS_MSEC:
@@ -160,7 +160,7 @@ def test_a_camera_has_no_media_time(folder: Path) -> None:
 def test_a_video_of_variable_rate_is_played_at_its_own_pace() -> None:
     def play() -> Iterator[Frame]:
         for number, media_time_s in enumerate((0.0, 0.05, 0.35, 0.4)):
-            yield Frame(noisy(128), number, "v", START, 0.0, media_time_s)
+            yield Frame(gray_picture(128), number, "v", START, 0.0, media_time_s)
 
     pictures = list(PacedCamera("v", play, fps=1000, by_media_time=True).pictures())
 
@@ -227,7 +227,7 @@ def test_turning_mirroring_and_cropping_happen_in_this_order() -> None:
 
 
 def test_nothing_to_do_returns_the_very_same_picture() -> None:
-    image = noisy(128)
+    image = gray_picture(128)
 
     assert Transform()(image) is image
 
@@ -249,7 +249,7 @@ def test_a_region_that_is_none_is_refused(text: str) -> None:
 
 def test_a_region_outside_of_the_picture_is_one_clear_error() -> None:
     with pytest.raises(InputError, match="does not lie in the picture of 64x48"):
-        Roi.parse("0,0,65,48").crop(noisy(128))
+        Roi.parse("0,0,65,48").crop(gray_picture(128))
 
 
 @pytest.mark.parametrize("text", ["640", "0x480", "640x", "axb", "640x480x3", "9" * 5000 + "x480", "٣x٣", "1_0x10", "16385x1"])

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from device_fakes import FakeClock
 from prometheus_client.parser import text_string_to_metric_families
 from web_page import MadeUpSource, model
 
+from edgecnn.testing import JumpingClock
 from edgecnn_device import board
 from edgecnn_device.board import Throttling
 from edgecnn_device.loop import Statistics
 from edgecnn_device.surroundings import SeldomAsked, Surroundings
-from edgecnn_device.web.broadcast import Hub
-from edgecnn_device.web.counters import Tally
-from edgecnn_device.web.prometheus import write_metrics
+from edgecnn_device.web.broadcast import Broadcast
+from edgecnn_device.web.counters import Counters
+from edgecnn_device.web.prometheus import Metrics
 from edgecnn_device.web.status import Watched
 
 
@@ -31,7 +31,7 @@ def metrics(surroundings: Surroundings) -> dict[tuple[str, tuple[str, ...]], flo
     statistics = Statistics()
     statistics.clock_jumps, statistics.reasons["torn picture"] = 1, 4
     watched = Watched(statistics, MadeUpSource(), lambda: running, surroundings=surroundings)
-    families = text_string_to_metric_families(write_metrics(watched, Hub(Tally(FakeClock()), lambda: 0)))
+    families = text_string_to_metric_families(Metrics(watched, Broadcast(Counters(JumpingClock()), lambda: 0)).text().decode())
     return {(s.name.removeprefix("edgecnn_"), tuple(s.labels.values())): s.value for family in families for s in family.samples}
 
 
@@ -60,7 +60,7 @@ def test_what_a_machine_does_not_tell_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_throttle_flags_are_asked_at_most_twice_a_minute() -> None:
-    clock, asked = FakeClock(), []
+    clock, asked = JumpingClock(), []
     watch = SeldomAsked(lambda: asked.append(clock.now_s), clock)  # type: ignore[func-returns-value]
 
     for _ in range(10):

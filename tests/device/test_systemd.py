@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device_fakes import FakeClock
 
+from edgecnn.testing import JumpingClock
 from edgecnn_device.systemd import Notifier
 
 
@@ -35,7 +35,7 @@ def test_readiness_is_told_with_a_status(systemd: socket.socket) -> None:
 
 
 def test_the_watchdog_is_fed_at_half_of_its_interval_however_fast_the_loop_is(systemd: socket.socket) -> None:
-    clock = FakeClock()
+    clock = JumpingClock()
     notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "10000000"}, clock=clock)
     for _ in range(100):
         notifier.alive()

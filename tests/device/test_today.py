@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from device_fakes import LABELS, FakeClock
 from web_page import lost, seen, seen_in_tiles
 
+from edgecnn.testing import LABELS, JumpingClock
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import OK, Observation
 from edgecnn_device.web.today import Today
@@ -33,7 +33,7 @@ class Floor:
     """A day on which things come into view; `go_on` lets time pass on both clocks."""
 
     def __init__(self, file: Path | None = None, when: str = "2026-11-28T09:00") -> None:
-        self.clock, self.wall = FakeClock(0.0), FakeClock(at(when))
+        self.clock, self.wall = JumpingClock(0.0), JumpingClock(at(when))
         self.today = Today(CLASSES, file=file, clock=self.clock, wall_clock=self.wall)
 
     def go_on(self, seconds: float) -> None:

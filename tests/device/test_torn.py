@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
-from device_fakes import frame, noisy
+from device_fakes import frame
 
+from edgecnn.testing import gray_picture
 from edgecnn_device.frames import Image
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
@@ -134,4 +135,4 @@ def test_enlarged_digits_of_the_data_set_are_not_called_torn() -> None:
 
 
 def test_tiny_pictures_are_not_judged() -> None:
-    assert torn(noisy(128, size_hw=(48, 64))) == ""
+    assert torn(gray_picture(128, size_hw=(48, 64))) == ""

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from device_fakes import FakeClock, frame, noisy
+from device_fakes import frame
 
 from edgecnn.errors import InputError, OutputError
+from edgecnn.testing import JumpingClock, gray_picture
 from edgecnn_device.frames import OK, Observation, State
 from edgecnn_device.sinks.video_file import VideoOptions, VideoSink
 
@@ -45,10 +46,10 @@ def seconds_of(path: Path) -> dict[int, float]:
     return {level: nearest.count(level) / fps for level in LEVELS if level in nearest}
 
 
-def camera_sink(folder: Path, clock: FakeClock | None = None, **limits: float | None) -> VideoSink:
+def camera_sink(folder: Path, clock: JumpingClock | None = None, **limits: float | None) -> VideoSink:
     options = VideoOptions(folder / "v.avi", limits.get("fps"), int(limits.get("max_bytes") or 2e9))
-    wall = clock or FakeClock(TEN)
-    return VideoSink(options, live=True, fps=30, interval_s=limits.get("interval_s"), clock=FakeClock(0), wall_clock=wall)
+    wall = clock or JumpingClock(TEN)
+    return VideoSink(options, live=True, fps=30, interval_s=limits.get("interval_s"), clock=JumpingClock(0), wall_clock=wall)
 
 
 def record(sink: VideoSink, observations: Sequence[Observation]) -> None:
@@ -105,9 +106,9 @@ def test_a_file_of_variable_rate_keeps_its_pace_and_every_frame(tmp_path: Path) 
 
 
 def test_the_camera_that_is_lost_is_a_placard_for_as_long(tmp_path: Path) -> None:
-    clock = FakeClock(0.0)
+    clock = JumpingClock(0.0)
     options = VideoOptions(tmp_path / "v.avi")
-    with VideoSink(options, live=True, fps=30, clock=clock, wall_clock=FakeClock(TEN)) as sink:
+    with VideoSink(options, live=True, fps=30, clock=clock, wall_clock=JumpingClock(TEN)) as sink:
         sink.write(shown(210, 0.0))
         for second in range(2, 8):
             clock.now_s = float(second)
@@ -120,7 +121,7 @@ def test_the_camera_that_is_lost_is_a_placard_for_as_long(tmp_path: Path) -> Non
 
 
 def test_a_camera_has_a_file_an_hour_named_by_its_start(tmp_path: Path) -> None:
-    wall = FakeClock(TEN)
+    wall = JumpingClock(TEN)
     with camera_sink(tmp_path, wall) as sink:
         for number in range(3 * 3600):
             wall.now_s = TEN + number
@@ -133,7 +134,7 @@ def test_a_camera_has_a_file_an_hour_named_by_its_start(tmp_path: Path) -> None:
 
 
 def test_a_pause_begins_a_new_file_as_a_gate_of_motion_makes_them(tmp_path: Path) -> None:
-    wall = FakeClock(TEN)
+    wall = JumpingClock(TEN)
     with camera_sink(tmp_path, wall) as sink:
         for at_s in (0.0, 1.0, 2.0, 900.0, 901.0):
             wall.now_s = TEN + at_s
@@ -156,17 +157,45 @@ def test_the_files_of_a_camera_have_a_bound_and_the_oldest_go(tmp_path: Path) ->
     for path in foreign:
         path.write_bytes(b"x" * 10_000)
     old = tmp_path / "v-20200101T000000Z.avi"
-    old.write_bytes(b"x" * 300_000)
-    wall = FakeClock(TEN)
+    old.write_bytes(b"RIFF" + b"x" * 300_000)
+    wall = JumpingClock(TEN)
     with camera_sink(tmp_path, wall, max_bytes=2_000_000) as sink:
         for number in range(6000):
             wall.now_s = TEN + number / 10
-            sink.write(Observation("cam", OK, frame(noisy(128, number, (120, 160)), at_s=number / 10)))
+            sink.write(Observation("cam", OK, frame(gray_picture(128, number, (120, 160)), at_s=number / 10)))
 
     ours = [path for path in tmp_path.iterdir() if path not in foreign]
     assert not old.exists() and all(path.stat().st_size == 10_000 for path in foreign)
     assert len(ours) > 2
     assert 1_000_000 < sum(path.stat().st_size for path in ours) <= 2_600_000
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+def test_what_is_no_video_of_ours_is_neither_counted_nor_removed(tmp_path: Path, suffix: str) -> None:
+    names = [f"v-20200101T00000{number}Z{suffix}" for number in range(3)]
+    (tmp_path / names[0]).write_bytes(bytes(range(256)) * 4000)
+    (tmp_path / names[1]).mkdir()
+    (tmp_path / "mine").write_bytes(b"x" * 10_000)
+    (tmp_path / names[2]).symlink_to(tmp_path / "mine")
+    before = set(tmp_path.iterdir())
+
+    with VideoSink(VideoOptions(tmp_path / f"v{suffix}", max_bytes=8), live=True, fps=10.0) as sink:
+        sink.write(shown(90))
+
+    assert before < set(tmp_path.iterdir())
+    assert (tmp_path / names[0]).stat().st_size == 256 * 4000
+
+
+def test_what_another_camera_of_the_same_name_is_writing_is_not_removed(tmp_path: Path) -> None:
+    with camera_sink(tmp_path, max_bytes=8) as first:
+        first.write(shown(90))
+        own = only(tmp_path)
+        record(camera_sink(tmp_path, JumpingClock(TEN + 60), max_bytes=8), [shown(90)])
+
+        assert own.exists()
+    record(camera_sink(tmp_path, JumpingClock(TEN + 120), max_bytes=8), [shown(90)])
+
+    assert not own.exists()
 
 
 def test_two_starts_in_one_second_take_two_names(tmp_path: Path) -> None:

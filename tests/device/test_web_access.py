@@ -192,7 +192,7 @@ def test_without_a_token_the_names_of_loopback_are_served(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "board.local", "localhost.example"])
 def test_beyond_loopback_a_token_is_demanded(host: str) -> None:
-    with pytest.raises(InputError, match="needs --token-file"):
+    with pytest.raises(InputError, match="needs --web-token-file"):
         WebOptions(host, 8080)
 
 
@@ -250,8 +250,8 @@ def test_without_the_extra_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--token-file", "t"], "--token-file needs --web"),
-        (["--web", "0.0.0.0:0"], "needs --token-file FILE"),
+        (["--web-token-file", "t"], "--web-token-file needs --web"),
+        (["--web", "0.0.0.0:0"], "needs --web-token-file FILE"),
         (["--web", "nowhere"], "give [HOST:]PORT"),
     ],
 )

@@ -7,12 +7,12 @@ import time
 from dataclasses import replace
 
 import pytest
-from device_fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from web_page import Page, black, lost, seen, serve
 
+from edgecnn.testing import JumpingClock
 from edgecnn_device import board
 from edgecnn_device.frames import OK, STATES, State
 from edgecnn_device.web import counters
@@ -187,7 +187,7 @@ def test_the_history_is_bounded() -> None:
 
 
 def test_a_clock_that_is_set_does_not_touch_the_history() -> None:
-    wall = FakeClock(1e9)
+    wall = JumpingClock(1e9)
     history = History(wall)
     history.add(lost(), 1.0)
     wall.now_s = 2e9

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from device_fakes import LABELS, classifier, noisy
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import Contract, DataInfo, GoldenVectors, ParityInfo, TensorSpec
 from edgecnn.classifier import Prediction
+from edgecnn.testing import LABELS, fake_classifier, gray_picture
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import OK, STAGES, Frame, Observation, Region, RegionPrediction, State
 from edgecnn_device.loop import Statistics
@@ -32,7 +32,7 @@ ACTION = {"X-Edgecnn-Action": "acknowledge"}
 
 def model() -> Model:
     """Return a model of brightness whose contract tells of a parity on synthetic pictures."""
-    runnable = classifier()
+    runnable = fake_classifier()
     data = DataInfo("synthetic", "test", 1200, "ab", synthetic=True)
     contract = Contract(
         task="light",
@@ -64,7 +64,7 @@ class MadeUpSource:
 
 def seen(number: int = 1, class_id: int = 1, size_hw: tuple[int, int] = (48, 64)) -> Observation:
     """Return an observation of a frame just taken, in which one class was seen."""
-    image = noisy(128, number, size_hw)
+    image = gray_picture(128, number, size_hw)
     frame = Frame(image, number, "fake camera", datetime.now(UTC), time.monotonic())
     probabilities = np.full(3, 0.05, np.float32)
     probabilities[class_id] = 0.9

@@ -42,7 +42,7 @@ def surface(seed: int, shape: tuple[int, ...] = (40, 40)) -> NDArray[np.uint8]:
 
 def encoded(suffix: str, image: NDArray[np.uint8]) -> bytes:
     """Encode a BGR or gray picture in the format of a suffix that OpenCV writes."""
-    if suffix == ".gif" and image.ndim == 2:  # OpenCV writes it in color only
+    if suffix in (".gif", ".avif") and image.ndim == 2:  # OpenCV 4.12 writes these in color only
         image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
     return bytes(cv2.imencode(suffix, image)[1].tobytes())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,58 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
 
     assert done.stderr == ""
+
+
+def test_without_a_command_the_five_of_a_first_day_are_shown() -> None:
+    shown = CliRunner().invoke(cli, [])
+
+    assert shown.exit_code == 0
+    assert [line.split()[1] for line in shown.output.splitlines() if line.startswith("  edgecnn")] == [
+        *("train", "export", "classify", "camera", "doctor")
+    ]
+    assert "edgecnn --help" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "no such command 'trian'; did you mean 'train'? (see: edgecnn --help)"),
+        (["data", "chek"], "no such command 'chek'; did you mean 'check'? (see: edgecnn data --help)"),
+        (["study", "all"], "no such command 'all'; commands: ablation, crossval, leave-one-out"),
+        (["camera", "--sorce", "0"], "--source"),
+        (["verify"], "(see: edgecnn verify --help)"),
+    ],
+)
+def test_a_mistake_says_where_to_look(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell: str) -> None:
+    code = "from edgecnn.cli.main import main; main()"
+    environment = os.environ | {"_EDGECNN_COMPLETE": f"{shell}_source"}
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+    assert "_edgecnn_completion" in done.stdout or "_EDGECNN_COMPLETE" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "neu", "--repair"], "give --int8 with --repair"),
+        (["robustness", "--list", "--plot", "a.png"], "--plot needs FILE or TASK"),
+        (["robustness", "--list", "neu"], "leave the models away"),
+        (["data", "info", ".", "--data", "x"], "--data belongs to a named task"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+    assert said in capsys.readouterr().err

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import join_bytes
+from edgecnn.artifacts.operators import read_graph
 from edgecnn.cli.main import main
 from edgecnn.errors import ArtifactError
 from edgecnn.runtimes.probe import describe
@@ -81,6 +82,14 @@ def test_a_flatbuffer_that_contradicts_itself_is_no_traceback(
     with_model(tiny_tflite_artifact, rebuilt(tiny_tflite_artifact.model, CHANGES[change])).save(path)
 
     inspect(path, capsys)
+
+
+def test_what_the_child_reads_is_what_is_there(tiny_artifact: Artifact, capsys: Said) -> None:
+    graph = describe(tiny_artifact)
+
+    assert graph == read_graph(tiny_artifact.model, tiny_artifact.format)
+    assert graph.operators
+    assert inspect(tiny_artifact.path, capsys) == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\0\0\0TFL3", b"\xff\xff\xff\x7fTFL3", b"\x04\0\0\0" * 400, os.urandom(7000)])

@@ -17,7 +17,7 @@ from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
 from edgecnn.errors import InferenceError, InputError
 from edgecnn.runtimes.child import Child, Job
-from edgecnn.runtimes.probe import Verification, probe_tflite, verify
+from edgecnn.runtimes.probe import Trial, Verification, verify
 from edgecnn.sign import sign_file
 
 LABELS = ("a", "b", "c")
@@ -219,7 +219,7 @@ def test_what_is_no_model_is_one_line(foreign: Path) -> None:
 
 def test_another_tools_model_that_never_ends_is_one_line(tiny_tflite_artifact: Artifact) -> None:
     with pytest.raises(InferenceError, match=r"theirs\.tflite did not load and answer within 1 s"):
-        probe_tflite(endless(tiny_tflite_artifact).model, Path("theirs.tflite"), None, timeout_s=1)
+        Trial(endless(tiny_tflite_artifact).model, Path("theirs.tflite"), None, timeout_s=1).wait()
 
 
 def test_a_file_with_a_contract_needs_no_labels(tiny_tflite_artifact: Artifact) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.errors import DatasetError, InputError
-from edgecnn.preprocessing import Preprocessing
+from edgecnn.errors import DatasetError
+from edgecnn.preprocessing import Color, Preprocessing
 from edgecnn.rejection.measure import Rejection, coverage_accuracy, measure_rejection, measure_scores
 from edgecnn.rejection.threshold import LOST, SCORES, choose_threshold, threshold_for
 from edgecnn.tasks import Task
@@ -151,9 +153,16 @@ def test_a_measurement_takes_other_pictures_than_the_choice_with_the_same_seed()
     assert rejection.to_json()["stated"]["false_accepts"]["count"] == 4
 
 
-def test_a_task_without_a_generator_of_ood_pictures_is_refused() -> None:
-    with pytest.raises(InputError, match="no generator of out-of-distribution pictures for 'two'"):
-        measure_rejection(FirstPixel(), _task(), _dataset(3), DATA, threshold=None)
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_a_task_of_which_nothing_is_known_that_is_no_class_meets_surfaces_that_are_not_metal(color: Color) -> None:
+    task = dataclasses.replace(_task(), preprocessing=Preprocessing(2, 2, color))
+    dataset = _dataset(3)
+    dataset = dataclasses.replace(dataset, images=np.repeat(dataset.images, task.preprocessing.channels, axis=3))
+
+    rejection = measure_rejection(FirstPixel(), task, dataset, DATA, threshold=None, per_kind=4)
+
+    assert {"hand", "letters", "flat exposure"} <= set(rejection.kinds)
+    assert not {"plain steel", "brushed metal"} & set(rejection.kinds)
 
 
 def test_an_empty_split_is_refused() -> None:

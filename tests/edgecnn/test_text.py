@@ -63,4 +63,4 @@ def test_classify_names_any_file_in_json(name: str, tmp_path: Path, capfd: pytes
     with pytest.raises(SystemExit):
         main(["classify", "neu", str(tmp_path / name), "--json"])
 
-    assert [row["file"] for row in json.loads(capfd.readouterr().out)] == [str(tmp_path / name)]
+    assert [row["file"] for row in json.loads(capfd.readouterr().out)["pictures"]] == [str(tmp_path / name)]

@@ -11,6 +11,7 @@ import pytest
 
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError
+from edgecnn.progress import listening
 from edgecnn_export.calibration_data import find_splits, read_calibration
 from edgecnn_export.reference import Reference
 
@@ -54,6 +55,16 @@ def test_copies_of_a_picture_stay_on_one_side(bar_reference: Reference, bar_spli
 
     sides = [{name.replace("-copy", "") for name in part.names} for part in (splits.train, splits.validation)]
     assert not sides[0] & sides[1]
+
+
+def test_the_same_picture_under_two_labels_is_told(bar_reference: Reference, bar_splits: Splits, tmp_path: Path) -> None:
+    folder, said = write(tmp_path / "p", bar_splits, bar_reference.task.labels), list[str]()
+    (folder / "upright" / "twin.png").write_bytes((folder / "dark" / "0.png").read_bytes())
+
+    with listening(note=said.append):
+        read_calibration(folder, bar_reference, 0)
+
+    assert any("dark/0.png and upright/twin.png are the same picture under two labels" in line for line in said)
 
 
 def test_a_part_of_the_classes_is_enough(bar_reference: Reference, bar_splits: Splits, tmp_path: Path) -> None:

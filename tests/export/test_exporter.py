@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -18,7 +19,7 @@ from edgecnn.errors import ConversionError, DatasetError, InputError, OutputErro
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
-from edgecnn_export import exporter
+from edgecnn_export import contract_writer, exporter
 from edgecnn_export.calibration_data import find_splits, record_calibration
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.fold import fold
@@ -308,7 +309,7 @@ def odd_reference(task: Task, middle: keras.Layer) -> Reference:
 def test_a_file_that_cannot_be_made_does_not_take_the_others_along(
     bar_reference: Reference, bar_splits: Splits, tmp_path: Path
 ) -> None:
-    (tmp_path / "bars-int8.onnx").write_bytes(b"of an earlier export, with its edgecnn.json")
+    export(bar_reference, out=tmp_path, formats=("onnx",), int8=True, splits=bar_splits)
 
     result = export(
         odd_reference(bar_reference.task, keras.layers.GRU(3, name="memory")), out=tmp_path, int8=True, splits=bar_splits
@@ -329,6 +330,25 @@ def test_a_file_that_cannot_be_made_is_exit_code_1_and_named(
 
     assert ran.exit_code == 1, ran.output
     assert "float32.onnx: not made: layer 'memory':" in ran.output
+
+
+def test_a_file_that_gives_no_numbers_is_told_and_the_others_are_written(
+    recorded: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(artifact: Artifact, **options: Any) -> Any:
+        runtime = open_runtime(artifact, **options)
+        if artifact.path.name.endswith("float32.tflite"):
+            monkeypatch.setattr(runtime, "run", lambda images: np.full((len(images), 3), np.nan, np.float32))
+        return runtime
+
+    monkeypatch.setattr(contract_writer, "open_runtime", opened)
+
+    result = export(recorded, out=tmp_path)
+
+    assert [file.path.name for file in result.files] == ["bars-float32.onnx"]
+    assert [(each.suffix, each.reason) for each in result.failures] == [
+        ("float32.tflite", "to 8 of 8 generated inputs it gives answers that are no numbers (NaN)")
+    ]
 
 
 def test_nothing_made_at_all_is_an_error(bar_reference: Reference, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,18 @@ def test_one_of_several_outputs_is_chosen_by_name(tmp_path: Path, named: bool) -
 
     answers = model.predict(COLOUR, verbose=0)
     np.testing.assert_allclose(opened.runtime().run(COLOUR), answers["kind"] if named else answers[0], atol=1e-6)
+
+
+def test_an_input_that_has_a_name_is_taken_without_a_warning(tmp_path: Path) -> None:
+    model = body((12, 12, 3), softmax())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        named = keras.Model({"image": model.inputs[0]}, model.outputs[0])
+        path = saved(named, tmp_path / "theirs.keras")
+
+    opened = open_reference(path, labels=LABELS)  # warnings are errors here
+
+    np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
 
 def test_two_inputs_are_named(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_classify_says_what_it_deduced_on_stderr_alone(tmp_path: Path) -> None:
     ran = CliRunner().invoke(cli, ["classify", str(path), str(tmp_path / "picture.png"), "--labels", "a,b,c", "--json"])
 
     assert ran.exit_code == 0, ran.output
-    assert json.loads(ran.stdout)[0]["label"] in LABELS
+    assert json.loads(ran.stdout)["pictures"][0]["label"] in LABELS
     assert ran.stderr.startswith("note: theirs.tflite: it takes pixels as 0..255")
 
 

@@ -45,6 +45,6 @@ def test_export_answers_a_mistake_with_one_line() -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
 
     assert done.stderr.splitlines() == [
-        "edgecnn: no such model: no-such-model; "
-        "give a .keras or .h5 file, the folder of a run, a SavedModel, or one of mnist, neu"
+        "edgecnn: no such model: no-such-model; give a .keras or .h5 file, the folder of a run, a SavedModel, "
+        "or one of mnist, neu"
     ]

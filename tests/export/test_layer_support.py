@@ -207,3 +207,18 @@ def test_equal_biases_keep_each_channels_scale() -> None:
     model = net(biased)
 
     check(converted(model), model)
+
+
+def test_a_relu_whose_result_is_joined_with_negative_ones_comes_out_in_all_four_files() -> None:
+    def branches(x: Any) -> Any:
+        a, b = (layers.Conv2D(8, 3, padding="same", activation="relu")(x) for _ in range(2))
+        return layers.Concatenate()([layers.Add()([a, b]), layers.Subtract()([a, b]), layers.Maximum()([a, b])])
+
+    model = net(branches)
+    expected = model.predict(IMAGES, verbose=0)
+
+    conversions = converted(model)
+
+    assert conversions.failures == ()
+    for each in conversions.made:
+        np.testing.assert_allclose(run(each), expected, atol=1e-4 if each.precision == "float32" else 0.05, err_msg=each.suffix)

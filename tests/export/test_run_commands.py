@@ -109,6 +109,7 @@ def test_without_its_pictures_each_command_is_one_line(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgecnn:")]
     assert len(lines) == 1
     assert re.search(r"my-parts, which is gone.*--data", lines[0])
+    assert lines[0].count("--data") == 1
 
 
 def test_moved_pictures_are_known_again_by_their_content(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,13 +27,14 @@ def main() -> None:
     real.datetime = SetClock  # type: ignore[misc]  # before the camera's modules take the name
     time.time = lambda: _time() + OFFSET[0]
     import numpy as np
-    from device_fakes import noisy, watcher
+    from device_fakes import watcher
 
+    from edgecnn.testing import gray_picture
     from edgecnn_device.loop import Statistics, run_loop
     from edgecnn_device.sinks.jsonl import JsonLinesSink
     from edgecnn_device.sinks.samples import SampleOptions, SampleSink
     from edgecnn_device.sources.live import LiveCapture, Picture
-    from edgecnn_device.web.counters import Tally
+    from edgecnn_device.web.counters import Counters
     from edgecnn_device.web.history import History
 
     folder, jumps = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -46,19 +47,19 @@ def main() -> None:
             for number in range(per_jump * (len(jumps) + 1)):
                 if number and number % per_jump == 0:
                     OFFSET[0] += jumps[number // per_jump - 1]
-                yield Picture(noisy(128, number), time.monotonic())
+                yield Picture(gray_picture(128, number), time.monotonic())
                 time.sleep(0.02)
 
         def interrupt(self) -> None:
             pass
 
-    history, tally, grew = History(time.time), Tally(time.monotonic), []
+    history, counters, grew = History(time.time), Counters(time.monotonic), []
 
     class Remember:
         name = "history"
 
         def write(self, observation: Any) -> None:
-            tally.count(observation, time.monotonic())
+            counters.count(observation, time.monotonic())
             history.add(observation, time.monotonic())
             grew.append(len(history.entries(time.monotonic())))
 
@@ -73,12 +74,12 @@ def main() -> None:
             {
                 "frames": statistics.frames,
                 "states": dict(statistics.states),
-                "lines": len((folder / "a.jsonl").read_text().splitlines()),
+                "lines": sum(len(file.read_text().splitlines()) for file in folder.glob("a.jsonl*")),  # a day ends a file
                 "samples": len(list((folder / "kept").glob("*.png"))),
                 "jumps": len(jumps),
                 "history_grew": bool(np.all(np.diff(grew) >= 0) and grew[-1] > grew[len(grew) // 2]),
                 "seconds": seconds,
-                "state_seconds": sum(tally.states.seconds(time.monotonic()).values()),
+                "state_seconds": sum(counters.states.seconds(time.monotonic()).values()),
             }
         )
     )

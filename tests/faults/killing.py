@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,18 +31,22 @@ from edgecnn.pictures import read_picture
 from edgecnn_device.frames import OK, STAGES, Frame, Observation, Region, RegionPrediction
 
 Write = Callable[[int], None]
-Look = Callable[[int], None]
+Look = Callable[..., None]
 START = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @dataclasses.dataclass
 class Victim:
-    """What is killed: `write(n)` writes the n-th thing; `look(done)` checks the folder, `done` being told as written."""
+    """What is killed: `write(n)` writes the n-th thing; `look(done)` checks the folder, `done` being told as written.
+
+    Of several `writers` at once each is told by `open` which one it is, and `look` hears what each has done.
+    """
 
     write: Write
     look: Look
-    open: Callable[[], None] = lambda: None
+    open: Callable[[int], None] = lambda writer: None
     most_s: float = 0.03
+    writers: int = 1
 
 
 def export_victim(folder: Path) -> Victim:
@@ -122,7 +126,7 @@ def samples_victim(folder: Path) -> Victim:
 
     options, sinks = SampleOptions(folder, every_s=1e-9, max_bytes=300_000), list[SampleSink]()
 
-    def begin() -> None:
+    def begin(writer: int) -> None:
         sinks[:] = [SampleSink(options)]
 
     def write(number: int) -> None:
@@ -146,14 +150,14 @@ def jsonl_victim(folder: Path) -> Victim:
 
     path, sinks = folder / "out.jsonl", list[JsonLinesSink]()
 
-    def begin() -> None:
+    def begin(writer: int) -> None:
         sinks[:] = [JsonLinesSink(path, max_bytes=30_000, keep=3)]
 
     def write(number: int) -> None:
         sinks[0].write(observation(number))
 
     def look(done: int) -> None:
-        begin()  # what follows a crash: the next start
+        begin(0)  # what follows a crash: the next start
         sinks[0].__exit__(None, None, None)
         files = [path.with_name(f"out.jsonl.{number}") for number in (3, 2, 1)]
         lines = [line for file in [*files, path] if file.exists() for line in file.read_bytes().splitlines(keepends=True)]
@@ -166,43 +170,151 @@ def jsonl_victim(folder: Path) -> Victim:
     return Victim(write, look, begin)
 
 
-VICTIMS = {"export": export_victim, "checkpoint": checkpoint_victim, "samples": samples_victim, "jsonl": jsonl_victim}
+class Foreign:
+    """Files of somebody else among those of a sink, named as much like them as can be."""
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        """Make them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = {folder / name: f"the user's own {name}, without a line end".encode() for name in names}
+        for path, content in self._files.items():
+            path.write_bytes(content)
+
+    def check(self) -> None:
+        """Demand that they are as they were."""
+        assert {path: path.read_bytes() for path in self._files if path.exists()} == self._files
+
+    def __contains__(self, path: Path) -> bool:
+        return path in self._files
+
+
+def shared_samples_victim(folder: Path) -> Victim:
+    """Two cameras that are given one ring: one has it, the other one asks until that is dead."""
+    from edgecnn.errors import OutputError
+    from edgecnn_device.sinks.samples import SampleOptions, SampleSink
+
+    ring, largest = folder / "ring", 40_000
+    options, sinks = SampleOptions(ring, every_s=1e-9, max_bytes=150_000), list[SampleSink]()
+    foreign = Foreign(ring, ["holiday.png", "holiday.json", "20260102T000000Z-1-1.png", ".holiday.png.part", "a-1-1.json"])
+
+    def begin(writer: int) -> None:
+        while not sinks:
+            try:
+                sinks.append(SampleSink(options))
+            except OutputError as error:
+                assert "another camera keeps its samples there" in str(error)
+                time.sleep(0.001)
+
+    def write(number: int) -> None:
+        sinks[0].write(observation(number))
+
+    def look(*done: int) -> None:
+        foreign.check()
+        begin(0)  # what follows a crash: the next start
+        sinks.pop().__exit__(None, None, None)
+        ours = [path for path in ring.iterdir() if path not in foreign]
+        assert not [path for path in ours if path.name.startswith(".")]
+        assert sum(path.stat().st_size for path in ours) <= options.max_bytes + largest
+        for picture in (path for path in ours if path.suffix == ".png"):
+            image, body = read_picture(picture), json.loads(picture.with_suffix(".json").read_text())
+            assert np.array_equal(image, np.random.default_rng(body["frame"]).integers(0, 256, (60, 80, 3), np.uint8))
+
+    return Victim(write, look, begin, writers=2)
+
+
+def shared_jsonl_victim(folder: Path) -> Victim:
+    """Two cameras append to one file, which either of them sets aside."""
+    from edgecnn_device.sinks.jsonl import JsonLinesSink
+
+    path, sinks, name = folder / "out.jsonl", list[JsonLinesSink](), [""]
+    most_bytes, keep = 30_000, 3
+    foreign = Foreign(folder, ["out.jsonl.2", "out.jsonl.bak", "out.jsonl.10", "out.csv"])
+
+    def begin(writer: int) -> None:
+        name[0] = f"camera {writer}"
+        sinks[:] = [JsonLinesSink(path, max_bytes=most_bytes, keep=keep)]
+
+    def write(number: int) -> None:
+        said = dataclasses.replace(observation(number), source=name[0])
+        while True:
+            try:
+                return sinks[0].write(said)
+            except BlockingIOError:  # the other one had the file all the time
+                time.sleep(0.001)
+
+    def look(*done: int) -> None:
+        foreign.check()
+        begin(0)
+        sinks[0].__exit__(None, None, None)
+        numbered = [file for n in range(1, 20) if (file := folder / f"out.jsonl.{n}").exists() and file not in foreign]
+        lines = [line for file in [*reversed(numbered), path] for line in file.read_bytes().splitlines(keepends=True)]
+        assert sum(map(len, lines)) <= (keep + 1) * most_bytes
+        assert all(line.endswith(b"\n") for line in lines)
+        bodies = [json.loads(line) for line in lines]
+        for writer, last in enumerate(done):
+            numbers = [body["frame"] for body in bodies if body["source"] == f"camera {writer}"]
+            assert all(after - before in (0, 1) for before, after in itertools.pairwise(numbers)), "a line is missing"
+            assert last < 0 or not numbers or numbers[-1] >= last, (numbers[-1:], last)
+
+    return Victim(write, look, begin, writers=2)
+
+
+VICTIMS = {
+    "export": export_victim,
+    "checkpoint": checkpoint_victim,
+    "samples": samples_victim,
+    "jsonl": jsonl_victim,
+    "shared samples": shared_samples_victim,
+    "shared jsonl": shared_jsonl_victim,
+}
 
 
 def main() -> None:
     """Kill one kind of writer so many times."""
     kind, folder, seed, kills = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     victim, rng, counts = VICTIMS[kind](folder), random.Random(f"{seed} {kind}"), Counter[str]()
-    shared = mmap.mmap(-1, 8)
-    shared[:8] = struct.pack("q", -1)
+    shared = mmap.mmap(-1, 8 * victim.writers)
+    shared[:] = struct.pack("q", -1) * victim.writers
     for _ in range(kills):
-        (before,) = struct.unpack("q", shared[:8])
-        child = os.fork()
-        if child == 0:
-            victim.open()
-            for number in itertools.count(before + 1):
-                victim.write(number)
-                shared[:8] = struct.pack("q", number)
+        before = _done(shared)
+        children = [_begin_to_write(victim, shared, writer) for writer in range(victim.writers)]
         if rng.random() < 0.8:  # the others die while they begin
             _await_first(shared, before)
-        time.sleep(rng.uniform(0.0, victim.most_s))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"the writer ended by itself: {status}"
-        (done,) = struct.unpack("q", shared[:8])
+        for child in rng.sample(children, len(children)):
+            time.sleep(rng.uniform(0.0, victim.most_s))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"the writer ended by itself: {status}"
+        done = _done(shared)
         leftovers = [path for path in folder.iterdir() if path.name.startswith(".")]
         counts["in the middle of a file"] += bool(leftovers)
-        counts["written"] += done - before
-        victim.look(done)
+        counts["written"] += sum(done) - sum(before)
+        victim.look(*done)
         for path in leftovers:
             _remove(path)
     counts["kills"] = kills
     print(json.dumps(counts))
 
 
-def _await_first(shared: mmap.mmap, before: int) -> None:
+def _begin_to_write(victim: Victim, shared: mmap.mmap, writer: int) -> int:
+    """Fork a child that goes on writing behind what it has done, and return its process id."""
+    child = os.fork()
+    if child == 0:
+        victim.open(writer)
+        for number in itertools.count(_done(shared)[writer] + 1):
+            victim.write(number)
+            shared[8 * writer : 8 * writer + 8] = struct.pack("q", number)
+    return child
+
+
+def _done(shared: mmap.mmap) -> tuple[int, ...]:
+    """Return the number of the last thing that each writer was told is written."""
+    return struct.unpack(f"{len(shared) // 8}q", shared[:])
+
+
+def _await_first(shared: mmap.mmap, before: tuple[int, ...]) -> None:
     deadline_s = time.monotonic() + 20
-    while struct.unpack("q", shared[:8])[0] == before and time.monotonic() < deadline_s:
+    while _done(shared) == before and time.monotonic() < deadline_s:
         time.sleep(0.001)
 
 

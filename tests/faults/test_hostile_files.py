@@ -294,7 +294,7 @@ def test_what_the_probe_lets_through_does_not_crash_what_follows(tmp_path: Path,
     counts = run_fuzzer("foreign", tmp_path, cases=2000, limit_s=120)
 
     assert counts.pop("crashed after the probe", 0) == 0
-    assert sum(counts.values()) > 200
+    assert counts["ran"] > 50 and counts["refused"] > 50
     outcome = counted(counts) + "; 0 crashed afterwards, on other pictures"
     ledger.note(TABLE, "`.tflite` without contract, damaged, tried in a child process", sum(counts.values()), outcome)
 

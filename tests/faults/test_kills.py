@@ -27,12 +27,16 @@ WHAT = {
     "checkpoint": "writing training checkpoints",
     "samples": "keeping samples in a ring",
     "jsonl": "appending JSON Lines, set aside every 100 lines",
+    "shared samples": "two cameras that are given one ring, among files of somebody else",
+    "shared jsonl": "two cameras that append to one file, among files of somebody else",
 }
 PROMISE = {
     "export": "each file whole, none missing, no report beside files of another export",
     "checkpoint": "each checkpoint whole, never older than the last one that was done",
     "samples": "each picture whole with its own JSON, the last one done is there",
     "jsonl": "whole lines only, none of those done missing, in order",
+    "shared samples": "one has it, the other one is refused until it is gone; the bound holds, nothing foreign was touched",
+    "shared jsonl": "whole lines only, of each camera none of those done missing; the bound holds, nothing foreign was touched",
 }
 
 

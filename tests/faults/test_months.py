@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_fakes import FakeClock, frame, noisy
+from device_fakes import frame
 from ledger import Ledger
 
 from edgecnn.classifier import Prediction
+from edgecnn.testing import JumpingClock, gray_picture
 from edgecnn_device.frames import OK, Observation, Region, RegionPrediction
 from edgecnn_device.sinks.jsonl import JsonLinesSink
 from edgecnn_device.sinks.selection import WritePolicy, selected
@@ -26,7 +27,7 @@ START_S = datetime(2026, 11, 28, tzinfo=UTC).timestamp()
 
 def seen(label: str | None) -> Observation:
     """Return an observation of six tiles with one answer."""
-    picture = noisy(128, size_hw=(24, 32))
+    picture = gray_picture(128, size_hw=(24, 32))
     answer = Prediction(label, 0, 0.9, np.array([0.9], np.float32))
     tiles = tuple(RegionPrediction(n, Region((n, 0, 9, 9), picture), picture, answer, answer) for n in range(6))
     return Observation("rtsp://10.0.0.5:554", OK, frame(picture), tiles, 12.0, {"capture": 33.0, "invoke": 9.0})
@@ -36,7 +37,7 @@ def seen(label: str | None) -> Observation:
 def test_a_day_at_full_speed_leaves_room_on_the_card_and_a_journal_that_can_be_read(
     what: str, labels: tuple[str | None, ...], tmp_path: Path, ledger: Ledger
 ) -> None:
-    clock, journal, observations = FakeClock(0.0), io.StringIO(), [seen(label) for label in labels]
+    clock, journal, observations = JumpingClock(0.0), io.StringIO(), [seen(label) for label in labels]
     lines = JsonLinesSink(tmp_path / "out.jsonl", max_bytes=50_000_000, keep=5)
     file = selected(lines, WritePolicy(), live=True, fps=FPS)
     terminal = TerminalSink(journal, clock=clock)
@@ -63,7 +64,7 @@ def test_a_day_at_full_speed_leaves_room_on_the_card_and_a_journal_that_can_be_r
 
 
 def test_years_of_quiet_days_fill_what_they_may_and_no_more(tmp_path: Path, ledger: Ledger) -> None:
-    wall = FakeClock(START_S)
+    wall = JumpingClock(START_S)
     sink = JsonLinesSink(tmp_path / "out.jsonl", max_bytes=2_000_000, keep=5)
     sink.file._wall_clock = wall
     observation, days = seen("scratches"), 1200
@@ -81,7 +82,7 @@ def test_years_of_quiet_days_fill_what_they_may_and_no_more(tmp_path: Path, ledg
 
 
 def test_the_videos_of_a_week_have_their_hours_and_their_bound(tmp_path: Path, ledger: Ledger) -> None:
-    wall, allowed, hours = FakeClock(START_S), 400_000, 7 * 24
+    wall, allowed, hours = JumpingClock(START_S), 400_000, 7 * 24
     sink = VideoSink(VideoOptions(tmp_path / "v.avi", 0.5, allowed), live=True, fps=1.0, wall_clock=wall)
     observation, largest = seen("scratches"), 0
     with sink:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import urllib.request
@@ -240,6 +241,41 @@ def test_an_alarm_is_seen_in_all_windows_until_it_is_acknowledged_in_one(tiled: 
     assert alarm["number"] >= number
 
 
+def test_an_alarm_says_when_and_where_a_defect_came(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    wait_until(lambda: is_shown(browser, "alarm"), LIMIT_S, "alarm")
+
+    words = text(browser, "alarm-words")
+
+    assert re.match(r"(In view since|Seen at) \d\d:\d\d:\d\d, first at position [1-6]( · |$)", words), words
+
+
+def test_a_camera_that_runs_the_last_good_model_says_so_above_the_picture(
+    browser: webdriver.Chrome, model: str, tmp_path: Path
+) -> None:
+    port, file = find_port(), Path(shutil.copy(model, tmp_path / "m.tflite"))
+    options = ("--source", "synthetic", "--state-dir", str(tmp_path / "state"), "--web", str(port))
+    first = CameraProcess(tmp_path, str(file), *options)
+    open_page(browser, port)
+    wait_for_answer(browser)
+    first.close()
+    file.unlink()
+    camera = CameraProcess(tmp_path, str(file), *options)
+    try:
+        open_page(browser, port)
+        wait_until(lambda: is_shown(browser, "warning"), LIMIT_S, "warning")
+        words = text(browser, "warning")
+        gap = browser.execute_script("""
+            const [warning, main] = ["#warning", "main"].map((name) => document.querySelector(name).getBoundingClientRect());
+            return main.top - warning.bottom;
+        """)
+    finally:
+        camera.close()
+
+    assert words.lower().startswith("running the last good model, of 2") and "m.tflite" in words
+    assert gap >= 8
+
+
 def today(port: int) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/today") as answer:
         body: dict[str, Any] = json.load(answer)
@@ -265,7 +301,7 @@ def test_the_day_counts_classes_and_shows_the_last_picture_of_each_defect(tiled:
 def test_without_the_token_the_browser_is_refused(browser: webdriver.Chrome, model: str, tmp_path: Path) -> None:
     port, file = find_port(), tmp_path / "token"
     file.write_text(TOKEN + "\n")
-    options = ("--source", "synthetic", "--web", f"0.0.0.0:{port}", "--token-file", str(file))
+    options = ("--source", "synthetic", "--web", f"0.0.0.0:{port}", "--web-token-file", str(file))
     camera = CameraProcess(tmp_path, model, *options)
     try:
         open_page(browser, port)
@@ -293,7 +329,7 @@ def test_beyond_this_machine_the_camera_does_not_start_without_a_token(model: st
         camera.close()
 
     assert camera.returncode == 2
-    assert "needs --token-file" in camera.said and "Traceback" not in camera.said
+    assert "needs --web-token-file" in camera.said and "Traceback" not in camera.said
 
 
 def test_a_camera_that_is_lost_takes_picture_and_answer_from_the_page(

@@ -1,4 +1,4 @@
-"""What a camera costs, measured by `edgecnn bench --loop` and over 100,000 frames.
+"""What a camera costs, measured by `python -m benchmarks.loop_costs` and over 100,000 frames.
 
 The camera is emulated: `synthetic` at 30 frames a second, and a synthetic file of 640x480.
 """
@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from device_fakes import MANY_FRAMES
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
 def costs(model: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "edgecnn", "bench", model, "--loop", "--json"]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, "-m", "benchmarks.loop_costs", model, "--json"]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
     print({name: found[name] for name in ("loop_ratio", "one_processor", "start")}, found["viewers"])
     return found
 

@@ -28,7 +28,7 @@ def proxy(nginx: str, model: str, tmp_path_factory: pytest.TempPathFactory) -> I
         (own / "token").write_text(token + "\n")
         (own / "token").chmod(0o600)
         behind = find_port()
-        options = ("--source", "synthetic", "--web", str(behind), "--token-file", str(own / "token"))
+        options = ("--source", "synthetic", "--web", str(behind), "--web-token-file", str(own / "token"))
         cameras.append(CameraProcess(own, model, *options))
         places += f"location /{name}/ {{ proxy_pass http://127.0.0.1:{behind}/; proxy_buffering off; }}\n"
     paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))

@@ -1,1 +1,1 @@
-"""How fast is it here? Models on every runtime, and the whole camera loop beside the bare script."""
+"""How fast is it here? Models on every runtime, and the camera loop's rate with them."""

@@ -42,7 +42,7 @@ class Effort:
 
 @dataclass(frozen=True, eq=False)
 class ModelBenchmark:
-    """What was measured of one file; `cases` are the answers of `benchmarking.child`, `failures` one line each."""
+    """What was measured of one file; `cases` are the answers of `bench.worker`, `failures` one line each."""
 
     path: str
     bytes: int

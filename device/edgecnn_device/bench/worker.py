@@ -6,10 +6,13 @@ Run as `python -m edgecnn_device.bench.worker` with a request as JSON on stdin; 
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,11 @@ from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.select import TFLITE_RUNTIMES
 from edgecnn_device.bench.inputs import measured_pictures
 from edgecnn_device.bench.timing import Latency, repeat, resident_bytes
-from edgecnn_device.frames import Image
+from edgecnn_device.finders import find_whole, look_at
+from edgecnn_device.frames import Frame, Image
+from edgecnn_device.health import Health, Limits
+from edgecnn_device.loop import Watcher, run_loop
+from edgecnn_device.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def measure(request: Request) -> dict[str, Any]:
         "load_ms": round(1000 * (loaded_s - imported_s), 3),
         "first_run_ms": round(1000 * first_s, 3),
         **{stage: latency.to_json() for stage, latency in stages.items()},
+        "loop_fps": round(_loop_fps(classifier, pictures, request), 1),
         "rss_before_bytes": before_bytes,
         "rss_after_bytes": resident_bytes(),
     }
@@ -98,6 +106,19 @@ def _stages(classifier: Classifier, pictures: list[Image], request: Request) -> 
 
     repeat(classify, runs=request.runs, seconds=request.seconds)
     return {stage: Latency.of(seconds) for stage, seconds in durations.items()}
+
+
+def _loop_fps(classifier: Classifier, pictures: list[Image], request: Request) -> float:
+    """Return how many frames per second the camera loop handles without decoding and without outputs."""
+    watcher = Watcher(lambda: classifier, look_at(find_whole), Health(Limits(live=False)), Tracker(5))
+    started_s = time.perf_counter()
+    frames = itertools.takewhile(lambda _: time.perf_counter() < started_s + request.seconds, _frames(pictures, request.runs))
+    return run_loop(frames, watcher, []).frames / (time.perf_counter() - started_s)
+
+
+def _frames(pictures: list[Image], count: int) -> Iterator[Frame]:
+    for number, image in zip(range(count), itertools.cycle(pictures), strict=False):
+        yield Frame(image, number, "bench", datetime.now(UTC), time.monotonic())
 
 
 def main() -> None:

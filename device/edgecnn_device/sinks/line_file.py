@@ -33,7 +33,7 @@ class LineFile:
     taken back, so the file is always made of whole lines.
 
     Several may append to one path, in any processes: each line is written under a lock (`flock`), and what the file is by then
-    is asked anew, also because it may have been moved, removed or cut. Files that somebody else has begun are left alone.
+    is asked again, also because it may have been moved, removed or cut. Files that somebody else has begun are left alone.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LineFile:
             raise _refusal(path, error) from error
 
     def append(self, line: bytes) -> None:
-        """Append one line, given with its line end. OSError when the disk is full or gone; the next line is tried anew."""
+        """Append one line, given with its line end. OSError when the disk is full or gone; the next line is tried again."""
         with self._held():
             if self._size and (self._size + len(line) > self._max_bytes or self._is_outdated or self._is_past_midnight()):
                 self._rotate()
@@ -208,7 +208,7 @@ def check_line_file(path: Path, ours: re.Pattern[bytes]) -> None:
     """Raise OutputError when there is something at `path` that `LineFile` does not append to; `ours` is as there."""
     try:
         if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "it exists and is no regular file")
+            raise OSError(errno.EINVAL, "it exists and is not a regular file")
         if path.exists():
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
@@ -235,7 +235,7 @@ def _check_ours(descriptor: int, ours: re.Pattern[bytes]) -> None:
     """Raise OSError unless the file is empty, of the zeros that some file systems leave after a power cut, or begun by us."""
     head, status = _head(descriptor), os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it exists and is no regular file")
+        raise OSError(errno.EINVAL, "it exists and is not a regular file")
     is_blank = status.st_size <= _HEAD_BYTES and not head.strip(b"\0")
     if not is_blank and not ours.match(head):
         raise OSError(errno.EEXIST, "it exists and edgecnn has not begun it; choose another name, or move it away")

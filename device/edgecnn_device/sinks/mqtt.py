@@ -32,7 +32,7 @@ _STARTING = State("stale", "starting: no frame yet")
 
 @dataclass(frozen=True)
 class Message:
-    """What is said on a topic; the broker keeps a `retained` one for those who subscribe later."""
+    """A message for a topic; the broker keeps a `retained` one for later subscribers."""
 
     topic: str
     payload: str
@@ -40,7 +40,7 @@ class Message:
 
 
 class Outbox:
-    """The messages that wait for the broker, in the order in which they were said; when it is full the oldest is lost.
+    """Messages waiting for the broker, in order; when the queue is full the oldest is lost.
 
     Predictions and states share one queue: a subscriber that hears them late still hears no class between `stale` and `ok`.
     All of it is called with the sink's lock held.

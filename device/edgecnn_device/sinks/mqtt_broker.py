@@ -78,7 +78,7 @@ class Broker:
         try:
             return ssl.create_default_context(cafile=self.ca)
         except OSError as error:  # among them ssl.SSLError
-            raise InputError(f"--mqtt-ca {self.ca} is no file of PEM certificates: {error}") from error
+            raise InputError(f"--mqtt-ca {self.ca} is not a file of PEM certificates: {error}") from error
 
 
 def _short_hash(text: str) -> str:

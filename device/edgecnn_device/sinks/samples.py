@@ -70,9 +70,7 @@ class SampleSink:
                 unfinished.unlink(missing_ok=True)  # what a kill left
         now_s, wall_s = clock(), wall_clock()
         self._ring = deque(
-            (picture, _pair_bytes(picture), now_s - max(0.0, wall_s - picture.lstat().st_mtime))
-            for picture in sorted(self._folder.iterdir())
-            if picture.suffix == ".png" and _OURS.fullmatch(picture.stem) and stat.S_ISREG(picture.lstat().st_mode)
+            (picture, _pair_bytes(picture), now_s - max(0.0, wall_s - written_s)) for picture, written_s in _kept(self._folder)
         )
         self._bytes = sum(size for _, size, _ in self._ring)
         self._uncertain_due_s = self._wanted_due_s = now_s
@@ -132,6 +130,18 @@ class SampleSink:
             self._bytes -= size
             picture.unlink(missing_ok=True)
             picture.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _kept(folder: Path) -> list[tuple[Path, float]]:
+    """Return the pictures that were kept, oldest first, and when; also one that is gone, while its JSON is there.
+
+    That is one which somebody has moved to where it is labelled, or which a kill kept from being written.
+    """
+    files = (path for path in sorted(folder.iterdir()) if path.suffix in (".png", ".json") and _OURS.fullmatch(path.stem))
+    statuses = ((path, path.lstat()) for path in files)
+    return list(
+        {path.with_suffix(".png"): status.st_mtime for path, status in statuses if stat.S_ISREG(status.st_mode)}.items()
+    )
 
 
 def _write_whole(path: Path, data: bytes) -> None:

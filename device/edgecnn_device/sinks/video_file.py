@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -23,6 +25,8 @@ from edgecnn_device.sinks.timeline import Timeline
 
 # MPEG-4 Part 2: a seventh of Motion JPEG's bytes, half of its processor time, and a frame that repeats costs next to nothing.
 _CODECS = {".avi": "XVID", ".mkv": "XVID", ".mp4": "mp4v"}
+# Where in a file which bytes tell its form.
+_MARKS = {".avi": (0, b"RIFF"), ".mkv": (0, b"\x1a\x45\xdf\xa3"), ".mp4": (4, b"ftyp")}
 _MIN_FREE_BYTES = 2**20
 _RATES_FPS = (0.1, 1000.0)
 _PAUSE_S, _HOUR_S = 10.0, 3600.0
@@ -122,10 +126,11 @@ class VideoSink:
         wall_s = self._wall_clock()
         self._hour = int(wall_s // _HOUR_S)
         path = self._path if self._ring is None else self._ring.next_path(wall_s)
-        _take(path)
+        lock = _take(path)
         try:
-            return _Clip(path, image, now_s, self._fps, drops=self._drops)
+            return _Clip(path, lock, image, now_s, self._fps, drops=self._drops)
         except OutputError:
+            os.close(lock)
             path.unlink()
             raise
 
@@ -154,12 +159,18 @@ def check_video(options: VideoOptions, *, endless: bool, source: Path | None = N
         raise OutputError(f"cannot write {path}: {source} would be one of its files, the oldest of which go; give another name")
 
 
-def _take(path: Path) -> None:
-    """Create a file that is not there: OpenCV's writer would overwrite what somebody has put there meanwhile."""
+def _take(path: Path) -> int:
+    """Create a file that is not there: OpenCV's writer would overwrite what somebody has put there meanwhile.
+
+    Return a descriptor whose lock tells others, for as long as it is open, that the file is being written.
+    """
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:
         raise _taken(path) from error
+    with contextlib.suppress(OSError):  # a file system of a network that has no locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
 
 
 def _taken(path: Path) -> OutputError:
@@ -169,11 +180,14 @@ def _taken(path: Path) -> OutputError:
 class _Clip:
     """One file: pictures are put into the slots of its constant rate."""
 
-    def __init__(self, path: Path, image: Image, begun_s: float, fps: float, *, drops: bool) -> None:
-        """Begin a file of the size of `image` at `begun_s`; where it `drops`, a slot shows the newest of its pictures."""
+    def __init__(self, path: Path, lock: int, image: Image, begun_s: float, fps: float, *, drops: bool) -> None:
+        """Begin a file of the size of `image` at `begun_s`; where it `drops`, a slot shows the newest of its pictures.
+
+        The descriptor `lock` is closed with the file.
+        """
         # Codecs with halved colour want even sides.
         self.size_wh = (max(2, image.shape[1] // 2 * 2), max(2, image.shape[0] // 2 * 2))
-        self._path = path
+        self._path, self._lock = path, lock
         self._begun_s = begun_s
         self._fps = fps
         self._drops = drops
@@ -202,6 +216,7 @@ class _Clip:
         """Show the last picture for one slot, and end the file."""
         self._fill(self._written + 1)
         self._writer.release()
+        os.close(self._lock)
 
     def _fill(self, slot: int) -> None:
         """Repeat what is shown in all slots before this one."""
@@ -241,15 +256,40 @@ class _Ring:
         found = [
             (match[1], int(match[2] or 0), file)
             for file in self._path.parent.iterdir()
-            if (match := self._ours.fullmatch(file.name))
+            if (match := self._ours.fullmatch(file.name)) and _is_video(file)
         ]
         sizes = [(file, file.stat().st_size) for *_, file in sorted(found)]
         total = sum(size for _, size in sizes)
         for file, size in sizes:
             if total <= self._max_bytes - self.part_bytes:
                 return
-            file.unlink()
-            total -= size
+            if not _is_being_written(file):
+                file.unlink()
+                total -= size
+
+
+def _is_video(file: Path) -> bool:
+    """Tell whether a file begins as its suffix says, or is one of which nothing was written before a crash."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    at, mark = _MARKS[file.suffix.lower()]
+    with file.open("rb") as opened:
+        head = opened.read(at + len(mark))
+    return not head or head[at:] == mark
+
+
+def _is_being_written(file: Path) -> bool:
+    """Tell whether another camera, which was given the same name, is writing a file."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _rate(fps: float, interval_s: float | None) -> float:

@@ -16,6 +16,7 @@ from edgecnn.addresses import looks_like_address, may_hold_secret, origin, split
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.files import exists
 from edgecnn_device.frames import Frame, Image, Missing
+from edgecnn_device.plugins import SOURCES, open_plugin, plugin_names
 from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
 from edgecnn_device.sources.live import Camera, LiveCapture, transformed
 from edgecnn_device.sources.transform import Transform
@@ -31,9 +32,9 @@ class SourceOptions:
     """What to read and how.
 
     `source` is a device (`0`, `/dev/video0`), `csi`, `csi:1` or `csi:imx708`, an address, a video file, a picture, a folder of
-    pictures, or `synthetic`. `fps` and `size_wh` are asked of a camera; pictures of another size are resized. `realtime` makes
-    files behave like a camera; None means that only `synthetic` does. `digits` chooses what `synthetic` shows. `controls` are
-    set at V4L2 devices and CSI cameras; InputError where there is nothing to set.
+    pictures, `synthetic`, or `NAME[:TARGET]` of a plug-in. `fps` and `size_wh` are requested from a camera; pictures of another
+    size are resized. `realtime` makes files behave like a camera; None means that only `synthetic` does. `digits` chooses what
+    `synthetic` shows. `controls` are set on V4L2 devices and CSI cameras; InputError where there is nothing to set.
     """
 
     source: str
@@ -132,7 +133,10 @@ def open_source(options: SourceOptions) -> Source:
     if is_csi or device_path(options.source) is not None:
         return _open_camera(options)
     path = Path(options.source)
-    return _open_camera(options) if looks_like_address(options.source) and not exists(path) else _open_path(options, path)
+    if exists(path) or not looks_like_address(options.source):
+        plugin = None if exists(path) else open_plugin(SOURCES, options.source, options)
+        return _open_path(options, path) if plugin is None else _live(plugin, options.fps or USUAL_FPS, options)
+    return _open_camera(options)
 
 
 def is_live(options: SourceOptions) -> bool:
@@ -164,8 +168,8 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
     if not exists(path):
         named = "what was given" if may_hold_secret(options.source) else repr(options.source)
         raise InputError(
-            f"no such source: {named}; give a device (0, /dev/video0), csi, an address (rtsp://, http://), "
-            "a video file, a picture, a folder of pictures, or synthetic"
+            f"no such source: {named}; give a device (0, /dev/video0), csi, an address (rtsp://, http://), a video file, a "
+            f"picture, a folder of pictures, {', '.join(['synthetic', *plugin_names(SOURCES)])}"
         )
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         from edgecnn_device.sources.folder import read_folder

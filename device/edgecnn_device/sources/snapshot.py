@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import string
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from edgecnn import __version__
 from edgecnn.addresses import origin
@@ -67,8 +68,8 @@ class Snapshots:
             time.sleep(max(0.0, left_s))
             try:
                 answer = self._connection.ask()
-            except http.client.HTTPException as error:
-                raise CameraError(f"{self._connection.name} gives an answer that is no HTTP: {error!r}") from error
+            except http.client.HTTPException as error:  # its text quotes the answer, or the address
+                raise CameraError(f"{self._connection.name} gives an answer that is no HTTP: {type(error).__name__}") from error
         # Time that was lost is not made up for.
         self._due_s = max(self._due_s, self._clock() - self._period_s) + self._period_s
         return self._decode(answer)
@@ -130,9 +131,7 @@ class Connection:
                 self._login.hear(answer.headers.get("www-authenticate", "").split("\n"))
                 asked_to_log_in = True
             elif answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
-                parts = urlsplit(urljoin(parts.geturl(), answer.headers["location"]))
-                if parts.scheme not in ("http", "https") or not parts.hostname:
-                    raise CameraError(f"{self.name} leads elsewhere: to no http address")
+                parts = self._led_to(parts, answer.headers["location"])
             else:
                 return self._remembered(answer)
         raise CameraError(f"{self.name} leads from one address to another without end")
@@ -142,6 +141,17 @@ class Connection:
         if self._http is not None:
             self._http.close()
             self._http = None
+
+    def _led_to(self, parts: SplitResult, location: str) -> SplitResult:
+        """Return where a redirection leads; its address may hold a password, as ours may, and no message repeats it."""
+        try:
+            found = urlsplit(urljoin(parts.geturl(), location))
+            usable = found.scheme in ("http", "https") and found.hostname and found.port != 0
+        except ValueError:  # its own text would quote the address
+            usable = False
+        if not usable:
+            raise CameraError(f"{self.name} leads elsewhere: to no http address")
+        return found
 
     def _remembered(self, answer: Answer) -> Answer:
         if answer.status == http.client.NOT_MODIFIED:
@@ -153,7 +163,7 @@ class Connection:
         return answer
 
     def _request(self, parts: SplitResult, *, with_login: bool) -> Answer:
-        target = parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl()
+        target = _encoded(parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl())
         headers: dict[str, str | bytes] = {
             "User-Agent": f"edgecnn/{__version__}",
             "Accept": "image/*, */*;q=0.1",
@@ -166,6 +176,8 @@ class Connection:
             is_old = self._http is not None and _origin(parts) == self._origin
             try:
                 return self._exchange(parts, target, headers)
+            except UnicodeError:
+                raise CameraError(f"cannot open {self.name}: its host is no name that can be asked for") from None
             except OSError as error:
                 self.close()
                 if not (is_old and isinstance(error, ConnectionError)):  # servers close a connection that stood idle
@@ -232,6 +244,11 @@ def _login(parts: SplitResult) -> Login | None:
     if not (user + password).isprintable():
         raise CameraError("user or password of the address hold characters that cannot be sent")
     return Login(user, password)
+
+
+def _encoded(target: str) -> str:
+    """Return what a request may ask for: letters beyond ASCII, spaces and the like as `%` and two digits, as browsers do."""
+    return quote(target, safe=string.punctuation)
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:

@@ -43,7 +43,7 @@ def open_v4l2(request: Request) -> Callable[[], Image]:
         raise CameraError(f"no device {request.target}: is the camera plugged in? `edgecnn doctor` lists what is there")
     node = v4l2_device.identify(request.target)
     if node is not None and node.kind != "camera":
-        raise CameraError(f"{request.target} is no camera: {node.name} ({node.kind}); `edgecnn doctor` lists the cameras")
+        raise CameraError(f"{request.target} is not a camera: {node.name} ({node.kind}); `edgecnn doctor` lists the cameras")
     capture = cv2.VideoCapture(request.target, cv2.CAP_V4L2)
     if not capture.isOpened():
         raise CameraError(f"cannot open {request.target}: in use, not a camera, or this user is not in the group video")

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from edgecnn_device.web.broadcast import Hub
+from edgecnn_device.web.broadcast import Broadcast
 from edgecnn_device.web.feed import Figures, PageFeed, Shown
-from edgecnn_device.web.prometheus import CONTENT_TYPE, write_metrics
+from edgecnn_device.web.prometheus import CONTENT_TYPE, Metrics
 from edgecnn_device.web.status import read_model_card, read_stats
 from edgecnn_device.web.views import BOUNDARY, STREAM_START, dump
 
@@ -29,15 +29,15 @@ _PATIENCE_S = 5.0
 
 def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
     """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state."""
-    watched, hub, history, today = shown.watched, shown.hub, shown.history, shown.today
+    watched, broadcast, history, today = shown.watched, shown.broadcast, shown.history, shown.today
 
     def healthz(request: Request) -> Response:
-        state = hub.look().state
+        state = broadcast.look().state
         body = {"state": state.name} | ({"reason": state.reason} if is_allowed(request) and state.reason else {})
         return _json(body, 200 if state.name == "ok" else 503)
 
     def stats(request: Request) -> Response:
-        return _json(read_stats(watched, hub))
+        return _json(read_stats(watched, broadcast))
 
     def model(request: Request) -> Response:
         return _json(read_model_card(watched))
@@ -51,32 +51,32 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         return _json({"acknowledged": done}, 200 if done else 409)
 
     def recent(request: Request) -> Response:
-        return _json([entry.to_json() for entry in history.entries(hub.tally.clock())])
+        return _json([entry.to_json() for entry in history.entries(broadcast.counters.clock())])
 
     def recent_csv(request: Request) -> Response:
         headers = {"Content-Disposition": 'attachment; filename="edgecnn-history.csv"'}
-        return Response(history.to_csv(hub.tally.clock()), headers=headers, media_type="text/csv")
+        return Response(history.to_csv(broadcast.counters.clock()), headers=headers, media_type="text/csv")
 
     def metrics(request: Request) -> Response:
-        return Response(write_metrics(watched, hub), headers={"Content-Type": CONTENT_TYPE})
+        return Response(prometheus.text(), headers={"Content-Type": CONTENT_TYPE})
 
     def snapshot(request: Request) -> Response:
-        moment = hub.look()
-        frame = moment.observation.frame
-        if moment.picture is None or frame is None:
-            return PlainTextResponse(f"{moment.state.name}: {moment.state.reason}\n", 503, {"Retry-After": "1"})
-        return Response(moment.picture, headers={"X-Captured-At": frame.captured_at.isoformat()}, media_type="image/jpeg")
+        view = broadcast.look()
+        frame = view.observation.frame
+        if view.picture is None or frame is None:
+            return PlainTextResponse(f"{view.state.name}: {view.state.reason}\n", 503, {"Retry-After": "1"})
+        return Response(view.picture, headers={"X-Captured-At": frame.captured_at.isoformat()}, media_type="image/jpeg")
 
     def stream(request: Request) -> Response:
-        return _stream(request, _watch_stream(hub), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+        return _stream(request, _watch_stream(broadcast), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
 
     def predictions(request: Request) -> Response:
-        return _stream(request, _watch_predictions(hub), "text/event-stream")
+        return _stream(request, _watch_predictions(broadcast), "text/event-stream")
 
     def live(request: Request) -> Response:
-        return _stream(request, _watch_page(hub, PageFeed(shown, figures)), "text/event-stream")
+        return _stream(request, _watch_page(broadcast, PageFeed(shown, figures)), "text/event-stream")
 
-    figures = Figures(watched, hub)
+    figures, prometheus = Figures(watched, broadcast), Metrics(watched, broadcast)
     answers = {
         "/healthz": healthz,
         "/api/stats": stats,
@@ -116,26 +116,26 @@ def _in_loop(answer: Callable[[Request], Response]) -> Callable[[Request], Await
     return endpoint
 
 
-async def _watch_stream(hub: Hub) -> AsyncIterator[bytes]:
-    with hub.viewer("stream"):
+async def _watch_stream(broadcast: Broadcast) -> AsyncIterator[bytes]:
+    with broadcast.viewer("stream"):
         yield STREAM_START
-        async for moment in hub.moments(at_most_hz=_STREAM_HZ, patience_s=_PATIENCE_S):
-            yield moment.part
+        async for view in broadcast.views(at_most_hz=_STREAM_HZ, patience_s=_PATIENCE_S):
+            yield view.part
             yield b""  # sends nothing and returns when the picture has left: only then is the next one chosen
 
 
-async def _watch_predictions(hub: Hub) -> AsyncIterator[bytes]:
+async def _watch_predictions(broadcast: Broadcast) -> AsyncIterator[bytes]:
     number = None
-    with hub.viewer("predictions"):
-        async for moment in hub.moments(at_most_hz=_EVENTS_HZ, patience_s=_PATIENCE_S):
-            yield b": still here\n\n" if moment.number == number else moment.event
-            number = moment.number
+    with broadcast.viewer("predictions"):
+        async for view in broadcast.views(at_most_hz=_EVENTS_HZ, patience_s=_PATIENCE_S):
+            yield b": still here\n\n" if view.number == number else view.event
+            number = view.number
 
 
-async def _watch_page(hub: Hub, feed: PageFeed) -> AsyncIterator[bytes]:
-    with hub.viewer("page"):
-        async for moment in hub.moments(at_most_hz=_PICTURES_HZ, patience_s=1.0):
-            for event in feed.news(moment):
+async def _watch_page(broadcast: Broadcast, feed: PageFeed) -> AsyncIterator[bytes]:
+    with broadcast.viewer("page"):
+        async for view in broadcast.views(at_most_hz=_PICTURES_HZ, patience_s=1.0):
+            for event in feed.news(view):
                 yield event
             yield b""  # as for the stream: a slow page sees fewer pictures, and none that is late
 

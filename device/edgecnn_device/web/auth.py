@@ -94,7 +94,7 @@ class Guard:
             return _refuse(413, "no request here has a body")
         # A page of elsewhere whose name suddenly points to this machine (DNS rebinding) would read what nobody guards.
         if self._only_local and not is_loopback(_host_name(headers.get("host", ""))):
-            return _refuse(421, "this address is served for localhost only; a camera that others reach needs --token-file")
+            return _refuse(421, "this address is served for localhost only; a camera that others reach needs --web-token-file")
         if self._token is None:
             return None
         return self._ask_for_token(scope)

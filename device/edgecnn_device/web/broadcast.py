@@ -10,20 +10,20 @@ from dataclasses import replace
 
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import Observation, State
-from edgecnn_device.web.counters import Tally
-from edgecnn_device.web.views import Moment
+from edgecnn_device.web.counters import Counters
+from edgecnn_device.web.views import View
 
-# The loop wakes nobody: that would cost it a system call a frame. The server looks, and only often while somebody watches.
+# The loop wakes nobody: that would cost it a system call per frame. The server looks, and only often while somebody watches.
 _LOOK_S, _IDLE_LOOK_S = 1 / 30, 0.25
 _FPS_OVER_S = 5.0
 
 
-class Hub:
-    """Knows the present moment and tells viewers of the next; belongs to the server's event loop, but for `put`."""
+class Broadcast:
+    """Holds the current view and wakes viewers for the next; belongs to the server's event loop, but for `put`."""
 
-    def __init__(self, tally: Tally, frames: Callable[[], int], classes: Classes = NO_CLASSES) -> None:
+    def __init__(self, counters: Counters, frames: Callable[[], int], classes: Classes = NO_CLASSES) -> None:
         """Show nothing yet; `frames` tells how many frames the loop has taken, `classes` which answers are defects."""
-        self.tally = tally
+        self.counters = counters
         self._classes = classes
         self.viewers: Counter[str] = Counter()
         self._frames = frames
@@ -31,9 +31,9 @@ class Hub:
         self._frame_s: float | None = None
         self._shown = self._newest
         self._silence: State | None = None
-        self._moment = Moment(0, self._newest)
+        self._view = View(0, self._newest)
         self._changed = asyncio.Event()
-        self._rates: deque[tuple[float, int]] = deque([(tally.started_s, 0)])
+        self._rates: deque[tuple[float, int]] = deque([(counters.started_s, 0)])
 
     def put(self, observation: Observation) -> None:
         """Leave the newest observation, from any thread."""
@@ -47,19 +47,19 @@ class Hub:
             self.look()
             await asyncio.sleep(_LOOK_S if self.viewers.total() else _IDLE_LOOK_S)
 
-    def look(self) -> Moment:
-        """Return the present moment; viewers are told when it is a new one."""
-        now_s, frames = self.tally.clock(), self._frames()
-        self.tally.states.pulse(frames, now_s)
+    def look(self) -> View:
+        """Return the current view, and wake viewers when it is new."""
+        now_s, frames = self.counters.clock(), self._frames()
+        self.counters.states.pulse(frames, now_s)
         self._note_rate(now_s, frames)
-        newest, silence = self._newest, self.tally.states.silence(now_s)
+        newest, silence = self._newest, self.counters.states.silence(now_s)
         if newest is not self._shown or silence != self._silence:
             self._shown, self._silence = newest, silence
             shown = newest if silence is None else replace(newest, state=silence, predictions=())
-            self._moment = Moment(self._moment.number + 1, shown, self._classes)
+            self._view = View(self._view.number + 1, shown, self._classes)
             self._changed.set()
             self._changed = asyncio.Event()
-        return self._moment
+        return self._view
 
     @contextlib.contextmanager
     def viewer(self, kind: str) -> Iterator[None]:
@@ -70,30 +70,30 @@ class Hub:
         finally:
             self.viewers[kind] -= 1
 
-    async def moments(self, *, at_most_hz: float, patience_s: float) -> AsyncIterator[Moment]:
-        """Yield the newest moment again and again, leaving out those that came meanwhile.
+    async def views(self, *, at_most_hz: float, patience_s: float) -> AsyncIterator[View]:
+        """Yield the newest view again and again, skipping those that a viewer was too slow for.
 
         When nothing happens for `patience_s` the same one comes again, so that a connection that is dead is noticed.
         """
-        moment = self.look()
+        view = self.look()
         while True:
-            yielded_s = self.tally.clock()
-            yield moment
-            await asyncio.sleep(max(0.0, 1 / at_most_hz - (self.tally.clock() - yielded_s)))
-            if self._moment is moment:
+            yielded_s = self.counters.clock()
+            yield view
+            await asyncio.sleep(max(0.0, 1 / at_most_hz - (self.counters.clock() - yielded_s)))
+            if self._view is view:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(patience_s):
                         await self._changed.wait()
-            moment = self._moment
+            view = self._view
 
     def fps(self) -> float:
-        """Return how many frames a second the loop took of late."""
+        """Return how many frames per second the loop took in the last seconds."""
         (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
     def age_s(self) -> float | None:
         """Return how old the newest frame is now; None before the first."""
-        return None if self._frame_s is None else self.tally.clock() - self._frame_s
+        return None if self._frame_s is None else self.counters.clock() - self._frame_s
 
     def _note_rate(self, now_s: float, frames: int) -> None:
         if now_s - self._rates[-1][0] >= _IDLE_LOOK_S:

@@ -74,7 +74,7 @@ class Histogram:
         self.sum_s += seconds
 
 
-class Tally:
+class Counters:
     """Counts observations for as long as the camera runs; written by the loop, read by the server."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

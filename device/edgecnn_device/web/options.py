@@ -26,14 +26,14 @@ class WebOptions:
     def __post_init__(self) -> None:
         if self.token is None and not is_loopback(self.host):
             raise InputError(
-                f"--web {self.host}:{self.port} can be reached from other machines and needs --token-file FILE "
+                f"--web {self.host}:{self.port} can be reached from other machines and needs --web-token-file FILE "
                 f"(one line of {_TOKEN_LENGTHS.start} characters or more, such as from: openssl rand -hex 16)"
             )
 
 
 def read_web_options(address: str, token_file: Path | None) -> WebOptions:
     """Read `[HOST:]PORT` and the token; InputError for what cannot be meant, MissingDependencyError without the extra."""
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"{' and '.join(missing)} not installed. Install with: pip install 'edgecnn[web]'")
     host, port = parse_address(address)
@@ -56,7 +56,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 def read_token(path: Path) -> str:
     """Read the one line of a token file: 16 to 256 visible ASCII characters."""
-    token = read_secret(path, "--token-file").strip()
+    token = read_secret(path, "--web-token-file").strip()
     if len(token) not in _TOKEN_LENGTHS or not all("!" <= letter <= "~" for letter in token):
         raise InputError(
             f"{path}: a token is one line of {_TOKEN_LENGTHS.start} to {_TOKEN_LENGTHS.stop - 1} visible ASCII characters, "

@@ -12,8 +12,8 @@ from edgecnn.errors import OutputError
 from edgecnn_device.frames import Observation
 from edgecnn_device.web.app import build_app
 from edgecnn_device.web.auth import Guard
-from edgecnn_device.web.broadcast import Hub
-from edgecnn_device.web.counters import Tally
+from edgecnn_device.web.broadcast import Broadcast
+from edgecnn_device.web.counters import Counters
 from edgecnn_device.web.feed import Shown
 from edgecnn_device.web.history import History
 from edgecnn_device.web.options import WebOptions
@@ -42,15 +42,15 @@ class WebSink:
         The day's counts and the alarm survive a restart in the folder `memory`.
         """
         self._statistics = watched.statistics
-        self._tally = Tally(clock)
+        self._counters = Counters(clock)
         self._history = History()
-        self._hub = Hub(self._tally, lambda: watched.statistics.frames, watched.classes)
-        self._server = WebServer(options, [self._hub.run, self._keep_today])
+        self._broadcast = Broadcast(self._counters, lambda: watched.statistics.frames, watched.classes)
+        self._server = WebServer(options, [self._broadcast.run, self._keep_today])
         self.port = self._server.port
         # Whoever has the port alone has the file alone, too.
         self._today = Today(watched.classes, file=None if memory is None else memory / f"page-{self.port}.json", clock=clock)
         self.address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{self.port}/"
-        shown = Shown(watched, self._hub, self._history, self._today)
+        shown = Shown(watched, self._broadcast, self._history, self._today)
         app = build_app(shown, lambda request: self._guard.is_allowed(request.scope))
         self._guard = Guard(app, options, self.port)
 
@@ -64,11 +64,11 @@ class WebSink:
 
     def write(self, observation: Observation) -> None:
         """Leave one observation; encoding and sending are the server's."""
-        now_s = self._tally.clock()
-        self._tally.count(observation, now_s)
+        now_s = self._counters.clock()
+        self._counters.count(observation, now_s)
         self._history.add(observation, now_s)
         self._today.add(observation)
-        self._hub.put(observation)
+        self._broadcast.put(observation)
 
     async def _keep_today(self) -> None:
         """Save the day's counts from time to time; on the server's thread, since a card may take its time."""

@@ -16,7 +16,7 @@ from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
 from edgecnn_device.surroundings import NOTHING_AROUND, Surroundings
-from edgecnn_device.web.broadcast import Hub
+from edgecnn_device.web.broadcast import Broadcast
 
 
 class Counted(Protocol):
@@ -52,19 +52,19 @@ class Watched:
     surroundings: Surroundings = NOTHING_AROUND
 
 
-def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
+def read_stats(watched: Watched, broadcast: Broadcast) -> dict[str, Any]:
     """Return all figures of now; latencies and ages in milliseconds are those of the last frames."""
-    statistics, moment = watched.statistics, hub.look()
-    now_s, age_s, retry_s = hub.tally.clock(), hub.age_s(), watched.source.retry_s
+    statistics, view = watched.statistics, broadcast.look()
+    now_s, age_s, retry_s = broadcast.counters.clock(), broadcast.age_s(), watched.source.retry_s
     return {
-        "state": moment.state.name,
-        "reason": moment.state.reason,
+        "state": view.state.name,
+        "reason": view.state.reason,
         "warning": watched.warning(),
-        "source": moment.observation.source,
+        "source": view.observation.source,
         "retry_in_s": None if retry_s is None else round(max(0.0, retry_s - now_s), 1),
         "now": round(time.time(), 1),
-        "uptime_s": round(now_s - hub.tally.started_s, 1),
-        "fps": round(hub.fps(), 2),
+        "uptime_s": round(now_s - broadcast.counters.started_s, 1),
+        "fps": round(broadcast.fps(), 2),
         "age_ms": None if age_s is None else round(1000 * age_s, 1),
         "frames": statistics.frames,
         "skipped": watched.source.skipped,
@@ -72,11 +72,11 @@ def read_stats(watched: Watched, hub: Hub) -> dict[str, Any]:
         "losses": watched.source.losses,
         "observations": dict(statistics.states),
         "reasons": dict(statistics.reasons),
-        "state_seconds": {name: round(seconds, 1) for name, seconds in hub.tally.states.seconds(now_s).items()},
+        "state_seconds": {name: round(seconds, 1) for name, seconds in broadcast.counters.states.seconds(now_s).items()},
         "labels": dict(statistics.labels),
         "sink_errors": dict(statistics.sink_errors),
         "latency_ms": {stage: _percentiles(statistics, stage) for stage in (*STAGES, "age")},
-        "viewers": {kind: count for kind, count in hub.viewers.items() if count},
+        "viewers": {kind: count for kind, count in broadcast.viewers.items() if count},
         "export_id": watched.model().artifact.contract.export_id,
     }
 
@@ -110,7 +110,7 @@ def explain_parity(parity: ParityInfo) -> str:
     bound = "" if parity.max_drop is None else f" of {parity.max_drop:g} points"
     return {
         "pass": f"On labelled pictures this file is as right as the trained model, within the margin{bound}.",
-        "undecided": f"No loss was seen, but there were too few labelled pictures to prove the margin{bound}.",
+        "undecided": f"Not proven: the pictures at hand show neither a loss beyond the margin{bound} nor that there is none.",
         "agrees": "This file answers unlabelled pictures as the trained model does, rightly or wrongly.",
         "fail": f"This file is less often right than the trained model, by more than the margin{bound}. Export it again.",
         "not measured": "Nobody has compared this file with the trained model.",

@@ -1,4 +1,4 @@
-"""What there is to show at one moment: each form is made when the first viewer asks for it, and all others share it."""
+"""What viewers see at one time: each form is made when the first viewer asks for it, and shared by all others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLACARD_WH = (640, 480)
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class View:
     """The newest observation, with a `number` of its own; nothing is seen in it unless its state is ok."""
 
     number: int
@@ -50,7 +50,7 @@ class Moment:
         return server_event("prediction", self.observation.to_json(), self.number)
 
     @cached_property
-    def view(self) -> bytes:
+    def page_event(self) -> bytes:
         """The same with all probabilities, the worst region, and what the network saw of that, for the page."""
         body = self.observation.to_json()
         worst = self.classes.worst(self.observation.predictions)

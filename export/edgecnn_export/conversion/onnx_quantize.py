@@ -29,6 +29,7 @@ _KEEPING = (
     "Transpose",
     "Unsqueeze",
 )
+_LIMITING = ("Relu", "Clip")
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _FLOAT_REMAINDER = ("Cast", "QuantizeLinear", "DequantizeLinear", "Softmax")
 
@@ -43,13 +44,13 @@ def quantize_weights(model: onnx.ModelProto, *, float_layers: int = 0, islands: 
     _make_signed(editor)
     float_start = _leave_start_float(editor)
     for node in editor.nodes:
-        if node.op_type in ("Relu", "Clip"):
+        if node.op_type in _LIMITING:
             _drop_activation(editor, node)
     for node in editor.nodes:
         if node.op_type in _KEEPING:
             _carry_on(editor, node)
     for node in reversed(editor.nodes):
-        if node.op_type in _KEEPING:
+        if node.op_type in (*_KEEPING, *_LIMITING):
             _carry_back(editor, node)
     for node in editor.nodes:
         if node.op_type in _WEIGHTED:
@@ -136,7 +137,11 @@ def _carry_on(editor: Editor, node: Any) -> None:
 
 
 def _carry_back(editor: Editor, node: Any) -> None:
-    """Repeat in front of a step that keeps its values the parameters to which its float result is rounded behind it."""
+    """Repeat in front of a step that keeps its values the parameters to which its float result is rounded behind it.
+
+    A ReLU keeps them too: where its result shares the range of others that it is joined with, below 0 as well, it stays, and
+    limiting rounded values is rounding limited ones.
+    """
     quantize = editor.only_consumer(node.output[0])
     if _is_dequantized(editor, node.input[0]) or quantize is None or quantize.op_type != "QuantizeLinear":
         return

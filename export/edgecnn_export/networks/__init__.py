@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     import keras
 
 MODELS = ("compact", "course", "mobilenet")
-NETWORKS = ("narrow-first", "large-kernel-first", "wide-last", "deep")  # of `compact`, to compare with: `edgecnn ablation`
+NETWORKS = (
+    "narrow-first",
+    "large-kernel-first",
+    "wide-last",
+    "deep",
+)  # of `compact`, compared by `edgecnn study ablation`
 LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.artifacts.golden import FLOAT_TOLERANCE
-from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import DatasetError, InputError, ShapeError
 from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
 from edgecnn.robustness.corruptions import Corruption
@@ -43,6 +43,12 @@ Progress = Callable[[str, int, int], None]
 MIN_PICTURES = 10
 MAX_FLIPS = 200  # disagreements kept picture by picture; all are counted
 _BATCH = 500
+
+
+def too_few(splits: Splits, split: str = "validation") -> str:
+    """Say that the pictures of one split are too few to compare on."""
+    given = sum(len(splits[name]) for name in ("train", "validation", "test"))
+    return f"of {given} pictures {len(splits[split])} are for comparing, at least {MIN_PICTURES} are needed there"
 
 
 def compare(

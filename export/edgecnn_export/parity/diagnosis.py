@@ -127,6 +127,8 @@ def advice(
             f"fed with pictures {change} it agrees on {shift.agreement_after:.0%} instead of {shift.agreement_before:.0%}: "
             "its input scale or zero point is wrong"
         )
+    if candidate.tolerance is not None:  # nothing was calibrated
+        return lines
     lines += _class_lines(candidate) + _layer_lines(losses or [])
     if not lines and candidate.verdict != "pass":
         lines.append("the loss is spread over all classes: calibrate on more training pictures, equally many of each class")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from edgecnn.artifacts.contract import DataInfo, ParityInfo
 from edgecnn.errors import InputError
+from edgecnn.markup import table
 from edgecnn.records import read_record
 from edgecnn_export.parity.corrupted import CorruptedFigures, CorruptedReference
 
@@ -175,6 +176,10 @@ class ParityReport:
             confidence=self.confidence,
             max_drop=self.max_drop,
         )
+
+    def _repr_html_(self) -> str:
+        rows = [[each.name, each.verdict, "; ".join(each.reasons)] for each in self.candidates]
+        return table(["file", "verdict", "why"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain numbers, strings, lists and dictionaries, with each candidate's sentence."""

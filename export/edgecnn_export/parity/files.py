@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,18 @@ from edgecnn.classifier import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.models import Model
-from edgecnn_export.parity.compare import Progress, compare
+from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare, too_few
 from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.reference import Reference
+
+UNKNOWN = ForeignModel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,15 @@ class Measured:
     dataset: Dataset
     advice: dict[str, list[str]]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """An opened candidate; its runtime answers in the order of the reference's labels."""
+
+    artifact: Artifact
+    runtime: Runtime
+    notes: tuple[str, ...] = ()
 
 
 class MatchedByLabel:
@@ -61,11 +74,13 @@ def measure(
     confidence: float = 0.95,
     seed: int = 0,
     doubt: str | None = None,
+    stated: ForeignModel = UNKNOWN,
     progress: Progress | None = None,
 ) -> Measured:
     """Compare artifacts with the reference on one split; `max_drop` in points, the task's own margin by default.
 
     Where the split's pictures are too few, those of the training split serve as unlabelled ones (see `parity.margins`).
+    A candidate may be another tool's `.tflite`: `stated` is what the user says of it. What nobody says is as in the reference.
 
     Raises ContractError when a candidate is of another task, other labels or another input, DatasetError for an empty split.
     A candidate that lists the same labels in another order is compared label by label: if only its list is wrong it fails.
@@ -73,8 +88,11 @@ def measure(
     task, dataset = reference.task, splits[split]
     if not len(dataset):
         raise DatasetError(f"the {split} split of {splits.info.source} is empty; choose another with --split or --data")
-    artifacts = _open_candidates(candidates, task)
-    runtimes = {name: _matched(artifact, task) for name, artifact in artifacts.items()}
+    if len(dataset) < MIN_PICTURES:
+        raise DatasetError(f"{too_few(splits, split)}; give more")
+    opened = _open_candidates(candidates, reference, stated)
+    artifacts = {name: candidate.artifact for name, candidate in opened.items()}
+    runtimes = {name: candidate.runtime for name, candidate in opened.items()}
     sizes = {name: artifact.path.stat().st_size for name, artifact in artifacts.items()}
     corruptions = corruptions_for(task)
     report = compare(
@@ -106,19 +124,46 @@ def measure(
         )
         for name in failed
     }
-    return Measured(report, dataset, advice, _notes(artifacts, task))
+    notes = tuple(note for candidate in opened.values() for note in candidate.notes)
+    return Measured(report, dataset, advice, (*notes, *_notes(artifacts, task)))
 
 
-def _open_candidates(candidates: Sequence[Path | str], task: Task) -> dict[str, Artifact]:
+def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated: ForeignModel) -> dict[str, _Candidate]:
     """Open all candidates by name: the file's own where that is enough to tell them apart, else the path."""
-    artifacts = [Artifact.open(artifact_path(candidate)) for candidate in candidates]
-    names = [artifact.path.name for artifact in artifacts]
-    opened: dict[str, Artifact] = {}
-    for artifact in artifacts:
-        _check_task(artifact, task)
-        unique = names.count(artifact.path.name) == 1
-        opened[artifact.path.name if unique else str(artifact.path)] = artifact
-    return opened
+    opened = [_open_candidate(artifact_path(candidate), reference, stated) for candidate in candidates]
+    names = [candidate.artifact.path.name for candidate in opened]
+    return {
+        name if names.count(name) == 1 else str(candidate.artifact.path): candidate
+        for name, candidate in zip(names, opened, strict=True)
+    }
+
+
+def _open_candidate(path: Path, reference: Model, stated: ForeignModel) -> _Candidate:
+    task = reference.task
+    stated = _as_reference(stated, reference)
+    if is_foreign(path, stated.labels):
+        found = open_foreign(path, stated)
+        _check_task(found.artifact, dataclasses.replace(task, name=found.artifact.contract.task))
+        notes = tuple(f"{path.name}: {note}" for note in found.notes)
+        return _Candidate(found.artifact, _matched(found.artifact, found.runtime, task), notes)
+    artifact = Artifact.open(path)
+    _check_task(artifact, task)
+    return _Candidate(artifact, _matched(artifact, open_runtime(artifact), task))
+
+
+def _as_reference(stated: ForeignModel, reference: Model) -> ForeignModel:
+    """Fill in from the reference what is not stated.
+
+    Beside another tool's reference, what its candidate says of itself counts more than what was stated, of both at once: many a
+    `.tflite` was made to scale its pixels by itself.
+    """
+    preprocessing, convention, pixels = reference.task.preprocessing, stated.convention, reference.normalization
+    if pixels is not None:
+        convention = dataclasses.replace(convention, pixels=None)
+    if convention.size_hw is None:
+        convention = dataclasses.replace(convention, size_hw=(preprocessing.height, preprocessing.width))
+    labels = reference.task.labels if stated.labels is None else stated.labels
+    return dataclasses.replace(stated, labels=labels, convention=convention, fit=preprocessing.fit, otherwise=pixels)
 
 
 def _check_task(artifact: Artifact, task: Task) -> None:
@@ -135,8 +180,7 @@ def _check_task(artifact: Artifact, task: Task) -> None:
         )
 
 
-def _matched(artifact: Artifact, task: Task) -> Runtime:
-    runtime = open_runtime(artifact)
+def _matched(artifact: Artifact, runtime: Runtime, task: Task) -> Runtime:
     if artifact.contract.labels == task.labels:
         return runtime
     return MatchedByLabel(runtime, artifact.contract.labels, task.labels)

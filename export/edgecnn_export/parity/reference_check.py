@@ -22,8 +22,8 @@ from edgecnn_export.reference import Reference
 
 PICTURES = 200  # asked under each convention
 BETTER = 0.1  # share of the pictures by which another convention must read more, and
-CERTAIN = 0.999  # at which confidence more than chance
-ALIKE = 0.95  # below this confidence two conventions read equally well
+CERTAIN = 0.999  # at which confidence more than chance; below it two of them read about as much
+MOST_OTHERS = 3  # are named beside the one that is meant
 FAR_BELOW = 0.1  # the accuracy that training recorded
 
 
@@ -79,13 +79,21 @@ def _check_convention(reference: Reference, sample: Dataset) -> Doubt | None:
     if not best.reads_more(own):
         return None
     # Several may read about as much. Meant is rather a convention than an order of labels, and the stated or commonest one.
-    alike = [each for each in tried if not exceeds_chance(*best.against(each.right), ALIKE)]
+    alike = [each for each in tried if not exceeds_chance(*best.against(each.right), CERTAIN)]
+    meant, *others = sorted(alike, key=lambda each: each.called is not None)
     ways = [
-        f"{each.percent} with {each.options(reference)}" for each in sorted(alike, key=lambda each: each.called is not None)
+        f"{each.percent} with {each.options(reference)}" for each in sorted(others, key=lambda each: -int(each.right.sum()))
     ]
-    also = f" ({', '.join(ways[1:3])})" if ways[1:] else ""
+    also = f" ({', '.join(ways[:MOST_OTHERS])})" if ways else ""
     stated = f"{100 * own.mean():.1f} % of {count} labelled pictures as stated (pixels {reference.normalization.name})"
-    return Doubt(f"{reference.name} reads {stated}, but {ways[0]}{also}: state that", mistake=True)
+    but = f"{meant.percent} with {meant.options(reference)}{also}"
+    which = "state what it was trained with" if ways else "state that"
+    return Doubt(f"{_called(reference)} reads {stated}, but {but}: {which}", mistake=True)
+
+
+def _called(reference: Reference) -> str:
+    """Return what its user calls a model: another tool's by its file, for Keras' own name is `sequential`."""
+    return reference.name if reference.path is None else reference.path.name
 
 
 @dataclass(frozen=True, eq=False)

@@ -311,10 +311,10 @@ function showAlarm(alarm) {
   setText("last-alarm", alarm && !open ? `Last alarm: ${human(alarm.label)} at ${timeOf(alarm.last_at)}, acknowledged at ${timeOf(alarm.acknowledged_at)}.` : "");
   if (!open) return;
   setText("alarm-label", human(alarm.label));
-  const place = view && view.regions.length > 1 ? ` at position ${alarm.region}` : "";
+  const place = view && view.regions.length > 1 ? `, first at position ${alarm.region}` : "";  // what moves has left it
   const many = alarm.count > 1 ? ` · ${whole(alarm.count)} defects since ${timeOf(alarm.raised_at)}` : "";
   const when = timeOf(alarm.last_at);
-  setText("alarm-words", (alarm.active && isLive() ? `In view${place} since ${when}` : `Seen${place} at ${when}`) + many);
+  setText("alarm-words", (alarm.active && isLive() ? `In view since ${when}` : `Seen at ${when}`) + place + many);
 }
 
 byId("acknowledge").addEventListener("click", async () => {
@@ -379,7 +379,7 @@ function showModel(news) {
   showParity(model.parity);
   showFacts();
   const legend = model.labels.slice(0, 10).map((label, i) => element("li", classOf(i), human(label)));
-  byId("legend").replaceChildren(...legend, element("li", "class-none", NONE), element("li", "trouble", "no picture"));
+  byId("legend").replaceChildren(...legend, element("li", "class-none", NONE), element("li", "trouble", "no picture"), element("li", "trouble failed", "model error"));
   showToday();
 }
 
@@ -499,7 +499,7 @@ function drawTroubles(pen, box, x, color) {
     if (state !== "ok") {
       const left = x(history[from][0]);
       const until = next && next[0] - at < GAP_S ? next[0] : at;
-      pen.fillStyle = color(state);
+      pen.fillStyle = color(state === "error" ? "error" : "stale");
       pen.fillRect(left, box.top, Math.max(2, x(until) - left), box.bottom - box.top);
     }
     from = i + 1;

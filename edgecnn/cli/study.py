@@ -1,0 +1,147 @@
+"""`edgecnn study`: many trainings for one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgecnn.cli.command import Group
+from edgecnn.cli.options import EPOCHS, JOBS, Count, data_option, echo_json, json_option, seed_option, task_and_folder
+from edgecnn.text import printable
+
+if TYPE_CHECKING:
+    from edgecnn.datasets.dataset import Splits
+    from edgecnn.tasks import Task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group(cls=Group, short_help="Train many times: cross-validation, ablation, leaving one class out.")
+def study() -> None:
+    """Train many times for one answer. A study takes hours: Ctrl-C ends it, and the same command continues it."""
+
+
+def _study_options(command: F) -> F:
+    """Add what every study takes: TASK, --epochs, --jobs, --data, --out and --json."""
+    for option in (
+        json_option,
+        click.option("--out", type=click.Path(path_type=Path), help="Folder of the study. Default: below runs/."),
+        data_option,
+        click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings to run at the same time."),
+        click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's."),
+        click.argument("task", metavar="TASK|DIR"),
+    ):
+        command = option(command)
+    return command
+
+
+@study.command(short_help="Hold every picture out once, overlapping ones together.")
+@_study_options
+@click.option("--network", type=click.Choice(("compact", "course")), default="compact", show_default=True, help="Network.")
+@click.option("--folds", type=Count(3, 20), default=5, show_default=True, help="Number of folds.")
+@click.option(
+    "--split",
+    "rule",
+    type=click.Choice(["grouped", "random", "both"]),
+    default="both",
+    show_default=True,
+    help="How folds are made; random lets overlapping pictures leak.",
+)
+@click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with the seeds 0 to N-1.")
+def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: str, seeds: int, **values: Any) -> None:
+    """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
+
+    Each model is also exported, and its int8 file measured. The test split of the data stays untouched.
+    """
+    chosen, splits = _load(task, data, 0)
+    from edgecnn_export.studies.crossval import cross_validate, format_table, to_json
+
+    found = cross_validate(
+        chosen,
+        splits,
+        out=values["out"] or Path("runs") / f"{chosen.name}-{network}-crossval",
+        model=network,
+        rules=("grouped", "random") if rule == "both" else (rule,),  # type: ignore[arg-type]  # click has checked it
+        folds=folds,
+        seeds=range(seeds),
+        epochs=values["epochs"],
+        jobs=values["jobs"],
+        progress=_progress,
+    )
+    if values["as_json"]:
+        echo_json(to_json(found))
+        return
+    kind = "synthetic pictures of " if splits.info.synthetic else ""
+    click.echo(f"{kind}{splits.info.source}, {sum(map(len, (splits.train, splits.validation)))} pictures, {folds} folds")
+    click.echo(format_table(found))
+    for name, times in list(found.mistakes.items())[:20]:
+        click.echo(printable(f"wrong in int8, {times} time(s): {name}"))
+
+
+@study.command(short_help="Train without each part of the recipe.")
+@_study_options
+@click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
+@seed_option
+def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int, **values: Any) -> None:
+    """Train the compact network by variants of its recipe, and measure each on validation, clean and corrupted."""
+    chosen, splits = _load(task, data, seed)
+    from edgecnn_export.studies.ablation import ablate, format_table
+
+    where = values["out"] or Path("runs") / f"{chosen.name}-ablation"
+    rows = ablate(
+        chosen,
+        splits,
+        out=where,
+        names=names,
+        epochs=values["epochs"],
+        seed=seed,
+        jobs=values["jobs"],
+        progress=_progress,
+    )
+    if values["as_json"]:
+        import json
+
+        echo_json(json.loads((where / "ablation.json").read_text(encoding="utf-8")))
+        return
+    click.echo(f"{splits.info.describe('validation')}, in percent; corruptions at severity 3; seed {seed}")
+    click.echo(format_table(rows))
+
+
+@study.command("leave-one-out", short_help="Train without each class, and ask about it.")
+@_study_options
+@seed_option
+def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> None:
+    """Train once without each class, and measure how often the int8 file takes the class it has never seen for another."""
+    chosen, splits = _load(task, data, seed)
+    from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
+
+    rows = leave_one_class_out(
+        chosen,
+        splits,
+        out=values["out"] or Path("runs") / f"{chosen.name}-left-out",
+        epochs=values["epochs"],
+        seed=seed,
+        jobs=values["jobs"],
+        progress=_progress,
+    )
+    if values["as_json"]:
+        echo_json({"seed": seed, "classes": [row.to_json() for row in rows]})
+        return
+    click.echo(f"{splits.info.source}, validation split beside the class left out, seed {seed}")
+    click.echo(format_table(rows))
+
+
+def _load(task: str, data: Path | None, seed: int) -> tuple[Task, Splits]:
+    from edgecnn.datasets.load import load_splits
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()  # quietly, and before pictures are loaded
+    chosen, folder = task_and_folder(task, data)
+    return chosen, load_splits(chosen, folder, seed)
+
+
+def _progress(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,120 @@
+"""What every command with --json prints: an object with the version of its form, and probabilities by label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgecnn.cli.main import cli
+from edgecnn.cli.options import SCHEMA
+from edgecnn.shipped import find_task, int8_path
+
+NEU = str(int8_path("neu"))
+# The arguments of each; PICTURE and FOLDER are made.
+COMMANDS = {
+    "export": ["neu", "--format", "tflite", "--unproven", "--out", "OUT"],
+    "parity": ["neu", NEU, "--data", "FOLDER"],
+    "study crossval": ["FOLDER"],
+    "study ablation": ["FOLDER", "--out", "OUT"],
+    "study leave-one-out": ["FOLDER"],
+    "classify": ["neu", "PICTURE"],
+    "evaluate": ["neu", "--data", "FOLDER"],
+    "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
+    "rejection": ["neu", "--data", "FOLDER", "--per-kind", "3"],
+    "bench": ["neu", "--runtime", "ai-edge-litert", "--threads", "1", "--runs", "2"],
+    "doctor": ["neu"],
+    "inspect": ["neu"],
+    "verify": ["neu"],
+    "data check": ["FOLDER"],
+    "data info": ["FOLDER"],
+    "data photos": ["PHOTOS"],
+}
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("json")
+    task = find_task("neu")
+    assert task.synthesize is not None
+    made = task.synthesize(40, 3)
+    for number, (image, class_id) in enumerate(zip(made.images, made.class_ids, strict=True)):
+        label = task.labels[class_id]
+        path = folder / "parts" / label / f"{label}_{number // len(task.labels) + 1}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    (folder / "photos").mkdir()
+    cv2.imwrite(str(folder / "photos/a.png"), np.full((200, 200, 3), 255, np.uint8))
+    (folder / "photos/labels.csv").write_text("file,x,y,w,h,label,kind\na.png,10,10,40,60,3,digit\n")
+    found = {"FOLDER": folder / "parts", "PICTURE": path, "OUT": folder / "out", "PHOTOS": folder / "photos"}
+    return {name: str(path) for name, path in found.items()}
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a study find its answer at once."""
+    from edgecnn_export.studies.crossval import CrossValidation
+
+    def ablate(*_: object, out: Path, **__: object) -> list[Any]:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "ablation.json").write_text('{"rows": []}')
+        return []
+
+    found = CrossValidation.__new__(CrossValidation)
+    monkeypatch.setattr("edgecnn_export.studies.crossval.cross_validate", lambda *_, **__: found)
+    monkeypatch.setattr("edgecnn_export.studies.crossval.to_json", lambda _: {"figures": []})
+    monkeypatch.setattr("edgecnn_export.studies.ablation.ablate", ablate)
+    monkeypatch.setattr("edgecnn_export.studies.leave_one_out.leave_one_class_out", lambda *_, **__: [])
+
+
+def test_every_command_with_json_is_asked_here() -> None:
+    found = {name for name, command in commands(cli) if any("--json" in parameter.opts for parameter in command.params)}
+
+    assert found == set(COMMANDS)
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_json_says_its_version_and_names_its_probabilities(name: str, places: dict[str, str]) -> None:
+    arguments = [places.get(word, word) for word in COMMANDS[name]]
+
+    done = CliRunner().invoke(cli, [*name.split(), *arguments, "--json"], catch_exceptions=False)
+
+    body = json.loads(done.stdout)
+    assert (next(iter(body)), body["schema"]) == ("schema", SCHEMA)
+    assert all(isinstance(found, dict) for found in values_of("probabilities", body))
+
+
+def test_classify_gives_each_label_its_probability(places: dict[str, str]) -> None:
+    done = CliRunner().invoke(cli, ["classify", "neu", places["PICTURE"], "--json"], catch_exceptions=False)
+
+    (picture,) = json.loads(done.stdout)["pictures"]
+    assert list(picture["probabilities"]) == list(find_task("neu").labels)
+    assert picture["probability"] == max(picture["probabilities"].values())
+
+
+def values_of(key: str, body: Any) -> Iterator[Any]:
+    if isinstance(body, dict):
+        if key in body:
+            yield body[key]
+        body = list(body.values())
+    if isinstance(body, list):
+        for each in body:
+            yield from values_of(key, each)
