@@ -2,12 +2,15 @@
 # make test     set everything up, check style, types and layers, run the tests
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
 # make test-home-assistant   run a camera before a real Home Assistant, in an environment of its own; needs Python 3.13 and mosquitto
-# make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reliability.md
+# make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reference/reliability.md
 # make LOCKED=1 demo|test   the same with every package by its SHA-256 (requirements/locked.txt, from requirements/lock.sh)
-# make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/arm.md
-# make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/arm.md
+# make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/reference/arm.md
+# make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/reference/arm.md
 # make count-arm  count ARM instructions again after a model was replaced; as root, writes tests/arm/instructions.json
-# make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/benchmarks.md
+# make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/reference/benchmarks.md
+# make docs     build the documentation's site in build/site, and execute its notebook
+# make pictures make the pictures of README and docs again; needs Chromium (apt install chromium chromium-driver)
+# make dist     build wheel and sdist into dist/, and prove them in a fresh environment
 # make models   train the shipped models again on the real data (about an hour on two cores)
 PYTHON ?= python3
 PYTHON313 ?= python3.13
@@ -17,7 +20,7 @@ READY := $(VENV)/.ready
 # Where no real pictures are known, the demo runs on synthetic ones, and says so.
 DEMO_DATA := $(if $(wildcard $(EDGECNN_DATA)/neu),,--data synthetic)
 
-.PHONY: demo test bench test-system test-home-assistant test-faults test-arm test-vm count-arm models lint clean help
+.PHONY: demo test docs pictures dist bench test-system test-home-assistant test-faults test-arm test-vm count-arm models lint clean help
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -50,6 +53,19 @@ models: $(READY)
 	$(BIN)/edgecnn train mnist --seed 0 --out runs/mnist-compact
 	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open build/site/index.html."
+
+pictures: $(READY)
+	@$(BIN)/python -c 'import selenium' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[system]'
+	$(BIN)/python docs/pictures/make_pictures.py
+
+dist: $(READY)
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) tests/packaging/prove.py dist
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,15 +85,15 @@ test-home-assistant: $(READY)
 	EDGECNN_HOME_ASSISTANT=build/home-assistant/bin/python $(BIN)/python -m pytest tests/home_assistant
 
 test-faults: $(READY)
-	EDGECNN_RELIABILITY=docs/reliability.md $(BIN)/python -m pytest tests/faults
+	EDGECNN_RELIABILITY=docs/reference/reliability.md $(BIN)/python -m pytest tests/faults
 
 test-arm: $(READY)
 	@tests/arm/install.sh userland
-	EDGECNN_ARM_PAGE=docs/arm.md $(BIN)/python -m pytest tests/arm --ignore tests/arm/test_arm_machine.py
+	EDGECNN_ARM_PAGE=docs/reference/arm.md $(BIN)/python -m pytest tests/arm --ignore tests/arm/test_arm_machine.py
 
 test-vm: $(READY)
 	@tests/arm/install.sh machine
-	EDGECNN_ARM_PAGE=docs/arm.md $(BIN)/python -m pytest tests/arm/test_arm_machine.py
+	EDGECNN_ARM_PAGE=docs/reference/arm.md $(BIN)/python -m pytest tests/arm/test_arm_machine.py
 
 count-arm: $(READY)
 	@tests/arm/install.sh userland
@@ -86,7 +102,7 @@ count-arm: $(READY)
 bench: $(READY)
 	@benchmarks/setup.sh
 	$(BIN)/edgecnn export neu --int8 --out build/bench --unproven
-	$(BIN)/python -m benchmarks.report build/bench docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report build/bench docs/reference/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

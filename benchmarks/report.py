@@ -1,4 +1,4 @@
-"""Measure everything that docs/benchmarks.md says, and write it: `make bench`.
+"""Measure everything that docs/reference/benchmarks.md says, and write it: `make bench`.
 
     python -m benchmarks.report EXPORTS OUTPUT.md
 

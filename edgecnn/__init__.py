@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgecnn.shipped import find_task as find_task
     from edgecnn.tasks import Task as Task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _HOMES = {
     **dict.fromkeys(("compare", "export", "load_folder", "open", "train", "watch"), "edgecnn.api"),
     **dict.fromkeys(("Answer", "Export", "LabelledFolder", "Model", "Run", "Seen"), "edgecnn.api"),

@@ -1,4 +1,4 @@
-"""Sources and sinks of other packages, which name them by entry points: docs/plugins.md."""
+"""Sources and sinks of other packages, which name them by entry points: docs/how-to/plugins.md."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ _FOREIGN_OPTIONS = option_group(
 _OUTPUT_OPTIONS = option_group(
     "Outputs",
     click.option("--terminal/--no-terminal", default=True, show_default=True, help="Print predictions on the terminal."),
-    click.option("--sink", metavar="NAME[:TARGET]", help="Another package's sink; see docs/plugins.md."),
+    click.option("--sink", metavar="NAME[:TARGET]", help="Another package's sink; see docs/how-to/plugins.md."),
     click.option("--window/--no-window", default=False, help="Show the picture in a window."),
     click.option("--jsonl", type=_FILE, help="Append JSON objects, one per line; see --write."),
     click.option("--csv", type=_FILE, help="Append one row per region; see --write."),

@@ -1,10 +1,10 @@
-"""The tables of docs/models.md, made from the records beside it, so that no figure there is typed by hand.
+"""The tables of docs/reference/models.md, made from the records beside it, so that no figure there is typed by hand.
 
-    python -m export.tools.model_tables docs/models.md
+    python -m export.tools.model_tables docs/reference/models.md
 
 Each table stands between `<!-- table: NAME -->` and `<!-- end -->`; the text around them is left alone. Records are what the
-commands printed with --json or left in a run: docs/models/<name>/{training,parity,robustness,rejection,latency,test}.json, for
-NEU also crossval (grouped folds), crossval-random, ablation and leave-one-class-out.
+commands printed with --json or left in a run: models/NAME/{training,parity,robustness,rejection,latency,test}.json beside it,
+for NEU also crossval (grouped folds), crossval-random, ablation and leave-one-class-out.
 """
 
 from __future__ import annotations

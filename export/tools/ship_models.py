@@ -127,6 +127,6 @@ def _say(line: str) -> None:
 if __name__ == "__main__":
     try:
         for argument in sys.argv[1:]:
-            ship(Path(argument), package=Path(shipped.__file__).parent, proofs=Path("docs") / "models")
+            ship(Path(argument), package=Path(shipped.__file__).parent, proofs=Path("docs") / "reference" / "models")
     except EdgecnnError as problem:
         sys.exit(f"shipping: {problem}")

@@ -1,4 +1,4 @@
-"""Figures about the ARM side, and the page that shows them: docs/arm.md, of which every table is written by a test."""
+"""Figures about the ARM side, and their page, docs/reference/arm.md, of which every table is written by a test."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from arm_userland import Userland, open_userland
 
 @pytest.fixture(scope="session")
 def page() -> Iterator[Page]:
-    """The tables of docs/arm.md that this run measures."""
+    """The tables of docs/reference/arm.md that this run measures."""
     found = Page()
     yield found
     path = page_path()

@@ -75,7 +75,7 @@ def test_the_record_names_every_model_and_processor() -> None:
 
 
 def test_the_page_has_a_place_for_every_table() -> None:
-    text = (CHECKOUT / "docs" / "arm.md").read_text("utf-8")
+    text = (CHECKOUT / "docs" / "reference" / "arm.md").read_text("utf-8")
 
     for name in ("packages", "doctor", "verify", "pixels", "answers", "machine", "memory", "instructions", "wheels", "32-bit"):
         put(text, name, "")

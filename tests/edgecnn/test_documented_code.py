@@ -50,7 +50,7 @@ def test_documented_code_is_typed_for_pyright(written: Path) -> None:
     places = json.dumps([str(ROOT), str(ROOT / "export"), str(ROOT / "device")])
     (written / "pyrightconfig.json").write_text(f'{{"extraPaths": {places}}}')
 
-    ran = check("pyright", "--project", str(written))
+    ran = check("pyright", "--project", str(written), "--pythonpath", sys.executable)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

@@ -1,11 +1,17 @@
+from __future__ import annotations
+
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgecnn import Artifact
 from edgecnn.errors import InputError
+from edgecnn.shipped import int8_path
 from export.tools.model_tables import TABLES, update
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def test_the_tables_of_the_page_are_those_of_its_records(tmp_path: Path) -> None:
@@ -15,7 +21,28 @@ def test_the_tables_of_the_page_are_those_of_its_records(tmp_path: Path) -> None
 
     changed = update(page)
 
-    assert not changed, "run: python -m export.tools.model_tables docs/models.md"
+    assert not changed, "run: python -m export.tools.model_tables docs/reference/models.md"
+
+
+def test_what_the_page_says_in_short_is_what_its_records_say() -> None:
+    _, _, rest = (DOCS / "models.md").read_text("utf-8").partition("## In short")
+    short = rest.partition("\n## ")[0]
+    training = {name: record(name, "training") for name in ("neu", "mnist", "neu-course", "mnist-course")}
+    in_file = [Artifact.open(int8_path(name)).contract.parameters for name in ("neu", "mnist")]
+
+    for name in ("neu", "neu-course", "mnist-course"):
+        right = training[name]["validation"]
+        assert f"validation {right['correct']:,} of {right['count']:,}" in short
+    assert f"test {record('mnist', 'test')['accuracy'] * 10_000:,.0f} of 10,000" in short
+    trained = [training[name]["parameters"] for name in ("neu", "mnist")]
+    assert f"| {trained[0]:,}, {in_file[0]:,} | {trained[1]:,}, {in_file[1]:,} |" in short
+    sizes = [int8_path(name).stat().st_size / 1000 for name in ("neu", "mnist")]
+    assert f"| {sizes[0]:.0f} kB | {sizes[1]:.0f} kB |" in short
+
+
+def record(model: str, kind: str) -> dict[str, Any]:
+    """Return what a command once printed about a model."""
+    return dict(json.loads((DOCS / "models" / model / f"{kind}.json").read_text("utf-8")))
 
 
 def test_text_around_a_table_is_left_alone(tmp_path: Path) -> None:

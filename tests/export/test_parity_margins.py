@@ -1,4 +1,4 @@
-"""The bound from margins: what it does on numbers whose answer is known. Its coverage is a study: docs/parity.md."""
+"""The bound from margins on numbers whose answer is known. Its coverage is a study: docs/explanation/parity.md."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_the_list_needs_no_model() -> None:
 def test_the_documentation_holds_the_list() -> None:
     listed = _run("--list").stdout
 
-    assert listed in (Path(__file__).resolve().parents[2] / "docs" / "robustness.md").read_text("utf-8")
+    assert listed in (Path(__file__).resolve().parents[2] / "docs" / "reference" / "robustness.md").read_text("utf-8")
 
 
 def test_nothing_to_measure_is_a_mistake() -> None:

@@ -1,4 +1,4 @@
-"""What was done and what came of it, as rows of the tables in docs/reliability.md; nothing there is written by hand.
+"""What was done and what came of it, as rows of the tables in docs/reference/reliability.md; nothing there is written by hand.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. `make test-faults` names the page in EDGECNN_RELIABILITY.
 """

@@ -1,6 +1,6 @@
-"""How often the bounds of a drop hold: a simulation on real pictures, for docs/parity.md.
+"""How often the bounds of a drop hold: a simulation on real pictures, for docs/explanation/parity.md.
 
-    python -m edgecnn_export.studies.bound_coverage docs/parity.md neu mnist runs/my-parts
+    python -m edgecnn_export.studies.bound_coverage docs/explanation/parity.md neu mnist runs/my-parts
 
 For each model int8 files of several qualities are made: as exported, with activation ranges cut to a share of what they are,
 and with weights of fewer bits. All held-back pictures together (validation and test) stand for the world: there the true drop

@@ -1,0 +1,38 @@
+"""Execute the notebooks of the tutorials and show each as a page, with a link to the notebook itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import nbformat
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+_DOWNLOAD = "[Download this notebook]({name}) and run it yourself: every cell below was executed when this page was built.\n\n"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page beside each notebook (mkdocs calls this)."""
+    for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        text, pictures = _executed(Path(config.docs_dir) / notebook.src_uri)
+        page = notebook.src_uri.removesuffix(".ipynb") + ".md"
+        files.append(File.generated(config, page, content=text))
+        for name, data in pictures.items():
+            files.append(File.generated(config, f"{Path(page).parent.as_posix()}/{name}", content=data))
+    return files
+
+
+def _executed(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Run a notebook in an empty folder; return it as Markdown, and its pictures by name."""
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"):
+        NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": folder}}).execute()
+    resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
+    text, made = MarkdownExporter().from_notebook_node(notebook, resources=resources)
+    head, _, rest = text.partition("\n\n")
+    return f"{head}\n\n{_DOWNLOAD.format(name=path.name)}{rest}", made["outputs"]

@@ -1,0 +1,75 @@
+"""The tutorials run as they stand: each command, each block of Python, each cell of the notebook."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
+COMMANDS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with drawn pictures only, on which `edgecnn` is installed."""
+    monkeypatch.delenv("EDGECNN_DATA", raising=False)
+    monkeypatch.setenv("PATH", f"{COMMANDS}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("no_data")
+def test_every_cell_of_the_course_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_QUICK", "1")
+    notebook = nbformat.read(TUTORIALS / "course.ipynb", as_version=4)
+
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 4
+    assert sum("text/html" in output.get("data", {}) for output in shown) >= 8
+    assert "seen" in shown[-2]["text"]
+
+
+def test_the_course_is_kept_without_outputs() -> None:
+    notebook = nbformat.read(TUTORIALS / "course.ipynb", as_version=4)
+
+    assert not [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+@pytest.mark.usefixtures("no_data")
+def test_own_parts_in_fifteen_minutes(tmp_path: Path) -> None:
+    page = (TUTORIALS / "your-own-parts.md").read_text("utf-8")
+    commands = [line.removeprefix("$ ") for line in re.findall(r"^\$ edgecnn .*$", page, re.MULTILINE)]
+    (script,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    quick = {"--count 40": "--count 14", "train my-parts": "train my-parts --epochs 1", "epochs=60": "epochs=1"}
+
+    for command in commands:
+        run(shlex.split(shorter(command, quick)), tmp_path)
+    said = run(["python", "-c", shorter(script, quick)], tmp_path)
+
+    assert (tmp_path / "exports" / "my-parts" / "parity.html").exists()
+    assert (tmp_path / "answers.png").exists()
+    assert len(commands) == 7
+    assert "undecided" in said
+
+
+def shorter(text: str, replacements: dict[str, str]) -> str:
+    """Make few pictures and short trainings of what the page takes its time for."""
+    for usual, quick in replacements.items():
+        text = text.replace(usual, quick)
+    return text
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Run a command of the page and return what it prints."""
+    program = str(COMMANDS / command[0])
+    ran = subprocess.run([program, *command[1:]], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, f"{command}: {ran.stderr}"
+    return ran.stdout
