@@ -37,10 +37,10 @@ def load_splits(task: Task, folder: Path | None, seed: int) -> Splits:
         # The loader may know a place of its own: a folder task its folder, MNIST the cache of Keras.
         with contextlib.suppress(NoDataError):
             return task.load(None, seed)
-    generated = f", or generate some with --data {SYNTHETIC}" if task.synthesize is not None else ""
+    generated = f"take generated ones with --data {SYNTHETIC}, " if task.synthesize is not None else ""
     raise NoDataError(
-        f"no pictures of {task.name!r}: give their folder with --data, set EDGECNN_DATA to the folder that holds "
-        f"{task.name}/{generated}"
+        f"no pictures of {task.name!r}: set EDGECNN_DATA to the folder that holds {task.name}/, {generated}"
+        "or give their folder with --data"
     )
 
 

@@ -101,8 +101,8 @@ def _proof(reference: Reference, data: Path | None, calibration: Path | None, se
         if data is not None:
             raise
         if not unproven:
-            advice = "or give --unproven" if "--data" in str(error) else "name a folder with --data, or give --unproven"
-            raise DatasetError(f"nothing to prove the files with: {error}; {advice}") from error
+            advice = "" if "--data" in str(error) else "; name a folder with --data"
+            raise DatasetError(f"nothing to prove the files with: {error}{advice}, or give --unproven") from error
         splits = None
     if splits is None or calibration is None:
         return splits
