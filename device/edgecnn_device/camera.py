@@ -61,9 +61,9 @@ _WHOLE = LookOptions()
 class SinkOptions:
     """Where predictions go.
 
-    `plugin` is the `NAME[:TARGET]` of another package's sink. `write` chooses the lines of `jsonl` and `csv`: None means
-    changes from a live source, and every frame of a file. These files are rotated at `log_max_bytes` and at midnight, and
-    `log_keep` full ones, or as many bytes, are kept.
+    `plugin` is the `NAME[:TARGET]` of another package's sink. `write` chooses the lines of `jsonl` and `csv`; None: changes
+    from a live source, and every frame of a file. These files are rotated at `log_max_bytes` and at midnight, and `log_keep`
+    full ones, or as many bytes, are kept.
     """
 
     terminal: bool = True

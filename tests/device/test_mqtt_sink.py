@@ -17,7 +17,6 @@ from edgecnn.errors import OutputError
 from edgecnn.testing import JumpingClock, ListSink, gray_picture
 from edgecnn_device.frames import OK, Missing, Observation, State
 from edgecnn_device.loop import run_loop
-from edgecnn_device.sinks import mqtt
 from edgecnn_device.sinks.mqtt import MqttSink
 from edgecnn_device.sinks.mqtt_broker import MqttOptions
 
@@ -31,9 +30,9 @@ def broker() -> Iterator[TinyBroker]:
     tiny.die()
 
 
-def sink_for(broker: TinyBroker, *, queue_messages: int = 1000) -> MqttSink:
+def sink_for(broker: TinyBroker, *, queue_messages: int = 1000, first_retry_s: float = 1.0) -> MqttSink:
     options = MqttOptions(f"mqtt://127.0.0.1:{broker.port}/edge")
-    return MqttSink(options, queue_messages=queue_messages)
+    return MqttSink(options, queue_messages=queue_messages, retry_s=(first_retry_s, 30))
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
@@ -127,11 +126,8 @@ def test_the_last_will_is_a_retained_offline(broker: TinyBroker) -> None:
     assert body[7] & 0b0010_0100 == 0b0010_0100  # will retain, will flag (MQTT 3.1.1, 3.1.2.3)
 
 
-def test_what_was_said_while_the_broker_was_away_comes_in_order_when_it_is_back(
-    broker: TinyBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
-    with sink_for(broker) as sink:
+def test_what_was_said_while_the_broker_was_away_comes_in_order_when_it_is_back(broker: TinyBroker) -> None:
+    with sink_for(broker, first_retry_s=0.05) as sink:
         wait_until(lambda: broker.topics("/status") == ["online"])
         broker.die()
         write_all(sink, [observed(number=1), Observation("cam", LOST), observed(number=3)])
@@ -146,10 +142,9 @@ def test_what_was_said_while_the_broker_was_away_comes_in_order_when_it_is_back(
     assert words[words.index(3) - 1] == "ok"
 
 
-def test_a_full_queue_loses_the_oldest_and_counts_them(broker: TinyBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
+def test_a_full_queue_loses_the_oldest_and_counts_them(broker: TinyBroker) -> None:
     broker.die()
-    with sink_for(broker, queue_messages=5) as sink:
+    with sink_for(broker, queue_messages=5, first_retry_s=0.05) as sink:
         complaints = write_all(sink, [observed(number=number) for number in range(20)])
         dropped, waiting = sink.dropped, sink.waiting
         broker.start()
@@ -205,10 +200,9 @@ def test_a_refused_password_is_told_once_and_the_loop_goes_on(broker: TinyBroker
     assert "refuses us: bad user name or password" in complaints[0]
 
 
-def test_a_new_login_is_found_without_a_restart(broker: TinyBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt, "_FIRST_DELAY_S", 0.05)
+def test_a_new_login_is_found_without_a_restart(broker: TinyBroker) -> None:
     broker.answer = BAD_PASSWORD
-    with sink_for(broker) as sink:
+    with sink_for(broker, first_retry_s=0.05) as sink:
         wait_until(lambda: bool(broker.connects))
         broker.answer = ACCEPTED
 

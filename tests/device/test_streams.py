@@ -14,7 +14,7 @@ from mjpeg_server import MjpegServer, read_time
 
 from edgecnn_device.frames import Frame, Missing
 from edgecnn_device.health import Health, Limits
-from edgecnn_device.sources import Source, SourceOptions, live, open_source
+from edgecnn_device.sources import Source, SourceOptions, open_source
 
 TIMEOUT_S = 0.5
 
@@ -26,13 +26,10 @@ def server() -> Iterator[MjpegServer]:
     camera.die()
 
 
-@pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "FIRST_DELAY_S", 0.05)
-
-
 def connect(server: MjpegServer) -> Source:
-    return open_source(SourceOptions(server.address, open_timeout_s=2 * TIMEOUT_S, read_timeout_s=TIMEOUT_S))
+    return open_source(
+        SourceOptions(server.address, open_timeout_s=2 * TIMEOUT_S, read_timeout_s=TIMEOUT_S, retry_s=(0.05, 30.0))
+    )
 
 
 def wait_for(frames: Iterator[Frame | Missing], wanted: Callable[[Frame | Missing], bool], limit_s: float = 10.0) -> float:
@@ -66,7 +63,7 @@ def test_pictures_are_fresh_even_for_a_consumer_five_times_too_slow(server: Mjpe
     assert source.skipped > 20
 
 
-def test_a_server_that_dies_and_comes_back_is_found_again(server: MjpegServer, quick_retries: None) -> None:
+def test_a_server_that_dies_and_comes_back_is_found_again(server: MjpegServer) -> None:
     with connect(server) as source:
         frames = iter(source)
         for _ in range(3):
@@ -80,7 +77,7 @@ def test_a_server_that_dies_and_comes_back_is_found_again(server: MjpegServer, q
     assert source.losses >= 3
 
 
-def test_a_server_that_hangs_blocks_nothing_and_is_found_again(server: MjpegServer, quick_retries: None) -> None:
+def test_a_server_that_hangs_blocks_nothing_and_is_found_again(server: MjpegServer) -> None:
     with connect(server) as source:
         frames = iter(source)
         wait_for(frames, is_fresh)

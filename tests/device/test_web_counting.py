@@ -94,9 +94,8 @@ def test_counters_only_grow() -> None:
     assert all(a.get(key, 0) <= b[key] for a, b in itertools.pairwise(seen_values) for key in counters)
 
 
-def test_a_loop_that_stands_still_is_stale_on_every_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counters, "PATIENCE_S", 0.2)
-    with serve() as page:
+def test_a_loop_that_stands_still_is_stale_on_every_route() -> None:
+    with serve(patience_s=0.2) as page:
         page.show(seen(1))
         time.sleep(0.6)
 
@@ -105,9 +104,8 @@ def test_a_loop_that_stands_still_is_stale_on_every_route(monkeypatch: pytest.Mo
     assert states == (503, 503, "stale")
 
 
-def test_frames_that_are_only_gated_keep_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counters, "PATIENCE_S", 0.6)
-    with serve() as page:
+def test_frames_that_are_only_gated_keep_the_state() -> None:
+    with serve(patience_s=0.6) as page:
         page.show(seen(1))
         for _ in range(12):
             page.statistics.frames += 1

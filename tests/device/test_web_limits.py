@@ -13,9 +13,9 @@ import pytest
 from web_page import Page, next_event, next_picture, seen, serve
 
 from edgecnn_device.frames import Observation
-from edgecnn_device.web import server
 from edgecnn_device.web.crowd import Limits
 from edgecnn_device.web.jpeg import encode_frame
+from edgecnn_device.web.server import ServerLimits
 
 
 @pytest.fixture
@@ -75,24 +75,19 @@ def test_what_is_not_http_is_refused(page: Page) -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: loc"])
-def test_who_does_not_ask_is_not_waited_for(page: Page, monkeypatch: pytest.MonkeyPatch, beginning: bytes) -> None:
-    monkeypatch.setattr(server, "_REQUEST_S", 0.3)
-
-    with connect(page, beginning) as visitor:
+def test_who_does_not_ask_is_not_waited_for(beginning: bytes) -> None:
+    with serve(limits=ServerLimits(request_s=0.3)) as page, connect(page, beginning) as visitor:
         assert is_closed(visitor)
 
 
-def test_who_asks_once_and_then_trickles_is_not_waited_for(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_REQUEST_S", 0.3)
-
-    with connect(page, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT") as visitor:
+def test_who_asks_once_and_then_trickles_is_not_waited_for() -> None:
+    beginning = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT"
+    with serve(limits=ServerLimits(request_s=0.3)) as page, connect(page, beginning) as visitor:
         assert is_closed(visitor)
 
 
-def test_who_does_not_listen_is_dropped(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_WRITE_S", 0.5)
-
-    with connect(page, STREAM, receive_bytes=4096):
+def test_who_does_not_listen_is_dropped() -> None:
+    with serve(limits=ServerLimits(write_s=0.5)) as page, connect(page, STREAM, receive_bytes=4096):
         page.wait_for_viewers("stream", 1)
         for number in range(15):
             page.show(seen(number, size_hw=(480, 640)))
@@ -123,10 +118,9 @@ def test_a_slow_viewer_sees_the_newest_picture_next(page: Page) -> None:
     assert len(numbers) < 100
 
 
-def test_beyond_the_limit_the_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 30)
+def test_beyond_the_limit_the_answer_is_503() -> None:
     with contextlib.ExitStack() as stack:
-        page = stack.enter_context(serve())
+        page = stack.enter_context(serve(limits=ServerLimits(most_connections=30)))
         page.show(seen())
         for _ in range(28):  # all of them watch: nobody can be sent away
             stack.enter_context(connect(page, STREAM))
@@ -137,12 +131,11 @@ def test_beyond_the_limit_the_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> 
         assert visitor.recv(100).startswith(b"HTTP/1.1 503 ")
 
 
-def test_far_beyond_the_limit_there_is_no_answer(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    with contextlib.ExitStack() as stack:
+def test_far_beyond_the_limit_there_is_no_answer() -> None:
+    crowd = Limits(with_idle=20, at_all=20, each=20)
+    with serve(limits=ServerLimits(crowd=crowd)) as page, contextlib.ExitStack() as stack:
         for _ in range(20):
-            stack.enter_context(connect(page, STREAM))
-        page.wait_for_viewers("stream", 20)
-        monkeypatch.setattr(server, "_LIMITS", Limits(with_idle=20, at_all=20, each=20))
+            stack.enter_context(connect(page, STREAM)).recv(1)  # it watches
         visitor = stack.enter_context(connect(page))
 
         assert is_closed(visitor)

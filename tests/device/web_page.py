@@ -148,11 +148,11 @@ class Page:
 
 
 @contextlib.contextmanager
-def serve(token: str | None = None, *, defects: Iterable[str] = ()) -> Iterator[Page]:
-    """Serve a page that has seen nothing yet; `defects` are the classes that raise an alarm."""
+def serve(token: str | None = None, *, defects: Iterable[str] = (), **times: Any) -> Iterator[Page]:
+    """Serve a page that has seen nothing yet; `defects` are the classes that raise an alarm, `times` those of `WebSink`."""
     statistics, source, running = Statistics(), MadeUpSource(), model()
     watched = Watched(statistics, source, lambda: running, classes=Classes(LABELS, frozenset(defects)))
-    sink = WebSink(WebOptions("127.0.0.1", 0, token), watched)
+    sink = WebSink(WebOptions("127.0.0.1", 0, token), watched, **times)
     with sink:
         yield Page(sink, statistics, source)
 

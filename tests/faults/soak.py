@@ -30,7 +30,6 @@ from edgecnn_device.sinks.jsonl import JsonLinesSink
 from edgecnn_device.sinks.mqtt import MqttSink
 from edgecnn_device.sinks.mqtt_broker import MqttOptions
 from edgecnn_device.sinks.samples import SampleOptions, SampleSink
-from edgecnn_device.sources import live
 from edgecnn_device.sources.live import LiveCapture, Picture
 from edgecnn_device.tracking import Tracker
 from edgecnn_device.web.options import WebOptions
@@ -202,7 +201,7 @@ def live_an_hour(model: Model, folder: Path, *, frames: int, seed: int, viewers:
     clock, size = Clock(), model.classifier.preprocessing
     camera = FailingCamera(clock, f"{seed} camera", (size.height, size.width))
     broker, statistics, started_s = CountingBroker(frames), Statistics(), clock()
-    source = LiveCapture(camera, clock=clock)
+    source = LiveCapture(camera, clock=clock, retry_s=(0.002, 0.004), patience_s=0.004)  # by a clock that nobody can push
     watched = Watched(statistics, source, lambda: model)
     mqtt = MqttSink(MqttOptions(f"mqtt://127.0.0.1:{broker.port}/soak"))
     lines = folder / "lines.jsonl"
@@ -221,7 +220,6 @@ def live_an_hour(model: Model, folder: Path, *, frames: int, seed: int, viewers:
 
     real_s = time.monotonic()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_impatient())
         stack.enter_context(source)
         sinks: list[Sink] = [
             stack.enter_context(JsonLinesSink(lines, max_bytes=5_000_000, keep=1000)),
@@ -244,17 +242,6 @@ def live_an_hour(model: Model, folder: Path, *, frames: int, seed: int, viewers:
         outsiders.deaths, outsiders.visits, metrics, statistics.states["ok"], sum(broker.seen), mqtt.dropped, waiting,
         written, broken, sum(path.stat().st_size for path in (folder / "kept").iterdir()), complaints,
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Let the capture try again and report at once: its pauses are by a clock that nobody can push."""
-    before = live.FIRST_DELAY_S, live.LONGEST_DELAY_S, live._PATIENCE_S
-    live.FIRST_DELAY_S, live.LONGEST_DELAY_S, live._PATIENCE_S = 0.002, 0.004, 0.004
-    try:
-        yield
-    finally:
-        live.FIRST_DELAY_S, live.LONGEST_DELAY_S, live._PATIENCE_S = before
 
 
 class _Outsiders:

@@ -20,14 +20,14 @@ from starlette.types import Scope
 from visitors import ROUTES, random_request, talk
 from web_page import TOKEN, Page, seen, serve
 
-from edgecnn_device.web import server
 from edgecnn_device.web.auth import Guard
 from edgecnn_device.web.options import WebOptions
+from edgecnn_device.web.server import USUAL_LIMITS, ServerLimits
 
 pytestmark = pytest.mark.timeout(600)
 TABLE = "visitors"
 REQUESTS = 4000
-MOST = server._LIMITS.with_idle
+MOST = USUAL_LIMITS.crowd.with_idle
 
 
 @pytest.fixture(params=[None, TOKEN], ids=["open", "token"])
@@ -146,9 +146,8 @@ def write_cost_ms(page: Page, count: int = 400) -> float:
     return sorted(costs)[round(0.99 * count) - 1]
 
 
-def test_slowloris_is_sent_away_and_the_loop_does_not_notice(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    monkeypatch.setattr(server, "_REQUEST_S", 3.0)
-    with serve() as page, contextlib.ExitStack() as stack:
+def test_slowloris_is_sent_away_and_the_loop_does_not_notice(ledger: Ledger) -> None:
+    with serve(limits=ServerLimits(request_s=3.0)) as page, contextlib.ExitStack() as stack:
         page.show(seen())
         before = holdings()
         alone_ms = write_cost_ms(page)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _QUEUE_MESSAGES = 1000
 _UNCONFIRMED = 20  # as many as paho itself sends ahead of the broker's answers
-_KEEPALIVE_S, _FIRST_DELAY_S, _LONGEST_DELAY_S = 15, 1, 30
+_KEEPALIVE_S = 15
 _TAKEN_OVER_S, _TAKEN_OVER_TIMES = 10.0, 3
 _FLUSH_S, _FAREWELL_S, _MOMENT_S = 0.25, 0.25, 0.05
 _STARTING = State("stale", "starting: no frame yet")
@@ -112,13 +112,15 @@ class MqttSink:
         *,
         queue_messages: int = _QUEUE_MESSAGES,
         memory: Path | None = None,
+        retry_s: tuple[float, float] = (1, 30),
     ) -> None:
         """Prepare; nothing is connected before the sink is entered. InputError for an address, password or CA of no use.
 
         With discovery, Home Assistant is told of answers of these `classes`; a later start without it takes that back, if the
-        folder `memory` remembers it.
+        folder `memory` remembers it. `retry_s` are the first and the longest pause before connecting again.
         """
         self._broker = find_broker(options)
+        self._retry_s = retry_s
         self._classes = classes
         self._discovery_prefix = options.discovery_prefix if options.discovery else None
         self._answers = Answers(classes) if options.discovery else None
@@ -234,7 +236,7 @@ class MqttSink:
         if self._broker.user is not None:
             client.username_pw_set(self._broker.user, self._broker.password)
         client.will_set(self._topic("status"), "offline", qos=1, retain=True)
-        client.reconnect_delay_set(_FIRST_DELAY_S, _LONGEST_DELAY_S)
+        client.reconnect_delay_set(*self._retry_s)  # type: ignore[arg-type]  # paho computes with floats as well
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect

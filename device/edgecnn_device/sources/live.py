@@ -16,8 +16,7 @@ from edgecnn.errors import CameraError, InputError
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.torn import torn, torn_by
 
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
-_PATIENCE_S = 0.1
+RETRY_S = (0.5, 30.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +97,14 @@ class LiveCapture:
         fps: float = 30.0,
         transform: Callable[[Image], Image] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        retry_s: tuple[float, float] = RETRY_S,
+        patience_s: float = 0.1,
     ) -> None:
-        """Read `camera`, asked for `fps`; `transform` is applied to the frames that are taken, not to the skipped."""
+        """Read `camera`, asked for `fps`; `transform` is applied to the frames that are taken, not to the skipped.
+
+        A lost camera is tried again after the first time of `retry_s`, then twice that, up to the second. A `Missing` is
+        yielded per `patience_s` without a frame.
+        """
         self.fps = fps
         self.losses = 0
         self.retry_s: float | None = None
@@ -107,6 +112,8 @@ class LiveCapture:
         self._camera = camera
         self._transform = transform
         self._clock = clock
+        self._first_delay_s, self._longest_delay_s = retry_s
+        self._patience_s = patience_s
         self._newest = NewestFrame()
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -133,7 +140,7 @@ class LiveCapture:
         last_s = self._clock()
         while True:
             ended = self._ended.is_set()
-            frame = self._newest.take(0.0 if ended else _PATIENCE_S)
+            frame = self._newest.take(0.0 if ended else self._patience_s)
             if frame is not None:
                 last_s = frame.monotonic_s
                 yield frame if self._transform is None else transformed(frame, self._transform)
@@ -153,11 +160,11 @@ class LiveCapture:
             self._ended.set()
 
     def _keep_reading(self) -> None:
-        delay_s = FIRST_DELAY_S
+        delay_s = self._first_delay_s
         while not self._stopping.is_set():
             try:
                 for picture in self._camera.pictures():
-                    delay_s = FIRST_DELAY_S
+                    delay_s = self._first_delay_s
                     if isinstance(picture, Idle):
                         self._reason = picture.reason
                         continue
@@ -172,7 +179,7 @@ class LiveCapture:
             self.retry_s = self._clock() + delay_s
             self._stopping.wait(delay_s)
             self.retry_s = None
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+            delay_s = min(2 * delay_s, self._longest_delay_s)
 
     def _put(self, picture: Picture) -> None:
         number, self.captured = self.captured, self.captured + 1

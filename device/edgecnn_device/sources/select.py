@@ -18,7 +18,7 @@ from edgecnn.files import exists
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.plugins import SOURCES, open_plugin, plugin_names
 from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
-from edgecnn_device.sources.live import Camera, LiveCapture, transformed
+from edgecnn_device.sources.live import RETRY_S, Camera, LiveCapture, transformed
 from edgecnn_device.sources.transform import Transform
 
 USUAL_FPS = 30.0
@@ -34,7 +34,8 @@ class SourceOptions:
     `source` is a device (`0`, `/dev/video0`), `csi`, `csi:1` or `csi:imx708`, an address, a video file, a picture, a folder of
     pictures, `synthetic`, or `NAME[:TARGET]` of a plug-in. `fps` and `size_wh` are requested from a camera; pictures of another
     size are resized. `realtime` makes files behave like a camera; None means that only `synthetic` does. `digits` chooses what
-    `synthetic` shows. `controls` are set on V4L2 devices and CSI cameras; InputError where there is nothing to set.
+    `synthetic` shows. `retry_s` are the first and the longest pause before a lost camera is tried again. `controls` are set on
+    V4L2 devices and CSI cameras; InputError where there is nothing to set.
     """
 
     source: str
@@ -45,6 +46,7 @@ class SourceOptions:
     realtime: bool | None = None
     open_timeout_s: float = 5.0
     read_timeout_s: float = 3.0
+    retry_s: tuple[float, float] = RETRY_S
     digits: bool = False
     seed: int = 0
     controls: CameraControls = NO_CONTROLS
@@ -240,7 +242,7 @@ def _usual_fps(source: str) -> float:
 
 
 def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
-    return LiveCapture(camera, fps=fps, transform=_transform(options))
+    return LiveCapture(camera, fps=fps, transform=_transform(options), retry_s=options.retry_s)
 
 
 def _check_roi(options: SourceOptions, size_wh: tuple[int, int] | None) -> None:

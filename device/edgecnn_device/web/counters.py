@@ -21,8 +21,9 @@ class StateClock:
     called from any thread; `now_s` is monotonic.
     """
 
-    def __init__(self, now_s: float) -> None:
-        """Begin `stale`, since nothing has been seen yet."""
+    def __init__(self, now_s: float, patience_s: float = PATIENCE_S) -> None:
+        """Begin `stale`, since nothing has been seen yet; a loop that is silent for `patience_s` stands still."""
+        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._state = "stale"
         self._at_s = self._alive_s = now_s
@@ -45,7 +46,7 @@ class StateClock:
     def silence(self, now_s: float) -> State | None:
         """Return the state that overrides what was last said when the loop stands still, None as long as it moves."""
         silent_s = now_s - self._alive_s
-        return State("stale", f"the camera loop has stood still for {silent_s:.0f} s") if silent_s > PATIENCE_S else None
+        return State("stale", f"the camera loop has stood still for {silent_s:.0f} s") if silent_s > self._patience_s else None
 
     def seconds(self, now_s: float) -> dict[str, float]:
         """Return the seconds in each state since the start."""
@@ -54,7 +55,7 @@ class StateClock:
             return dict(self._seconds)
 
     def _advance(self, now_s: float) -> None:
-        silent_from_s = max(self._at_s, self._alive_s + PATIENCE_S)
+        silent_from_s = max(self._at_s, self._alive_s + self._patience_s)
         if now_s > silent_from_s:
             self._seconds["stale"] += now_s - silent_from_s
         self._seconds[self._state] += max(0.0, min(now_s, silent_from_s) - self._at_s)
@@ -77,11 +78,11 @@ class Histogram:
 class Counters:
     """Counts observations for as long as the camera runs; written by the loop, read by the server."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """Start now."""
+    def __init__(self, clock: Callable[[], float], patience_s: float = PATIENCE_S) -> None:
+        """Start now; see `StateClock` for `patience_s`."""
         self.clock = clock
         self.started_s = clock()
-        self.states = StateClock(self.started_s)
+        self.states = StateClock(self.started_s, patience_s)
         self.latency = {stage: Histogram() for stage in STAGES}
         self.age = Histogram()
 

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -17,18 +18,34 @@ from edgecnn.errors import OutputError
 from edgecnn_device.web.crowd import Limits, choose_leaver, name_visitor
 from edgecnn_device.web.options import WebOptions
 
-# 50 browsers open up to six connections each while they load the page, and keep two; a process has 1024 descriptors, and the
-# camera needs some of them. Beyond `_MOST_CONNECTIONS` the answer is 503, if nobody idle could be sent away before.
-_MOST_CONNECTIONS, _LIMITS = 320, Limits(with_idle=300, at_all=400, each=150)
 _HEADER_BYTES, _SEND_BYTES = 8192, 2**17
-# How long a visitor may take to ask, and to take in what was sent.
-_REQUEST_S, _WRITE_S = 10.0, 10.0
 _FAREWELL_S, _JOIN_S = 0.1, 0.8
+
+
+_CROWD = Limits(with_idle=300, at_all=400, each=150)
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """How long a visitor may take to ask and to take in what was sent, and how many connections there may be.
+
+    50 browsers open up to six connections each while they load the page, and keep two; a process has 1024 descriptors, and the
+    camera needs some of them. Beyond `most_connections` the answer is 503, if nobody idle could be sent away before.
+    """
+
+    request_s: float = 10.0
+    write_s: float = 10.0
+    most_connections: int = 320
+    crowd: Limits = _CROWD
+
+
+USUAL_LIMITS = ServerLimits()
 
 
 class BoundedProtocol(H11Protocol):
     """uvicorn's HTTP, that ends connections whose visitor does not ask or does not listen; uvicorn would wait for ever."""
 
+    limits = USUAL_LIMITS
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     visitor = ""
@@ -42,7 +59,7 @@ class BoundedProtocol(H11Protocol):
         self.visitor = name_visitor(self.client[0] if self.client else "")
         self._expect_request()
         all_of_us: set[BoundedProtocol] = self.connections  # type: ignore[assignment]  # of whatever speaks here, for uvicorn
-        if (leaver := choose_leaver(all_of_us, self, _LIMITS)) is not None:
+        if (leaver := choose_leaver(all_of_us, self, self.limits.crowd)) is not None:
             all_of_us.discard(leaver)  # it goes when the event loop comes to that, and is not to be chosen again
             leaver.transport.abort()
 
@@ -62,7 +79,7 @@ class BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait for the viewer."""
         super().pause_writing()
-        self._write_timer = self._write_timer or self.loop.call_later(_WRITE_S, self.transport.abort)
+        self._write_timer = self._write_timer or self.loop.call_later(self.limits.write_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Hear that the viewer has taken everything."""
@@ -81,15 +98,21 @@ class BoundedProtocol(H11Protocol):
     def _expect_request(self) -> None:
         self.idle_since_s = self.loop.time()
         _cancel(self._request_timer)
-        self._request_timer = self.loop.call_later(_REQUEST_S, self.transport.abort)
+        self._request_timer = self.loop.call_later(self.limits.request_s, self.transport.abort)
 
 
 class WebServer:
     """Serves an application from a daemon thread with an event loop of its own."""
 
-    def __init__(self, options: WebOptions, chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    def __init__(
+        self,
+        options: WebOptions,
+        chores: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+        limits: ServerLimits = USUAL_LIMITS,
+    ) -> None:
         """Take the address; OutputError when that is not possible. `chores` run in its event loop while it serves."""
         self._chores = chores
+        self._limits = limits
         self._socket = bind(options)
         self.port = int(self._socket.getsockname()[1])
         self._thread: threading.Thread | None = None
@@ -101,7 +124,7 @@ class WebServer:
         """Begin to serve; returns when it does."""
         config = uvicorn.Config(
             app,
-            http=BoundedProtocol,
+            http=type("LimitedProtocol", (BoundedProtocol,), {"limits": self._limits}),
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -110,7 +133,7 @@ class WebServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_MOST_CONNECTIONS,
+            limit_concurrency=self._limits.most_connections,
             h11_max_incomplete_event_size=_HEADER_BYTES,
             timeout_keep_alive=5,
         )

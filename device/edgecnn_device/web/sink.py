@@ -13,11 +13,11 @@ from edgecnn_device.frames import Observation
 from edgecnn_device.web.app import build_app
 from edgecnn_device.web.auth import Guard
 from edgecnn_device.web.broadcast import Broadcast
-from edgecnn_device.web.counters import Counters
+from edgecnn_device.web.counters import PATIENCE_S, Counters
 from edgecnn_device.web.feed import Shown
 from edgecnn_device.web.history import History
 from edgecnn_device.web.options import WebOptions
-from edgecnn_device.web.server import WebServer
+from edgecnn_device.web.server import USUAL_LIMITS, ServerLimits, WebServer
 from edgecnn_device.web.status import Watched
 from edgecnn_device.web.today import Today
 
@@ -36,16 +36,19 @@ class WebSink:
         *,
         memory: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
+        patience_s: float = PATIENCE_S,
+        limits: ServerLimits = USUAL_LIMITS,
     ) -> None:
         """Take the address; OutputError when that is not possible.
 
-        The day's counts and the alarm survive a restart in the folder `memory`.
+        The day's counts and the alarm survive a restart in the folder `memory`. A loop that is silent for `patience_s` is
+        `stale`.
         """
         self._statistics = watched.statistics
-        self._counters = Counters(clock)
+        self._counters = Counters(clock, patience_s)
         self._history = History()
         self._broadcast = Broadcast(self._counters, lambda: watched.statistics.frames, watched.classes)
-        self._server = WebServer(options, [self._broadcast.run, self._keep_today])
+        self._server = WebServer(options, [self._broadcast.run, self._keep_today], limits)
         self.port = self._server.port
         # Whoever has the port alone has the file alone, too.
         self._today = Today(watched.classes, file=None if memory is None else memory / f"page-{self.port}.json", clock=clock)
