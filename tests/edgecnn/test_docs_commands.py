@@ -13,14 +13,15 @@ import pytest
 from edgecnn.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "device/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _LINE = re.compile(r"^\s*(?:\$ )?(?:sudo )?(?:\S*/)?edgecnn (?P<rest>\S.*)$")
+_RUN = re.compile(r"^<!-- run[a-z ]*: edgecnn (?P<rest>.+) -->$", re.MULTILINE)
 _INLINE = re.compile(r"`edgecnn (?P<rest>[^`]+)`")
 _END = re.compile(r"\s(?:[|>#]|&&|2>|\s+\().*$")
 
 
 def written_commands(text: str) -> Iterator[str]:
-    """Yield what follows `edgecnn` on the lines of code blocks, fenced or indented, and in code within a line."""
+    """Yield what follows `edgecnn` in code blocks, fenced or indented, in code within a line, and where a page shows an output."""
     prose, in_fence = [], False
     for line in text.replace("\\\n", " ").splitlines():
         if line.lstrip().startswith("```"):
@@ -31,6 +32,8 @@ def written_commands(text: str) -> Iterator[str]:
         else:
             prose.append(line)
     for found in _INLINE.finditer(" ".join(prose)):
+        yield _END.sub("", found["rest"])
+    for found in _RUN.finditer(text):
         yield _END.sub("", found["rest"])
 
 
@@ -44,8 +47,8 @@ def parse(words: list[str]) -> None:
         command, context = found, click.Context(found, info_name=name, parent=context)
     try:
         command.parse_args(context, [word for word in words if word not in ("...", "…")])
-    except (click.MissingParameter, click.exceptions.Exit):
-        pass  # prose names `edgecnn export --int8` without a model; --help and --version exit
+    except (click.MissingParameter, click.exceptions.NoArgsIsHelpError, click.exceptions.Exit):
+        pass  # prose names `edgecnn export --int8` without a model, and a group alone; --help and --version exit
     except click.BadOptionUsage as error:
         if "requires an argument" not in error.message:  # prose names an option without its value
             raise

@@ -21,10 +21,13 @@ CODE = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each block as a module of its own, named after its page."""
+    """Each block as a module of its own, named by its first line or after its page, beside a library that pages invent."""
     folder = tmp_path_factory.mktemp("documented")
+    (folder / "vendor.pyi").write_text("from typing import Any\n\nPlc = Any\ndef connect(target: str) -> Any: ...\n")
     for name, block in CODE.items():
-        (folder / (re.sub("[^a-z0-9]+", "_", name.lower()) + ".py")).write_text(block)
+        stated = re.match(r"# ([a-z_]+)\.py\n", block)
+        module = stated[1] if stated else re.sub("[^a-z0-9]+", "_", name.lower())
+        (folder / f"{module}.py").write_text(block)
     return folder
 
 
