@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
+_log = logging.getLogger("mkdocs.plugins.notebooks")
 _DOWNLOAD = "[Download this notebook]({name}) and run it yourself: every cell below was executed when this page was built.\n\n"
 
 
@@ -31,7 +33,13 @@ def _executed(path: Path) -> tuple[str, dict[str, bytes]]:
     """Run a notebook in an empty folder; return it as Markdown, and its pictures by name."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"):
-        NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": folder}}).execute()
+        client = NotebookClient(
+            notebook, timeout=1200, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"]
+        )
+        client.on_cell_execute = lambda cell, cell_index: _log.info(
+            "%s: cell %d of %d", path.name, cell_index + 1, len(notebook.cells)
+        )
+        client.execute()
     resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     text, made = MarkdownExporter().from_notebook_node(notebook, resources=resources)
     head, _, rest = text.partition("\n\n")

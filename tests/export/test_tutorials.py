@@ -29,7 +29,9 @@ def test_every_cell_of_the_course_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("COURSE_QUICK", "1")
     notebook = nbformat.read(TUTORIALS / "course.ipynb", as_version=4)
 
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}, extra_arguments=["--log-level=ERROR"]
+    ).execute()
 
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in shown) >= 4
