@@ -499,7 +499,7 @@ def _foreign(values: dict[str, Any]) -> ForeignModel | None:
         if is_foreign(path, labels):
             return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
     if given := [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]:
-        raise InputError(f"{path} carries its own labels and preprocessing; leave {', '.join(given)} away")
+        raise InputError(f"{path} carries its own labels and preprocessing; omit {', '.join(given)}")
     return None
 
 

@@ -68,7 +68,7 @@ class Snapshots:
             try:
                 answer = self._connection.ask()
             except http.client.HTTPException as error:
-                raise CameraError(f"{self._connection.name} gives an answer that is no HTTP: {error!r}") from error
+                raise CameraError(f"{self._connection.name} sends an invalid HTTP response: {error!r}") from error
         # Time that was lost is not made up for.
         self._due_s = max(self._due_s, self._clock() - self._period_s) + self._period_s
         return self._decode(answer)
@@ -132,10 +132,10 @@ class Connection:
             elif answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
                 parts = urlsplit(urljoin(parts.geturl(), answer.headers["location"]))
                 if parts.scheme not in ("http", "https") or not parts.hostname:
-                    raise CameraError(f"{self.name} leads elsewhere: to no http address")
+                    raise CameraError(f"{self.name} redirects to an address that is not http")
             else:
                 return self._remembered(answer)
-        raise CameraError(f"{self.name} leads from one address to another without end")
+        raise CameraError(f"{self.name} redirects endlessly")
 
     def close(self) -> None:
         """Close it."""
@@ -230,7 +230,7 @@ def _login(parts: SplitResult) -> Login | None:
         return None
     user, password = unquote(parts.username), unquote(parts.password or "")
     if not (user + password).isprintable():
-        raise CameraError("user or password of the address hold characters that cannot be sent")
+        raise CameraError("user or password of the address contain characters that cannot be sent")
     return Login(user, password)
 
 
