@@ -92,7 +92,7 @@ def check_package(name: str) -> Check:
     if name.startswith("opencv") and importlib.util.find_spec("cv2") is not None:
         import cv2
 
-        return Check(name, "ok", f"OpenCV {cv2.__version__} of the system")
+        return Check(name, "ok", f"OpenCV {cv2.__version__} from the system")
     return Check(name, "fail", f"not installed; pip install {name}")
 
 
@@ -133,7 +133,7 @@ def check_cameras(root: Path = Path("/")) -> Iterator[Check]:
     nodes = {str(path): identify_node(path, root) for path in devices}
     cameras = [path for path, node in nodes.items() if node.kind == "camera"]
     if not cameras:
-        yield Check("cameras", "warn", "no /dev/video* is a camera: no USB camera is plugged in")
+        yield Check("cameras", "warn", "no /dev/video* is a camera: is a USB camera plugged in?")
     for path in cameras:
         yield check_v4l2(path, nodes[path].name)
     others = [f"{path} {node.name} ({node.kind})" for path, node in nodes.items() if node.kind != "camera"]
@@ -175,8 +175,8 @@ def check_csi() -> Check:
             with Picamera2(number) as camera:
                 found.append(f"csi:{number} {model}: {', '.join(csi.describe(camera.camera_controls))}")
     except Exception as error:  # whatever a camera's library raises, this command only reports it
-        return Check("csi", "warn", f"picamera2 is there, but does not tell its cameras: {error or type(error).__name__}")
-    return Check("csi", "ok", "; ".join(found) or "picamera2 is there, and no camera")
+        return Check("csi", "warn", f"picamera2 is installed, but cannot list its cameras: {error or type(error).__name__}")
+    return Check("csi", "ok", "; ".join(found) or "picamera2 is installed, but there is no camera")
 
 
 def formats(device: str, ask: Callable[[str], str] | None = None) -> str:
@@ -200,9 +200,9 @@ def check_temperature(root: Path = Path("/")) -> Check:
     """Report the temperature of the processor."""
     celsius = board.celsius(root)
     if celsius is None:
-        return Check("temperature", "ok", "this machine does not tell")
+        return Check("temperature", "ok", "not available on this machine")
     if celsius >= _HOT_CELSIUS:
-        return Check("temperature", "warn", f"{celsius:.0f} C; a Pi slows down from 80 C on: give it a heat sink or air")
+        return Check("temperature", "warn", f"{celsius:.0f} C; a Pi throttles above 80 C: add a heat sink or a fan")
     return Check("temperature", "ok", f"{celsius:.0f} C")
 
 
@@ -230,7 +230,7 @@ def check_wear(root: Path = Path("/")) -> Check:
     """Report how many bytes a day are written to each disk or card, by everything that runs here."""
     written, uptime_s = board.disk_written_bytes(root), board.uptime_s(root)
     if not written or not uptime_s:
-        return Check("wear", "ok", "this machine does not tell what is written to its disks")
+        return Check("wear", "ok", "not available on this machine")
     a_day = {disk: count * 86400 / uptime_s for disk, count in written.items()}
     rates = ", ".join(f"{disk} {rate / 1e9:.3g} GB a day" for disk, rate in a_day.items())
     hard = uptime_s >= _STARTING_S and max(a_day.values()) >= _HARD_WEAR_BYTES_A_DAY
@@ -245,7 +245,7 @@ def check_clock(
     stamp = datetime.fromtimestamp(now()).astimezone().isoformat(timespec="seconds")
     built_s = Path(__file__).stat().st_mtime
     if now() < built_s - 86400:
-        return Check("clock", "warn", f"{stamp} lies before this software was installed; wait for NTP (timedatectl)")
+        return Check("clock", "warn", f"{stamp} is before this software was installed; wait for NTP (timedatectl)")
     match synchronisation(ask, kernel):
         case ("yes", who):
             return Check("clock", "ok", f"{stamp}, synchronised as {who} says")
@@ -253,7 +253,7 @@ def check_clock(
             advice = "captured_at may be wrong; sudo timedatectl set-ntp true, and a network"
             return Check("clock", "warn", f"{stamp}, not synchronised as {who} says: {advice}")
         case _:
-            return Check("clock", "ok", f"{stamp}; nobody here tells whether it is synchronised")
+            return Check("clock", "ok", f"{stamp}; no service here reports whether it is synchronised")
 
 
 def check_secrets(config: Path) -> Iterator[Check]:
@@ -275,7 +275,7 @@ def check_secrets(config: Path) -> Iterator[Check]:
     for line in warnings:
         yield Check("secrets", "warn", line)
     if not warnings:
-        yield Check("secrets", "ok", f"{config}: no file with a secret that everybody can read")
+        yield Check("secrets", "ok", f"{config}: no secret file is readable by everybody")
 
 
 def check_model(model: str) -> Check:

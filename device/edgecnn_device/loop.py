@@ -214,7 +214,7 @@ class Publisher:
                 self._statistics.sink_errors[sink.name] += 1
                 if sink.name not in self._failing:
                     self._failing.add(sink.name)
-                    self._complain(f"{sink.name} fails: {error}; the camera goes on")
+                    self._complain(f"{sink.name} fails: {error}; the camera continues")
             else:
                 self._failing.discard(sink.name)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgecnn.runtimes.probe import Verification
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
-_INSIST = "; --no-verify runs it nevertheless"
+_INSIST = "; --no-verify runs it anyway"
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ def _try_foreign(path: Path, options: ModelOptions, stated: ForeignModel) -> For
     from edgecnn.foreign import ForeignTrial  # few cameras need what it reads files with
 
     if options.trusted is not None:
-        raise SignatureError(f"{path} is another tool's model, which nobody can have signed; leave --require-signature away")
+        raise SignatureError(f"{path} is another tool's model and cannot be signed; omit --require-signature")
     return ForeignTrial(path, stated, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s)
 
 
@@ -307,7 +307,7 @@ class ModelSlot:
         try:
             self._last_good.keep(self._path, candidate.data, model.classifier.runtime.name)
         except (EdgecnnError, OSError) as error:
-            self._notice(f"the model is not kept for a start without its file: {error}")
+            self._notice(f"the last good model could not be saved: {error}")
 
     def _tell_notes(self, model: Model) -> None:
         """Say what was deduced about another tool's model."""
@@ -355,7 +355,7 @@ class ModelSlot:
     def _refuse(self, error: Exception) -> None:
         self.refusals += 1
         reason = str(error) if isinstance(error, EdgecnnError) else f"{type(error).__name__}: {error}"
-        self.warning = f"the new model was refused, the old one goes on: {reason}"
+        self.warning = f"the new model was refused, the old one keeps running: {reason}"
         self._reminded_s = self._clock()
         self._notice(self.warning)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
 from edgecnn.errors import InputError
@@ -15,6 +14,8 @@ def open_plugin(group: str, text: str, *arguments: Any) -> Any | None:
 
     None where no installed package has an entry point of this name; InputError where its class cannot be imported.
     """
+    from importlib.metadata import entry_points  # a camera without plug-ins starts without it
+
     name, _, target = text.partition(":")
     for entry in entry_points(group=group, name=name):
         try:
@@ -27,4 +28,6 @@ def open_plugin(group: str, text: str, *arguments: Any) -> Any | None:
 
 def plugin_names(group: str) -> list[str]:
     """Return the names of a group's entry points."""
+    from importlib.metadata import entry_points
+
     return sorted({entry.name for entry in entry_points(group=group)})

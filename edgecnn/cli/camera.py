@@ -503,7 +503,7 @@ def _foreign(values: dict[str, Any]) -> ForeignModel | None:
             raise
         return None  # opening it says what is wrong with it, or starts with the last good one
     if given:
-        raise InputError(f"{path} carries its own labels and preprocessing; leave {', '.join(given)} away")
+        raise InputError(f"{path} carries its own labels and preprocessing; omit {', '.join(given)}")
     return None
 
 

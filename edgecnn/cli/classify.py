@@ -116,7 +116,7 @@ def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, thr
         echo_notes(path.name, classifier.notes)
         return classifier
     if labels is not None or stated["output"] is not None or convention.stated or fit is not None:
-        raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+        raise InputError(f"{path} carries its own labels and preprocessing; omit --labels and the like")
     return Classifier.open(path, runtime=runtime, threads=threads)
 
 

@@ -78,7 +78,7 @@ def robustness(
     """
     check_needs(context)
     if listed and models:
-        raise click.UsageError("--list describes the corruptions and measures nothing: leave the models away", context)
+        raise click.UsageError("--list measures nothing: omit the models", context)
     if listed:
         from edgecnn.robustness.corruptions import list_corruptions
 

@@ -81,7 +81,7 @@ def test_a_baseline_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "before.json"
     path.write_text(text)
 
-    with pytest.raises(InputError, match="is no JSON of `edgecnn bench --json`"):
+    with pytest.raises(InputError, match="is not the output of `edgecnn bench --json`"):
         read_baseline(path)
 
 

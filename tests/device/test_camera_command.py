@@ -168,7 +168,7 @@ def test_sighup_exchanges_the_model_and_a_bad_file_does_not(artifacts: Path, tmp
 
     _, said = stop(process)
 
-    assert said.count("the new model was refused, the old one goes on") == 1
+    assert said.count("the new model was refused, the old one keeps running") == 1
     assert said.count("now running") == 1
 
 

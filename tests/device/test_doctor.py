@@ -140,7 +140,7 @@ def test_what_a_device_says_of_itself_is_believed_before_its_name(tmp_path: Path
     [
         ("NTPSynchronized=yes\n", "ok", "synchronised as timedatectl says"),
         ("NTPSynchronized=no\n", "warn", "not synchronised as timedatectl says"),
-        ("", "ok", "nobody here tells"),
+        ("", "ok", "no service here reports"),
     ],
 )
 def test_the_systems_word_on_the_clock_is_told(text: str, status: str, said: str) -> None:

@@ -129,7 +129,7 @@ def test_a_bad_new_file_leaves_the_old_model_running_and_is_complained_about_onc
 
     assert slot.current is before
     assert (slot.refusals, len(said)) == (1, 1)
-    assert said[0].startswith("the new model was refused, the old one goes on: ")
+    assert said[0].startswith("the new model was refused, the old one keeps running: ")
 
 
 def test_a_file_that_is_gone_for_a_moment_is_waited_for(artifacts: Path, running: Path) -> None:
@@ -317,7 +317,7 @@ def test_what_was_exchanged_is_the_last_good_model_from_then_on(artifacts: Path,
     again = start(running, tmp_path / "state", [])
 
     assert refused[0] is False
-    assert refused[1].startswith("the new model was refused, the old one goes on: ")
+    assert refused[1].startswith("the new model was refused, the old one keeps running: ")
     assert again.current.artifact.contract.export_id == "tiny-2"
 
 
@@ -388,4 +388,4 @@ def test_a_state_folder_that_cannot_be_written_is_told_and_no_hindrance(running:
     start(running, tmp_path / "state", said)
 
     assert len(said) == 1
-    assert said[0].startswith("the model is not kept for a start without its file: ")
+    assert said[0].startswith("the last good model could not be saved: ")

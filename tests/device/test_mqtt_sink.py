@@ -197,7 +197,7 @@ def test_a_refused_password_is_told_once_and_the_loop_goes_on(broker: TinyBroker
 
     assert statistics.frames == 3
     assert len(complaints) == 1
-    assert "refuses us: bad user name or password" in complaints[0]
+    assert "refuses the connection: bad user name or password" in complaints[0]
 
 
 def test_a_new_login_is_found_without_a_restart(broker: TinyBroker) -> None:

@@ -191,7 +191,7 @@ def test_an_error_page_instead_of_a_picture_ends_the_connection_with_the_reason(
 
 @pytest.mark.parametrize(
     ("path", "status", "reason"),
-    [("/snap.jpg", 404, "answers 404 Not Found"), ("/round.jpg", 200, "without end")],
+    [("/snap.jpg", 404, "answers 404 Not Found"), ("/round.jpg", 200, "redirects endlessly")],
 )
 def test_an_address_without_a_picture_says_what_it_answers(serve: Serve, ask: Ask, path: str, status: int, reason: str) -> None:
     server = serve()

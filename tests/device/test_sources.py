@@ -284,7 +284,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_being_repeated(source
 
 
 def test_options_for_files_do_not_repeat_the_address_of_a_camera() -> None:
-    with pytest.raises(InputError, match=r"not for the camera http://cam$"):
+    with pytest.raises(InputError, match=r"not the camera http://cam$"):
         open_source(SourceOptions("http://cam/x.cgi?user=me&pwd=pa55", loop=True))
 
 

@@ -175,7 +175,7 @@ def test_shells_can_complete(shell: str) -> None:
     [
         (["export", "neu", "--repair"], "give --int8 with --repair"),
         (["robustness", "--list", "--plot", "a.png"], "--plot needs FILE or TASK"),
-        (["robustness", "--list", "neu"], "leave the models away"),
+        (["robustness", "--list", "neu"], "omit the models"),
         (["data", "info", ".", "--data", "x"], "--data belongs to a named task"),
     ],
 )

@@ -242,7 +242,7 @@ def test_tls_of_ones_own_ca_and_a_password_are_accepted(guarded: Mosquitto, cert
 @pytest.mark.parametrize(
     ("ca", "password", "complaint"),
     [
-        ("ca.pem", "edge:wrong-secret", "refuses us: not authorized"),
+        ("ca.pem", "edge:wrong-secret", "refuses the connection: not authorized"),
         ("other.pem", "edge:hunter2", "CERTIFICATE_VERIFY_FAILED"),
         (None, "edge:hunter2", "CERTIFICATE_VERIFY_FAILED"),
     ],

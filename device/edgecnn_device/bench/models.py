@@ -130,7 +130,7 @@ def read_baseline(path: Path) -> list[dict[str, Any]]:
             for case in model["cases"]:
                 _key(model, case), model["bytes"], [case[stage]["p50_ms"] for stage in STAGES]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path} is no JSON of `edgecnn bench --json`") from error
+        raise InputError(f"{path} is not the output of `edgecnn bench --json`") from error
     return list(models)
 
 

@@ -16,7 +16,7 @@ from edgecnn.files import exists, read_bytes, write_bytes
 
 NAME = "edgecnn-camera.service"
 _MAX_BYTES = 2**16
-_FIRST_LINE = "# Made by `edgecnn service`, SHA-256 of what follows {digest}. Changes belong into: {edit} edgecnn-camera\n"
+_FIRST_LINE = "# Made by `edgecnn service`, SHA-256 of what follows {digest}. Make changes with: {edit} edgecnn-camera\n"
 # What ProtectHome=yes of the unit hides from the service.
 _HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"))
 
@@ -78,8 +78,8 @@ def install(service: Service, folder: Path | None = None) -> tuple[Path, bool]:
             return path, False
         if not _is_ours(found):
             raise OutputError(
-                f"{path} is not as edgecnn made it and is not overwritten; compare it with `edgecnn service print`, and move "
-                "it away to install that"
+                f"{path} was not written by edgecnn, or changed since, and is kept; compare it with `edgecnn service print`, "
+                "and move it away to install that"
             )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def next_steps(service: Service) -> Iterator[str]:
     yield f"{service.systemctl} enable --now edgecnn-camera"
     yield f"journalctl {'--user ' if service.user else ''}-u edgecnn-camera -f"
     if service.user:
-        yield "sudo loginctl enable-linger $USER    # so that it runs while nobody is logged in"
+        yield "sudo loginctl enable-linger $USER    # to keep it running while nobody is logged in"
 
 
 def _check_reachable(service: Service) -> None:

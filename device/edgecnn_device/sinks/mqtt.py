@@ -189,7 +189,7 @@ class MqttSink:
         if trouble := self._trouble.take():
             raise OutputError(f"{trouble}; up to {self._outbox.size} messages wait")
         if lost:
-            raise OutputError(f"the queue for the broker {self._broker} is full: its oldest message is lost")
+            raise OutputError(f"the queue for the broker {self._broker} is full: the oldest message was dropped")
 
     def _run(self) -> None:
         while (message := self._next()) is not None:
@@ -245,7 +245,7 @@ class MqttSink:
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._trouble.note(f"the broker {self._broker} refuses us: {str(reason).lower()}")
+            self._trouble.note(f"the broker {self._broker} refuses the connection: {str(reason).lower()}")
             return
         self._rivalry.connected()
         if not self._rivalry.is_on:
@@ -269,14 +269,14 @@ class MqttSink:
         self._rivalry.lost()
         if self._rivalry.is_on:
             self._trouble.note(
-                f"the broker {self._broker} ends our connection whenever it was made: another client takes over our name "
+                f"the broker {self._broker} keeps disconnecting us: another client uses our client ID "
                 f"{self._broker.client_id}, such as a second camera of this board with the same topic prefix"
             )
         else:
             self._trouble.note(f"the connection to the broker {self._broker} is lost")
 
     def _on_too_large(self, count: int) -> None:
-        self._trouble.note(f"the broker {self._broker} announces a packet of {count} bytes, which no broker has for us")
+        self._trouble.note(f"the broker {self._broker} announces a packet of {count} bytes, far more than expected")
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         with self._changed:

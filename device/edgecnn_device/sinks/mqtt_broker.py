@@ -102,9 +102,9 @@ def parse_address(address: str) -> Broker:
     except InputError as error:
         raise InputError(f"--mqtt: {error}, such as mqtt://broker.local/edgecnn/line-1") from None
     except UnicodeError:
-        raise _refuse("it has no host that can be read", address) from None
+        raise _refuse("it has no valid host", address) from None
     if parts.password is not None:
-        raise InputError("--mqtt holds a password, which others could read; put it into a file: --mqtt-password-file FILE")
+        raise InputError("--mqtt holds a password that others could read; put it into a file: --mqtt-password-file FILE")
     user = unquote(parts.username) if parts.username else None
     return Broker(host, parts.port or _PORTS[parts.scheme], _prefix(parts, address), parts.scheme == "mqtts", user)
 
@@ -112,10 +112,12 @@ def parse_address(address: str) -> Broker:
 def _prefix(parts: SplitResult, address: str) -> str:
     prefix = unquote(parts.path).strip("/")
     if set(address) & set("?#") or set(prefix) & set("+#"):
-        raise _refuse("a topic prefix is made without ?, # and +", address)
+        raise _refuse("a topic prefix cannot contain ?, # or +", address)
     # What turns the direction of text or takes no room makes one topic look like another.
     if prefix.startswith("$") or not prefix.isprintable():
-        raise _refuse("a topic prefix begins with no $, which is the broker's own, and has no invisible characters", address)
+        raise _refuse(
+            "a topic prefix cannot begin with $, which is reserved for the broker, or contain invisible characters", address
+        )
     if not prefix or len(prefix.encode()) > _MAX_PREFIX_BYTES:
         raise _refuse("it has no topic prefix" if not prefix else "its topic prefix is too long", address)
     return prefix

@@ -148,7 +148,7 @@ def check_video(options: VideoOptions, *, endless: bool, source: Path | None = N
     """
     path = options.path
     if path.suffix.lower() not in _CODECS:
-        raise InputError(f"--video {path}: give a name that ends in {', '.join(_CODECS)}")
+        raise InputError(f"--video {path}: use a name that ends in {', '.join(_CODECS)}")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: no such folder")
     if not endless and os.path.lexists(path):
@@ -156,7 +156,9 @@ def check_video(options: VideoOptions, *, endless: bool, source: Path | None = N
     if not endless and options.max_bytes is not None:
         raise InputError("--video-mb is for cameras: the video of a file is as long as the file")
     if endless and source is not None and _Ring(path, 0).has(source):
-        raise OutputError(f"cannot write {path}: {source} would be one of its files, the oldest of which go; give another name")
+        raise OutputError(
+            f"cannot write {path}: {source} would be one of its files, the oldest of which are removed; give another name"
+        )
 
 
 def _take(path: Path) -> int:

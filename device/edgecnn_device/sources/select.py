@@ -214,7 +214,7 @@ def _open_camera(options: SourceOptions) -> Source:
         split_address(options.source, schemes=SCHEMES)
     name = origin(options.source) if is_stream else device_path(options.source) or options.source
     if options.loop or options.realtime is not None:
-        raise InputError(f"--loop and --realtime are for files, not for the camera {name}")
+        raise InputError(f"--loop and --realtime are for files, not the camera {name}")
     _check_roi(options, options.size_wh)
     limits = (options.size_wh, options.fps, options.open_timeout_s, options.read_timeout_s, options.controls)
     if options.source.partition(":")[0] == "csi":

@@ -69,7 +69,8 @@ class Snapshots:
             try:
                 answer = self._connection.ask()
             except http.client.HTTPException as error:  # its text quotes the answer, or the address
-                raise CameraError(f"{self._connection.name} gives an answer that is no HTTP: {type(error).__name__}") from error
+                name = self._connection.name
+                raise CameraError(f"{name} sends an invalid HTTP response: {type(error).__name__}") from error
         # Time that was lost is not made up for.
         self._due_s = max(self._due_s, self._clock() - self._period_s) + self._period_s
         return self._decode(answer)
@@ -134,7 +135,7 @@ class Connection:
                 parts = self._led_to(parts, answer.headers["location"])
             else:
                 return self._remembered(answer)
-        raise CameraError(f"{self.name} leads from one address to another without end")
+        raise CameraError(f"{self.name} redirects endlessly")
 
     def close(self) -> None:
         """Close it."""
@@ -242,7 +243,7 @@ def _login(parts: SplitResult) -> Login | None:
         return None
     user, password = unquote(parts.username), unquote(parts.password or "")
     if not (user + password).isprintable():
-        raise CameraError("user or password of the address hold characters that cannot be sent")
+        raise CameraError("user or password of the address contain characters that cannot be sent")
     return Login(user, password)
 
 

@@ -46,7 +46,7 @@ class StateClock:
     def silence(self, now_s: float) -> State | None:
         """Return the state that overrides what was last said when the loop stands still, None as long as it moves."""
         silent_s = now_s - self._alive_s
-        return State("stale", f"the camera loop has stood still for {silent_s:.0f} s") if silent_s > self._patience_s else None
+        return State("stale", f"the camera loop has been stuck for {silent_s:.0f} s") if silent_s > self._patience_s else None
 
     def seconds(self, now_s: float) -> dict[str, float]:
         """Return the seconds in each state since the start."""

@@ -11,7 +11,7 @@ const GAP_S = 12;
 const CLOCKS_S = 60;
 const MOST_BUTTONS = 48;
 const WORDS = {ok: "Live", gone: "No connection", wait: "Connecting", error: "Model error"};
-const NO_ANSWER = {wait: "No answer yet.", gone: "No answer while there is no connection.", error: "No answer: the model fails."};
+const NO_ANSWER = {wait: "No answer yet.", gone: "No answer without a connection.", error: "No answer: the model fails."};
 const STAGES = ["capture", "find", "preprocess", "invoke", "publish"];
 const NONE = "none of these";
 
@@ -257,7 +257,7 @@ function showToday() {
   const {counts, since, alarm} = today;
   showCounts(counts);
   const midnight = new Date(1000 * since).setHours(0, 0, 0, 0) / 1000;
-  setText("since", `How often each class came into view since ${since - midnight < 60 ? "midnight" : timeOf(since, "minutes")}.`);
+  setText("since", `How often each class was seen since ${since - midnight < 60 ? "midnight" : timeOf(since, "minutes")}.`);
   showAlarm(alarm);
 }
 
@@ -561,7 +561,7 @@ function lose(reason) {
 setInterval(() => {
   if (document.hidden) return;
   const isOpen = events?.readyState === EventSource.OPEN;
-  if (isOpen && Date.now() - heardAt > SILENCE_MS) lose("The board has said nothing for some seconds.");
+  if (isOpen && Date.now() - heardAt > SILENCE_MS) lose("The board has sent nothing for some seconds.");
   showRetry();
   showClock();
   drawChart();
