@@ -39,6 +39,8 @@ def _shown(match: re.Match[str], folder: Path, page: str) -> str:
         raise PluginError(f"{page}: `{command}` exits with {ran.returncode}: {ran.stderr.strip()}")
     if silently:
         return ""
+    if not ran.stdout.strip():
+        raise PluginError(f"{page}: `{command}` prints nothing")
     if as_json:
         pretty = "\n\n".join(json.dumps(each, indent=2, ensure_ascii=False) for each in _objects(ran.stdout))
         return f"```console\n$ {command}\n```\n\n```json\n{pretty}\n```"

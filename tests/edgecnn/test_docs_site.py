@@ -65,6 +65,11 @@ def test_a_page_whose_command_fails_is_not_built() -> None:
         shown("<!-- run: false -->")
 
 
+def test_a_page_whose_command_prints_nothing_is_not_built() -> None:
+    with pytest.raises(PluginError, match=r"page\.md: `true` prints nothing"):
+        shown("<!-- run json: true -->")
+
+
 def test_outputs_do_not_depend_on_the_data_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_DATA", "/somewhere")
 
