@@ -98,7 +98,7 @@ class ForeignTrial:
         if contract_json is None and file_format(path) != "tflite":
             raise ContractError(f"{path} {without_contract(file_format(path), path)}")
         if contract_json is not None:
-            raise InputError(f"{path} carries its own labels and preprocessing; leave --labels and the like away")
+            raise InputError(f"{path} carries its own labels and preprocessing; omit --labels and the like")
         from edgecnn.runtimes.probe import Trial  # with it comes what starts processes
 
         self._path, self._stated, self._runtime, self._threads = path, stated, runtime, threads

@@ -149,7 +149,7 @@ def open_model(
         return Model(str(source), path, task, found.runtime, artifact=found.artifact, notes=notes, normalization=pixels)
     if is_artifact(source) or (of_task == "int8" and str(source) in shipped_tasks()):
         if labels is not None or convention.stated or output is not None or trust:
-            raise InputError(f"{source} carries its own labels and preprocessing; leave --labels and the like away")
+            raise InputError(f"{source} carries its own labels and preprocessing; omit --labels and the like")
         artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
         return Model(str(source), artifact.path, task_of(artifact.contract), opened, artifact=artifact)
