@@ -104,15 +104,21 @@ def artifact_path(model: Path | str) -> Path:
 
     Raises InputError for a folder and for what Keras saves, saying what to give instead; UnknownTaskError for an unknown name.
     """
-    path = Path(model)
-    is_name = not path.suffix and path.name == str(model)
-    if is_name and path.name in shipped.names():
-        return path if path.is_file() else shipped.int8_path(path.name)
+    path = named_path(model)
     if path.is_dir():
         raise InputError(f"{path} is a folder, not an exported file; {_in_folder(path)}")
     if path.suffix.lower() in KERAS_SUFFIXES and path.is_file():
         raise InputError(f"{path} is what Keras saves, not an exported file; make one of it: edgecnn export {path} --int8")
-    return shipped.int8_path(path.name) if is_name and not path.is_file() else path
+    return path
+
+
+def named_path(model: Path | str) -> Path:
+    """Return the path that `artifact_path` looks at, whatever is there; UnknownTaskError for an unknown name."""
+    path = Path(model)
+    is_name = not path.suffix and path.name == str(model)
+    if not is_name or path.is_file() or (path.is_dir() and path.name not in shipped.names()):
+        return path
+    return shipped.int8_path(path.name)
 
 
 def _in_folder(folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.artifact import read_file
 from edgecnn.artifacts.signature import TrustedKey
-from edgecnn.classifier import Classifier, artifact_path
+from edgecnn.classifier import Classifier, artifact_path, named_path
 from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.select import import_runtime
@@ -184,7 +184,7 @@ class ModelSlot:
         self.swaps = 0
         self.refusals = 0
         self.warning = ""
-        self._path = artifact_path(options.model)
+        self._path = named_path(options.model)
         self._options = replace(options, model=str(self._path))
         is_proven = options.verify and options.foreign is None
         self._last_good = None if is_shipped(self._path) or not is_proven else last_good

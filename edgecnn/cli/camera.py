@@ -486,14 +486,14 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
     """Return the options of another tool's model, None for one of ours; InputError for such options beside one of ours."""
-    from edgecnn.classifier import artifact_path
+    from edgecnn.classifier import named_path
     from edgecnn.errors import EdgecnnError, InputError
     from edgecnn.foreign import ForeignModel, is_foreign
     from edgecnn.labels import read_labels
 
     stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
     given = [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]
-    path = artifact_path(values["model"])
+    path = named_path(values["model"])
     labels = None if values["labels"] is None else read_labels(values["labels"])
     try:
         if is_foreign(path, labels):

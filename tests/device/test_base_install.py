@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from edgecnn import shipped
 from edgecnn.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +80,7 @@ def test_the_systemd_unit_comes_with_the_wheel(board: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("command", [("export", "neu", "--int8"), ("train", "neu"), ("parity", "neu", "x.tflite")])
 def test_what_needs_a_workstation_says_so_in_one_line(board: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     assert command[0] in COMMANDS
+    shutil.copy(shipped.int8_path("neu"), tmp_path / "x.tflite")
 
     run = _run(board, "edgecnn", *command, cwd=tmp_path)
 
