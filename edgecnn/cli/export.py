@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecnn.cli.command import Command, Need, check_needs
 from edgecnn.cli.options import (
     Number,
     data_option,
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from edgecnn_export.exporter import ExportResult
 
 
-@click.command(short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.")
+@click.command(
+    cls=Command,
+    needs={"repair": Need.one_of("--int8")},
+    short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.",
+)
 @click.argument("model", metavar="TASK|FILE.keras|FOLDER")
 @click.option("--int8", is_flag=True, help="Also make the int8 files.")
 @click.option("--repair", is_flag=True, help="When an int8 file fails parity, try repairs, cheapest first, until one passes.")
@@ -68,6 +73,7 @@ def export(
     on those in --data or --calibration. A file that fails is named *.rejected, and the exit code is 1. With --repair,
     the first technique whose file passes is used, and every attempt is shown.
     """
+    check_needs(context)
     from edgecnn_export.frameworks import require_keras
 
     require_keras()  # quietly, before any module imports it loudly

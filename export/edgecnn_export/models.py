@@ -191,7 +191,7 @@ def open_reference(
     reference = Reference.from_entry(about, model, path)
     if options.stated or (labels is not None and labels != reference.task.labels):
         stated = ", ".join(reference.task.labels)
-        raise InputError(f"{path} states its own labels and pixel range: {stated}; leave --labels and --pixel-range out")
+        raise InputError(f"{path} states its own labels and pixel range: {stated}; omit --labels and --pixel-range")
     check_model(model, reference.task, path)
     return reference
 

@@ -173,7 +173,7 @@ def test_shells_can_complete(shell: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["export", "neu", "--repair"], "give --int8 with --repair"),
+        (["export", "neu", "--repair"], "--repair needs --int8"),
         (["robustness", "--list", "--plot", "a.png"], "--plot needs FILE or TASK"),
         (["robustness", "--list", "neu"], "omit the models"),
         (["data", "info", ".", "--data", "x"], "--data belongs to a named task"),
