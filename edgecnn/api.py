@@ -318,18 +318,22 @@ def train(
     *,
     network: Network = "compact",
     epochs: int | None = None,
+    minutes: float | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     progress: _Progress = print,
 ) -> Run:
     """Train a network on the folder's pictures; the run lies in `out`, by default `runs/NAME-NETWORK`.
 
-    `epochs` is by default the recipe's. Needs the extra `train`. Raises what `edgecnn_export.training.train` raises.
+    `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the extra `train`. Raises what
+    `edgecnn_export.training.train` raises.
     """
     from edgecnn_export.training import train as run_training
 
     folder = Path(out) if out is not None else Path("runs") / f"{data.task.name}-{network}"
-    result = run_training(data.task, data.splits, out=folder, model=network, epochs=epochs, seed=seed, progress=progress)
+    result = run_training(
+        data.task, data.splits, out=folder, model=network, epochs=epochs, minutes=minutes, seed=seed, progress=progress
+    )
     return Run(data, result)
 
 

@@ -21,6 +21,9 @@ class Png:
 
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Png({len(self.data)} bytes)"
+
     def _repr_html_(self) -> str:
         return f'<img src="data:image/png;base64,{base64.b64encode(self.data).decode()}" style="max-width:100%">'
 

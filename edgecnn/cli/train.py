@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import EPOCHS, Count, data_option, seed_option, task_and_folder
+from edgecnn.cli.options import EPOCHS, Count, Number, data_option, seed_option, task_and_folder
 from edgecnn.text import printable
 
 
@@ -19,6 +19,7 @@ from edgecnn.text import printable
     "--network", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
 )
 @click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
+@click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: as many as fit into this time.")
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option
 @data_option
@@ -51,6 +52,7 @@ def train(
     task: str,
     network: str,
     epochs: int | None,
+    minutes: float | None,
     batch_size: int | None,
     seed: int,
     data: Path | None,
@@ -90,6 +92,7 @@ def train(
         out=out or Path("runs") / f"{chosen.name}-{network}",
         model=network,
         epochs=epochs,
+        minutes=minutes,
         batch_size=batch_size,
         seed=seed,
         resume=resume,

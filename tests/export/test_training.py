@@ -1,6 +1,8 @@
 """Training: determinism, resuming, interruption, several devices, and the files that remain."""
 
 import ast
+import dataclasses
+import itertools
 import json
 import shutil
 import signal
@@ -20,6 +22,7 @@ from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.training import TrainingRun, train
 from edgecnn_export.training.checkpoints import Checkpoint
+from edgecnn_export.training.recipes import find_recipe
 
 TASK = Task("stripes", "stripes", ("flat", "upright", "sloping"), Preprocessing(16, 16), flips=False)
 # The same data in a program of its own, for what must not happen inside the tests' process.
@@ -141,6 +144,33 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(uninterrupted
     losses_of_views = [entry["validation_loss"] + entry["camera_loss"] for entry in uninterrupted.record["history"]]
 
     assert uninterrupted.record["best_epoch"] == 1 + int(np.argmin(losses_of_views))
+
+
+def test_minutes_decide_the_epochs_and_nothing_else(uninterrupted: TrainingRun, tmp_path: Path) -> None:
+    ticks, said = itertools.count(step=10), list[str]()  # an epoch of the trial takes 10 s, and 30 s are left after it
+
+    timed = run(tmp_path, epochs=None, minutes=1, clock=lambda: float(next(ticks)), progress=said.append)
+
+    assert timed.record["epochs"] == 3
+    assert losses(timed) == losses(uninterrupted)
+    assert "3 epochs of 10.0 s fit into 1 minutes" in said
+
+
+def test_more_minutes_than_the_recipe_needs_are_not_spent(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(find_recipe("compact", TASK), epochs=2)
+
+    assert run(tmp_path, epochs=None, minutes=1000, recipe=recipe).record["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"epochs": 3}, "--epochs"), ({"resume": True}, "to resume"), ({"minutes": 1e-6}, "an epoch takes")],
+)
+def test_minutes_that_decide_nothing_are_refused(broken_off: Path, options: dict[str, object], message: str) -> None:
+    folder = broken_off if "resume" in options else broken_off.with_name("another")
+
+    with pytest.raises(InputError, match=message):
+        run(folder, **({"epochs": None, "minutes": 1.0} | options))
 
 
 def test_an_unfinished_training_is_not_overwritten_by_accident(broken_off: Path) -> None:

@@ -121,6 +121,10 @@ class Session:
         done = len(self.history)
         return done >= self.recipe.epochs or (done > 0 and done - self.best_epoch >= self.recipe.patience)
 
+    def try_epoch(self) -> None:
+        """Train an epoch that does not count, to see how long it takes."""
+        self._epoch(0, threading.Event())
+
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take up where a checkpoint of the same training left off; InputError for another's."""
         checkpoint.check(self.settings, self.out / checkpoints.FILE_NAME)

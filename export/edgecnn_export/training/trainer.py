@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -31,24 +32,28 @@ def train(
     out: Path,
     model: str = "compact",
     epochs: int | None = None,
+    minutes: float | None = None,
     batch_size: int | None = None,
     recipe: Recipe | None = None,
     seed: int = 0,
     resume: bool = False,
     devices: int = 1,
     progress: Callable[[str], None] = lambda line: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainingRun:
     """Train a model and write `model.keras`, `training.json`, `curves.png` and `splits.csv` to the folder `out`.
 
     `splits.csv` says which picture of the data folder stood in which split (`edgecnn.datasets.split_table`); pictures that are
     in no folder have none, and `training.json` then names no data folder.
 
-    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming. After
-    each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training; it is
-    removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first SIGINT
-    ends the training after the current batch, with all files written; a second one ends the program. Raises InputError for
-    impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
-    shape than the task's, OutputError when `out` cannot be written.
+    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming.
+    With `minutes` there are as many epochs as fit in, by how long a first one takes, and no more than the recipe has; the
+    record states their number, and with it the same training is made again. After each epoch a checkpoint is written, from
+    which `resume` goes on to the same result as an uninterrupted training; it is removed when the training is complete. The
+    weights of the epoch with the lowest validation loss are kept. The first SIGINT ends the training after the current
+    batch, with all files written; a second one ends the program. Raises InputError for impossible settings or another
+    training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another shape than the task's,
+    OutputError when `out` cannot be written.
     """
     _check_data(task, splits)
     _check_folder(out, resume)
@@ -56,6 +61,11 @@ def train(
     recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
     strategy = open_devices(devices)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
+    if minutes is not None:
+        if epochs is not None or resume:
+            raise InputError("--minutes decides the number of epochs, which --epochs or a training to resume has already")
+        trial = Session(task, splits, model, recipe, seed, out, strategy)
+        recipe = dataclasses.replace(recipe, epochs=_epochs_within(60 * minutes, recipe.epochs, trial, progress, clock))
     session = Session(task, splits, model, recipe, seed, out, strategy)
     if checkpoint is not None:
         session.resume(checkpoint)
@@ -63,6 +73,29 @@ def train(
     with _interruption() as interrupted:
         session.run(interrupted, progress)
         return session.finish(interrupted.is_set())
+
+
+def _epochs_within(
+    seconds: float, at_most: int, trial: Session, progress: Callable[[str], None], clock: Callable[[], float]
+) -> int:
+    """Return how many epochs fit into the time, by trying: the first one also builds the graph, and so the second is timed.
+
+    InputError where not even one fits.
+    """
+    began = clock()
+    progress("timing an epoch")
+    trial.try_epoch()
+    first = clock() - began
+    if first > seconds / 4:
+        per_epoch = first
+    else:
+        trial.try_epoch()
+        per_epoch = clock() - began - first
+    epochs = min(at_most, int((seconds - (clock() - began)) / max(per_epoch, 1e-3)))
+    if epochs < 1:
+        raise InputError(f"--minutes {seconds / 60:g}: an epoch takes {per_epoch / 60:.2g} minutes here, after as long a trial")
+    progress(f"{epochs} epochs of {per_epoch:.1f} s fit into {seconds / 60:g} minutes")
+    return epochs
 
 
 @contextlib.contextmanager
