@@ -126,7 +126,7 @@ class CandidateReport:
         return f"{self.verdict.upper()} {self.name}: {'; '.join(self.reasons)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParityReport:
     """All figures of one comparison; `max_drop` in percentage points, `groups` how many where the pictures have them.
 
@@ -176,6 +176,10 @@ class ParityReport:
             confidence=self.confidence,
             max_drop=self.max_drop,
         )
+
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{each.name} {each.verdict}" for each in self.candidates)
+        return f"ParityReport({self.verdict} on {self.count} pictures: {verdicts})"
 
     def _repr_html_(self) -> str:
         rows = [[each.name, each.verdict, "; ".join(each.reasons)] for each in self.candidates]
