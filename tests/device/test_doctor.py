@@ -265,7 +265,7 @@ def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_p
 
 def test_a_file_with_a_secret_that_is_not_where_we_look_is_not_called_safe(tmp_path: Path) -> None:
     config = tmp_path / "camera.toml"
-    config.write_text('source-file = "address"\ntoken-file = "token"\n')  # beside the service's working directory
+    config.write_text('source-file = "address"\nweb-token-file = "token"\n')  # beside the service's working directory
 
     found = list(check_secrets(config))
 

@@ -175,7 +175,7 @@ def test_an_answer_that_is_no_number_is_an_error_with_no_class_and_the_loop_goes
 
     first, second = sink.observations
     assert (first.state.name, first.predictions, second.state.name) == ("error", (), "ok")
-    assert "no number (NaN or infinite) for 1 of 1 on brightness 1.0" in first.state.reason
+    assert "not a number (NaN or infinite) for 1 of 1 on brightness 1.0" in first.state.reason
     assert statistics.states == {"error": 1, "ok": 1}
     assert json.loads(json.dumps(first.to_json(), allow_nan=False))["reason"] == first.state.reason
 

@@ -248,7 +248,7 @@ def test_an_answer_that_is_no_http_is_an_error_that_does_not_repeat_it(serve: Se
     server.location = "GET /no-http.jpg?pwd=pa55"
 
     read._connection._parts = read._connection._parts._replace(path="/no-http.jpg")
-    with pytest.raises(CameraError, match="no HTTP: BadStatusLine") as raised:
+    with pytest.raises(CameraError, match="invalid HTTP response: BadStatusLine") as raised:
         read()
 
     assert "pa55" not in str(raised.value)

@@ -177,7 +177,7 @@ def test_the_rule_of_the_arrays_is_told(tmp_path: Path) -> None:
         (np.zeros((6, 9, 9, 1), np.uint8), np.arange(5), "expected 6 labels"),
         (np.zeros((6, 9, 9, 1), np.uint8), np.arange(6) + 1, r"labels 1\.\.6; expected 0\.\.5"),
         (np.zeros((6, 9, 9, 1), np.uint8), np.arange(6) - 1, r"labels -1\.\.4"),
-        (np.zeros((6, 9, 9, 1), np.uint8), np.arange(6) + 0.5, "no whole numbers"),
+        (np.zeros((6, 9, 9, 1), np.uint8), np.arange(6) + 0.5, "not whole numbers"),
     ],
 )
 def test_arrays_that_fit_nothing_are_refused(tmp_path: Path, train: np.ndarray, labels: np.ndarray, reason: str) -> None:

@@ -161,8 +161,8 @@ def test_a_task_of_which_nothing_is_known_that_is_no_class_meets_surfaces_that_a
 
     rejection = measure_rejection(FirstPixel(), task, dataset, DATA, threshold=None, per_kind=4)
 
-    assert {"hand", "letters", "flat exposure"} <= set(rejection.kinds)
-    assert not {"plain steel", "brushed metal"} & set(rejection.kinds)
+    assert {"hand", "letters", "flat exposure"} <= set(rejection.aurocs_by_kind)
+    assert not {"plain steel", "brushed metal"} & set(rejection.aurocs_by_kind)
 
 
 def test_an_empty_split_is_refused() -> None:
