@@ -240,8 +240,8 @@ def test_a_shifted_zero_point_inside_the_model_is_caught(subject: Subject, tmp_p
     measured = subject.measure(subject.save(tmp_path / "int8.tflite", subject.altered(shift)))
 
     (candidate,) = measured.report.candidates
-    # Drawn digits survive it: 4 of 500 are lost, less than is allowed.
-    assert candidate.verdict == ("fail" if candidate.drop > measured.report.max_drop else "undecided")
+    # Drawn digits nearly survive it: the four of 500 that are lost are no more than chance explains, and so it does not pass.
+    assert candidate.verdict == ("fail" if candidate.lost > 10 else "undecided")
 
 
 def test_pixels_without_their_zero_point_are_caught(subject: Subject, healthy: Path) -> None:
