@@ -243,6 +243,10 @@ def choose_gate(options: LookOptions) -> Gate:
 
 def check_files(options: SinkOptions, source: SourceOptions, *, endless: bool) -> None:
     """Raise OutputError, before anything is begun, for a file that is not this camera's to write to, or not to two sinks."""
+    video = None if options.video is None else options.video.path
+    for name, file in (("--jsonl", options.jsonl), ("--csv", options.csv), ("--video", video)):
+        if file == Path("-"):
+            raise OutputError(f"{name} -: name a file; only the terminal's lines go to standard output")
     files = [file.absolute() for file in (options.jsonl, options.csv) if file is not None]
     if len(set(files)) < len(files):
         raise OutputError(f"--jsonl and --csv cannot both be {options.csv}")

@@ -45,6 +45,16 @@ def test_a_foreign_file_is_refused_before_the_camera_is_opened(artifacts: Path, 
     assert list(tmp_path.iterdir()) == [tmp_path / "notes"]
 
 
+@pytest.mark.parametrize("option", ["--jsonl", "--csv", "--video"])
+def test_standard_output_is_no_file(artifacts: Path, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    done = run(artifacts, "--source", "synthetic", "--frames", "1", option, "-")
+
+    assert isinstance(done.exception, OutputError) and f"{option} -: name a file" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_sinks_do_not_share_a_file(artifacts: Path, tmp_path: Path) -> None:
     done = run(artifacts, "--source", "synthetic", "--jsonl", tmp_path / "a", "--csv", tmp_path / "a")
 
