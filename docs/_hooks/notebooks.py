@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -32,7 +33,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _executed(path: Path) -> tuple[str, dict[str, bytes]]:
     """Run a notebook in an empty folder; return it as Markdown, and its pictures by name."""
     notebook = nbformat.read(path, as_version=4)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"):
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the environment need not be activated
+    surroundings = mock.patch.dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PATH=commands)
+    with tempfile.TemporaryDirectory() as folder, surroundings:
         client = NotebookClient(
             notebook, timeout=1200, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"]
         )
