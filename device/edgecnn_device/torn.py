@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +24,6 @@ _MIN_GRAY, _MAX_STRAY, _MAX_CONSTANT, _MIN_EDGE_LEVELS = 0.02, 0.05, 0.1, 3
 # Nothing that reflects light is without any red and blue.
 _GREENS = tuple(g for green in (77, 84, 135, 136) for g in (green - 1, green, green + 1))
 _MIN_GREEN = 0.01
-_GRAY_RANGE = np.array([[gray] * 3 for gray in (min(_GRAYS), max(_GRAYS))], np.uint8)
 _GREEN_RANGE = np.array([[0, green, 0] for green in (min(_GREENS), max(_GREENS))], np.uint8)
 
 
@@ -44,7 +41,7 @@ def tear(image_bgr: Image) -> str:
     if min(image_bgr.shape[:2]) < _MIN_SIDE:
         return ""
     sample = np.asarray(cv2.resize(image_bgr, _SAMPLE_WH, interpolation=cv2.INTER_NEAREST), np.uint8)
-    return _repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr, sample) or _green_blocks(image_bgr, sample)
+    return _repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr) or _green_blocks(image_bgr, sample)
 
 
 def torn_by(damage: str) -> str:
@@ -98,41 +95,54 @@ def _is_textured(row: NDArray[np.float32]) -> bool:
     return bool(gray.std() >= _MIN_DEVIATION and changing >= _MIN_CHANGING and exposed > 0.5)
 
 
-def _gray_blocks(image_bgr: Image, sample: Image) -> str:
-    if cv2.countNonZero(cv2.inRange(sample, *_GRAY_RANGE)) < _MIN_GRAY * _SAMPLES:
-        return ""
-    for gray in _GRAYS:
-        if _may_be_undecoded(image_bgr, gray) and _are_undecoded(image_bgr, gray):
+def _gray_blocks(image_bgr: Image) -> str:
+    for gray in _candidates(image_bgr):
+        if _are_undecoded(image_bgr, gray):
             part = float((image_bgr == gray).all(axis=-1).mean())
             return f"{100 * part:.0f} % of the picture stayed gray"
     return ""
 
 
-def _may_be_undecoded(image_bgr: Image, gray: int) -> bool:
-    """Say whether enough blocks could be all gray, by the green of four pixels of each; that costs a hundredth."""
+def _candidates(image_bgr: Image) -> list[int]:
+    """Return the grays of which enough blocks could be made; nearly always none, which must cost nearly nothing."""
+    one, other = (_pixel_of_each_block(image_bgr, at, at) for at in (1, _BLOCK - 2))
+    low, high = _GRAYS
+    alike = one[(one == other) & (one >= low)]
+    return [gray for gray in (low, high) if np.count_nonzero(alike == gray) >= _MIN_GRAY * one.size]
+
+
+def _pixel_of_each_block(image_bgr: Image, y: int, x: int) -> NDArray[np.uint8]:
+    """Return the green of the pixel at `y`, `x` of each whole block, `(h // 8, w // 8)`."""
     height, width = (side // _BLOCK * _BLOCK for side in image_bgr.shape[:2])
+    return image_bgr[y:height:_BLOCK, x:width:_BLOCK, 1]
+
+
+def _undecoded_blocks(image_bgr: Image, gray: int) -> NDArray[np.bool_]:
+    """Return which blocks are all gray but for their rim, which the colour beside them reaches, `(h // 8, w // 8)`."""
     first, last = 1, _BLOCK - 2
-    corners = [image_bgr[y:height:_BLOCK, x:width:_BLOCK, 1] == gray for y, x in itertools.product((first, last), repeat=2)]
-    return bool(np.logical_and.reduce(corners).mean() >= _MIN_GRAY)
+    found = _pixel_of_each_block(image_bgr, first, first) == gray
+    for y, x in ((last, last), (first, last), (last, first)):
+        found &= _pixel_of_each_block(image_bgr, y, x) == gray
+    at = np.argwhere(found) * _BLOCK
+    inner = np.arange(first, last + 1)
+    rows, columns = at[:, 0, None, None] + inner[:, None], at[:, 1, None, None] + inner
+    found[found] = (image_bgr[rows, columns] == gray).all(axis=(1, 2, 3))
+    return np.asarray(found, np.bool_)
 
 
 def _are_undecoded(image_bgr: Image, gray: int) -> bool:
     """Say whether the gray of `(h, w, 3)` is made of whole blocks that stand out from the rest."""
-    height, width = (side // _BLOCK for side in image_bgr.shape[:2])
+    undecoded = _undecoded_blocks(image_bgr, gray)
+    if not _MIN_GRAY <= undecoded.mean() <= _MAX_PART or _is_border(undecoded):
+        return False
+    height, width = undecoded.shape
     blocks = image_bgr[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK, 3)
-    inner = blocks[:, 1:-1, :, 1:-1]  # colour reaches over the edge of its block by one pixel
+    inner = blocks[:, 1:-1, :, 1:-1]
     constant = (inner == inner[:, :1, :, :1]).all(axis=(1, 3, 4))
-    undecoded = constant & (inner[:, 0, :, 0] == gray).all(axis=-1)
     pixels = (blocks == gray).all(axis=-1)
     stray = np.count_nonzero(pixels & ~undecoded[:, None, :, None]) / max(1, int(np.count_nonzero(pixels)))
     others = np.count_nonzero(constant & ~undecoded) / max(1, int(np.count_nonzero(~undecoded)))
-    return bool(
-        _MIN_GRAY <= undecoded.mean() <= _MAX_PART
-        and stray <= _MAX_STRAY
-        and others <= _MAX_CONSTANT
-        and not _is_border(undecoded)
-        and _edge_levels(blocks, undecoded, gray) >= _MIN_EDGE_LEVELS
-    )
+    return bool(stray <= _MAX_STRAY and others <= _MAX_CONSTANT and _edge_levels(blocks, undecoded, gray) >= _MIN_EDGE_LEVELS)
 
 
 def _is_border(undecoded: NDArray[np.bool_]) -> bool:
@@ -154,7 +164,7 @@ def _edge_levels(blocks: Image, undecoded: NDArray[np.bool_], gray: int) -> floa
 
 
 def _green_blocks(image_bgr: Image, sample: Image) -> str:
-    if not cv2.countNonZero(cv2.inRange(sample, *_GREEN_RANGE)):
+    if sample.min() or not cv2.countNonZero(cv2.inRange(sample, *_GREEN_RANGE)):
         return ""
     blue, green, red = cv2.split(image_bgr)
     part = float(np.mean(np.isin(green, _GREENS) & (blue == 0) & (red == 0)))
