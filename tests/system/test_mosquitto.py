@@ -161,9 +161,9 @@ def test_lost_messages_are_counted_when_the_broker_is_never_there(start: Start, 
 def test_two_cameras_of_one_name_say_that_they_take_each_other_over(broker: Mosquitto, start: Start) -> None:
     cameras = [start(broker.port, "--fps", "5") for _ in range(2)]
 
-    wait_until(lambda: all("another client takes over our name" in camera.said for camera in cameras), 60, "notice")
+    wait_until(lambda: all("another client uses our client ID" in camera.said for camera in cameras), 60, "notice")
 
-    assert all(camera.said.count("takes over our name") == 1 for camera in cameras)
+    assert all(camera.said.count("uses our client ID") == 1 for camera in cameras)
 
 
 def test_a_lost_camera_is_stale_for_everybody_and_says_no_class(broker: Mosquitto, start: Start) -> None:
