@@ -108,7 +108,9 @@ def test_two_clients_of_one_name_hear_that_they_take_each_other_over(broker: Tin
                 try:
                     sink.write(observation())
                 except OutputError as error:
-                    if "another client takes over our name edgecnn-" in str(error):
+                    if "another client uses our client ID edgecnn-" in str(error):
                         told.add(sink)
             time.sleep(0.05)
         raise OutputError("enough")
+
+    assert len(told) == 2  # what closing the sinks raises may hide the deadline
