@@ -399,10 +399,10 @@ def open(model: Path | str, *, runtime: str | None = None, threads: int = 1, ver
     from edgecnn.runtimes import probe
     from edgecnn.shipped import is_shipped
 
-    path = artifact_path(model)
-    if verify and not is_shipped(path):
-        probe.verify(Artifact.open(path), runtime=runtime, threads=threads).demand()
-    return Model(str(model), Classifier.open(path, runtime=runtime, threads=threads))
+    artifact = Artifact.open(artifact_path(model))
+    if verify and not is_shipped(artifact.path):
+        probe.verify(artifact, runtime=runtime, threads=threads).demand()
+    return Model(str(model), Classifier.of(artifact, runtime=runtime, threads=threads))
 
 
 def watch(

@@ -56,7 +56,11 @@ class Classifier:
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
         """Open an artifact by its path, or the shipped int8 artifact of a task by the task's name."""
-        artifact = Artifact.open(artifact_path(model))
+        return cls.of(Artifact.open(artifact_path(model)), runtime=runtime, threads=threads)
+
+    @classmethod
+    def of(cls, artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> Classifier:
+        """Run an artifact that was read already; raises what `open_runtime` raises."""
         contract = artifact.contract
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
         return cls(opened, contract.labels, contract.preprocessing, contract.reject_threshold)

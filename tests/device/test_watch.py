@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import edgecnn as ec
 from edgecnn import Artifact
 from edgecnn.errors import ArtifactError, InputError, PictureError
+from edgecnn.runtimes import probe
 
 
 def test_a_model_is_called_with_a_file_or_an_array(artifacts: Path, tmp_path: Path) -> None:
@@ -66,6 +68,20 @@ def test_a_model_that_answers_otherwise_here_is_not_opened(artifacts: Path, tmp_
         ec.open(altered)
 
     assert ec.open(altered, verify=False).labels
+
+
+def test_what_was_verified_is_what_runs(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes((artifacts / "neu.tflite").read_bytes())
+    verify = probe.verify
+
+    def verify_while_it_is_exchanged(artifact: Artifact, **options: Any) -> probe.Verified:
+        path.write_bytes((artifacts / "mnist.tflite").read_bytes())
+        return verify(artifact, **options)
+
+    monkeypatch.setattr(probe, "verify", verify_while_it_is_exchanged)
+
+    assert ec.open(path).labels == Artifact.open(artifacts / "neu.tflite").contract.labels
 
 
 def test_a_video_is_watched_frame_by_frame(artifacts: Path, tmp_path: Path) -> None:
