@@ -16,6 +16,7 @@ from edgecnn.cli.options import (
     read_foreign,
     runtime_options,
     seed_option,
+    split_option,
     trust_option,
 )
 from edgecnn.metrics import weak_classes
@@ -26,13 +27,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Measure a model's accuracy on a split of its data set.")
 @click.argument("model", metavar="FILE|RUN|TASK")
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="Split to measure on.",
-)
+@split_option
 @data_option
 @foreign_options
 @trust_option

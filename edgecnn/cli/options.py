@@ -142,6 +142,17 @@ def seed_option(command: F) -> F:
     return click.option("--seed", type=SEED, default=0, show_default=True, help="Seed for everything random.")(command)
 
 
+def split_option(command: F) -> F:
+    """Add --split."""
+    return click.option(
+        "--split",
+        type=click.Choice(["train", "validation", "test"]),
+        default="validation",
+        show_default=True,
+        help="Split to measure on.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)

@@ -18,6 +18,7 @@ from edgecnn.cli.options import (
     json_option,
     read_foreign,
     seed_option,
+    split_option,
     trust_option,
 )
 from edgecnn.text import printable
@@ -30,13 +31,7 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="REFERENCE")
 @click.argument("candidates", metavar="CANDIDATE...", nargs=-1, required=True)
 @data_option
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="Split to compare on.",
-)
+@split_option
 @click.option("--max-drop", type=Number(0, 100), help="Allowed accuracy drop in percentage points. Default: the task's.")
 @click.option(
     "--confidence",

@@ -19,6 +19,7 @@ from edgecnn.cli.options import (
     read_foreign,
     runtime_options,
     seed_option,
+    split_option,
     trust_option,
 )
 from edgecnn.text import percent, printable
@@ -30,13 +31,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Measure how well a model rejects out-of-distribution pictures, and what its threshold costs.")
 @click.argument("model", metavar="FILE|RUN|TASK")
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="Split to measure on.",
-)
+@split_option
 @click.option(
     "--false-accepts",
     type=PROBABILITY,

@@ -18,6 +18,7 @@ from edgecnn.cli.options import (
     json_option,
     read_foreign,
     seed_option,
+    split_option,
     trust_option,
 )
 from edgecnn.text import printable
@@ -33,13 +34,7 @@ _NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html
 @click.command(cls=Command, needs=_NEEDS, short_help="Measure float and int8 models under camera corruptions.")
 @click.argument("models", metavar="FILE|TASK...", nargs=-1)
 @data_option
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="Split to measure on.",
-)
+@split_option
 @click.option(
     "--severity",
     "severities",
