@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from device_fakes import frame
-from reader_messages import split
+from reader_messages import deliver
 
 from edgecnn.errors import CameraError, InputError
 from edgecnn.memory import limit_bytes
@@ -65,18 +63,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch, image: Image, request: Request) -
             raise CameraError("the stream ended") from None
 
     monkeypatch.setattr(reader, "find_opener", lambda kind: lambda request: read)
-    out, into = os.pipe()
-    received: list[bytes] = []
-    with os.fdopen(out, "rb") as stream:
-        receiver = threading.Thread(target=lambda: received.append(stream.read()))
-        receiver.start()
-        try:
-            with pytest.raises(CameraError):
-                reader.deliver(into, request, JumpingClock())
-        finally:
-            os.close(into)
-            receiver.join()
-    return split(received[0])
+    return deliver(request, JumpingClock())
 
 
 def test_the_reader_hands_on_the_size_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
