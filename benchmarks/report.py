@@ -173,12 +173,14 @@ def loop_lines(loop: dict[str, Any]) -> list[str]:
     """Return what the whole loop costs."""
     whole, one, start = loop["comparison"], loop["one_processor"], loop["start"]
     lines = [
-        "| | bare ms | loop ms | loop over bare, frames a second | of processor time | target |",
-        "|---|---|---|---|---|---|",
+        "| | bare ms | loop ms | loop over bare, frames a second | of processor time | without judging frames | target |",
+        "|---|---|---|---|---|---|---|",
         f"| all {whole['processors']} processors | {whole['bare']['wall_ms']:.3f} | {whole['loop']['wall_ms']:.3f} | "
-        f"{whole['loop_ratio']:.2f} | {whole['cpu_ratio']:.2f} | {_at_least(whole['loop_ratio'], 0.95)} |",
+        f"{whole['loop_ratio']:.2f} | {whole['cpu_ratio']:.2f} | {whole['unjudged_ratio']:.2f} | "
+        f"{_at_least(whole['loop_ratio'], 0.95)} |",
         f"| one processor | {one['bare']['wall_ms']:.3f} | {one['loop']['wall_ms']:.3f} | {one['loop_ratio']:.2f} | "
-        f"{one['cpu_ratio']:.2f} | {_at_least(one['loop_ratio'], 0.95)} |",
+        f"{one['cpu_ratio']:.2f} | {one['unjudged_ratio']:.2f} | "
+        f"{_at_least(one['loop_ratio'], 0.95)} |",
         "",
         f"From the start of the process to the first answer: {start['camera_first_answer_ms']:.0f} ms, bare script "
         f"{start['bare_first_answer_ms']:.0f} ms, ratio {start['start_ratio']:.2f} "

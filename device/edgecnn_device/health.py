@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
-from edgecnn_device.torn import torn
+from edgecnn_device.torn import coarse_sample, torn
 
-_SAMPLE_WH, _SUSPICIOUS = (16, 12), 5
+_SUSPICIOUS = 5
 # A frozen picture of up to a megapixel is told by all of its pixels.
 _MOST_PIXELS = 2**20
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
@@ -45,8 +45,8 @@ class Health:
 
     def judge(self, frame: Frame, now_s: float) -> State:
         """Return the state of the source as this frame shows it; `now_s` is on the frame's monotonic clock."""
-        sample = _sample(frame.image_bgr)
-        if reason := frame.unusable or blindness(frame.image_bgr, sample) or torn(frame.image_bgr):
+        sample = coarse_sample(frame.image_bgr)
+        if reason := frame.unusable or blindness(frame.image_bgr, sample) or torn(frame.image_bgr, sample):
             return State("blind", reason)
         if not self.limits.live:
             return OK
@@ -106,13 +106,6 @@ def _is_black(image_bgr: Image, sample: Image) -> bool:
 
 def _is_saturated(image_bgr: Image) -> bool:
     return bool(np.count_nonzero(image_bgr < BRIGHT) < BRIGHT_PART * image_bgr.size)
-
-
-def _sample(image: Image) -> Image:
-    """Return a grid of the picture's own pixels, `(12, 16, 3)` or fewer."""
-    height, width = image.shape[:2]
-    size_wh = min(width, _SAMPLE_WH[0]), min(height, _SAMPLE_WH[1])
-    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _thinned(image: Image) -> Image:

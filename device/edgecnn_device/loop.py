@@ -16,7 +16,7 @@ from edgecnn.classifier import Classifier
 from edgecnn.errors import EdgecnnError, InferenceError
 from edgecnn_device.clock import ClockWatch, describe_jump
 from edgecnn_device.finders import Look
-from edgecnn_device.frames import OK, STAGES, Frame, Missing, Observation, State
+from edgecnn_device.frames import STAGES, Frame, Missing, Observation, State
 from edgecnn_device.gates import Gate, always
 from edgecnn_device.health import Health
 from edgecnn_device.tracking import Tracker
@@ -155,10 +155,16 @@ def _observe_one(
     if isinstance(frame, Missing):
         return _observe_missing(frame, watcher, now_s)
     statistics.frames += 1
-    usable = Observation(frame.source, OK, frame, (), 1000 * (now_s - frame.monotonic_s), {"capture": capture_ms})
+    age_ms = 1000 * (now_s - frame.monotonic_s)
+
+    def refuse(state: State) -> Observation:
+        statistics.reasons[state.kind[1]] += 1
+        watcher.tracker.reset()
+        return Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})
+
     state = watcher.health.judge(frame, now_s)
     if state.name != "ok":
-        return _refuse(usable, state, watcher, statistics)
+        return refuse(state)
     if not watcher.gate(frame) and not must_say:
         statistics.gated += 1
         return None
@@ -166,17 +172,17 @@ def _observe_one(
     try:
         seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
     except InferenceError as error:
-        return _refuse(usable, State("error", str(error)), watcher, statistics)
+        return refuse(State("error", str(error)))
     except (EdgecnnError, cv2.error, MemoryError) as error:
         if not watcher.health.limits.live and statistics.frames == 1:
             raise  # the options do not fit the pictures
-        return _refuse(usable, State("blind", " ".join(str(error).split()) or "out of memory"), watcher, statistics)
+        return refuse(State("blind", " ".join(str(error).split()) or "out of memory"))
     predictions = watcher.tracker.update(frame.source, seen, classifier)
     published = statistics.latency_ms["publish"]
-    latency_ms = usable.latency_ms | seen.latency_ms | {"publish": published[-1] if published else 0.0}
+    latency_ms = {"capture": capture_ms, **seen.latency_ms, "publish": published[-1] if published else 0.0}
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
-    return replace(usable, state=state, predictions=predictions if state.name == "ok" else (), latency_ms=latency_ms)
+    return Observation(frame.source, state, frame, predictions if state.name == "ok" else (), age_ms, latency_ms)
 
 
 def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> Observation | None:
@@ -185,13 +191,6 @@ def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> Observ
         return None
     watcher.tracker.reset()
     return Observation(missing.source, state, age_ms=None if missing.since_s is None else 1000 * (now_s - missing.since_s))
-
-
-def _refuse(usable: Observation, state: State, watcher: Watcher, statistics: Statistics) -> Observation:
-    """Count a frame of which nothing can be said, and return its observation."""
-    statistics.reasons[state.kind[1]] += 1
-    watcher.tracker.reset()
-    return replace(usable, state=state)
 
 
 class Publisher:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from edgecnn_device.frames import Image
 
 _SAMPLE_WH, _MIN_SIDE = (48, 60), 96
-_SAMPLES = _SAMPLE_WH[0] * _SAMPLE_WH[1]
 # A decoder of video fills a gap with the last row before it. Two rows of a scene are never quite the same, since sensors have
 # noise; those of the gap are, but for the half of them that H.264 smooths afterwards by a level or two. Where all moves
 # lengthwise (a belt in a long exposure) rows are alike too: all over the picture, and slowly changing.
@@ -19,6 +18,7 @@ _MIN_DEVIATION, _MIN_CHANGING, _DARK, _BRIGHT = 4.0, 0.25, 5, 250
 # Blocks of no data are zero: 128 in JPEG, which limited video stretches to 130. Scenes have that gray too, but not in whole
 # blocks with an edge around them and nothing of it beside, in a picture that has few other blocks of one colour.
 _GRAYS, _BLOCK = (128, 130), 8
+_FEW = 8
 _MIN_GRAY, _MAX_STRAY, _MAX_CONSTANT, _MIN_EDGE_LEVELS = 0.02, 0.05, 0.1, 3
 # Video: zero in all three planes, which BT.601 and BT.709 make these greens of in full and limited range, to the rounding.
 # Nothing that reflects light is without any red and blue.
@@ -27,21 +27,27 @@ _MIN_GREEN = 0.01
 _GREEN_RANGE = np.array([[0, green, 0] for green in (min(_GREENS), max(_GREENS))], np.uint8)
 
 
-def torn(image_bgr: Image) -> str:
+def coarse_sample(image: Image) -> Image:
+    """Return a grid of the picture's own pixels, `(60, 48, 3)` or fewer."""
+    size_wh = min(image.shape[1], _SAMPLE_WH[0]), min(image.shape[0], _SAMPLE_WH[1])
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def torn(image_bgr: Image, sample: Image | None = None) -> str:
     """Return the reason for which `(h, w, 3)` uint8 that was not decoded whole cannot be believed, or an empty text."""
-    return torn_by(tear(image_bgr))
+    return torn_by(tear(image_bgr, sample))
 
 
-def tear(image_bgr: Image) -> str:
+def tear(image_bgr: Image, sample: Image | None = None) -> str:
     """Return what of `(h, w, 3)` uint8 was not decoded, or an empty text.
 
-    The picture must be as its decoder gave it: neither turned nor resized. A coarse grid of its own pixels is looked at, and
-    the whole only when the grid is suspicious. Pictures of less than 96 pixels a side are not judged.
+    The picture must be as its decoder gave it: neither turned nor resized. Its `coarse_sample` is looked at, and the whole
+    only when that is suspicious. Pictures of less than 96 pixels a side are not judged.
     """
     if min(image_bgr.shape[:2]) < _MIN_SIDE:
         return ""
-    sample = np.asarray(cv2.resize(image_bgr, _SAMPLE_WH, interpolation=cv2.INTER_NEAREST), np.uint8)
-    return _repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr) or _green_blocks(image_bgr, sample)
+    sample = coarse_sample(image_bgr) if sample is None else sample
+    return _repeated_rows(image_bgr, sample) or _gray_blocks(image_bgr, sample) or _green_blocks(image_bgr, sample)
 
 
 def torn_by(damage: str) -> str:
@@ -51,9 +57,10 @@ def torn_by(damage: str) -> str:
 
 def _repeated_rows(image_bgr: Image, sample: Image) -> str:
     differences = _row_differences(sample)
-    if np.count_nonzero(differences <= _ALIKE_LEVELS) < _MIN_PART * len(differences):
+    alike = differences <= _ALIKE_LEVELS
+    if np.count_nonzero(alike) < _MIN_PART * len(differences):
         return ""
-    start, stop = _longest_run(differences <= _ALIKE_LEVELS)
+    start, stop = _longest_run(alike)
     height, scale = image_bgr.shape[0], image_bgr.shape[0] / len(sample)
     part = (stop - start) / len(differences)
     if not (_MIN_PART <= part <= _MAX_PART and (stop - start) * scale >= _MIN_ROWS):
@@ -95,20 +102,41 @@ def _is_textured(row: NDArray[np.float32]) -> bool:
     return bool(gray.std() >= _MIN_DEVIATION and changing >= _MIN_CHANGING and exposed > 0.5)
 
 
-def _gray_blocks(image_bgr: Image) -> str:
-    for gray in _candidates(image_bgr):
+def _gray_blocks(image_bgr: Image, sample: Image) -> str:
+    for gray in _candidates(image_bgr, sample):
         if _are_undecoded(image_bgr, gray):
             part = float((image_bgr == gray).all(axis=-1).mean())
             return f"{100 * part:.0f} % of the picture stayed gray"
     return ""
 
 
-def _candidates(image_bgr: Image) -> list[int]:
+def _candidates(image_bgr: Image, sample: Image) -> list[int]:
     """Return the grays of which enough blocks could be made; nearly always none, which must cost nearly nothing."""
+    at = np.flatnonzero((sample[..., 1] | (_GRAYS[0] ^ _GRAYS[1])) == _GRAYS[1])  # either of them
+    # A coarse grid that misses some of the blocks still meets half of so many.
+    if len(at) < _MIN_GRAY / 2 * sample[..., 1].size or not _lie_in_blocks(image_bgr, at[:: len(at) // _FEW].tolist()):
+        return []
+    return [gray for gray in _GRAYS if _could_be_blocks(image_bgr, gray)]
+
+
+def _lie_in_blocks(image_bgr: Image, places: list[int]) -> bool:
+    """Say whether half of some gray places of the sample lie in blocks of that gray; in a torn picture nearly all do."""
+    (height, width), (columns, rows) = image_bgr.shape[:2], _SAMPLE_WH
+    allowed = len(places) // 2
+    for place in places:
+        y = min(place // columns * height // rows // _BLOCK * _BLOCK, height - _BLOCK)
+        x = min(place % columns * width // columns // _BLOCK * _BLOCK, width - _BLOCK)
+        gray = image_bgr.item(y + 1, x + 1, 1)
+        if gray not in _GRAYS or gray != image_bgr.item(y + _BLOCK - 2, x + _BLOCK - 2, 1):
+            allowed -= 1
+            if allowed < 0:
+                return False
+    return True
+
+
+def _could_be_blocks(image_bgr: Image, gray: int) -> bool:
     one, other = (_pixel_of_each_block(image_bgr, at, at) for at in (1, _BLOCK - 2))
-    low, high = _GRAYS
-    alike = one[(one == other) & (one >= low)]
-    return [gray for gray in (low, high) if np.count_nonzero(alike == gray) >= _MIN_GRAY * one.size]
+    return np.count_nonzero((one == gray) & (other == gray)) >= _MIN_GRAY * one.size
 
 
 def _pixel_of_each_block(image_bgr: Image, y: int, x: int) -> NDArray[np.uint8]:
@@ -164,7 +192,7 @@ def _edge_levels(blocks: Image, undecoded: NDArray[np.bool_], gray: int) -> floa
 
 
 def _green_blocks(image_bgr: Image, sample: Image) -> str:
-    if sample.min() or not cv2.countNonZero(cv2.inRange(sample, *_GREEN_RANGE)):
+    if 0 not in sample.tobytes() or not cv2.countNonZero(cv2.inRange(sample, *_GREEN_RANGE)):
         return ""
     blue, green, red = cv2.split(image_bgr)
     part = float(np.mean(np.isin(green, _GREENS) & (blue == 0) & (red == 0)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -53,6 +52,7 @@ class LineFile:
         which days end at local midnight.
         """
         self.path = path
+        self._path = str(path)
         self.appended_bytes = 0
         self._max_bytes = max_bytes
         self._keep = keep
@@ -64,14 +64,15 @@ class LineFile:
         self._is_outdated = False
         check_line_file(path, self._ours)
         try:
-            with self._held():
-                pass
+            self._hold()
+            self._release()
         except OSError as error:
             raise _refusal(path, error) from error
 
     def append(self, line: bytes) -> None:
         """Append one line, given with its line end. OSError when the disk is full or gone; the next line is tried again."""
-        with self._held():
+        self._hold()
+        try:
             if self._size and (self._size + len(line) > self._max_bytes or self._is_outdated or self._is_past_midnight()):
                 self._rotate()
             if self._size == 0:
@@ -79,6 +80,8 @@ class LineFile:
                 if self._header:
                     self._write(self._header)
             self._write(line)
+        finally:
+            self._release()
 
     @property
     def capacity_bytes(self) -> int:
@@ -106,31 +109,28 @@ class LineFile:
         finally:
             self._leave()
 
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        """Hold the file that is at `path` now, open, locked and known, until the end of the block."""
-        self._hold()
-        try:
-            yield
-        finally:
-            if self._descriptor >= 0:
-                _unlock(self._descriptor)
-
     def _hold(self) -> None:
+        """Have the file that is at `path` now open, locked and known, until `_release`."""
         for _ in range(_TRIES):
             if self._descriptor < 0:
                 self._open()
             _lock(self._descriptor)
-            if _is_at(self.path, self._descriptor):
+            size = _size_at(self._path, self._descriptor)
+            if size is not None:
                 break
             self._leave()  # moved or removed, by logrotate or by another camera that has set it aside
         else:
             raise OSError(errno.EBUSY, "it is moved or removed again and again")
         try:
-            self._look_again()
+            if size != self._size:
+                self._look_again(size)
         except OSError:
-            _unlock(self._descriptor)
+            self._release()
             raise
+
+    def _release(self) -> None:
+        if self._descriptor >= 0:
+            _unlock(self._descriptor)
 
     def _open(self) -> None:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
@@ -142,11 +142,8 @@ class LineFile:
         os.close(self._descriptor)
         self._descriptor = -1
 
-    def _look_again(self) -> None:
-        """Learn what others, or a crash, have made of the file; a last line that was cut short is taken away."""
-        size = os.fstat(self._descriptor).st_size
-        if size == self._size:
-            return
+    def _look_again(self, size: int) -> None:
+        """Learn what others, or a crash, have made of the file, now of `size` bytes; a last line that was cut short goes."""
         _check_ours(self._descriptor, self._ours)
         self._size = _end_of_last_line(self._descriptor)
         # That of another version ends before the next line.
@@ -254,13 +251,14 @@ def _end_of_last_line(descriptor: int) -> int:
     return size - (len(tail) - tail.rfind(b"\n") - 1)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _size_at(path: str, descriptor: int) -> int | None:
+    """Return the size of an open file in bytes, None when it is no longer what is at `path`."""
     try:
-        there = path.stat()
+        there = os.stat(path)  # noqa: PTH116  # each line asks, and Path.stat takes twice as long
     except FileNotFoundError:
-        return False
+        return None
     here = os.fstat(descriptor)
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+    return here.st_size if here.st_ino == there.st_ino and here.st_dev == there.st_dev else None
 
 
 def _lock(descriptor: int) -> None:
@@ -268,12 +266,14 @@ def _lock(descriptor: int) -> None:
 
     File systems that know no locks are written to without.
     """
-    until_s = time.monotonic() + _WAIT_S
+    until_s: float | None = None
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            if time.monotonic() >= until_s:
+            now_s = time.monotonic()
+            until_s = now_s + _WAIT_S if until_s is None else until_s
+            if now_s >= until_s:
                 raise OSError(errno.EAGAIN, "another program keeps it locked") from error
             time.sleep(_TRY_EVERY_S)
         except OSError:
@@ -283,8 +283,10 @@ def _lock(descriptor: int) -> None:
 
 
 def _unlock(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105  # suppress() takes longer than the call
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except OSError:
+        pass
 
 
 def _next_midnight_s(now_s: float) -> float:
