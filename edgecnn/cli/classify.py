@@ -11,7 +11,7 @@ from edgecnn.cli.options import (
     OUTPUT_FILE,
     echo_json,
     echo_notes,
-    foreign_options,
+    foreign_file_options,
     json_option,
     read_convention,
     runtime_options,
@@ -34,7 +34,7 @@ MAX_PLOTTED = 50
     type=click.Choice(["squash", "crop", "pad", "digit"]),
     help="How another tool's .tflite wants other aspect ratios.",
 )
-@foreign_options
+@foreign_file_options
 @runtime_options
 @json_option
 def classify(

@@ -17,7 +17,6 @@ from edgecnn.cli.options import (
     runtime_options,
     seed_option,
     split_option,
-    trust_option,
 )
 from edgecnn.metrics import weak_classes
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 @split_option
 @data_option
 @foreign_options
-@trust_option
 @seed_option
 @runtime_options
 @json_option
@@ -51,7 +49,7 @@ def evaluate(
     from edgecnn import evaluation
     from edgecnn_export.models import open_model
 
-    opened = open_model(model, runtime=runtime, threads=threads, **read_foreign(stated))
+    opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     if opened.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:

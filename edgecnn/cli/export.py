@@ -17,7 +17,6 @@ from edgecnn.cli.options import (
     json_option,
     read_foreign,
     seed_option,
-    trust_option,
 )
 from edgecnn.text import printable
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 @click.option("--max-drop", type=Number(0, 100), help="Allowed accuracy drop in percentage points. Default: the task's.")
 @seed_option
 @foreign_options
-@trust_option
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -82,7 +80,7 @@ def export(
     from edgecnn_export.exporter import formats_named
     from edgecnn_export.models import open_reference
 
-    reference = open_reference(model, **read_foreign(stated))
+    reference = open_reference(model, read_foreign(stated))
     echo_notes(reference.task.name, reference.notes)
     result = run_export(
         reference,

@@ -24,9 +24,10 @@ def filters(image: Path, model: str, out: Path) -> None:
     from edgecnn.pictures import read_picture
 
     picture = read_picture(image)
+    from edgecnn_export.foreign import ForeignOptions
     from edgecnn_export.models import open_reference
     from edgecnn_export.plots.figures import save_figure
     from edgecnn_export.plots.filters import plot_filters
 
-    save_figure(plot_filters(picture, open_reference(model, unnamed=True), title=image.name), out)
+    save_figure(plot_filters(picture, open_reference(model, ForeignOptions(unnamed=True)), title=image.name), out)
     click.echo(out)

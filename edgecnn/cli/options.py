@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgecnn.normalization import InputConvention
     from edgecnn.preprocessing import Color
     from edgecnn.tasks import Task
+    from edgecnn_export.foreign import ForeignOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,26 +84,19 @@ EPOCHS, JOBS, THREADS = Count(1, 100_000), Count(1, 64), Count(1, 64)
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
 
 
-class NumberOrAuto(click.ParamType):  # type: ignore[type-arg]  # older clicks have no argument for it
+class NumberOrAuto(Number):
     """A finite number of `low` to `high`, or the word auto."""
 
     name = "number or auto"
 
-    def __init__(self, low: float, high: float) -> None:
-        """Accept numbers between the two, both included."""
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number, or auto; it comes from the command line or a configuration file."""
         if str(value).strip().lower() == "auto":
             return "auto"
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not self._low <= number <= self._high:
-            self.fail(f"{str(value)[:40]!r} is neither auto nor a number from {self._low:g} to {self._high:g}.", param, ctx)
-        return number
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{str(value)[:40]!r} is neither auto nor a number from {self.min:g} to {self.max:g}.", param, ctx)
 
 
 def runtime_options(command: F) -> F:
@@ -196,29 +190,27 @@ def read_convention(values: Mapping[str, Any]) -> InputConvention:
     )
 
 
-def foreign_options(command: F) -> F:
-    """Add what models of other tools need: --labels, how they want their pictures, --size and --output."""
+def foreign_file_options(command: F) -> F:
+    """Add what another tool's `.tflite` needs: --labels, how it wants its pictures, --size and --output."""
     labels = click.option("--labels", help="Classes of another tool's model in order: a,b,c or a file with one label per line.")
     size = click.option("--size", metavar="HxW", help="Input size for a model that takes any, such as 224x224.")
     output = click.option("--output", metavar="NAME", help="Which output to use, for a model with several.")
     return labels(convention_options(size(output(command))))
 
 
-def trust_option(command: F) -> F:
-    """Add --trust."""
-    return click.option("--trust", is_flag=True, help="Run a SavedModel even though it does more than compute.")(command)
+def foreign_options(command: F) -> F:
+    """Add what any model of another tool needs, as `foreign_file_options` and --trust: `read_foreign` reads them."""
+    trust = click.option("--trust", is_flag=True, help="Run a SavedModel even though it does more than compute.")
+    return foreign_file_options(trust(command))
 
 
-def read_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `foreign_options` and `trust_option` left as the keywords of `open_model` and `open_reference`."""
+def read_foreign(values: Mapping[str, Any]) -> ForeignOptions:
+    """Read what `foreign_options` left in a command's parameters; InputError when they contradict each other."""
     from edgecnn.labels import read_labels
+    from edgecnn_export.foreign import ForeignOptions
 
-    return {
-        "labels": None if values["labels"] is None else read_labels(values["labels"]),
-        "convention": read_convention(values),
-        "output": values["output"],
-        "trust": values["trust"],
-    }
+    labels = None if values["labels"] is None else read_labels(values["labels"])
+    return ForeignOptions(labels, read_convention(values), values["output"], values["trust"])
 
 
 def echo_notes(name: str, notes: Iterable[str]) -> None:

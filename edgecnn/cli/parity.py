@@ -19,7 +19,6 @@ from edgecnn.cli.options import (
     read_foreign,
     seed_option,
     split_option,
-    trust_option,
 )
 from edgecnn.text import printable
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     help="Confidence level of the bound on the accuracy drop.",
 )
 @foreign_options
-@trust_option
 @click.option("--html", type=OUTPUT_FILE, help="Also write the report as a self-contained HTML page.")
 @click.option("--strict", is_flag=True, help="Exit with code 3 when undecided.")
 @seed_option
@@ -69,14 +67,14 @@ def parity(
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
     from edgecnn.classifier import artifact_path
-    from edgecnn.foreign import ForeignModel
+    from edgecnn_export.foreign import UNSTATED_OPTIONS
     from edgecnn_export.models import open_model, states_itself
     from edgecnn_export.parity.files import measure
     from edgecnn_export.parity.reference_check import check_reference
 
     said = read_foreign(stated)
     of_candidates = states_itself(reference) and not all(states_itself(artifact_path(each)) for each in candidates)
-    opened = open_model(reference, of_task="keras", **({} if of_candidates else said))
+    opened = open_model(reference, UNSTATED_OPTIONS if of_candidates else said, of_task="keras")
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
@@ -86,7 +84,7 @@ def parity(
         splits,
         split,
         doubt=None if doubt is None else doubt.text,
-        stated=ForeignModel(said["labels"], said["convention"], output=said["output"]),
+        stated=said.of_file,
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,

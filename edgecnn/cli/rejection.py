@@ -20,7 +20,6 @@ from edgecnn.cli.options import (
     runtime_options,
     seed_option,
     split_option,
-    trust_option,
 )
 from edgecnn.text import percent, printable
 
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
 @foreign_options
-@trust_option
 @seed_option
 @runtime_options
 @json_option
@@ -64,12 +62,11 @@ def rejection(
 
     These are generated, by kinds; the pictures of the classes come from one split of the data set.
     """
-    said = read_foreign(stated)
     from edgecnn.datasets.load import data_info
     from edgecnn.rejection.measure import measure_rejection
     from edgecnn_export.models import open_model
 
-    opened = open_model(model, runtime=runtime, threads=threads, **said)
+    opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     result = measure_rejection(

@@ -19,7 +19,6 @@ from edgecnn.cli.options import (
     read_foreign,
     seed_option,
     split_option,
-    trust_option,
 )
 from edgecnn.text import printable
 
@@ -47,7 +46,6 @@ _NEEDS = dict.fromkeys(("data", "split", "severities", "pictures", "plot", "html
 @click.option("--html", type=OUTPUT_FILE, help="Also write the report as a self-contained HTML page.")
 @click.option("--list", "listed", is_flag=True, help="List the corruptions and their levels, and exit.")
 @foreign_options
-@trust_option
 @seed_option
 @json_option
 @click.pass_context
@@ -86,7 +84,7 @@ def robustness(
     check_outputs(plot, html)
     report, notes = measure_models(
         models,
-        **read_foreign(stated),
+        read_foreign(stated),
         data=data,
         split=split,
         severities=severities,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecnn.endings import find_ending
 from edgecnn.errors import EdgecnnError, InputError
+from edgecnn.foreign import ForeignModel
 from edgecnn.normalization import RAW, UNSTATED, InputConvention, Normalization
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.runtimes.tflite import first_line
@@ -41,7 +42,20 @@ class ForeignOptions:
     @property
     def stated(self) -> bool:
         """True when something was stated that a model of our own knows by itself."""
+        return self.labels is not None or self.beside_labels
+
+    @property
+    def beside_labels(self) -> bool:
+        """True when more was stated than the labels."""
         return self.convention.stated or self.output is not None or self.trust
+
+    @property
+    def of_file(self) -> ForeignModel:
+        """What of it is for a `.tflite`."""
+        return ForeignModel(self.labels, self.convention, output=self.output)
+
+
+UNSTATED_OPTIONS = ForeignOptions()
 
 
 def foreign_reference(model: keras.Model, path: Path, options: ForeignOptions) -> Reference:

@@ -13,13 +13,13 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import SUFFIXES, split
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
-from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
-from edgecnn.normalization import UNSTATED, InputConvention, Normalization
+from edgecnn.foreign import is_foreign, open_foreign
+from edgecnn.normalization import Normalization
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.shipped import reference_path, shipped_tasks, task_of
 from edgecnn.tasks import Task
-from edgecnn_export.foreign import ForeignOptions, check_model, foreign_reference
+from edgecnn_export.foreign import UNSTATED_OPTIONS, ForeignOptions, check_model, foreign_reference
 from edgecnn_export.frameworks import require_keras
 from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, read_entry
 from edgecnn_export.run_pictures import load_pictures
@@ -104,76 +104,55 @@ def states_itself(source: Path | str) -> bool:
 
 def open_models(
     sources: Sequence[Path | str],
+    stated: ForeignOptions = UNSTATED_OPTIONS,
     *,
     of_task: Literal["int8", "keras"] = "int8",
-    labels: tuple[str, ...] | None = None,
-    convention: InputConvention = UNSTATED,
-    output: str | None = None,
-    trust: bool = False,
 ) -> list[Model]:
-    """Open several models; what is stated of other tools' models is for those among them, or for none: then an InputError."""
-    stated = labels is not None or convention.stated or output is not None or trust
-    of_ours = [stated and states_itself(source) for source in sources]
+    """Open several models; what is `stated` of other tools' models is for those among them, or for none: then an InputError."""
+    of_ours = [stated.stated and states_itself(source) for source in sources]
     if all(of_ours):
         of_ours = [False] * len(of_ours)  # let opening the first one say that it has no use for them
     return [
-        open_model(source, of_task=of_task)
-        if ours
-        else open_model(source, of_task=of_task, labels=labels, convention=convention, output=output, trust=trust)
+        open_model(source, UNSTATED_OPTIONS if ours else stated, of_task=of_task)
         for source, ours in zip(sources, of_ours, strict=True)
     ]
 
 
 def open_model(
     source: Path | str,
+    stated: ForeignOptions = UNSTATED_OPTIONS,
     *,
     of_task: Literal["int8", "keras"] = "int8",
-    labels: tuple[str, ...] | None = None,
-    convention: InputConvention = UNSTATED,
-    output: str | None = None,
-    trust: bool = False,
     runtime: str | None = None,
     threads: int = 1,
 ) -> Model:
     """Open any model; `of_task` says which of the shipped models the name of a task stands for.
 
-    `labels`, `convention`, `output` and `trust` are for a model that another tool saved, `runtime` and `threads` for exported
-    files and other tools' `.tflite`.
+    `stated` is for a model that another tool saved, `runtime` and `threads` for exported files and other tools' `.tflite`.
     Raises what opening it raises; InputError for options that the model has no use for.
     """
-    if is_artifact(source) and is_foreign(Path(source), labels):
-        stated = ForeignModel(labels, convention, output=output)
-        found = open_foreign(Path(source), stated, runtime=runtime, threads=threads)
+    if is_artifact(source) and is_foreign(Path(source), stated.labels):
+        found = open_foreign(Path(source), stated.of_file, runtime=runtime, threads=threads)
         task, pixels = task_of(found.artifact.contract), found.runtime.pixels
         path, notes = Path(source), found.notes
         return Model(str(source), path, task, found.runtime, artifact=found.artifact, notes=notes, normalization=pixels)
     if is_artifact(source) or (of_task == "int8" and str(source) in shipped_tasks()):
-        if labels is not None or convention.stated or output is not None or trust:
+        if stated.stated:
             raise InputError(f"{source} carries its own labels and preprocessing; omit --labels and the like")
         artifact = Artifact.open(source if is_artifact(source) else shipped.int8_path(str(source)))
         opened = open_runtime(artifact, runtime=runtime, threads=threads)
         return Model(str(source), artifact.path, task_of(artifact.contract), opened, artifact=artifact)
     if runtime is not None or threads != 1:
         raise InputError(f"{source} is run by Keras; --runtime and --threads are for exported files")
-    reference = open_reference(source, labels=labels, convention=convention, output=output, trust=trust)
+    reference = open_reference(source, stated)
     return dataclasses.replace(Model.of(reference), name=str(source))
 
 
-def open_reference(
-    source: Path | str,
-    *,
-    labels: tuple[str, ...] | None = None,
-    convention: InputConvention = UNSTATED,
-    unnamed: bool = False,
-    output: str | None = None,
-    trust: bool = False,
-) -> Reference:
+def open_reference(source: Path | str, stated: ForeignOptions = UNSTATED_OPTIONS) -> Reference:
     """Open a reference model: a task's name, a `.keras` or `.h5` file, the folder of a training run, or a SavedModel folder.
 
-    `labels` name the classes of a model that another tool saved (a task is derived from its input shape), `convention` says
-    how such a model wants its pixels: that normalization is then put in front of it. Files of our own know both, and `labels`
-    may only repeat what they say. `unnamed` lets a model in whose classes nobody has named: they are numbered. `output` names
-    one of several outputs, `trust` lets a SavedModel run operations that are not known to be harmless.
+    What is `stated` is for a model that another tool saved: a task is derived from its labels and its input shape, and the
+    normalization is put in front of it. Files of our own know both, and labels may only repeat what they say.
     Raises InputError when there is no such thing or it cannot be used. Custom code inside a file is never run.
     """
     path = find_reference(source)
@@ -181,17 +160,16 @@ def open_reference(
     from edgecnn_export.keras_files import kind_of, load_model
     from edgecnn_export.saved_models import open_saved_model
 
-    options = ForeignOptions(labels, convention, output, trust, unnamed)
     if path.is_dir():
-        return dataclasses.replace(foreign_reference(open_saved_model(path, trust=trust), path, options), path=path)
+        return dataclasses.replace(foreign_reference(open_saved_model(path, trust=stated.trust), path, stated), path=path)
     about = read_entry(path) if kind_of(path) == "zip" else None
     model = load_model(path)
     if about is None:
-        return dataclasses.replace(foreign_reference(model, path, options), path=path)
+        return dataclasses.replace(foreign_reference(model, path, stated), path=path)
     reference = Reference.from_entry(about, model, path)
-    if options.stated or (labels is not None and labels != reference.task.labels):
-        stated = ", ".join(reference.task.labels)
-        raise InputError(f"{path} states its own labels and pixel range: {stated}; omit --labels and --pixel-range")
+    if stated.beside_labels or stated.labels not in (None, reference.task.labels):
+        labels = ", ".join(reference.task.labels)
+        raise InputError(f"{path} states its own labels and pixel range: {labels}; omit --labels and --pixel-range")
     check_model(model, reference.task, path)
     return reference
 
@@ -244,23 +222,16 @@ class OpenedSubjects:
     notes: tuple[str, ...]
 
 
-def open_subjects(
-    sources: Sequence[str],
-    *,
-    labels: tuple[str, ...] | None = None,
-    convention: InputConvention = UNSTATED,
-    output: str | None = None,
-    trust: bool = False,
-) -> OpenedSubjects:
+def open_subjects(sources: Sequence[str], stated: ForeignOptions = UNSTATED_OPTIONS) -> OpenedSubjects:
     """Open exported files, `.keras` files, folders of training runs, and tasks by name (the shipped float and int8 model).
 
     A quantized file is compared with the float model named last before it, or else with the first one. Where TensorFlow is
-    not installed a task's name stands for its int8 file alone, and a note says so. `labels` and the like are for other tools'
+    not installed a task's name stands for its int8 file alone, and a note says so. What is `stated` is for other tools'
     models among them. Raises ContractError unless all are of one task.
     """
     notes: list[str] = []
     files = [source for source in sources if source not in shipped_tasks()] or list(sources)
-    others = open_models(files, labels=labels, convention=convention, output=output, trust=trust)
+    others = open_models(files, stated)
     by_name = dict(zip(files, others, strict=True))
     opened = [model for s in sources for model in (_open_task(s, notes) if s in shipped_tasks() else [by_name[s]])]
     notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]

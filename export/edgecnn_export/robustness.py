@@ -7,10 +7,10 @@ from pathlib import Path
 
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.errors import OutputError
-from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.robustness.corruptions import SEVERITIES, corruptions_for
 from edgecnn.robustness.measure import Progress, choose_pictures, measure
 from edgecnn.robustness.report import RobustnessReport
+from edgecnn_export.foreign import UNSTATED_OPTIONS, ForeignOptions
 from edgecnn_export.models import open_subjects
 from edgecnn_export.pages import require_jinja2
 from edgecnn_export.plots.figures import check_format, save_figure
@@ -18,11 +18,8 @@ from edgecnn_export.plots.figures import check_format, save_figure
 
 def measure_models(
     sources: Sequence[str],
+    stated: ForeignOptions = UNSTATED_OPTIONS,
     *,
-    labels: tuple[str, ...] | None = None,
-    convention: InputConvention = UNSTATED,
-    output: str | None = None,
-    trust: bool = False,
     data: Path | None = None,
     split: str = "validation",
     severities: Sequence[int] = (),
@@ -32,11 +29,10 @@ def measure_models(
 ) -> tuple[RobustnessReport, tuple[str, ...]]:
     """Measure the models that `open_subjects` opens on one split of their task, and return the report with notes.
 
-    `labels`, `convention`, `output` and `trust` are for models that other tools saved (see `models.open_model`).
-    `severities` are all when empty; `pictures` limits how many are used, of all classes alike. Raises what opening a model
-    or loading its data raises.
+    What is `stated` is for models that other tools saved (see `models.open_model`). `severities` are all when empty;
+    `pictures` limits how many are used, of all classes alike. Raises what opening a model or loading its data raises.
     """
-    opened = open_subjects(sources, labels=labels, convention=convention, output=output, trust=trust)
+    opened = open_subjects(sources, stated)
     splits = opened.model.splits(data, seed)
     dataset = splits[split]
     if pictures is not None:

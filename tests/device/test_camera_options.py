@@ -8,7 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgecnn.cli.camera import NEEDS, camera
+from edgecnn.cli.camera import camera
+from edgecnn.cli.camera_options import NEEDS
 from edgecnn.cli.command import group_of
 from edgecnn.cli.main import main
 from edgecnn.errors import InputError

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 from edgecnn.normalization import InputConvention
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.foreign import ForeignOptions
 from edgecnn_export.models import open_reference
 
 import keras  # isort: skip
@@ -71,7 +72,7 @@ def test_an_ending_without_softmax_gets_what_it_lacks(tmp_path: Path, name: str)
     make, expected, said = ENDINGS[name]
     model = body((12, 12, 3), *make())
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     answers = model.predict(COLOUR, verbose=0)
     np.testing.assert_allclose(opened.runtime().run(COLOUR), expected(answers), atol=1e-6)
@@ -82,13 +83,13 @@ def test_an_ending_without_softmax_gets_what_it_lacks(tmp_path: Path, name: str)
 def test_one_sigmoid_is_folded_into_a_softmax_of_two(tmp_path: Path) -> None:
     path = saved(body((12, 12, 3), layers.Dense(1, activation="sigmoid", name="answer")), tmp_path / "theirs.keras")
 
-    folded = fold(open_reference(path, labels=LABELS).model)
+    folded = fold(open_reference(path, ForeignOptions(labels=LABELS)).model)
 
     assert [layer.name for layer in folded.model.layers][-3:] == ["answer_linear", "two_classes", "probabilities"]
 
 
 def test_a_model_that_ends_in_softmax_is_taken_as_it_is(tmp_path: Path) -> None:
-    opened = open_reference(saved(body((12, 12, 3), softmax()), tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(body((12, 12, 3), softmax()), tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     assert opened.notes == ()
 
@@ -97,14 +98,14 @@ def test_several_sigmoids_are_no_choice_of_one_class(tmp_path: Path) -> None:
     path = saved(body((12, 12, 3), layers.Dense(2, activation="sigmoid")), tmp_path / "theirs.keras")
 
     with pytest.raises(InputError, match="so that several may be true at once"):
-        open_reference(path, labels=LABELS)
+        open_reference(path, ForeignOptions(labels=LABELS))
 
 
 def test_one_output_serves_two_labels_and_no_more(tmp_path: Path) -> None:
     path = saved(body((12, 12, 3), layers.Dense(1, activation="sigmoid")), tmp_path / "theirs.keras")
 
     with pytest.raises(InputError, match="1 output, which serves two classes, but 3 labels: a, b, c"):
-        open_reference(path, labels=("a", "b", "c"))
+        open_reference(path, ForeignOptions(labels=("a", "b", "c")))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_one_output_serves_two_labels_and_no_more(tmp_path: Path) -> None:
 def test_pictures_come_in_any_form(tmp_path: Path, shape: tuple[int, ...], images: NDArray[np.uint8]) -> None:
     model = body(shape, softmax())
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     assert opened.task.preprocessing.shape == images.shape[1:]
     expected = model.predict(images.reshape(len(images), *shape), verbose=0)
@@ -127,7 +128,7 @@ def test_channels_may_stand_first(tmp_path: Path) -> None:
     image = keras.Input((3, 12, 12))
     model = keras.Model(image, softmax()(layers.Flatten()(layers.Conv2D(2, 3)(layers.Permute((2, 3, 1))(image)))))
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     expected = model.predict(COLOUR.transpose(0, 3, 1, 2), verbose=0)
     np.testing.assert_allclose(opened.runtime().run(COLOUR), expected, atol=1e-6)
@@ -137,14 +138,14 @@ def test_a_model_of_pictures_of_any_size_needs_one(tmp_path: Path) -> None:
     path = saved(body((None, None, 3), softmax()), tmp_path / "theirs.keras")
 
     with pytest.raises(InputError, match="state one with --size HEIGHTxWIDTH"):
-        open_reference(path, labels=LABELS)
+        open_reference(path, ForeignOptions(labels=LABELS))
 
 
 def test_a_model_of_pictures_of_any_size_takes_the_stated_one(tmp_path: Path) -> None:
     model = body((None, None, 3), softmax())
     convention = InputConvention(size_hw=(12, 12))
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS, convention=convention)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS, convention=convention))
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
@@ -153,14 +154,14 @@ def test_a_stated_size_must_be_the_models(tmp_path: Path) -> None:
     path = saved(body((12, 12, 3), softmax()), tmp_path / "theirs.keras")
 
     with pytest.raises(InputError, match="which is not --size 24x24"):
-        open_reference(path, labels=LABELS, convention=InputConvention(size_hw=(24, 24)))
+        open_reference(path, ForeignOptions(labels=LABELS, convention=InputConvention(size_hw=(24, 24))))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_fixed_number_of_pictures_is_lifted(tmp_path: Path, batch: int) -> None:
     model = body((12, 12, 3), softmax(), batch=batch)
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     expected = model.predict(COLOUR, batch_size=batch, verbose=0)
     np.testing.assert_allclose(opened.runtime().run(COLOUR), expected, atol=1e-6)
@@ -170,7 +171,7 @@ def test_scores_of_a_convolution_are_flattened(tmp_path: Path) -> None:
     image = keras.Input((12, 12, 3))
     model = keras.Model(image, layers.Softmax()(layers.Conv2D(2, 12)(image)))
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0)[:, 0, 0], atol=1e-6)
 
@@ -188,10 +189,10 @@ def test_one_of_several_outputs_is_chosen_by_name(tmp_path: Path, named: bool) -
     path = saved(model, tmp_path / "theirs.keras")
 
     with pytest.raises(InputError, match=r"2 outputs: kind \(None, 2\), place \(None, 4\); choose one with --output"):
-        open_reference(path, labels=LABELS)
+        open_reference(path, ForeignOptions(labels=LABELS))
     with pytest.raises(InputError, match="none called 'sort'"):
-        open_reference(path, labels=LABELS, output="sort")
-    opened = open_reference(path, labels=LABELS, output="kind")
+        open_reference(path, ForeignOptions(labels=LABELS, output="sort"))
+    opened = open_reference(path, ForeignOptions(labels=LABELS, output="kind"))
 
     answers = model.predict(COLOUR, verbose=0)
     np.testing.assert_allclose(opened.runtime().run(COLOUR), answers["kind"] if named else answers[0], atol=1e-6)
@@ -204,7 +205,7 @@ def test_an_input_that_has_a_name_is_taken_without_a_warning(tmp_path: Path) -> 
         named = keras.Model({"image": model.inputs[0]}, model.outputs[0])
         path = saved(named, tmp_path / "theirs.keras")
 
-    opened = open_reference(path, labels=LABELS)  # warnings are errors here
+    opened = open_reference(path, ForeignOptions(labels=LABELS))  # warnings are errors here
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
@@ -214,7 +215,7 @@ def test_two_inputs_are_named(tmp_path: Path) -> None:
     model = keras.Model([first, second], softmax()(layers.Flatten()(layers.Concatenate()([first, second]))))
 
     with pytest.raises(InputError, match=r"2 inputs \(left, right\)"):
-        open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+        open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".keras", ".model"])
@@ -222,7 +223,7 @@ def test_an_hdf5_file_is_opened_by_what_it_is(tmp_path: Path, suffix: str) -> No
     model = body((12, 12, 3), layers.BatchNormalization(), softmax())
     path = saved(model, tmp_path / "old.h5").rename(tmp_path / f"theirs{suffix}")
 
-    opened = open_reference(path, labels=LABELS)
+    opened = open_reference(path, ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
@@ -233,7 +234,7 @@ def test_augmentation_that_keras_cannot_load_again_is_no_hindrance(tmp_path: Pat
     augmented = keras.Sequential([layers.RandomShear(0.1, 0.1), layers.RandomFlip()])(image)
     model = keras.Model(image, softmax()(layers.Flatten()(layers.Conv2D(2, 3)(layers.Rescaling(1 / 64)(augmented)))))
 
-    opened = open_reference(saved(model, tmp_path / f"theirs{suffix}"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / f"theirs{suffix}"), ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
@@ -246,7 +247,7 @@ def test_the_only_model_of_a_folder_is_meant(tmp_path: Path) -> None:
     (folder / "._keras_model.h5").write_bytes(b"\0\5\x16\7")
     (folder / "labels.txt").write_text("0 cat\n1 dog\n")
 
-    opened = open_reference(folder, labels=LABELS)
+    opened = open_reference(folder, ForeignOptions(labels=LABELS))
 
     assert opened.path == folder / "keras_model.h5"
 
@@ -256,21 +257,21 @@ def test_several_models_of_a_folder_are_named(tmp_path: Path) -> None:
         body((12, 12, 3), softmax()).save(tmp_path / name)
 
     with pytest.raises(InputError, match=r"holds 2 models: first\.keras, second\.keras; name one"):
-        open_reference(tmp_path, labels=LABELS)
+        open_reference(tmp_path, ForeignOptions(labels=LABELS))
 
 
 def test_weights_alone_are_no_model(tmp_path: Path) -> None:
     body((12, 12, 3), softmax()).save_weights(tmp_path / "theirs.weights.h5")
 
     with pytest.raises(InputError, match="holds weights without a model"):
-        open_reference(tmp_path / "theirs.weights.h5", labels=LABELS)
+        open_reference(tmp_path / "theirs.weights.h5", ForeignOptions(labels=LABELS))
 
 
 def test_something_else_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"\x80\x02 something")
 
     with pytest.raises(InputError, match=r"neither .keras \(ZIP\) nor .h5 \(HDF5\)"):
-        open_reference(tmp_path / "model.pt", labels=LABELS)
+        open_reference(tmp_path / "model.pt", ForeignOptions(labels=LABELS))
 
 
 class Squeeze(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -300,7 +301,7 @@ def test_code_that_is_not_in_the_file_is_named_by_its_layer(tmp_path: Path, name
     path = saved(body((12, 12, 3), make(), softmax()), tmp_path / f"theirs{suffix}")
 
     with pytest.raises(InputError, match=said + r".*model\.export\(FOLDER\)"):
-        open_reference(path, labels=LABELS)
+        open_reference(path, ForeignOptions(labels=LABELS))
 
 
 def test_a_mixed_precision_model_is_computed_in_float32(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ def test_a_mixed_precision_model_is_computed_in_float32(tmp_path: Path) -> None:
     finally:
         keras.config.set_dtype_policy("float32")
 
-    opened = open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+    opened = open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
     assert "computed in float32" in opened.notes[0]
     assert {layer.compute_dtype for layer in opened.model._flatten_layers()} == {"float32"}
@@ -322,7 +323,7 @@ def test_answers_that_are_no_numbers_are_one_line(tmp_path: Path) -> None:
     model.layers[-1].bias.assign([np.nan, 0])
 
     with pytest.raises(InputError, match="not numbers"):
-        open_reference(saved(model, tmp_path / "theirs.keras"), labels=LABELS)
+        open_reference(saved(model, tmp_path / "theirs.keras"), ForeignOptions(labels=LABELS))
 
 
 def as_keras_2(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -357,7 +358,7 @@ def test_what_keras_2_wrote_otherwise_is_put_right(tmp_path: Path) -> None:
 
     path = as_keras_2(saved(model, tmp_path / "old.h5"), change)
 
-    opened = open_reference(path, labels=LABELS)
+    opened = open_reference(path, ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
@@ -379,7 +380,7 @@ def test_arithmetic_that_keras_2_left_between_layers_becomes_a_layer(tmp_path: P
 
     path = as_keras_2(saved(model, tmp_path / "old.h5"), change)
 
-    opened = open_reference(path, labels=LABELS)
+    opened = open_reference(path, ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(COLOUR), model.predict(COLOUR, verbose=0), atol=1e-6)
 
@@ -389,4 +390,4 @@ def test_what_keras_2_computed_otherwise_is_named(tmp_path: Path) -> None:
     path = as_keras_2(saved(model, tmp_path / "old.h5"), lambda config: None)
 
     with pytest.raises(InputError, match="layer 'mine' uses hard_sigmoid, which Keras 3 computes otherwise"):
-        open_reference(path, labels=LABELS)
+        open_reference(path, ForeignOptions(labels=LABELS))

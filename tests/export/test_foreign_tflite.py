@@ -21,6 +21,7 @@ from edgecnn.cli.main import cli
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.normalization import NORMALIZATIONS, InputConvention
 from edgecnn.quiet import quiet
+from edgecnn_export.foreign import ForeignOptions
 from edgecnn_export.models import open_model
 
 import keras  # isort: skip
@@ -288,7 +289,7 @@ def test_commands_for_contracts_point_to_the_one_that_needs_none(tmp_path: Path,
 def test_an_exported_file_can_be_compared_with_another_tools_tflite(tmp_path: Path) -> None:
     path = converted(net(layers.Rescaling(1 / 255)), tmp_path)
 
-    opened = open_model(path, labels=LABELS)
+    opened = open_model(path, ForeignOptions(labels=LABELS))
 
     assert (opened.task.name, opened.task.labels) == ("theirs", LABELS)
     assert opened.runtime.run(IMAGES).shape == (8, 3)

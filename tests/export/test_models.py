@@ -10,6 +10,7 @@ import pytest
 from edgecnn.classifier import artifact_path
 from edgecnn.errors import InputError
 from edgecnn.normalization import NORMALIZATIONS, UNSTATED, InputConvention
+from edgecnn_export.foreign import ForeignOptions
 from edgecnn_export.frameworks import require_keras
 
 require_keras()
@@ -31,7 +32,9 @@ def unit_range_model(tmp_path: Path) -> keras.Model:
 def test_another_tools_model_may_take_pixels_as_0_to_1(unit_range_model: keras.Model, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
 
-    opened = open_model(tmp_path / "theirs.keras", labels=("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
+    opened = open_model(
+        tmp_path / "theirs.keras", ForeignOptions(labels=("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
+    )
 
     expected = unit_range_model.predict(images / np.float32(255), verbose=0)
     assert np.allclose(opened.runtime.run(images), expected, atol=1e-6)
@@ -42,4 +45,4 @@ def test_another_tools_model_may_take_pixels_as_0_to_1(unit_range_model: keras.M
 )
 def test_what_an_artifact_says_itself_cannot_be_said_again(labels: tuple[str, ...] | None, convention: InputConvention) -> None:
     with pytest.raises(InputError, match="carries its own labels and preprocessing"):
-        open_model(artifact_path("neu"), labels=labels, convention=convention)
+        open_model(artifact_path("neu"), ForeignOptions(labels=labels, convention=convention))

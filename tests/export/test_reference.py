@@ -14,7 +14,7 @@ from edgecnn.normalization import NORMALIZATIONS, InputConvention
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.shipped import find_task, reference_path
 from edgecnn.tasks import Task
-from edgecnn_export.foreign import renormalized
+from edgecnn_export.foreign import ForeignOptions, renormalized
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
 from edgecnn_export.reference import Reference, save_reference
@@ -81,11 +81,11 @@ def test_the_folder_of_a_run_is_opened_by_its_model(saved: tuple[Reference, Path
 
 def test_labels_of_our_own_files_cannot_be_changed(saved: tuple[Reference, Path]) -> None:
     with pytest.raises(InputError, match="states its own labels"):
-        open_reference(saved[1], labels=("bad", "good"))
+        open_reference(saved[1], ForeignOptions(labels=("bad", "good")))
 
 
 def test_another_tools_model_gets_a_task_from_its_shape(foreign: Path) -> None:
-    opened = open_reference(foreign, labels=("a", "b"))
+    opened = open_reference(foreign, ForeignOptions(labels=("a", "b")))
 
     assert (opened.task.name, opened.task.labels) == ("theirs", ("a", "b"))
     assert opened.task.preprocessing == Preprocessing(12, 12)
@@ -97,18 +97,18 @@ def test_another_tools_model_needs_labels(foreign: Path) -> None:
 
 
 def test_classes_that_nobody_named_can_be_numbered(foreign: Path) -> None:
-    assert open_reference(foreign, unnamed=True).task.labels == ("0", "1")
+    assert open_reference(foreign, ForeignOptions(unnamed=True)).task.labels == ("0", "1")
 
 
 def test_labels_must_be_as_many_as_classes(foreign: Path) -> None:
     with pytest.raises(InputError, match="has 2 classes, but 3 labels: a, b, c"):
-        open_reference(foreign, labels=("a", "b", "c"))
+        open_reference(foreign, ForeignOptions(labels=("a", "b", "c")))
 
 
 def test_a_model_of_unit_range_pixels_gets_the_division(foreign: Path) -> None:
     bare = keras.saving.load_model(foreign)
 
-    opened = open_reference(foreign, labels=("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"]))
+    opened = open_reference(foreign, ForeignOptions(labels=("a", "b"), convention=InputConvention(NORMALIZATIONS["0..1"])))
 
     assert np.allclose(opened.runtime().run(IMAGES), np.asarray(bare(IMAGES / np.float32(255))), atol=1e-6)
 
@@ -120,14 +120,14 @@ def test_a_model_of_something_else_than_pictures_is_refused(tmp_path: Path, shap
     keras.Model(image, keras.layers.Dense(2, activation="softmax")(flat)).save(tmp_path / "other.keras")
 
     with pytest.raises(InputError, match="expected a model of pictures"):
-        open_reference(tmp_path / "other.keras", labels=("a", "b"))
+        open_reference(tmp_path / "other.keras", ForeignOptions(labels=("a", "b")))
 
 
 def test_a_saved_model_is_opened_by_its_serving_signature(tmp_path: Path) -> None:
     model = foreign_model()
     model.export(tmp_path / "served", format="tf_saved_model", verbose=False)
 
-    opened = open_reference(tmp_path / "served", labels=("a", "b"))
+    opened = open_reference(tmp_path / "served", ForeignOptions(labels=("a", "b")))
 
     assert np.allclose(opened.runtime().run(IMAGES), np.asarray(model(IMAGES)), atol=1e-5)
 
@@ -139,7 +139,7 @@ def test_code_inside_a_file_is_never_run(tmp_path: Path) -> None:
     keras.Model(image, scores).save(tmp_path / "lambda.keras")
 
     with pytest.raises(InputError, match="is Python code, which is never run here"):
-        open_reference(tmp_path / "lambda.keras", labels=("a", "b"))
+        open_reference(tmp_path / "lambda.keras", ForeignOptions(labels=("a", "b")))
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -1])
@@ -178,7 +178,7 @@ def test_a_file_that_keras_cannot_load_names_the_keras_that_saved_it(foreign: Pa
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
 
     with pytest.raises(InputError, match=r"saved by Keras 9.9.9 \(this is Keras 3"):
-        open_reference(newer, labels=("a", "b"))
+        open_reference(newer, ForeignOptions(labels=("a", "b")))
 
 
 def test_a_malformed_entry_is_one_line(foreign: Path) -> None:
@@ -241,7 +241,9 @@ def test_each_usual_convention_stands_in_front_of_the_raw_model(tmp_path: Path, 
     bare.save(tmp_path / "theirs.keras")
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3)).astype(np.uint8)
 
-    opened = open_reference(tmp_path / "theirs.keras", labels=("a", "b"), convention=InputConvention(NORMALIZATIONS[name]))
+    opened = open_reference(
+        tmp_path / "theirs.keras", ForeignOptions(labels=("a", "b"), convention=InputConvention(NORMALIZATIONS[name]))
+    )
 
     pixels = {
         "0..1": images / np.float32(255),
@@ -254,7 +256,7 @@ def test_each_usual_convention_stands_in_front_of_the_raw_model(tmp_path: Path, 
 
 
 def test_another_convention_can_be_tried_on_the_same_model(foreign: Path) -> None:
-    opened = open_reference(foreign, labels=("a", "b"))
+    opened = open_reference(foreign, ForeignOptions(labels=("a", "b")))
 
     tried = renormalized(opened, NORMALIZATIONS["-1..1"])
 
@@ -269,4 +271,4 @@ def test_our_own_models_have_no_other_convention(saved: tuple[Reference, Path]) 
 
 def test_a_convention_that_does_not_fit_the_channels_is_one_line(foreign: Path) -> None:
     with pytest.raises(InputError, match="--color bgr does not fit a model whose pictures have 1 channel"):
-        open_reference(foreign, labels=("a", "b"), convention=InputConvention(color="bgr"))
+        open_reference(foreign, ForeignOptions(labels=("a", "b"), convention=InputConvention(color="bgr")))

@@ -18,6 +18,7 @@ from edgecnn_export.conversion.calibration import calibrate
 from edgecnn_export.conversion.convert import convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
+from edgecnn_export.foreign import ForeignOptions
 from edgecnn_export.models import open_reference
 from edgecnn_export.reference import Reference
 
@@ -79,7 +80,7 @@ def test_a_model_that_keras_exported_serves_in_all_four_files(tmp_path: Path) ->
     model = net()
     model.export(tmp_path / "served", verbose=False)
 
-    opened = open_reference(tmp_path / "served", labels=LABELS)
+    opened = open_reference(tmp_path / "served", ForeignOptions(labels=LABELS))
 
     check(opened, model)
     assert parameter_count(fold(opened.model)) >= model.count_params()
@@ -89,35 +90,35 @@ def test_a_convolution_in_groups_serves_though_keras_compiles_it(tmp_path: Path)
     model = net(groups=2)
     model.export(tmp_path / "served", verbose=False)
 
-    check(open_reference(tmp_path / "served", labels=LABELS), model)
+    check(open_reference(tmp_path / "served", ForeignOptions(labels=LABELS)), model)
 
 
 def test_a_model_that_tensorflow_saved_serves(tmp_path: Path) -> None:
     model = net()
     tf.saved_model.save(model, str(tmp_path / "served"))
 
-    check(open_reference(tmp_path / "served", labels=LABELS), model)
+    check(open_reference(tmp_path / "served", ForeignOptions(labels=LABELS)), model)
 
 
 def test_a_model_of_bytes_serves(tmp_path: Path) -> None:
     model = net()
     folder = serve(tmp_path / "served", lambda x: {"p": model(tf.cast(x, tf.float32), training=False)}, model, tf.uint8)
 
-    check(open_reference(folder, labels=LABELS), model)
+    check(open_reference(folder, ForeignOptions(labels=LABELS)), model)
 
 
 def test_a_model_of_one_picture_at_a_time_serves(tmp_path: Path) -> None:
     model = net()
     folder = serve(tmp_path / "served", lambda x: {"p": model(x, training=False)}, model, batch=1)
 
-    check(open_reference(folder, labels=LABELS), model)
+    check(open_reference(folder, ForeignOptions(labels=LABELS)), model)
 
 
 def test_a_model_that_cannot_take_more_than_one_picture_is_asked_for_each(tmp_path: Path) -> None:
     model = net()
     folder = serve(tmp_path / "served", lambda x: {"p": model(x, training=False)[:1]}, model, batch=1)
 
-    opened = open_reference(folder, labels=LABELS)
+    opened = open_reference(folder, ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
     made = convert(fold(opened.model), ("tflite",))
@@ -129,14 +130,14 @@ def test_a_model_that_takes_just_four_pictures_is_one_line(tmp_path: Path) -> No
     folder = serve(tmp_path / "served", lambda x: {"p": model(x, training=False)[:4]}, model, batch=4)
 
     with pytest.raises(InputError, match="exactly 4 pictures at a time"):
-        open_reference(folder, labels=LABELS)
+        open_reference(folder, ForeignOptions(labels=LABELS))
 
 
 def test_logits_of_a_saved_model_get_their_softmax(tmp_path: Path) -> None:
     model = net(softmax=False)
     model.export(tmp_path / "served", verbose=False)
 
-    opened = open_reference(tmp_path / "served", labels=LABELS)
+    opened = open_reference(tmp_path / "served", ForeignOptions(labels=LABELS))
 
     expected = tf.nn.softmax(model.predict(IMAGES, verbose=0)).numpy()
     np.testing.assert_allclose(opened.runtime().run(IMAGES), expected, atol=1e-5)
@@ -150,9 +151,9 @@ def test_one_of_several_outputs_is_chosen_by_name(tmp_path: Path) -> None:
     )
 
     with pytest.raises(InputError, match=r"2 outputs: kind .*, size .*choose one with --output NAME"):
-        open_reference(folder, labels=LABELS)
+        open_reference(folder, ForeignOptions(labels=LABELS))
 
-    opened = open_reference(folder, labels=LABELS, output="kind")
+    opened = open_reference(folder, ForeignOptions(labels=LABELS, output="kind"))
     np.testing.assert_allclose(opened.runtime().run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
 
 
@@ -204,7 +205,7 @@ def test_an_operation_that_does_more_than_compute_is_refused_by_its_name(tmp_pat
     written.unlink(missing_ok=True)
 
     with pytest.raises(InputError, match=rf"runs the operation {name.split(maxsplit=1)[0]} .*--trust"):
-        open_reference(folder, labels=LABELS)
+        open_reference(folder, ForeignOptions(labels=LABELS))
 
     assert not written.exists()
 
@@ -229,7 +230,7 @@ def test_an_operation_that_nobody_calls_is_let_pass(tmp_path: Path) -> None:
     module = Module()
     tf.saved_model.save(module, str(tmp_path / "served"), signatures={"serving_default": module.__call__})
 
-    opened = open_reference(tmp_path / "served", labels=LABELS)
+    opened = open_reference(tmp_path / "served", ForeignOptions(labels=LABELS))
 
     np.testing.assert_allclose(opened.runtime().run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
     assert not (tmp_path / "written").exists()
@@ -253,14 +254,14 @@ def test_a_table_that_is_filled_at_loading_is_refused(tmp_path: Path) -> None:
     tf.saved_model.save(module, str(tmp_path / "served"), signatures={"serving_default": module.__call__})
 
     with pytest.raises(InputError, match="lookup table"):
-        open_reference(tmp_path / "served", labels=LABELS)
+        open_reference(tmp_path / "served", ForeignOptions(labels=LABELS))
 
 
 def test_a_trusted_model_runs_all_the_same(tmp_path: Path) -> None:
     model = net()
     folder = serve(tmp_path / "served", writing(tmp_path / "written")(model), model)
 
-    opened = open_reference(folder, labels=LABELS, trust=True)
+    opened = open_reference(folder, ForeignOptions(labels=LABELS, trust=True))
 
     np.testing.assert_allclose(opened.runtime().run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
     assert (tmp_path / "written").exists()
@@ -272,7 +273,7 @@ def test_a_trusted_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "served" / "variables")
 
     with pytest.raises(InputError) as caught:
-        open_reference(tmp_path / "served", labels=LABELS, trust=True)
+        open_reference(tmp_path / "served", ForeignOptions(labels=LABELS, trust=True))
 
     assert "\n" not in str(caught.value)
 
@@ -284,4 +285,4 @@ def test_a_damaged_description_is_one_line(tmp_path: Path, content: bytes | None
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
 
     with pytest.raises(InputError, match=r"served"):
-        open_reference(tmp_path / "served", labels=LABELS)
+        open_reference(tmp_path / "served", ForeignOptions(labels=LABELS))

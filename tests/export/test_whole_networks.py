@@ -16,6 +16,7 @@ from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.conversion.calibration import calibrate
 from edgecnn_export.conversion.convert import Conversion, convert
 from edgecnn_export.conversion.fold import fold
+from edgecnn_export.foreign import ForeignOptions
 from edgecnn_export.models import open_reference
 
 import keras  # isort: skip
@@ -190,7 +191,7 @@ def test_a_network_answers_as_keras_predicts_in_all_four_files(name: str, tmp_pa
     model.save(tmp_path / "whole.keras")
     expected = model.predict(images, verbose=0)
 
-    folded = fold(open_reference(tmp_path / "whole.keras", labels=LABELS).model)
+    folded = fold(open_reference(tmp_path / "whole.keras", ForeignOptions(labels=LABELS)).model)
     made = convert(folded, ("tflite", "onnx"), calibrate(folded, images, DATA, 0), images)
 
     assert made.failures == ()
