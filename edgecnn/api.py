@@ -298,19 +298,32 @@ class Seen:
 
 
 def load_folder(
-    folder: Path | str, *, color: Color | None = None, conflicts: Conflicts = "refuse", seed: int = 0
+    folder: Path | str,
+    *,
+    task: str | None = None,
+    color: Color | None = None,
+    conflicts: Conflicts | None = None,
+    seed: int = 0,
 ) -> LabelledFolder:
     """Read pictures that lie in one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
 
     `color` is the model's input, by default what most pictures are; `conflicts` says what to do about the same picture in two
-    classes. Raises DatasetError when the folder cannot be used.
+    classes, by default `refuse`. With `task`, `mnist` or `neu`, the folder holds that data set as it is published, and is
+    divided as the shipped model was trained. Raises DatasetError when the folder cannot be used, InputError for `color` or
+    `conflicts` beside `task`.
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.datasets.load import load_splits
+    from edgecnn.shipped import find_task
 
     path = Path(folder)
-    task = task_from_folder(path, color=color, conflicts=conflicts)
-    return LabelledFolder(path, task, load_splits(task, path, seed))
+    if task is None:
+        found = task_from_folder(path, color=color, conflicts=conflicts or "refuse")
+    elif color is not None or conflicts is not None:
+        raise InputError(f"color and conflicts belong to a folder of your own; {task} is a task whose pictures are known")
+    else:
+        found = find_task(task)
+    return LabelledFolder(path, found, load_splits(found, path, seed))
 
 
 def train(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import edgecnn as ec
+from edgecnn.datasets.load import load_splits
 from edgecnn.errors import DatasetError, InputError
 
 LABELS = ("dark", "lying & long", "upright")
@@ -70,6 +71,18 @@ def test_a_folder_is_read_divided_and_checked(parts: Path) -> None:
     assert data.check().counts == dict.fromkeys(LABELS, 30)
     assert "3 classes" in repr(data)
     assert "lying & long" in texts(data._repr_html_())
+
+
+def test_the_data_set_of_a_shipped_task_is_divided_as_its_model_was_trained() -> None:
+    data = ec.load_folder("synthetic", task="mnist", seed=3)
+
+    assert data.task is ec.find_task("mnist")
+    assert data.splits.train.digest() == load_splits(ec.find_task("mnist"), Path("synthetic"), 3).train.digest()
+
+
+def test_how_to_read_a_folder_of_ones_own_is_refused_for_a_shipped_task() -> None:
+    with pytest.raises(InputError, match="mnist is a task whose pictures are known"):
+        ec.load_folder("synthetic", task="mnist", color="gray")
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
