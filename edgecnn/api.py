@@ -18,7 +18,7 @@ from edgecnn import markup
 from edgecnn.errors import InputError
 
 if TYPE_CHECKING:
-    from edgecnn.classifier import Classifier, Prediction
+    from edgecnn.classifier import Classifier, Prediction, Verdict
     from edgecnn.datasets.check import FolderCheck
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
@@ -210,8 +210,11 @@ class Export:
 class Answer:
     """What a model says about one picture.
 
-    `label` is None when the most probable class is below the model's reject threshold; `best` names that class all the same.
-    `probabilities` are of all classes; `image_bgr` is the picture, `(h, w, 3)` uint8.
+    `label` is None unless the `verdict` is `label`: `unsure` says that no class is probable enough, `novel` that the picture is
+    like nothing that was taught. `best` names the most probable class all the same. `probabilities` are of all classes;
+    `image_bgr` is the picture, `(h, w, 3)` uint8. `novelty` is above 1 for what is novel, and `nearest` is the class whose
+    training pictures are nearest: both None of a model without features. `where` `(h, w)` float32 says which places speak for
+    `best`.
     """
 
     label: str | None
@@ -219,19 +222,41 @@ class Answer:
     probability: float
     probabilities: dict[str, float]
     image_bgr: NDArray[np.uint8]
+    verdict: Verdict = "label"
+    novelty: float | None = None
+    nearest: str | None = None
+    where: NDArray[np.float32] | None = None
+    input_hw: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, prediction: Prediction, labels: Sequence[str], image_bgr: NDArray[np.uint8]) -> Answer:
+    def of(cls, prediction: Prediction, classifier: Classifier, image_bgr: NDArray[np.uint8]) -> Answer:
         """Name the classes of a prediction."""
+        labels = classifier.labels
         named = {label: float(p) for label, p in zip(labels, prediction.probabilities, strict=True)}
-        return cls(prediction.label, labels[prediction.class_id], prediction.probability, named, image_bgr)
+        return cls(
+            prediction.label,
+            labels[prediction.class_id],
+            prediction.probability,
+            named,
+            image_bgr,
+            prediction.verdict,
+            prediction.novelty,
+            prediction.nearest,
+            prediction.where,
+            classifier.preprocessing.shape[:2],
+        )
 
     def __repr__(self) -> str:
-        return f"Answer({self.label or 'unknown'}, {self.best} {self.probability:.1%})"
+        return f"Answer({self.label or self.verdict}, {self.best} {self.probability:.1%})"
 
     def _repr_html_(self) -> str:
-        title = f"{self.label or 'unknown'} ({self.best} {self.probability:.1%})"
-        return markup.row([markup.figure(self.image_bgr, title), markup.stems(self.probabilities)])
+        title = f"{self.label or self.verdict} ({self.best} {self.probability:.1%})"
+        figures = [markup.figure(self.image_bgr, title)]
+        if self.where is not None:
+            from edgecnn.where import overlay
+
+            figures.append(markup.figure(overlay(self.image_bgr, self.where, self.input_hw), "where"))
+        return markup.row([*figures, markup.stems(self.probabilities)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,19 +273,20 @@ class Model:
 
     @property
     def reject_threshold(self) -> float | None:
-        """The probability below which an answer is unknown, 0..1; None when every answer is named."""
-        return self.classifier.reject_threshold
+        """The probability below which an answer is unsure, 0..1; None when every answer is named."""
+        return self.classifier.unsure_below
 
-    def __call__(self, picture: Path | str | NDArray[np.uint8]) -> Answer:
+    def __call__(self, picture: Path | str | NDArray[np.uint8], *, where: bool = False) -> Answer:
         """Classify one picture: a file, or an array, gray `(h, w)` or BGR `(h, w, 3)` uint8.
 
-        Raises PictureError for a file that is no whole picture, ShapeError for another array.
+        With `where`, the answer says which places speak for it; InputError for a model without a map of features. Raises
+        PictureError for a file that is no whole picture, ShapeError for another array.
         """
         from edgecnn.pictures import read_picture
 
         image = read_picture(Path(picture)) if isinstance(picture, (str, Path)) else picture
-        (prediction,) = self.classifier.classify([image])
-        return Answer.of(prediction, self.labels, image)
+        (prediction,) = self.classifier.classify([image], where=where)
+        return Answer.of(prediction, self.classifier, image)
 
     def __repr__(self) -> str:
         return f"Model({self.name!r} on {self.classifier.runtime.name}: {', '.join(self.labels)})"

@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn import shipped
-from edgecnn.artifacts import Artifact
+from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import InputError
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Fit, Preprocessing
+from edgecnn.rejection.evidence import Evidence, Judged
 from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.head import read_weights
+from edgecnn.runtimes.runtime import Answers, answer
+from edgecnn.where import class_maps
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
+Verdict = Literal["label", "unsure", "novel"]
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What was seen in one picture: `probabilities` `(classes,)` float32; `label` is None when the answer is rejected."""
+    """What was seen in one picture: `probabilities` `(classes,)` float32; `label` is None unless the `verdict` is `label`.
+
+    An answer is `unsure` where no class is probable enough, and `novel` where the picture is like nothing that was taught:
+    `novelty` is then above 1. `nearest` is the class whose training pictures are nearest. Both are None of a model without
+    features. `where` `(h, w)` float32 says which places speak for the class, where that was asked for.
+    """
 
     label: str | None
     class_id: int
     probability: float
     probabilities: NDArray[np.float32]
+    verdict: Verdict = "label"
+    novelty: float | None = None
+    nearest: str | None = None
+    between: tuple[str, str] | None = None
+    where: NDArray[np.float32] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the prediction with plain numbers."""
+        """Return the prediction with plain numbers; what is not known is left out."""
+        evidence = {"novelty": self.novelty, "nearest": self.nearest, "between": self.between and list(self.between)}
         return {
             "label": self.label,
+            "verdict": self.verdict,
             "class_id": self.class_id,
             "probability": self.probability,
             "probabilities": [float(p) for p in self.probabilities],
+            **{name: value for name, value in evidence.items() if value is not None},
         }
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A runtime with what its answers mean: labels in class order, the way to its input, the reject threshold.
+    """A runtime with what its answers mean: labels in class order, the way to its input, and when an answer is none.
 
-    `notes` are what was deduced about another tool's model, a sentence each.
+    With `evidence` an answer may be unsure or novel; `reject_threshold` is the probability below which it is unsure without,
+    and what a reader of digits asks of each. `notes` are what was deduced about another tool's model, a sentence each.
     """
 
     runtime: Runtime
@@ -52,6 +73,7 @@ class Classifier:
     preprocessing: Preprocessing
     reject_threshold: float | None = None
     notes: tuple[str, ...] = ()
+    evidence: Evidence | None = None
 
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
@@ -61,9 +83,13 @@ class Classifier:
     @classmethod
     def of(cls, artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> Classifier:
         """Run an artifact that was read already; raises what `open_runtime` raises."""
-        contract = artifact.contract
-        opened = open_runtime(artifact, runtime=runtime, threads=threads)
-        return cls(opened, contract.labels, contract.preprocessing, contract.reject_threshold)
+        return cls.running(open_runtime(artifact, runtime=runtime, threads=threads), artifact.contract)
+
+    @classmethod
+    def running(cls, runtime: Runtime, contract: Contract) -> Classifier:
+        """Classify by what an opened model's contract says; ContractError where its evidence is malformed."""
+        evidence = read_evidence(contract)
+        return cls(runtime, contract.labels, contract.preprocessing, contract.reject_threshold, evidence=evidence)
 
     @classmethod
     def open_foreign(
@@ -88,19 +114,85 @@ class Classifier:
         contract = opened.artifact.contract
         return cls(opened.runtime, contract.labels, contract.preprocessing, notes=opened.notes)
 
-    def classify(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
-        """Classify pictures of any size, gray `(h, w)` or BGR `(h, w, 3)` uint8."""
+    def classify(self, images_bgr: Sequence[NDArray[np.uint8]], *, where: bool = False) -> list[Prediction]:
+        """Classify pictures of any size, gray `(h, w)` or BGR `(h, w, 3)` uint8.
+
+        With `where`, a prediction says which places speak for it; InputError for a model without a map of features.
+        """
         if not images_bgr:
             return []
-        probabilities = self.runtime.run(np.stack([self.preprocessing(image) for image in images_bgr]))
-        return [self.interpret(row) for row in probabilities]
+        answers = answer(self.runtime, np.stack([self.preprocessing(image) for image in images_bgr]))
+        predictions = self.interpret_all(answers)
+        if where:
+            maps = class_maps(self.runtime, answers, [each.class_id for each in predictions])
+            predictions = [replace(each, where=own) for each, own in zip(predictions, maps, strict=True)]
+        return predictions
 
-    def interpret(self, probabilities: NDArray[np.float32]) -> Prediction:
-        """Name the most probable class of `(classes,)`, or none when it is below the reject threshold."""
+    @property
+    def unsure_below(self) -> float | None:
+        """The probability below which an answer is unsure, None where every answer is named."""
+        return self.reject_threshold if self.evidence is None else self.evidence.info.unsure_below
+
+    def rejecting(self, threshold: float | None) -> Classifier:
+        """Return the classifier whose answers are unsure below another probability; itself for None."""
+        if threshold is None:
+            return self
+        evidence = None if self.evidence is None else self.evidence.unsure_below(threshold)
+        return replace(self, reject_threshold=threshold, evidence=evidence)
+
+    def interpret_all(self, answers: Answers) -> list[Prediction]:
+        """Say what each answer of a batch means."""
+        return self.interpret_rows(answers.probabilities, self.judge(answers))
+
+    def judge(self, answers: Answers) -> Judged | None:
+        """Return how novel the pictures of a batch are, and what they are nearest to; None of a model without evidence."""
+        pooled = None if self.evidence is None else answers.pooled
+        if self.evidence is None or pooled is None:
+            return None
+        return self.evidence.judge(pooled, answers.probabilities)
+
+    def interpret_rows(self, probabilities: NDArray[np.float32], judged: Judged | None) -> list[Prediction]:
+        """Say what answers `(n, classes)` mean."""
+        if judged is None:
+            return [self.interpret(row) for row in probabilities]
+        rows = zip(probabilities, judged.novelty.tolist(), judged.nearest.tolist(), strict=True)
+        return [self.interpret(row, novelty, nearest) for row, novelty, nearest in rows]
+
+    def interpret(
+        self, probabilities: NDArray[np.float32], novelty: float | None = None, nearest: int | None = None
+    ) -> Prediction:
+        """Say what `(classes,)` as a runtime gives them mean, of a picture of this novelty where it is known."""
+        threshold = self.reject_threshold
+        if self.evidence is not None and novelty is not None:
+            probabilities, threshold = self.evidence.temper(probabilities), self.evidence.info.unsure_below
         class_id = int(probabilities.argmax())
         probability = float(probabilities[class_id])
-        rejected = self.reject_threshold is not None and probability < self.reject_threshold
-        return Prediction(None if rejected else self.labels[class_id], class_id, probability, probabilities)
+        verdict: Verdict = "label"
+        if novelty is not None and novelty > 1:
+            verdict = "novel"
+        elif threshold is not None and probability < threshold:
+            verdict = "unsure"
+        return Prediction(
+            self.labels[class_id] if verdict == "label" else None,
+            class_id,
+            probability,
+            probabilities,
+            verdict,
+            novelty,
+            None if nearest is None else self.labels[nearest],
+            self._between(probabilities) if verdict == "unsure" else None,
+        )
+
+    def _between(self, probabilities: NDArray[np.float32]) -> tuple[str, str]:
+        first, second = np.argsort(-probabilities, kind="stable")[:2]
+        return self.labels[first], self.labels[second]
+
+
+def read_evidence(contract: Contract) -> Evidence | None:
+    """Return when a model's answers are unsure or novel; None where its contract does not say."""
+    if contract.evidence is None or contract.head is None:
+        return None
+    return Evidence(contract.evidence, len(read_weights(contract.head)), len(contract.labels))
 
 
 def artifact_path(model: Path | str) -> Path:

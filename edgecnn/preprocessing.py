@@ -62,6 +62,16 @@ class Preprocessing:
             image = self._fitted(image)
         return np.ascontiguousarray(image.reshape(self.shape))
 
+    def source_box(self, size_wh: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return which part (x, y, width, height) of a picture of `size_wh` the model's input shows; padding lies outside."""
+        width, height = size_wh
+        across, down = width / self.width, height / self.height
+        if self.fit not in ("crop", "pad"):
+            return 0.0, 0.0, float(width), float(height)
+        scale = min(across, down) if self.fit == "crop" else max(across, down)
+        seen_w, seen_h = scale * self.width, scale * self.height
+        return (width - seen_w) / 2, (height - seen_h) / 2, seen_w, seen_h
+
     def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         size_hw = (self.height, self.width)
         match self.fit:

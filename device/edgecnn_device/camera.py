@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from edgecnn.errors import InputError, OutputError
 from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
-from edgecnn_device.finders import Find, Tiles, choose_look
+from edgecnn_device.finders import Find, Look, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.last_good import LastGood
@@ -30,6 +30,7 @@ from edgecnn_device.systemd import Notifier
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
+    from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
     from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -52,6 +53,7 @@ class LookOptions:
     smooth: int = 5
     interval_s: float | None = None
     on_motion: bool = False
+    where: bool = False
 
 
 _WHOLE = LookOptions()
@@ -135,6 +137,14 @@ class Switch:
                 signal.signal(number, handler)
 
 
+def _choose_look(contract: Contract, options: LookOptions) -> Look:
+    if options.where and (contract.features is None or contract.head is None or 1 in contract.features.shape[1:3]):
+        raise InputError("--where needs a model with a map of features; this one says what a picture shows, and not where")
+    return choose_look(
+        contract.preprocessing, find=options.find, tiles=options.tiles, overlap=options.overlap, where=options.where
+    )
+
+
 def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summary:
     """Run a camera until its source ends, `frames` are done, a signal ends it, or nobody reads its terminal's pipe any more.
 
@@ -149,8 +159,10 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     with contextlib.ExitStack() as stack:
         slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
         contract = slot.first.contract
-        preprocessing, reads = contract.preprocessing, contract.preprocessing.fit == "digit"
-        look = choose_look(preprocessing, find=options.look.find, tiles=options.look.tiles, overlap=options.look.overlap)
+        reads = contract.preprocessing.fit == "digit"
+        look = _choose_look(contract, options.look)
+        if contract.evidence is None and contract.reject_threshold is None and options.model.reject_threshold is None:
+            notice("this model has no thresholds: every picture gets a label, whatever it shows; export it with its pictures")
         source = open_source(replace(options.source, digits=reads))
         check_files(sinks, options.source, endless=source.endless)
         classes = Classes.choose(contract.labels, good=options.good, reads=reads)

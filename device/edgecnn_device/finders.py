@@ -14,8 +14,10 @@ from edgecnn.classifier import Classifier
 from edgecnn.errors import InputError
 from edgecnn.numbers import whole_number
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import Runtime
-from edgecnn_device.frames import Image, Region
+from edgecnn.runtimes.runtime import Answers, answer
+from edgecnn_device.frames import Box, Image, Region
 
 Finder = Callable[[Image], list[Region]]
 Clock = Callable[[], float]
@@ -28,7 +30,8 @@ class Seen:
     """What the network was shown in a frame and what it answered.
 
     `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
-    which regions the finder itself holds that they are nothing. `latency_ms` is by stage.
+    which regions the finder itself holds that they are nothing. `latency_ms` is by stage. `judged` says how novel the regions
+    are, None where nobody knows, `where` in each what speaks for its answer is, None where nobody asked.
     """
 
     regions: list[Region]
@@ -36,13 +39,15 @@ class Seen:
     probabilities: NDArray[np.float32]
     rejected: NDArray[np.bool_]
     latency_ms: dict[str, float]
+    judged: Judged | None = None
+    where: list[Box] | None = None
 
 
 Look = Callable[[Image, Classifier, Clock], Seen]
 
 
-def look_at(find: Finder) -> Look:
-    """Return a look that classifies all regions of a finder as one batch."""
+def look_at(find: Finder, *, where: bool = False) -> Look:
+    """Return a look that classifies all regions of a finder as one batch; with `where`, it says what speaks for each answer."""
 
     def look(image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
         started_s = clock()
@@ -50,15 +55,38 @@ def look_at(find: Finder) -> Look:
         found_s = clock()
         inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier)
         prepared_s = clock()
-        probabilities = classifier.runtime.run(inputs)
+        answers = answer(classifier.runtime, inputs)
+        judged = classifier.judge(answers)
         latency_ms = {
             "find": 1000 * (found_s - started_s),
             "preprocess": 1000 * (prepared_s - found_s),
             "invoke": 1000 * (clock() - prepared_s),
         }
-        return Seen(regions, inputs, probabilities, np.zeros(len(regions), bool), latency_ms)
+        nothing = np.zeros(len(regions), bool)
+        hot = _hot_boxes(regions, answers, classifier) if where else None
+        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot)
 
     return look
+
+
+def _hot_boxes(regions: list[Region], answers: Answers, classifier: Classifier) -> list[Box]:
+    """Return for each region, in frame pixels, the box of what speaks most for its most probable class."""
+    from edgecnn.where import class_maps, hot_box
+
+    height, width, _ = classifier.preprocessing.shape
+    boxes = []
+    class_ids = answers.probabilities.argmax(axis=1).tolist()
+    for region, place_map in zip(regions, class_maps(classifier.runtime, answers, class_ids), strict=True):
+        left, top, across, down = region.box
+        shown_x, shown_y, shown_w, shown_h = classifier.preprocessing.source_box((across, down))
+        x, y, w, h = hot_box(place_map, (height, width), (width, height))
+        first = max(0, round(shown_x + x * shown_w / width)), max(0, round(shown_y + y * shown_h / height))
+        last = (
+            min(across, round(shown_x + (x + w) * shown_w / width)),
+            min(down, round(shown_y + (y + h) * shown_h / height)),
+        )
+        boxes.append((left + first[0], top + first[1], max(1, last[0] - first[0]), max(1, last[1] - first[1])))
+    return boxes
 
 
 def _batch(images: list[Image], classifier: Classifier) -> Image:
@@ -156,15 +184,26 @@ class _TimedRuntime:
         return probabilities
 
 
-def choose_look(preprocessing: Preprocessing, *, find: Find = "auto", tiles: str | None = None, overlap: float = 0.0) -> Look:
+def choose_look(
+    preprocessing: Preprocessing,
+    *,
+    find: Find = "auto",
+    tiles: str | None = None,
+    overlap: float = 0.0,
+    where: bool = False,
+) -> Look:
     """Choose the look that was asked for; `auto` looks for digits where the model wants them, else at the whole frame."""
     if find not in get_args(Find):
         raise InputError(f"unknown finder {find!r}; known: {', '.join(get_args(Find))}")
     if tiles is not None:
         if find == "digits":
             raise InputError("--tiles and --find digits exclude each other")
-        return look_at(Tiles.parse(tiles, overlap))
+        return look_at(Tiles.parse(tiles, overlap), where=where)
     wants_digits = preprocessing.fit == "digit"
     if find == "digits" and not wants_digits:
         raise InputError("--find digits needs a model of handwritten digits (28 x 28, fit 'digit')")
-    return read_handwriting if find == "digits" or (find == "auto" and wants_digits) else look_at(find_whole)
+    if find == "digits" or (find == "auto" and wants_digits):
+        if where:
+            raise InputError("--where is for models that look at whole regions; a digit that is read is the place itself")
+        return read_handwriting
+    return look_at(find_whole, where=where)

@@ -79,7 +79,8 @@ STATES = ("ok", "stale", "blind", "error")
 class RegionPrediction:
     """What was seen in a region: `raw` in this frame, `smoothed` over its last ones; `input` is what the network saw.
 
-    `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8.
+    `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8. `where` is the box, in frame
+    pixels, of what speaks for the answer in this frame; None where that was not asked for.
     """
 
     region_id: int
@@ -87,6 +88,7 @@ class RegionPrediction:
     input: Image
     raw: Prediction
     smoothed: Prediction
+    where: Box | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the region as it stands in JSON Lines, MQTT and the web page."""
@@ -94,6 +96,7 @@ class RegionPrediction:
             "id": self.region_id,
             "box": list(self.region.box),
             **_answer(self.raw),
+            **({} if self.where is None else {"where": list(self.where)}),
             "smoothed": _answer(self.smoothed),
         }
 
@@ -142,8 +145,14 @@ class Observation:
 
 
 def _answer(prediction: Prediction) -> dict[str, Any]:
-    return {
+    answer: dict[str, Any] = {
         "label": prediction.label,
+        "verdict": prediction.verdict,
         "class_id": prediction.class_id,
         "probability": round(prediction.probability, 6),
     }
+    if prediction.novelty is not None:
+        answer |= {"novelty": round(prediction.novelty, 3), "nearest": prediction.nearest}
+    if prediction.between is not None:
+        answer["between"] = list(prediction.between)
+    return answer

@@ -128,8 +128,7 @@ class Candidate:
         runtime = open_runtime(self._artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
             golden.replay(contract, runtime.run).demand(str(self._artifact.path), runtime.name, _INSIST)
-        threshold = contract.reject_threshold if options.reject_threshold is None else options.reject_threshold
-        classifier = Classifier(runtime, contract.labels, contract.preprocessing, threshold)
+        classifier = Classifier.running(runtime, contract).rejecting(options.reject_threshold)
         return Model(self._artifact, classifier, verified=options.verify)
 
     def discard(self) -> None:

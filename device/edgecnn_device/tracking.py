@@ -18,24 +18,29 @@ MIN_OVERLAP, MAX_SHIFT = 0.2, 0.75
 
 
 class _History:
-    """The probabilities and rejections of a region's last `length` frames, in a ring."""
+    """The probabilities, rejections and novelties of a region's last `length` frames, in a ring."""
 
     def __init__(self, length: int, classes: int) -> None:
         self._rows = np.empty((length, classes), np.float32)
         self._rejections = [False] * length
+        self._novelties: list[float | None] = [None] * length
         self._frames = 0
 
     def __len__(self) -> int:
         return min(self._frames, len(self._rejections))
 
-    def add(self, row: NDArray[np.float32], rejected: bool) -> None:
+    def add(self, row: NDArray[np.float32], rejected: bool, novelty: float | None) -> None:
         place = self._frames % len(self._rejections)
-        self._rows[place], self._rejections[place] = row, rejected
+        self._rows[place], self._rejections[place], self._novelties[place] = row, rejected, novelty
         self._frames += 1
 
     def mean(self) -> NDArray[np.float32]:
         # What ndarray.mean does, at a third of its cost for so few rows.
         return np.asarray(np.add.reduce(self._rows[: len(self)]) / np.float32(len(self)), np.float32)
+
+    def novelty(self) -> float | None:
+        known = [each for each in self._novelties[: len(self)] if each is not None]
+        return sum(known) / len(known) if known else None
 
     def mostly_rejected(self) -> bool:
         return 2 * sum(self._rejections) > len(self)
@@ -76,11 +81,15 @@ class Tracker:
 
     def _predict(self, track: _Track, seen: Seen, index: int, classifier: Classifier) -> RegionPrediction:
         row, rejected, history = seen.probabilities[index], bool(seen.rejected[index]), track.history
-        history.add(row, rejected)
-        smoothed = raw = _interpret(classifier, row, rejected)
+        novelty = nearest = None
+        if seen.judged is not None:
+            novelty, nearest = float(seen.judged.novelty[index]), int(seen.judged.nearest[index])
+        history.add(row, rejected, novelty)
+        smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
         if len(history) > 1:
-            smoothed = _interpret(classifier, history.mean(), history.mostly_rejected())
-        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed)
+            smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
+        where = None if seen.where is None else seen.where[index]
+        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where)
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""
@@ -113,9 +122,11 @@ class Tracker:
         self._tracks = [track for track in self._tracks if track.unseen <= PATIENCE]
 
 
-def _interpret(classifier: Classifier, probabilities: NDArray[np.float32], rejected: bool) -> Prediction:
-    prediction = classifier.interpret(probabilities)
-    return replace(prediction, label=None) if rejected else prediction
+def _interpret(
+    classifier: Classifier, probabilities: NDArray[np.float32], rejected: bool, novelty: float | None, nearest: int | None
+) -> Prediction:
+    prediction = classifier.interpret(probabilities, novelty, nearest)
+    return replace(prediction, label=None, verdict="unsure") if rejected else prediction
 
 
 def _likeness(one: Box, other: Box) -> float:

@@ -15,11 +15,13 @@ from edgecnn.errors import ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.records import read_record
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_JSON_BYTES = 2**20
 MAX_GOLDEN = 64
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
+# What a file has no need of is left out of it.
+_LEFT_OUT = ("repair", "rejection", "float_layers", "features", "head", "evidence")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,51 @@ class RejectionInfo:
 
 
 @dataclass(frozen=True)
+class HeadInfo:
+    """The dense layer that makes the classes' scores of the features: scores = mean of the features @ `weights` + `bias`.
+
+    `weights` are `(channels, classes)` float32, little endian, as base64; of an int8 file they are those that it computes with.
+    """
+
+    weights: str
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class EvidenceInfo:
+    """When an answer is a label, when it is unsure, and when the picture is like nothing that was taught.
+
+    Probabilities are softmax(scores / `temperature`); below `unsure_below` an answer is unsure. A picture is novel when its
+    novelty is above `novel_above`: the distance of its features, of unit length, to the nearest of the `centres` minus
+    `log_weight` times the logarithm of its probability. `centres` are `(n, channels)` int8 as base64, each times `scale`;
+    `centre_classes` says of which class each is. Chosen on `pictures` held-out pictures to keep at least the share `keep_rate`
+    of such pictures (split conformal prediction); of those themselves the share `kept` is kept, and of generated
+    out-of-distribution pictures of the `kinds`, drawn by `seed`, the share `false_accepts` gets a label.
+    """
+
+    temperature: float
+    unsure_below: float
+    novel_above: float
+    centres: str
+    scale: float
+    centre_classes: tuple[int, ...]
+    log_weight: float
+    keep_rate: float
+    kept: float
+    pictures: int
+    false_accepts: float
+    kinds: tuple[str, ...]
+    seed: int
+
+    def describe(self) -> str:
+        """Say which pictures get a label."""
+        return (
+            f"gives a label to at least {self.keep_rate:.1%} of pictures like the {self.pictures} held-out ones (to "
+            f"{self.kept:.1%} of these) and to {self.false_accepts:.1%} of out-of-distribution ones"
+        )
+
+
+@dataclass(frozen=True)
 class GoldenVectors:
     """Generated inputs with the answers expected of them.
 
@@ -155,7 +202,8 @@ class Contract:
 
     `precision` is what it computes in: `int8` (a TFLite file with integers only), `int16x8` (int16 activations, int8 weights,
     integers only), `mixed` (int8 but for the layers that `float_layers` or `repair` names) or `float32`. `float_layers` are
-    those of a quantized file, by their names in the reference, that its runtime has no integer operator for.
+    those of a quantized file, by their names in the reference, that its runtime has no integer operator for. `features` is the
+    second output, what the last dense layer looks at, and `head` that layer: None where the network has no such end.
     """
 
     task: str
@@ -174,6 +222,9 @@ class Contract:
     golden: GoldenVectors
     model_sha256: str
     export_id: str
+    features: TensorSpec | None = None
+    head: HeadInfo | None = None
+    evidence: EvidenceInfo | None = None
     reject_threshold: float | None = None
     rejection: RejectionInfo | None = None
     repair: RepairInfo | None = None
@@ -188,14 +239,17 @@ class Contract:
             raise ContractError(f"the contract prepares {self.preprocessing.shape} but its input is {self.input.shape}")
         if len(self.labels) < 2 or len(self.labels) != len(set(self.labels)):
             raise ContractError(f"expected two or more different labels in the contract, got {list(self.labels)}")
+        if self.head is not None and (self.features is None or len(self.head.bias) != len(self.labels)):
+            raise ContractError("the contract has a head without features, or of other classes than its labels")
+        if self.evidence is not None and self.head is None:
+            raise ContractError("the contract has evidence without the features that it is measured by")
         for text in (self.task, self.title, self.model, *self.labels):
             _check_texts(text)
 
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
         body = dataclasses.asdict(self)
-        # What a file has no need of is left out, so that it opens wherever files opened before there was any.
-        body = {name: value for name, value in body.items() if value or name not in ("repair", "rejection", "float_layers")}
+        body = {name: value for name, value in body.items() if value or name not in _LEFT_OUT}
         return _canonical(body | {"contract_sha256": hashlib.sha256(_canonical(body)).hexdigest()})
 
     @classmethod
@@ -207,8 +261,8 @@ class Contract:
         version = body.get("format_version")
         if version != FORMAT_VERSION:
             raise ContractError(
-                f"contract format version {version!r} is unknown; this edgecnn reads version {FORMAT_VERSION}: "
-                "install the edgecnn that exported the file, or export it again"
+                f"contract format version {version!r} is not read by this edgecnn, which reads {FORMAT_VERSION}: "
+                "export the file again, or install the edgecnn that exported it"
             )
         if body.pop("contract_sha256", None) != _digest(body):
             raise ContractError("the contract was altered after export: its own SHA-256 does not match")

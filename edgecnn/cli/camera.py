@@ -151,7 +151,13 @@ def _options(values: dict[str, Any]) -> CameraOptions:
         model=_model(values),
         source=_source(values),
         look=LookOptions(
-            values["find"], values["tiles"], values["overlap"], values["smooth"], values["interval"], values["on_motion"]
+            values["find"],
+            values["tiles"],
+            values["overlap"],
+            values["smooth"],
+            values["interval"],
+            values["on_motion"],
+            values["where"],
         ),
         limits=Limits(values["max_age_ms"] / 1000, values["frozen_after"]),
         sinks=SinkOptions(

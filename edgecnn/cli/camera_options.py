@@ -178,14 +178,15 @@ look_options = option_group(
     click.option(
         "--smooth", type=Count(1, 1000), default=5, show_default=True, help="Average each region over this many frames."
     ),
+    click.option(
+        "--where/--no-where", default=False, help="Say in which box of the picture the answer lies: in JSON and on the page."
+    ),
     click.option("--interval", type=_SECONDS, help="Seconds between two classified frames."),
     click.option("--on-motion/--no-on-motion", default=False, help="Classify only while something moves."),
 )
 model_options = option_group(
     "Model",
-    click.option(
-        "--reject", type=PROBABILITY, help="Answer `unknown` below this probability instead of the model's own threshold."
-    ),
+    click.option("--reject", type=PROBABILITY, help="Be unsure below this probability instead of the model's own threshold."),
     runtime_options,
     click.option(
         "--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before running it."

@@ -9,6 +9,7 @@ import click
 
 from edgecnn.cli.options import (
     OUTPUT_FILE,
+    PROBABILITY,
     echo_json,
     echo_notes,
     foreign_file_options,
@@ -34,6 +35,8 @@ MAX_PLOTTED = 50
     type=click.Choice(["squash", "crop", "pad", "digit"]),
     help="How another tool's .tflite wants other aspect ratios.",
 )
+@click.option("--reject", type=PROBABILITY, help="Be unsure below this probability instead of the model's own threshold.")
+@click.option("--where", type=OUTPUT_FILE, help="Draw which places speak for the answer into this PNG file; of one IMAGE.")
 @foreign_file_options
 @runtime_options
 @json_option
@@ -44,21 +47,26 @@ def classify(
     fit: Any,
     runtime: str | None,
     threads: int,
+    reject: float | None,
+    where: Path | None,
     as_json: bool,
     **stated: Any,
 ) -> None:
     """Classify pictures with an exported model, or with the shipped int8 model of a task.
 
-    IMAGE is a picture or a folder of pictures. --json prints one object per picture: file, label, class_id, probability, and
-    probabilities by label; the label is null when the probability is below the model's reject threshold.
+    IMAGE is a picture or a folder of pictures. --json prints one object per picture: file, label, verdict, class_id,
+    probability, novelty, and probabilities by label. The label is null when the verdict is `unsure` (no class is probable
+    enough) or `novel` (the picture is like none that the model was trained on: its novelty is above 1).
     """
     from edgecnn.errors import InputError
     from edgecnn.folders import left_out_line, list_all
     from edgecnn.progress import note
 
-    classifier = _open(model, fit, stated, runtime, threads)
+    classifier = _open(model, fit, stated, runtime, threads).rejecting(reject)
     listing = list_all(images)
     files = listing.pictures
+    if where is not None and len(files) != 1:
+        raise InputError(f"--where draws one picture, got {len(files)}; name one")
     if plot is not None and len(files) > MAX_PLOTTED:
         raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
     classified = _classify_all(classifier, files, listing.left_out, named=set(images))
@@ -67,6 +75,8 @@ def classify(
     if not classified:
         raise InputError("none of the pictures can be read")
     files, predictions = [file for file, _ in classified], [prediction for _, prediction in classified]
+    if where is not None:
+        _draw_where(where, files[0], classifier)
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:
@@ -128,7 +138,29 @@ def _row(file: Path, prediction: Prediction, labels: tuple[str, ...]) -> dict[st
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:
     ranked = prediction.probabilities.argsort()[::-1][:TOP]
     top = ", ".join(f"{labels[i]} {prediction.probabilities[i]:.3f}" for i in ranked)
-    return top if prediction.label is not None else f"unknown ({top})"
+    if prediction.verdict == "novel":
+        return (
+            f"novel: like nothing it was trained on, nearest to {prediction.nearest} (novelty {prediction.novelty:.2f}; {top})"
+        )
+    if prediction.between is not None:
+        return f"unsure between {' and '.join(prediction.between)} ({top})"
+    return top
+
+
+def _draw_where(path: Path, file: Path, classifier: Classifier) -> None:
+    """Write the picture as the model sees it, with the places that speak for its answer in red."""
+    import cv2
+
+    from edgecnn.files import write_bytes
+    from edgecnn.pictures import read_picture
+    from edgecnn.where import overlay
+
+    image = read_picture(file)
+    (prediction,) = classifier.classify([image], where=True)
+    assert prediction.where is not None
+    seen, input_hw = classifier.preprocessing(image), classifier.preprocessing.shape[:2]
+    shown = overlay(seen[..., 0] if seen.shape[-1] == 1 else seen[..., ::-1], prediction.where, input_hw)
+    write_bytes(path, cv2.imencode(".png", shown)[1].tobytes())
 
 
 def _draw(path: Path, files: list[Path], predictions: list[Prediction], classifier: Classifier) -> None:

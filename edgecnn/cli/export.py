@@ -45,6 +45,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of pictures for int8 calibration; in folders named after the labels, half of them are used for parity.",
 )
+@click.option(
+    "--keep-rate",
+    type=Number(0.5, 0.999),
+    default=0.98,
+    show_default=True,
+    help="Share of pictures like the held-out ones that must get a label, neither unsure nor novel.",
+)
+@click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, to be told apart.")
 @click.option("--unproven", is_flag=True, help="Write the files even without pictures to compare them on.")
 @json_option
 @click.pass_context
@@ -60,6 +68,8 @@ def export(
     max_drop: float | None,
     seed: int,
     calibration: Path | None,
+    keep_rate: float,
+    others: Path | None,
     unproven: bool,
     as_json: bool,
     **stated: Any,
@@ -76,6 +86,7 @@ def export(
 
     require_keras()  # quietly, before any module imports it loudly
     from edgecnn_export.calibration_data import find_splits
+    from edgecnn_export.evidence import EvidenceOptions
     from edgecnn_export.exporter import export as run_export
     from edgecnn_export.exporter import formats_named
     from edgecnn_export.models import open_reference
@@ -90,6 +101,7 @@ def export(
         repair=repair,
         splits=find_splits(reference, data, calibration, seed, unproven=unproven),
         max_drop=max_drop,
+        evidence=EvidenceOptions(keep_rate, others),
         seed=seed,
         progress=lambda line: click.echo(line, err=True),
     )
@@ -123,5 +135,9 @@ def _show(result: ExportResult) -> None:
             click.echo(printable(f"{file.path.name}: {line}"))
     if result.parity is not None:
         click.echo(printable(describe_data(result.parity)))
+    if result.unguarded is None:
+        click.echo(printable(f"{result.files[-1].path.name} {result.files[-1].guard}"))
+    else:
+        click.echo(printable(f"WARNING: no answer will ever be unsure or novel: {result.unguarded}"))
     where = "" if result.parity is None else f", with parity.json and parity.html: verdict {result.parity.verdict.upper()}"
     click.echo(printable(f"{len(result.files)} files in {result.folder}{where}"))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     help="Allowed share of out-of-distribution pictures that are accepted.",
 )
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
+@click.option("--severity", type=Count(1, 5), help="Also measure the pictures under each camera corruption at this severity.")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
 @foreign_options
@@ -50,6 +51,7 @@ def rejection(
     split: str,
     false_accepts: float,
     per_kind: int,
+    severity: int | None,
     plot: Path | None,
     data: Path | None,
     seed: int,
@@ -75,6 +77,8 @@ def rejection(
         splits[split],
         data_info(splits, split),
         threshold=opened.reject_threshold,
+        evidence=opened.evidence,
+        severity=severity,
         false_accepts=false_accepts,
         per_kind=per_kind,
         seed=seed,
@@ -97,15 +101,33 @@ def rejection(
 def _lines(result: Rejection) -> list[str]:
     cuts = [cut for cut in (result.stated, result.wanted) if cut is not None]
     width = max(len(kind) for kind in result.aurocs_by_kind)
-    heads = [f"at {cut.threshold:.3f}" for cut in cuts]
+    heads = [f"at {_shown(result, cut)}" for cut in cuts]
     lines = [f"AUROC by {name}: {_auroc(auroc.value, auroc.interval)}" for name, auroc in result.aurocs.items()]
     lines += _cut_lines(result, cuts)
-    lines.append(f"{'kind':<{width}}  AUROC of the highest probability  accepted " + ", ".join(heads))
+    lines.append(f"{'kind':<{width}}  {f'AUROC of the {result.score}':<32}  accepted " + ", ".join(heads))
     for kind, auroc in result.aurocs_by_kind.items():
         accepted = "  ".join(_percent(cut.by_kind[kind]) for cut in cuts)
         lines.append(f"{kind:<{width}}  {_auroc(auroc.value, auroc.interval):<32}  {accepted}")
     lines.append(f"expected calibration error {result.calibration_error:.4f}")
+    return lines + _corrupted_lines(result)
+
+
+def _corrupted_lines(result: Rejection) -> list[str]:
+    if not result.corrupted:
+        return []
+    width = max(map(len, result.corrupted))
+    lines = [f"{'corruption':<{width}}  kept  kept for {result.false_accepts:.0%} false accepts  right  calibration error"]
+    for name, found in result.corrupted.items():
+        shares = "  ".join(f"{share.value:.3f}" for share in (found.kept, found.kept_wanted, found.right))
+        lines.append(f"{name:<{width}}  {shares}  {found.calibration_error:.4f}")
+    columns = [(c.kept.value, c.kept_wanted.value, c.right.value, c.calibration_error) for c in result.corrupted.values()]
+    means = [sum(column) / len(columns) for column in zip(*columns, strict=True)]
+    lines.append(f"{'mean':<{width}}  " + "  ".join(f"{mean:.3f}" for mean in means[:3]) + f"  {means[3]:.4f}")
     return lines
+
+
+def _shown(result: Rejection, cut: OperatingPoint) -> str:
+    return f"novelty {-cut.threshold:.2f}" if result.score == "novelty" else f"{cut.threshold:.3f}"
 
 
 def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:
@@ -113,7 +135,7 @@ def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:
     for cut in cuts:
         name = "the model's own threshold" if cut is result.stated else f"for {result.false_accepts:.0%} false accepts"
         lines.append(
-            f"{name}, {cut.threshold:.3f}: {_percent(cut.kept)} of {cut.kept.count} pictures are answered, "
+            f"{name}, {_shown(result, cut)}: {_percent(cut.kept)} of {cut.kept.count} pictures are answered, "
             f"{_percent(cut.right)} of these rightly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
             f"most of {cut.hardest}"
         )

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecnn.cli.command import Group
-from edgecnn.cli.options import EPOCHS, JOBS, Count, data_option, echo_json, json_option, seed_option, task_and_folder
+from edgecnn.cli.options import (
+    EPOCHS,
+    JOBS,
+    Count,
+    data_option,
+    echo_json,
+    json_option,
+    seed_option,
+    split_option,
+    task_and_folder,
+)
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -19,9 +29,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(cls=Group, short_help="Train many times: cross-validation, ablation, leaving one class out.")
+@click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, a class left out, maps.")
 def study() -> None:
-    """Train many times for one answer. A study takes hours: Ctrl-C ends it, and the same command continues it."""
+    """Measure what takes longer. A study that trains takes hours: Ctrl-C ends it, and the same command continues it."""
 
 
 def _study_options(command: F) -> F:
@@ -131,6 +141,48 @@ def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> 
         echo_json({"seed": seed, "classes": [row.to_json() for row in rows]})
         return
     click.echo(f"{splits.info.source}, validation split beside the class left out, seed {seed}")
+    click.echo(format_table(rows))
+
+
+@study.command(short_help="Measure how well a model's map points at what was marked.")
+@click.argument("model", metavar="FILE|TASK")
+@click.option("--boxes", type=click.Path(path_type=Path), help="Table file,class,x,y,w,h. [default: boxes.csv of the data]")
+@click.option("--masks", type=click.Path(path_type=Path), help="Folder of masks, named as the pictures.")
+@click.option("--corruption", help="Measure under this camera corruption (edgecnn robustness --list).")
+@click.option("--severity", type=Count(1, 5), default=3, show_default=True, help="Severity of --corruption.")
+@split_option
+@data_option
+@seed_option
+@json_option
+def where(
+    model: str,
+    boxes: Path | None,
+    masks: Path | None,
+    corruption: str | None,
+    severity: int,
+    split: str,
+    data: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Compare the map of an exported model's answers with boxes or masks: is its maximum on a mark, how well do pixels rank?"""
+    from edgecnn.errors import InputError
+    from edgecnn.robustness.corruptions import corruptions_for
+    from edgecnn_export.models import open_model
+    from edgecnn_export.studies.where import find_marks, format_table, measure_where
+
+    opened = open_model(model)
+    splits = opened.splits(data, seed)
+    known = {each.name: each for each in corruptions_for(opened.task)}
+    if corruption is not None and corruption not in known:
+        raise InputError(f"unknown corruption {corruption!r}; known: {', '.join(known)}")
+    marks = find_marks(opened.task, splits, boxes, masks)
+    chosen = None if corruption is None else known[corruption]
+    rows = measure_where(opened.runtime, opened.task, splits[split], marks, corruption=chosen, severity=severity, seed=seed)
+    if as_json:
+        echo_json({"model": model, "split": split, "seed": seed, "classes": [row.to_json() for row in rows]})
+        return
+    click.echo(printable(f"{model}, {splits.info.describe(split)}"))
     click.echo(format_table(rows))
 
 

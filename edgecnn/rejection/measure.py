@@ -14,13 +14,17 @@ from edgecnn import metrics
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
-from edgecnn.evaluation import run_all
 from edgecnn.metrics import Share
-from edgecnn.rejection.threshold import FALSE_ACCEPTS, SCORES, THRESHOLD_SCORE, Scores, run_ood, threshold_for
+from edgecnn.rejection.evidence import Evidence
+from edgecnn.rejection.threshold import FALSE_ACCEPTS, SCORES, THRESHOLD_SCORE, Scores, draw_ood, threshold_for
+from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 
 PER_KIND = 200  # generated pictures of each kind that a measurement takes
+NOVELTY = "novelty"
+_BATCH = 64
 _CURVE = 101  # points of the coverage-accuracy curve
 # Draws other pictures for a measurement than those that the threshold was chosen on with the same seed.
 _MEASURING = 1
@@ -40,6 +44,7 @@ class OperatingPoint:
     accepted: Share
     by_kind: dict[str, Share]
     unseen: float | None = None
+    unsure_below: float = 0.0
 
     @property
     def hardest(self) -> str:
@@ -59,6 +64,29 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class Corrupted:
+    """Pictures under one corruption: kept at the model's own threshold and at the wanted one, right, calibration error."""
+
+    kept: Share
+    kept_wanted: Share
+    right: Share
+    calibration_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures with plain numbers."""
+        shares = {"kept": self.kept, "kept_wanted": self.kept_wanted, "right": self.right}
+        return {name: share.to_json() for name, share in shares.items()} | {"calibration_error": self.calibration_error}
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a model says of pictures: `probabilities` `(n, classes)`, and the `novelty` `(n,)` where it is known."""
+
+    probabilities: NDArray[np.float32]
+    novelty: Scores | None = None
+
+
+@dataclass(frozen=True)
 class Auroc:
     """The area under the ROC curve with its interval: how often the model is surer of a picture of a class."""
 
@@ -74,7 +102,8 @@ class Rejection:
     the operating point at the model's own threshold, None where it has none; `wanted` the one at which the share
     `false_accepts` of the out-of-distribution pictures is accepted. `coverage` `(k,)` and `accuracy` `(k,)` are the share of
     pictures that are answered and the share of right ones among these answers, as the threshold falls. `calibration_error` is
-    the expected calibration error of all answers.
+    the expected calibration error of all answers. Thresholds are of the `score`: of the highest probability, or of minus the
+    novelty of what is not unsure. `corrupted` is the same pictures under each corruption, where that was asked for.
     """
 
     data: DataInfo
@@ -89,6 +118,8 @@ class Rejection:
     coverage: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     calibration_error: float
+    score: str = THRESHOLD_SCORE
+    corrupted: dict[str, Corrupted] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures with plain numbers."""
@@ -103,6 +134,8 @@ class Rejection:
             "wanted": self.wanted.to_json(),
             "curve": {"coverage": self.coverage.tolist(), "accuracy": self.accuracy.tolist()},
             "calibration_error": self.calibration_error,
+            "score": self.score,
+            **({} if self.corrupted is None else {"corrupted": {k: each.to_json() for k, each in self.corrupted.items()}}),
         }
 
 
@@ -113,6 +146,8 @@ def measure_rejection(
     data: DataInfo,
     *,
     threshold: float | None,
+    evidence: Evidence | None = None,
+    severity: int | None = None,
     false_accepts: float = FALSE_ACCEPTS,
     per_kind: int = PER_KIND,
     seed: int = 0,
@@ -121,44 +156,90 @@ def measure_rejection(
 ) -> Rejection:
     """Run a model on pictures of its classes and on generated out-of-distribution ones.
 
-    `threshold` is the model's own. The out-of-distribution pictures are not those that `choose_threshold` saw with the
-    same seed; of a task without a generator of them they are surfaces of many kinds. Raises DatasetError without pictures.
+    `threshold` is the model's own; with `evidence` a picture is kept as that says, and the novelty is measured too. With a
+    `severity`, 1 to 5, the pictures under each corruption are measured as well. The out-of-distribution pictures are not those
+    that thresholds are chosen on with the same seed; of a task without a generator of them they are surfaces of many kinds.
+    Raises DatasetError without pictures.
     """
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")
     progress(f"running {len(dataset)} pictures")
-    true = run_all(runtime, dataset.images)
-    ood = run_ood(runtime, task, per_kind, int(np.random.SeedSequence((seed, _MEASURING)).generate_state(1)[0]), progress)
-    return measure_scores(
+    true = find(runtime, dataset.images, evidence)
+    progress(f"running {per_kind} generated out-of-distribution pictures of each kind")
+    drawn = draw_ood(task, per_kind, int(np.random.SeedSequence((seed, _MEASURING)).generate_state(1)[0]))
+    ood = {kind: find(runtime, images, evidence) for kind, images in drawn.items()}
+    found = measure_scores(
         true,
         dataset.class_ids,
         ood,
         data,
-        threshold=threshold,
+        threshold=threshold if evidence is None else -1.0,
+        unsure_below=0.0 if evidence is None else evidence.info.unsure_below,
         false_accepts=false_accepts,
         seed=seed,
         confidence=confidence,
     )
+    if severity is None or found.stated is None:
+        return found
+    corrupted: dict[str, Corrupted] = {}
+    for corruption in corruptions_for(task):
+        progress(f"running the pictures under {corruption.name}")
+        seen = find(runtime, corrupt(dataset.images, corruption, severity, seed), evidence)
+        sure = sureness(seen, found.stated.unsure_below)
+        right = seen.probabilities.argmax(axis=1) == dataset.class_ids
+        corrupted[corruption.name] = Corrupted(
+            Share(int((sure >= found.stated.threshold).sum()), len(dataset), confidence),
+            Share(int((sure >= found.wanted.threshold).sum()), len(dataset), confidence),
+            Share(int(right.sum()), len(dataset), confidence),
+            metrics.expected_calibration_error(seen.probabilities, dataset.class_ids),
+        )
+    return dataclasses.replace(found, corrupted=corrupted)
+
+
+def find(runtime: Runtime, images: NDArray[np.uint8], evidence: Evidence | None) -> Seen:
+    """Run `(n, h, w, c)` uint8 in slices; with evidence probabilities are tempered, and the novelty is known."""
+    parts = [answer(runtime, images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    if evidence is None:
+        return Seen(probabilities)
+    novelty = [evidence.judge(part.pooled, part.probabilities).novelty for part in parts if part.pooled is not None]
+    return Seen(evidence.temper(probabilities), np.concatenate(novelty))
+
+
+def sureness(seen: Seen, unsure_below: float) -> Scores:
+    """Return the score that thresholds are compared with: minus the novelty of what is not unsure, else the probability."""
+    sure = SCORES[THRESHOLD_SCORE](seen.probabilities)
+    return sure if seen.novelty is None else np.where(sure >= unsure_below, -seen.novelty, -np.inf)
 
 
 def measure_scores(
-    true: NDArray[np.float32],
+    true: Seen,
     class_ids: NDArray[np.int64],
-    ood: Mapping[str, NDArray[np.float32]],
+    ood: Mapping[str, Seen],
     data: DataInfo,
     *,
     threshold: float | None,
+    unsure_below: float = 0.0,
     false_accepts: float = FALSE_ACCEPTS,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Rejection:
-    """Measure the probabilities `(n, classes)` of pictures of `class_ids` `(n,)` against those of each OOD kind."""
-    sure = SCORES[THRESHOLD_SCORE](true)
-    ood_sure = {kind: SCORES[THRESHOLD_SCORE](probabilities) for kind, probabilities in ood.items()}
-    right = true.argmax(axis=1) == class_ids
-    every = np.concatenate(list(ood.values()))
+    """Measure what was seen in pictures of `class_ids` `(n,)` against what was seen in each OOD kind.
+
+    `threshold` is of the probability or, where the novelty is known, of minus the novelty.
+    """
+    sure = sureness(true, unsure_below)
+    ood_sure = {kind: sureness(seen, unsure_below) for kind, seen in ood.items()}
+    right = true.probabilities.argmax(axis=1) == class_ids
+    every = np.concatenate([seen.probabilities for seen in ood.values()])
     wanted = threshold_for(ood_sure, false_accepts)
     coverage, accuracy = coverage_accuracy(sure, right)
+    aurocs = {name: _auroc(score(true.probabilities), score(every), confidence) for name, score in SCORES.items()}
+    main = THRESHOLD_SCORE
+    if true.novelty is not None:
+        main = NOVELTY
+        others = np.concatenate([seen.novelty for seen in ood.values() if seen.novelty is not None])
+        aurocs = {NOVELTY: _auroc(-true.novelty, -others, confidence)} | aurocs
 
     def operating_point(at: float, unseen: float | None) -> OperatingPoint:
         kept = sure >= at
@@ -170,6 +251,7 @@ def measure_scores(
             Share(sum(share.hits for share in by_kind.values()), len(every), confidence),
             by_kind,
             unseen,
+            unsure_below,
         )
 
     return Rejection(
@@ -178,13 +260,14 @@ def measure_scores(
         seed=seed,
         confidence=confidence,
         false_accepts=false_accepts,
-        aurocs={name: _auroc(score(true), score(every), confidence) for name, score in SCORES.items()},
+        score=main,
+        aurocs=aurocs,
         aurocs_by_kind={kind: _auroc(sure, scores, confidence) for kind, scores in ood_sure.items()},
         stated=None if threshold is None else operating_point(threshold, None),
         wanted=operating_point(wanted, _unseen(ood_sure, false_accepts)),
         coverage=coverage,
         accuracy=accuracy,
-        calibration_error=metrics.expected_calibration_error(true, class_ids),
+        calibration_error=metrics.expected_calibration_error(true.probabilities, class_ids),
     )
 
 

@@ -60,7 +60,7 @@ def choose_rejection(
         return None
     sureness = SCORES[THRESHOLD_SCORE]
     true = sureness(run_all(runtime, validation.images))
-    ood = {kind: sureness(given) for kind, given in run_ood(runtime, task, OOD_PER_KIND, seed).items()}
+    ood = {kind: sureness(run_all(runtime, images)) for kind, images in draw_ood(task, OOD_PER_KIND, seed).items()}
     threshold = choose_threshold(true, ood, false_accepts=false_accepts)
     return RejectionInfo(
         threshold=threshold,
@@ -95,17 +95,9 @@ def threshold_for(ood: Mapping[Any, Scores], false_accepts: float) -> float:
     return float(np.nextafter(scores[len(scores) - allowed - 1], np.inf))
 
 
-def run_ood(
-    runtime: Runtime, task: Task, per_kind: int, seed: int, progress: Callable[[str], None] = lambda line: None
-) -> dict[str, NDArray[np.float32]]:
-    """Return the probabilities `(per_kind, classes)` of generated out-of-distribution pictures, by kind.
-
-    Of a task that has no generator of them they are surfaces of many kinds.
-    """
-    progress(f"generating {per_kind} out-of-distribution pictures of each kind")
-    kinds = _surfaces(task, per_kind, seed) if task.ood is None else task.ood(per_kind, seed)
-    progress(f"running {sum(map(len, kinds.values()))} of them")
-    return {kind: run_all(runtime, images) for kind, images in kinds.items()}
+def draw_ood(task: Task, per_kind: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Draw out-of-distribution pictures `(per_kind, h, w, c)` by kind: the task's own, or surfaces of many kinds."""
+    return _surfaces(task, per_kind, seed) if task.ood is None else task.ood(per_kind, seed)
 
 
 def _surfaces(task: Task, count: int, seed: int) -> dict[str, NDArray[np.uint8]]:

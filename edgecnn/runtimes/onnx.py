@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.errors import ContractError, InferenceError
-from edgecnn.runtimes.runtime import check_answers, check_images
+from edgecnn.runtimes.runtime import Answers, check_answers, check_images
 from edgecnn.runtimes.tflite import check_tensors, first_line, quantize
 
 NAME = f"onnxruntime {version('onnxruntime')}"
@@ -38,24 +39,42 @@ class OnnxRuntime:
         except Exception as error:  # its exceptions share no public base class
             raise InferenceError(f"{NAME} cannot run this model: {first_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ContractError(f"expected one input and one output, got {len(inputs)} and {len(outputs)}")
+        expected = 1 if contract.features is None else 2
+        if len(inputs) != 1 or len(outputs) != expected:
+            raise ContractError(f"expected one input and {expected} outputs, got {len(inputs)} and {len(outputs)}")
         self._input, self._output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
-        check_tensors(contract, self._input, self._output)
+        # What the integers stand for is no part of an ONNX output: the contract alone knows.
+        self._features = contract.features
+        self._names = [each.name for each in outputs]
+        found = None if self._features is None else tensor_spec(outputs[1])
+        if found is not None and self._features is not None:
+            found = replace(found, scale=self._features.scale, zero_point=self._features.zero_point)
+        check_tensors(contract, self._input, self._output, found)
         self._shape = contract.preprocessing.shape
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
+        return self.answer(images).probabilities
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Map images `(n, height, width, channels)` to probabilities and, where the model gives them, features."""
         check_images(images, self._shape)
         parts = [self._run(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
-        return np.concatenate(parts) if parts else np.empty((0, self._output.shape[-1] or 0), np.float32)
+        if not parts:
+            parts = [self._run(np.zeros((1, *self._shape), np.uint8))]
+        scores = np.concatenate([part[0] for part in parts])[: len(images)]
+        values = None if self._features is None else np.concatenate([part[1] for part in parts])[: len(images)]
+        if values is not None and values.ndim == 4:
+            values = values.transpose(0, 2, 3, 1)  # ONNX keeps channels first
+            values = values[:, 0, 0] if values.shape[1:3] == (1, 1) else values
+        return Answers(scores, values, self._features)
 
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         try:
-            scores = self._session.run([self._output.name], {self._input.name: quantize(images, self._input)})[0]
+            scores, *rest = self._session.run(self._names, {self._input.name: quantize(images, self._input)})
         except Exception as error:
             raise InferenceError(f"{NAME} failed while running the model: {first_line(error)}") from error
-        return check_answers(np.asarray(scores, np.float32), NAME)
+        return [check_answers(np.asarray(scores, np.float32), NAME), *rest]
 
 
 def tensor_spec(node: Any) -> TensorSpec:

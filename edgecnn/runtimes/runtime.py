@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.artifacts.contract import TensorSpec
 from edgecnn.errors import InferenceError, ShapeError
 
 
@@ -19,6 +21,59 @@ class Runtime(Protocol):
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`, all finite; InferenceError otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of a batch: `probabilities` `(n, classes)` float32, and the features that they were made of.
+
+    `values` are the features as the model gives them, `(n, h, w, channels)` or `(n, channels)`, quantized as `spec` says; both
+    are None where the model gives none.
+    """
+
+    probabilities: NDArray[np.float32]
+    values: NDArray[Any] | None = None
+    spec: TensorSpec | None = None
+
+    @property
+    def features(self) -> NDArray[np.float32] | None:
+        """The features in real numbers, `(n, h, w, channels)` or `(n, channels)` float32."""
+        if self.values is None or self.spec is None or self.spec.scale is None:
+            return self.values
+        zero_point = np.int32(self.spec.zero_point or 0)
+        return np.asarray((self.values.astype(np.int32) - zero_point) * np.float32(self.spec.scale), np.float32)
+
+    @property
+    def pooled(self) -> NDArray[np.float64] | None:
+        """The mean of the features over all places, `(n, channels)`; of integers it is the same on every machine."""
+        if self.values is None or self.spec is None:
+            return None
+        values = self.values.reshape(len(self.values), -1, self.values.shape[-1])
+        if self.spec.scale is None:
+            return np.asarray(values.mean(axis=1, dtype=np.float64))
+        places = values.shape[1]
+        sums = values.sum(axis=1, dtype=np.int64) - places * (self.spec.zero_point or 0)
+        return np.asarray(sums * (self.spec.scale / places), np.float64)
+
+
+@runtime_checkable
+class FeatureRuntime(Protocol):
+    """A runtime whose model gives features beside its probabilities."""
+
+    @property
+    def name(self) -> str:
+        """Return who executes the model, with its version: `ai-edge-litert 2.3.0`."""
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map images to probabilities, as every runtime does."""
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Map images `(n, height, width, channels)` to probabilities and features."""
+
+
+def answer(runtime: Runtime, images: NDArray[np.uint8]) -> Answers:
+    """Return what a runtime says of images, without features where it gives none."""
+    return runtime.answer(images) if isinstance(runtime, FeatureRuntime) else Answers(runtime.run(images))
 
 
 def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.float32]:

@@ -10,7 +10,8 @@ from types import ModuleType
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
 from edgecnn.quiet import quiet_start
-from edgecnn.runtimes.runtime import Runtime
+from edgecnn.runtimes.head import HeadRuntime
+from edgecnn.runtimes.runtime import FeatureRuntime, Runtime
 from edgecnn.runtimes.tflite import TfliteRuntime, check_tensors, first_line
 
 ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
@@ -32,11 +33,15 @@ def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int
     """
     wanted = _wanted(artifact.format, runtime)
     try:
+        contract = artifact.contract
         if artifact.format == "onnx":
-            return _open_onnx(artifact, threads)
-        tflite = open_tflite(artifact.model, runtime=wanted, threads=threads)
-        check_tensors(artifact.contract, tflite.input, tflite.output)
-        return tflite
+            opened: FeatureRuntime = _open_onnx(artifact, threads)
+        else:
+            has_features = contract.features is not None
+            tflite = open_tflite(artifact.model, runtime=wanted, threads=threads, with_features=has_features)
+            check_tensors(contract, tflite.input, tflite.output, tflite.features)
+            opened = tflite
+        return opened if contract.head is None else HeadRuntime(opened, contract.head)
     except (ContractError, InferenceError) as error:
         raise type(error)(f"{artifact.path}: {error}") from error
 
@@ -78,10 +83,11 @@ def open_tflite(
     threads: int = 1,
     output: str | None = None,
     size_hw: tuple[int, int] | None = None,
+    with_features: bool = False,
 ) -> TfliteRuntime:
     """Open a `.tflite`'s bytes on the first installed runtime, or on `runtime`; nothing is checked against a contract.
 
-    `output` and `size_hw` are for models of other tools: see TfliteRuntime.
+    `output`, `size_hw` and `with_features` are as for TfliteRuntime.
     """
     missing: list[str] = []
     for name in _candidates(runtime):
@@ -90,7 +96,7 @@ def open_tflite(
             module = importlib.import_module(module_name)
             with quiet_start():
                 interpreter = _interpreter(module, model, threads)
-                return TfliteRuntime(interpreter, module.NAME, output=output, size_hw=size_hw)
+                return TfliteRuntime(interpreter, module.NAME, output=output, size_hw=size_hw, with_features=with_features)
         except ImportError:
             # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
             missing.append(install)
@@ -108,7 +114,7 @@ def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignor
         raise InferenceError(f"{module.NAME} cannot load this model: {first_line(error)}") from error
 
 
-def _open_onnx(artifact: Artifact, threads: int) -> Runtime:
+def _open_onnx(artifact: Artifact, threads: int) -> FeatureRuntime:
     try:
         from edgecnn.runtimes.onnx import OnnxRuntime
     except ImportError as error:

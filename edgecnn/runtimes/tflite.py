@@ -11,7 +11,7 @@ from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.endings import Ending
 from edgecnn.errors import ContractError, EdgecnnError, InferenceError, InputError
 from edgecnn.normalization import RAW, Normalization
-from edgecnn.runtimes.runtime import check_answers, check_images
+from edgecnn.runtimes.runtime import Answers, check_answers, check_images
 
 _SIGN_BIT = np.uint8(0x80)
 
@@ -38,11 +38,13 @@ class TfliteRuntime:
         *,
         output: str | None = None,
         size_hw: tuple[int, int] | None = None,
+        with_features: bool = False,
     ) -> None:
         """Take an interpreter that holds a model of one input and one output, or of one called `output`.
 
-        `size_hw` is the size of pictures for a model that takes any. `pixels` and `ending` may be set to how another tool's
-        model wants its pixels and what it gives; those of edgecnn take them raw and give probabilities.
+        A model `with_features` gives probabilities first and features second. `size_hw` is the size of pictures for a model
+        that takes any. `pixels` and `ending` may be set to how another tool's model wants its pixels and what it gives; those
+        of edgecnn take them raw and give probabilities.
 
         Raises InferenceError when the interpreter cannot prepare the model, ContractError when it has other than one input and
         one output, InputError when it takes pictures of any size and none is stated, or another one.
@@ -60,7 +62,11 @@ class TfliteRuntime:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1:
             raise ContractError(f"expected one input, the picture, got {len(inputs)}")
-        chosen = _chosen(outputs, output)
+        if with_features and len(outputs) != 2:
+            raise ContractError(f"expected probabilities and features, got {len(outputs)} outputs")
+        chosen = outputs[0] if with_features else _chosen(outputs, output)
+        self.features = tensor_spec(outputs[1]) if with_features else None
+        self._features_index = outputs[1]["index"] if with_features else -1
         self.input, self.output = tensor_spec(inputs[0]), tensor_spec(chosen)
         self._input_index, self._output_index = inputs[0]["index"], chosen["index"]
         self._classes = int(np.prod([side or 0 for side in self.output.shape[1:]]))
@@ -70,8 +76,13 @@ class TfliteRuntime:
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
+        return self.answer(images).probabilities
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Map images `(n, height, width, channels)` to probabilities and, where the model gives them, features."""
         check_images(images, self.input.shape[1:])
         scores = np.empty((len(images), self._classes), np.dtype(self.output.dtype))
+        values = None if self.features is None else empty_features(len(images), self.features)
         for i, image in enumerate(quantize(images, self.input, self.pixels)):
             self._interpreter.set_tensor(self._input_index, image[None])
             try:
@@ -79,9 +90,21 @@ class TfliteRuntime:
             except (RuntimeError, ValueError) as error:
                 raise InferenceError(f"{self.name} failed while running the model: {first_line(error)}") from error
             scores[i] = self._interpreter.get_tensor(self._output_index).reshape(-1)
+            if values is not None:
+                values[i] = self._interpreter.get_tensor(self._features_index).reshape(values.shape[1:])
+        return Answers(self._probabilities(scores), values, self.features)
+
+    def _probabilities(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         if self._answers is not None:
             return self.ending.probabilities(self._answers[scores.view(np.uint8)])
         return self.ending.probabilities(check_answers(dequantize(scores, self.output), self.name))
+
+
+def empty_features(count: int, spec: TensorSpec) -> NDArray[Any]:
+    """Return room for the features of `count` pictures; a map of one place is a vector."""
+    sides = [side or 0 for side in spec.shape[1:]]
+    shape = sides if sides[:-1] != [1, 1] else sides[-1:]
+    return np.empty((count, *shape), np.dtype(spec.dtype))
 
 
 def _resize(interpreter: Interpreter, size_hw: tuple[int, int] | None) -> None:
@@ -151,10 +174,14 @@ def tensor_spec(details: dict[str, Any]) -> TensorSpec:
     )
 
 
-def check_tensors(contract: Contract, runtime_input: TensorSpec, runtime_output: TensorSpec) -> None:
-    """Raise ContractError unless the model's input and output are the ones that the contract describes."""
+def check_tensors(
+    contract: Contract, runtime_input: TensorSpec, runtime_output: TensorSpec, runtime_features: TensorSpec | None
+) -> None:
+    """Raise ContractError unless the model's input and outputs are the ones that the contract describes."""
     check_tensor(contract.input, runtime_input)
     check_tensor(contract.output, runtime_output)
+    if contract.features is not None and runtime_features is not None:
+        check_tensor(contract.features, runtime_features)
 
 
 def check_tensor(promised: TensorSpec, found: TensorSpec) -> None:

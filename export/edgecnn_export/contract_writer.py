@@ -19,6 +19,7 @@ from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.select import open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export.conversion.convert import Conversion
@@ -71,7 +72,7 @@ class ContractWriter:
 
     def _contract(self, conversion: Conversion, answers: NDArray[np.float32]) -> Contract:
         task, quantized = self._reference.task, conversion.precision != "float32"
-        input_spec, output_spec = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
+        input_spec, output_spec, features = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
         return Contract(
             task=task.name,
             title=task.title,
@@ -95,6 +96,9 @@ class ContractWriter:
             ),
             model_sha256=conversion.sha256,
             export_id=self._export_id,
+            features=features,
+            head=conversion.head,
+            evidence=self._reference.evidence if conversion.head is not None else None,
             reject_threshold=self._reference.reject_threshold,
             rejection=self._reference.rejection,
             float_layers=conversion.float_layers,
@@ -119,17 +123,22 @@ def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArra
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    runtime = TfliteRuntime(Interpreter(model_content=conversion.model, experimental_op_resolver_type=older), "without XNNPACK")
+    interpreter = Interpreter(model_content=conversion.model, experimental_op_resolver_type=older)
+    graph = TfliteRuntime(interpreter, "without XNNPACK", with_features=conversion.features is not None)
+    runtime = graph if conversion.head is None else HeadRuntime(graph, conversion.head)
     return _TFLITE_INT + float(np.abs(runtime.run(inputs) - answers).max())
 
 
-def tensor_specs(conversion: Conversion, shape: tuple[int, int, int], classes: int) -> tuple[TensorSpec, TensorSpec]:
-    """Return the model's input and output as its runtime names them."""
+def tensor_specs(
+    conversion: Conversion, shape: tuple[int, int, int], classes: int
+) -> tuple[TensorSpec, TensorSpec, TensorSpec | None]:
+    """Return the model's input, its output and its features as its runtime names them."""
     if conversion.format == "onnx":
-        return TensorSpec(INPUT_NAME, "uint8", (None, *shape)), TensorSpec(OUTPUT_NAME, "float32", (None, classes))
+        given = TensorSpec(INPUT_NAME, "uint8", (None, *shape)), TensorSpec(OUTPUT_NAME, "float32", (None, classes))
+        return *given, conversion.features
     with quiet():
-        runtime = open_tflite(conversion.model)
-    return runtime.input, runtime.output
+        runtime = open_tflite(conversion.model, with_features=conversion.features is not None)
+    return runtime.input, runtime.output, runtime.features
 
 
 def versions(file_format: str) -> dict[str, str]:

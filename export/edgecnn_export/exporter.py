@@ -20,6 +20,7 @@ from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import FORMATS, Conversion, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
+from edgecnn_export.evidence import EvidenceOptions, give_evidence
 from edgecnn_export.models import Model
 from edgecnn_export.pages.parity import write_page
 from edgecnn_export.parity.compare import MIN_PICTURES, too_few
@@ -41,7 +42,10 @@ Outcome = Verdict | Literal["not measured"]
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One file of an export: its parity's `verdict` and `reason`, and after a fail `advice`, what lost it and what to try."""
+    """One file of an export: its parity's `verdict` and `reason`, and after a fail `advice`, what lost it and what to try.
+
+    `guard` says which pictures get a label, empty where all do.
+    """
 
     path: Path
     format: str
@@ -51,6 +55,7 @@ class ExportedFile:
     reason: str
     advice: tuple[str, ...] = ()
     float_layers: tuple[str, ...] = ()
+    guard: str = ""
 
     @property
     def arithmetic(self) -> str:
@@ -78,7 +83,7 @@ class ExportResult:
     `seconds` is what folding, calibrating, converting and contracts took together, without parity. `attempts` is what a repair
     tried, beginning with the plain int8 files; empty when none was asked for or needed. `audit` are the checks of the
     pictures that int8 was calibrated on, None where recorded ranges were taken. `failures` are the files that were asked for
-    and could not be made.
+    and could not be made; `unguarded` says why they have no thresholds of unsure and novel, None where they have.
     """
 
     folder: Path
@@ -89,6 +94,7 @@ class ExportResult:
     attempts: tuple[Attempt, ...] = ()
     audit: Audit | None = None
     failures: tuple[Failure, ...] = ()
+    unguarded: str | None = None
 
     @property
     def rejected(self) -> tuple[ExportedFile, ...]:
@@ -109,6 +115,7 @@ class ExportResult:
             "failures": [dataclasses.asdict(failure) for failure in self.failures],
             "calibration": info,
             "calibration_audit": None if self.audit is None else self.audit.to_json(),
+            "unguarded": self.unguarded,
             "seconds": self.seconds,
             **({"repair": [dataclasses.asdict(each) for each in self.attempts]} if self.attempts else {}),
         }
@@ -123,6 +130,7 @@ def export(
     repair: bool = False,
     splits: Splits | None = None,
     max_drop: float | None = None,
+    evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008  # frozen
     seed: int = 0,
     progress: Progress = lambda line: None,
 ) -> ExportResult:
@@ -131,7 +139,8 @@ def export(
     `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
     reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
     With `repair`, int8 files that fail go up the ladder (see `repair`) and are replaced by those of the first technique that
-    passes. A file that fails its parity is named `*.rejected`, one that cannot be made is among the result's `failures`.
+    passes. `evidence` says when answers are to be unsure and pictures novel. A file that fails its parity is named
+    `*.rejected`, one that cannot be made is among the result's `failures`.
 
     Raises InputError before anything is converted for calibration pictures that fail their audit (see `calibration_audit`)
     and for another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`);
@@ -169,6 +178,7 @@ def export(
             attempts, artifacts = job.run(writer, artifacts, measured.report, staged)
             if any(each.chosen for each in attempts):
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
+        artifacts, unguarded = give_evidence(artifacts, reference.task, splits, evidence, seed=seed, progress=progress)
         judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in judged]
         other = _superseded(reference.task.name, judged, failures)
@@ -182,7 +192,7 @@ def export(
             write_json(measured.report, staged / PARITY_JSON, [dataclasses.asdict(each) for each in attempts], checks)
             install(staged, out, names, reports=(PARITY_PAGE, PARITY_JSON), superseded=other)
     report = None if measured is None else measured.report
-    return ExportResult(out, tuple(judged), report, calibration, seconds, attempts, audited, failures)
+    return ExportResult(out, tuple(judged), report, calibration, seconds, attempts, audited, failures, unguarded)
 
 
 def formats_named(name: str) -> tuple[Format, ...]:
@@ -265,6 +275,7 @@ def _judge(artifact: Artifact, measured: Measured | None, out: Path, unmeasured:
         reason=reason,
         advice=advice,
         float_layers=artifact.contract.float_layers,
+        guard="" if contract.evidence is None else contract.evidence.describe(),
     )
 
 

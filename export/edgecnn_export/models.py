@@ -11,10 +11,12 @@ from typing import Literal
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import SUFFIXES, split
+from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import is_foreign, open_foreign
 from edgecnn.normalization import Normalization
+from edgecnn.rejection.evidence import Evidence
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.shipped import reference_path, shipped_tasks, task_of
@@ -69,6 +71,11 @@ class Model:
         if self.artifact is not None:
             return self.artifact.contract.reject_threshold
         return None if self.reference is None else self.reference.reject_threshold
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """When its answers are unsure or novel, None where it does not say."""
+        return None if self.artifact is None else read_evidence(self.artifact.contract)
 
     @property
     def trained_on(self) -> str | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import RejectionInfo
+from edgecnn.artifacts.contract import EvidenceInfo, RejectionInfo
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import replacing
 from edgecnn.normalization import RAW, Normalization
@@ -39,7 +39,8 @@ class Reference:
 
     `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
     the activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is
-    `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`); all are None where unknown. Of another tool's
+    `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`), `evidence` when its answers are unsure or novel
+    (chosen for its int8 file); all are None where unknown. Of another tool's
     model, `raw` is the model without the `normalization` that stands in front of it in `model`, and `notes` say what else was
     changed about it.
     """
@@ -51,6 +52,7 @@ class Reference:
     calibration: dict[str, Any] | None = None
     reject_threshold: float | None = None
     rejection: RejectionInfo | None = None
+    evidence: EvidenceInfo | None = None
     raw: keras.Model | None = None
     normalization: Normalization = RAW
     path: Path | None = None
@@ -60,7 +62,7 @@ class Reference:
     def from_entry(cls, about: dict[str, Any], model: keras.Model, path: Path) -> Reference:
         """Return the reference that `save_reference` wrote to `path`; InputError when its entry is malformed."""
         try:
-            rejection = about.get("rejection")
+            rejection, evidence = about.get("rejection"), about.get("evidence")
             return cls(
                 model,
                 with_loaders(Task.from_json(about["task"])),
@@ -69,6 +71,7 @@ class Reference:
                 about["calibration"],
                 about.get("reject_threshold"),
                 None if rejection is None else read_record(RejectionInfo, rejection, "rejection"),
+                None if evidence is None else read_record(EvidenceInfo, evidence, "evidence"),
                 path=path,
             )
         except (KeyError, TypeError, InputError) as error:
@@ -124,6 +127,7 @@ def save_reference(reference: Reference, path: Path) -> None:
         "calibration": reference.calibration,
         "reject_threshold": reference.reject_threshold,
         "rejection": None if reference.rejection is None else dataclasses.asdict(reference.rejection),
+        "evidence": None if reference.evidence is None else dataclasses.asdict(reference.evidence),
     }
     entry = json.dumps(about, ensure_ascii=False, allow_nan=False)
     if path.suffix != ".keras":

@@ -7,6 +7,7 @@ Needs the real data, since ranges and parity that are shipped must be measured o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -19,6 +20,7 @@ import click
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import RejectionInfo
+from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.load import data_info, load_splits
 from edgecnn.errors import DatasetError, EdgecnnError
@@ -31,17 +33,16 @@ from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.exporter import PARITY_JSON, export
 from edgecnn_export.models import open_reference
 from edgecnn_export.reference import Reference, save_reference
-from edgecnn_export.temperature_scaling import scale_temperature
 
 REJECTION_JSON = "rejection.json"
 TRAINING_JSON, CURVES_PNG = "training.json", "curves.png"
 
 
 def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
-    """Calibrate the run's model, scale its temperature, export it, and put model, int8 artifact and proof in their places.
+    """Calibrate the run's model, export it, and put model, int8 artifact and proof in their places.
 
     `package` receives `<task>-compact.keras` and `<task>-int8.tflite`, `proofs/<task>` the parity, rejection and training
-    records.
+    records. `run` may be a `.keras` file, such as the shipped one, whose training record then stays.
     Raises DatasetError without real data or when the int8 file fails its parity.
     """
     reference = open_reference(run)
@@ -49,7 +50,7 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
     splits = load_splits(task, None, seed)
     if splits.info.synthetic:
         raise DatasetError(f"no real data for {task.name!r}: shipped ranges and parity are measured on real pictures only")
-    reference, scaling = _scale_temperature(record_calibration(reference, splits, seed), splits, seed)
+    reference = record_calibration(reference, splits, seed)
     reference = reference.rejecting(_rejection(reference, splits, seed))
     _say(f"answers below {reference.reject_threshold} are rejected")
     with tempfile.TemporaryDirectory() as name:
@@ -58,40 +59,17 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         if result.rejected:
             raise DatasetError(f"{result.rejected[0].path.name}: {result.rejected[0].reason}; nothing was shipped")
         proof = make_folder(proofs / task.name)
-        save_reference(reference, package / f"{task.name}-compact.keras")
+        evidence = Artifact.open(staged / f"{task.name}-int8.tflite").contract.evidence
+        save_reference(dataclasses.replace(reference, evidence=evidence), package / f"{task.name}-compact.keras")
         _copy(staged / f"{task.name}-int8.tflite", package)
         _copy(staged / PARITY_JSON, proof)
         measured = _measure(staged / f"{task.name}-int8.tflite", task, splits, seed)
-        write_json(proof / REJECTION_JSON, measured | {"temperature": scaling})
-        write_json(proof / TRAINING_JSON, _public_record(run / TRAINING_JSON))
-        _copy(run / CURVES_PNG, proof)
+        write_json(proof / REJECTION_JSON, measured)
+        if run.is_dir():
+            write_json(proof / TRAINING_JSON, _public_record(run / TRAINING_JSON))
+            _copy(run / CURVES_PNG, proof)
     for exported in result.files:
         _say(f"{exported.path.name}: {exported.size_bytes} bytes, {exported.verdict}: {exported.reason}")
-
-
-def _scale_temperature(reference: Reference, splits: Splits, seed: int) -> tuple[Reference, dict[str, Any]]:
-    """Make the probabilities more honest, unless the int8 file then keeps fewer pictures at the same false-accept rate.
-
-    int8 probabilities are steps of 1/256: a sharpened softmax puts the sure and the very sure on the last one. Returns the
-    reference, with its ranges recorded, and what was found.
-    """
-    scaled, found = scale_temperature(reference, splits.validation, seed)
-    _say(found.describe())
-    if not found.used:
-        return reference, found.to_json()
-    scaled = record_calibration(scaled, splits, seed)
-    kept = [_kept(candidate, splits, seed) for candidate in (reference, scaled)]
-    use_scaled = kept[1] >= kept[0]
-    _say(f"at 5 % false accepts int8 keeps {kept[0]:.4f} unscaled, {kept[1]:.4f} scaled{'' if use_scaled else ': left'}")
-    found_json = found.to_json() | {"kept_before": kept[0], "kept_after": kept[1], "shipped": use_scaled}
-    return (scaled if use_scaled else reference), found_json
-
-
-def _kept(reference: Reference, splits: Splits, seed: int) -> float:
-    """Return the share of validation pictures that the int8 file keeps at the usual rate of false accepts."""
-    with tempfile.TemporaryDirectory() as name:
-        path = export(reference, out=Path(name), formats=["tflite"], int8=True, seed=seed).files[-1].path
-        return float(_measure(path, reference.task, splits, seed)["wanted"]["kept"]["share"])
 
 
 def _rejection(reference: Reference, splits: Splits, seed: int) -> RejectionInfo | None:
@@ -104,9 +82,17 @@ def _rejection(reference: Reference, splits: Splits, seed: int) -> RejectionInfo
 def _measure(path: Path, task: Task, splits: Splits, seed: int) -> dict[str, Any]:
     """Measure how the int8 file rejects, as `edgecnn rejection` does."""
     artifact = Artifact.open(path)
-    threshold = artifact.contract.reject_threshold
-    data = data_info(splits, "validation")
-    return measure_rejection(open_runtime(artifact), task, splits.validation, data, threshold=threshold, seed=seed).to_json()
+    contract, data = artifact.contract, data_info(splits, "validation")
+    return measure_rejection(
+        open_runtime(artifact),
+        task,
+        splits.validation,
+        data,
+        threshold=contract.reject_threshold,
+        evidence=read_evidence(contract),
+        severity=3,
+        seed=seed,
+    ).to_json()
 
 
 def _public_record(training_json: Path) -> dict[str, Any]:

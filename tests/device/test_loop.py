@@ -45,7 +45,7 @@ def test_json_has_exactly_the_promised_keys() -> None:
     assert list(body) == ["frame", "source", "captured_at", "age_ms", "state", "latency_ms", "regions"]
     assert set(body["latency_ms"]) == set(STAGES)
     region = body["regions"][0]
-    assert list(region) == ["id", "box", "label", "class_id", "probability", "smoothed"]
+    assert list(region) == ["id", "box", "label", "verdict", "class_id", "probability", "smoothed"]
     assert (body["frame"], body["state"], region["box"], region["label"]) == (7, "ok", [0, 0, 64, 48], "light")
 
 

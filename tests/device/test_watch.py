@@ -32,13 +32,19 @@ def test_a_model_is_called_with_a_file_or_an_array(artifacts: Path, tmp_path: Pa
     np.testing.assert_array_equal(answer.image_bgr, image)
 
 
-def test_an_answer_below_the_threshold_has_no_label() -> None:
-    model = ec.open("neu")
+def test_a_picture_like_nothing_that_was_taught_is_novel_and_has_no_label() -> None:
+    answer = ec.open("neu")(np.full((200, 200), 128, np.uint8))
 
-    answer = model(np.full((200, 200), 128, np.uint8))
+    assert (answer.label, answer.verdict) == (None, "novel")
+    assert answer.novelty is not None and answer.novelty > 1
+    assert repr(answer).startswith("Answer(novel, ")
 
-    assert model.reject_threshold is not None
-    assert (answer.label is None) == (answer.probability < model.reject_threshold)
+
+def test_an_answer_says_where_when_it_is_asked() -> None:
+    answer = ec.open("neu")(np.tile(np.arange(200, dtype=np.uint8), (200, 1)), where=True)
+
+    assert answer.where is not None and answer.where.shape == (7, 7)
+    assert answer._repr_html_().count("data:image/png;base64,") == 2
 
 
 def test_an_answer_shows_itself_with_every_name_escaped(artifacts: Path) -> None:

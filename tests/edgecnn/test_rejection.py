@@ -14,7 +14,7 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.preprocessing import Color, Preprocessing
-from edgecnn.rejection.measure import Rejection, coverage_accuracy, measure_rejection, measure_scores
+from edgecnn.rejection.measure import Rejection, Seen, coverage_accuracy, measure_rejection, measure_scores
 from edgecnn.rejection.threshold import LOST, SCORES, choose_threshold, threshold_for
 from edgecnn.tasks import Task
 
@@ -28,7 +28,8 @@ def sure(*percents: float) -> NDArray[np.float32]:
 
 
 def measured(true: NDArray[np.float32], *, threshold: float | None = None, **ood: NDArray[np.float32]) -> Rejection:
-    return measure_scores(true, np.zeros(len(true), np.int64), ood, DATA, threshold=threshold)
+    seen = {kind: Seen(probabilities) for kind, probabilities in ood.items()}
+    return measure_scores(Seen(true), np.zeros(len(true), np.int64), seen, DATA, threshold=threshold)
 
 
 def scores(*values: float) -> NDArray[np.float64]:

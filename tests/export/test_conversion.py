@@ -55,7 +55,7 @@ def converted(bar_reference: Reference, bar_splits: Splits) -> Converted:
 
 def run(conversion: Conversion, images: Pixels) -> Probabilities:
     if conversion.format == "tflite":
-        return open_tflite(conversion.model).run(images)
+        return open_tflite(conversion.model, with_features=conversion.features is not None).run(images)
     session = onnxruntime.InferenceSession(conversion.model, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["probabilities"], {"image": images})[0])
 

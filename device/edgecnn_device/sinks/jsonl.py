@@ -57,15 +57,25 @@ def json_line(observation: Observation) -> str:
 
 def _region(prediction: RegionPrediction) -> str:
     x, y, width, height = prediction.region.box
+    where = "" if prediction.where is None else f'"where":[{",".join(map(str, prediction.where))}],'
     return (
-        f'{{"id":{prediction.region_id},"box":[{x},{y},{width},{height}],{_answer(prediction.raw)},'
+        f'{{"id":{prediction.region_id},"box":[{x},{y},{width},{height}],{_answer(prediction.raw)},{where}'
         f'"smoothed":{{{_answer(prediction.smoothed)}}}}}'
     )
 
 
 def _answer(prediction: Prediction) -> str:
     label = "null" if prediction.label is None else _quoted(prediction.label)
-    return f'"label":{label},"class_id":{prediction.class_id},"probability":{prediction.probability:.6f}'
+    answer = (
+        f'"label":{label},"verdict":"{prediction.verdict}","class_id":{prediction.class_id},'
+        f'"probability":{prediction.probability:.6f}'
+    )
+    if prediction.novelty is not None:
+        nearest = "null" if prediction.nearest is None else _quoted(prediction.nearest)
+        answer += f',"novelty":{prediction.novelty:.3f},"nearest":{nearest}'
+    if prediction.between is not None:
+        answer += f',"between":[{",".join(map(_quoted, prediction.between))}]'
+    return answer
 
 
 @lru_cache(maxsize=256)

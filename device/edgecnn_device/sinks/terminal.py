@@ -79,6 +79,6 @@ def describe(observation: Observation) -> str:
     if not observation.predictions:
         return "nothing found"
     answers = [p.smoothed for p in observation.predictions[:_MOST_REGIONS]]
-    words = [f"{answer.label or 'unknown'} {answer.probability:.2f}" for answer in answers]
+    words = [f"{answer.label or answer.verdict} {answer.probability:.2f}" for answer in answers]
     more = len(observation.predictions) - len(answers)
     return ", ".join(words) + (f" and {more} more" if more else "")

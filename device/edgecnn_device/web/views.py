@@ -70,7 +70,7 @@ class View:
         if frame is None or self.state.name != "ok":
             return b""
         worst = self.classes.worst(self.observation.predictions)
-        body = {
+        body: dict[str, Any] = {
             "jpeg": encode_plain(frame),
             "size": [frame.image_bgr.shape[1], frame.image_bgr.shape[0]],
             "captured_at": frame.captured_at.isoformat(timespec="milliseconds"),
@@ -80,6 +80,8 @@ class View:
                 for p in self.observation.predictions
             ],
         }
+        if any(p.where is not None for p in self.observation.predictions):
+            body["where"] = [p.where for p in self.observation.predictions]
         return server_event("picture", body)
 
     def _size_wh(self) -> tuple[int, int]:

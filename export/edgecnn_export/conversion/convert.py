@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Collection
@@ -11,12 +12,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import DataInfo
+from edgecnn.artifacts.contract import DataInfo, HeadInfo, TensorSpec
 from edgecnn.artifacts.operators import Operator, read_graph
 from edgecnn.errors import ConversionError
+from edgecnn.runtimes.head import write_weights
 from edgecnn_export.conversion.annotation import end_layers, start_layers
 from edgecnn_export.conversion.calibration import Calibration, calibrate
 from edgecnn_export.conversion.culprit import find_culprit
+from edgecnn_export.conversion.features import name_features
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.onnx import to_int8_onnx, to_int8_onnx_by_pictures, to_mixed_onnx, to_onnx
 from edgecnn_export.conversion.tflite import (
@@ -31,6 +34,7 @@ Format = Literal["tflite", "onnx"]
 Precision = Literal["float32", "int8", "int16x8", "mixed"]
 FloatEnds = Literal["none", "last", "both"]
 FORMATS: tuple[Format, ...] = ("tflite", "onnx")
+_MOST_WEIGHTS = 2**16  # of a head: 350 kB as base64, of the megabyte that a contract may have
 _ROUNDING = ("CAST", "DEQUANTIZE", "QUANTIZE")
 _MOVING = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE")
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
@@ -40,13 +44,24 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 class Conversion:
     """The bytes of one converted model, still without a contract.
 
-    `float_layers` names the layers of a quantized one that compute in floats between quantized tensors.
+    `float_layers` names the layers of a quantized one that compute in floats between quantized tensors; `features` and `head`
+    are as in the contract.
     """
 
     model: bytes
     format: Format
     precision: Precision
     float_layers: tuple[str, ...] = ()
+    features: TensorSpec | None = None
+    head: HeadInfo | None = None
+
+    def with_features(self) -> Conversion:
+        """Return the same model with its features as second output, where it has some."""
+        found = name_features(self.model, self.format)
+        if found is None:
+            return self
+        head = None if found.weights.size > _MOST_WEIGHTS else write_weights(found.weights, found.bias)
+        return dataclasses.replace(self, model=found.model, features=found.features, head=head)
 
     @property
     def suffix(self) -> str:
@@ -117,7 +132,7 @@ def convert(
     made, failures = list[Conversion](), list[Failure]()
     for file_format in formats:
         try:
-            made.append(_to_float(folded, file_format))
+            made.append(_to_float(folded, file_format).with_features())
         except ConversionError as error:
             layer = find_culprit(folded, lambda layer: _to_float(layer, file_format))  # noqa: B023  # called at once
             failures.append(Failure(file_format, "float32", _blaming(layer, error)))
@@ -137,7 +152,7 @@ def convert_quantized(quantization: Quantization, file_format: Format) -> Conver
     float_start = quantization.float_ends == "both"
     if quantization.precision == "int8":
         convert_int8 = _int8_tflite if file_format == "tflite" else _int8_onnx
-        return convert_int8(folded, calibration, images)
+        return convert_int8(folded, calibration, images).with_features()
     if quantization.precision == "mixed" and file_format == "tflite":
         model = to_mixed_tflite(folded, calibration.ranges, float_start=float_start)
     elif quantization.precision == "mixed":
@@ -147,7 +162,7 @@ def convert_quantized(quantization: Quantization, file_format: Format) -> Conver
         check_integer_only(model)
     else:
         raise ConversionError("ONNX Runtime has no integer kernels for 16-bit activations")
-    return Conversion(model, file_format, quantization.precision)
+    return Conversion(model, file_format, quantization.precision).with_features()
 
 
 def check_integer_only(model: bytes) -> None:

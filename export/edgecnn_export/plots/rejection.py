@@ -28,7 +28,7 @@ def _draw_curve(axes: Axes, rejection: Rejection) -> None:
     axes.plot(100 * rejection.coverage, 100 * rejection.accuracy, color=NEUTRAL, linewidth=1.6)
     for name, cut, mark in (("own threshold", rejection.stated, "o"), ("wanted rate", rejection.wanted, "s")):
         if cut is not None and cut.kept.hits:
-            label = f"{name} {cut.threshold:.3f}: {100 * cut.accepted.value:.1f} % of all else accepted"
+            label = f"{name} {abs(cut.threshold):.3f}: {100 * cut.accepted.value:.1f} % of all else accepted"
             axes.plot(100 * cut.kept.value, 100 * cut.right.value, mark, color=WRONG if mark == "o" else INK, label=label)
     low = min(100 * float(rejection.accuracy.min()), 99)
     axes.set(xlim=(0, 101), ylim=(low - 0.05 * (100 - low) - 0.01, 100 + 0.05 * (100 - low)))
@@ -57,4 +57,4 @@ def _draw_kinds(axes: Axes, rejection: Rejection) -> None:
             fontsize=8,
         )
     axes.text(1.01, len(kinds) - 0.3, "AUROC", transform=axes.get_yaxis_transform(), fontsize=8, color=INK)
-    axes.set(xlabel=f"accepted at {cut.threshold:.3f}, % with 95 % interval", xlim=(0, None))
+    axes.set(xlabel=f"accepted at {rejection.score} {abs(cut.threshold):.3f}, % with 95 % interval", xlim=(0, None))

@@ -15,27 +15,31 @@ from typing import Any
 import numpy as np
 
 from edgecnn.artifacts import Artifact
+from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits, concatenate
-from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
 from edgecnn.metrics import Share, auroc, auroc_interval
-from edgecnn.rejection.measure import Auroc
-from edgecnn.rejection.threshold import FALSE_ACCEPTS, SCORES, THRESHOLD_SCORE, choose_rejection, threshold_for
+from edgecnn.rejection.measure import Auroc, find, sureness
+from edgecnn.rejection.threshold import FALSE_ACCEPTS, threshold_for
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 from edgecnn.text import percent
+from edgecnn_export.evidence import give_evidence
 from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.recipes import find_recipe
+
+_MOST = 1e6  # what JSON has in the place of infinity
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """A class that a model was not shown: how often a validation picture of another class is surer than one of it (`auroc`).
 
-    `accepted` are its pictures that pass the threshold chosen on generated OOD pictures (None where the task has
-    none); `kept` are the validation pictures that pass the threshold which lets in FALSE_ACCEPTS of the class.
+    A picture is surer the less novel it is; one that is unsure is not sure at all. `accepted` are the class's pictures that
+    get a label by the file's own thresholds (None where it has none); `kept` are the validation pictures that pass the
+    threshold which lets in FALSE_ACCEPTS of the class.
     """
 
     label: str
@@ -87,7 +91,7 @@ def leave_one_class_out(
 
 
 def judge(label: str, true: Sequence[float], left_out: Sequence[float], threshold: float | None) -> LeftOut:
-    """Judge by the highest probabilities of validation pictures and of pictures of the class that was left out."""
+    """Judge by how sure the model is of validation pictures and of pictures of the class that was left out."""
     ours, theirs = np.array(true, np.float64), np.array(left_out, np.float64)
     area = auroc(ours, theirs)
     wanted = threshold_for({label: theirs}, FALSE_ACCEPTS)
@@ -100,14 +104,16 @@ def judge(label: str, true: Sequence[float], left_out: Sequence[float], threshol
 
 
 def _ask(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
-    exported = export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1]
-    runtime = open_runtime(Artifact.open(exported.path))
-    chosen = choose_rejection(runtime, reference.task, splits.validation, seed=0)
-    sure = SCORES[THRESHOLD_SCORE]
+    made = Artifact.open(export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1].path)
+    (artifact,), _ = give_evidence([made], reference.task, splits)
+    runtime, evidence = open_runtime(artifact), read_evidence(artifact.contract)
+    unsure_below = 0.0 if evidence is None else evidence.info.unsure_below
+    seen = [find(runtime, pictures.images, evidence) for pictures in (splits.validation, splits.test)]
+    true, left_out = (sureness(each, unsure_below) for each in seen)
     return {
-        "true": sure(run_all(runtime, splits.validation.images)).tolist(),
-        "left_out": sure(run_all(runtime, splits.test.images)).tolist(),
-        "threshold": None if chosen is None else chosen.threshold,
+        "true": np.maximum(true, -_MOST).tolist(),
+        "left_out": np.maximum(left_out, -_MOST).tolist(),
+        "threshold": None if evidence is None else -1.0,
     }
 
 

@@ -44,6 +44,8 @@ function element(name, className, text) {
 
 const classOf = (classId) => (classId < 0 ? "class-none" : `class-${classId % 10}`);
 const human = (label) => (label === null || label === undefined ? NONE : label.replaceAll("_", " "));
+const UNNAMED = {novel: "never seen", unsure: "unsure"};
+const answered = ({label, verdict}) => (label === null ? UNNAMED[verdict] ?? NONE : human(label));
 const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}\u202f%`;
 const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const whole = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
@@ -124,8 +126,10 @@ function hidePicture() {
   frame = null;
 }
 
-function drawBoxes({size: [width, height], regions, worst}) {
+function drawBoxes({size: [width, height], regions, worst, where}) {
   const overlay = byId("overlay");
+  byId("where-switch").hidden = !where;
+  overlay.classList.toggle("plain", !byId("show-where").checked);
   while (overlay.children.length > regions.length) overlay.lastChild.remove();
   while (overlay.children.length < regions.length) {
     const box = element("div", "box");
@@ -143,7 +147,20 @@ function drawBoxes({size: [width, height], regions, worst}) {
     box.firstChild.textContent = classId < 0 ? "" : human(model.labels[classId]);
     if (regions.length > 1 && !model.reads) box.dataset.position = i + 1;
     else delete box.dataset.position;
+    drawWhere(box, [x, y, w, h], where?.[i]);
   });
+}
+
+// What speaks for an answer: a dashed box inside the region's own.
+function drawWhere(box, [x, y, w, h], where) {
+  box.querySelector("i")?.remove();
+  if (!where) return;
+  const [left, top, across, down] = where;
+  const mark = element("i");
+  Object.assign(mark.style, {
+    left: `${100 * (left - x) / w}%`, top: `${100 * (top - y) / h}%`, width: `${100 * across / w}%`, height: `${100 * down / h}%`,
+  });
+  box.append(mark);
 }
 
 // Answers
@@ -173,11 +190,11 @@ function showAnswer() {
 }
 
 function showHeadline(regions, shown) {
-  const {label, class_id: classId, probability} = shown.smoothed;
+  const {label, probability} = shown.smoothed;
   const reads = model.reads && pinned === null;
   byId("now").dataset.verdict = label === null || model.reads ? "none" : model.defects.includes(label) ? "defect" : "good";
-  setText("label", reads ? regions.map(({smoothed}) => smoothed.label ?? "?").join(" ") : human(label));
-  setText("probability", reads && regions.length > 1 ? "" : label === null ? `best guess ${human(model.labels[classId])}, only ${percent(probability)}` : percent(probability));
+  setText("label", reads ? regions.map(({smoothed}) => smoothed.label ?? "?").join(" ") : answered(shown.smoothed));
+  setText("probability", reads && regions.length > 1 ? "" : label === null ? doubt(shown.smoothed) : percent(probability));
   const place = regions.findIndex(({id}) => id === shown.id) + 1;
   setText("answers-title", regions.length < 2 ? "Every class" : `Every class at position ${place}`);
   setText("where", reads ? `${regions.length} found` : regions.length < 2 ? "" : `${pinned === null ? "Worst: position" : "Position"} ${place} of ${regions.length}`);
@@ -185,7 +202,13 @@ function showHeadline(regions, shown) {
   const picture = shown.input ?? cutOut(shown.box);
   input.hidden = !picture || (reads && regions.length > 1);
   if (picture) input.src = picture;
-  input.alt = `What the network saw, recognised as ${human(label)}`;
+  input.alt = `What the network saw, recognised as ${answered(shown.smoothed)}`;
+}
+
+function doubt({class_id: classId, probability, verdict, novelty, nearest, between}) {
+  if (verdict === "novel") return `unlike anything it was trained on, nearest to ${human(nearest)} (novelty ${number(novelty, 1)})`;
+  if (between) return `${human(between[0])} or ${human(between[1])}, only ${percent(probability)}`;
+  return `best guess ${human(model.labels[classId])}, only ${percent(probability)}`;
 }
 
 // The board sends what the network saw of the worst region alone; of another one the picture is shown.
@@ -231,7 +254,7 @@ function showRegions(regions, shown) {
     const {label, class_id: classId, probability} = region.smoothed;
     button.className = classOf(label === null ? -1 : classId);
     button.firstChild.textContent = String(i + 1);
-    button.lastChild.textContent = `${human(label)} ${percent(probability)}`;
+    button.lastChild.textContent = `${answered(region.smoothed)} ${percent(probability)}`;
     button.setAttribute("aria-pressed", String(region.id === shown));
     return button;
   });
@@ -248,6 +271,7 @@ function regionButton(id) {
   return button;
 }
 
+byId("show-where").addEventListener("change", () => byId("overlay").classList.toggle("plain", !byId("show-where").checked));
 byId("unpin").addEventListener("click", () => { pinned = null; showAnswer(); });
 
 // The day and the alarm
@@ -406,7 +430,8 @@ function showFacts() {
     ["Accuracy", parity.accuracy === null ? null : `${share(parity.accuracy)}, reference ${share(parity.reference_accuracy)}`],
     ["Accuracy lost", parity.drop === null ? null : points(parity.drop) + (parity.drop_bound === null ? "" : `, at most ${points(parity.drop_bound)}${confidence}`)],
     ["Trained on", training === null ? null : `${whole(training.count)} ${training.synthetic ? "synthetic " : ""}pictures (${training.source}, ${training.split})`],
-    ["None of these", model.reject_threshold === null ? null : `below ${percent(model.reject_threshold)}`],
+    ["Unsure", model.reject_threshold === null ? "never" : `below ${percent(model.reject_threshold)}`],
+    ["Never seen", model.guard ?? "never: this model has no thresholds; export it again with its pictures"],
     ["Defects", model.defects.length ? model.defects.map(human).join(", ") : "no class"],
     ["Export", model.export_id],
   ].filter(([, value]) => value !== null);

@@ -1,0 +1,235 @@
+"""What stands behind an answer: an honest probability, and how like the picture is to those that were taught.
+
+A picture is novel by the distance of its features to a handful of centres per class; the centres are those of k-means (Lloyd,
+IEEE Trans. Inf. Theory 28, 1982) on features of unit length. Thresholds are split conformal (Vovk et al., Algorithmic Learning
+in a Random World, 2005): of n held-out pictures the one that ranks ceil((n + 1) * keep rate) decides, so that a picture of the
+same kind is kept with at least that probability.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn import metrics
+from edgecnn.artifacts.contract import EvidenceInfo
+from edgecnn.errors import ContractError, DatasetError
+
+KEEP_RATE = 0.98
+CENTRES = 8  # of each class
+FALSE_ACCEPTS = 0.05
+MIN_PICTURES = 10
+# An answer is unsure below the probability that this part of what may be lost falls short of, but never above one half.
+_UNSURE_PART, _MOST_UNSURE = 0.25, 0.5
+_LOG_WEIGHTS = (0.0, 0.1, 0.5, 2.0, 8.0)
+_TEMPERATURES = np.exp(np.linspace(math.log(0.1), math.log(10), 201))
+_LEAST = 1e-6  # the smallest probability that a runtime tells from none
+_ROUNDS = 25
+_MAX_CHANNELS, _MAX_CENTRES = 4096, 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a model says of pictures: `probabilities` `(n, classes)` as they come, and the `pooled` features `(n, channels)`."""
+
+    probabilities: NDArray[np.float32]
+    pooled: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """How novel pictures are, `(n,)`, above 1 for those like nothing that was taught, and the class nearest to each, `(n,)`."""
+
+    novelty: NDArray[np.float64]
+    nearest: NDArray[np.int64]
+
+
+class Evidence:
+    """A contract's `EvidenceInfo`, ready to judge answers."""
+
+    def __init__(self, info: EvidenceInfo, channels: int, classes: int) -> None:
+        """Read the centres; ContractError when they or the thresholds are no such thing."""
+        self.info = info
+        numbers = (info.temperature, info.unsure_below, info.novel_above, info.scale, info.log_weight, info.keep_rate)
+        if not all(map(math.isfinite, numbers)) or info.temperature <= 0 or info.scale <= 0 or info.log_weight < 0:
+            raise ContractError("the evidence's thresholds are not finite numbers in their ranges")
+        if channels > _MAX_CHANNELS or len(info.centre_classes) > _MAX_CENTRES:
+            raise ContractError(f"{len(info.centre_classes)} centres of {channels} channels are more than are read")
+        try:
+            values = np.frombuffer(base64.b64decode(info.centres, validate=True), np.int8).reshape(-1, channels)
+        except (binascii.Error, ValueError) as error:
+            raise ContractError(f"the evidence's centres are malformed: {error}") from error
+        if not 0 < len(values) == len(info.centre_classes) or not all(0 <= each < classes for each in info.centre_classes):
+            raise ContractError(f"{len(values)} centres do not go with {len(info.centre_classes)} classes of them")
+        self._centres = values.astype(np.float64) * info.scale
+        self._squares = (self._centres**2).sum(axis=1)
+        self._classes = np.array(info.centre_classes)
+
+    def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return softmax(scores / temperature) `(..., classes)` of what was softmax(scores)."""
+        return temper(probabilities, self.info.temperature)
+
+    def distances(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
+        units = _unit(pooled)
+        squares = (units**2).sum(axis=1, keepdims=True) - 2 * (units @ self._centres.T) + self._squares
+        return np.asarray(np.sqrt(np.maximum(squares, 0)))
+
+    def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
+        """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
+        distances = self.distances(pooled)
+        scores = _scores(distances.min(axis=1), self.temper(probabilities), self.info.log_weight)
+        return Judged(scores / self.info.novel_above, self._classes[distances.argmin(axis=1)])
+
+    def unsure_below(self, probability: float) -> Evidence:
+        """Return the evidence with another threshold of being unsure."""
+        other = copy.copy(self)
+        other.info = replace(self.info, unsure_below=probability)
+        return other
+
+    def keeps(self, findings: Findings) -> NDArray[np.bool_]:
+        """Tell which pictures get a label, `(n,)`: neither unsure nor novel."""
+        sure = self.temper(findings.probabilities).max(axis=1) >= self.info.unsure_below
+        return np.asarray(sure & (self.judge(findings.pooled, findings.probabilities).novelty <= 1))
+
+
+def fit_evidence(
+    train: Findings,
+    train_ids: NDArray[np.int64],
+    held_out: Findings,
+    held_out_ids: NDArray[np.int64],
+    others: Mapping[str, Findings],
+    *,
+    keep_rate: float = KEEP_RATE,
+    seed: int = 0,
+) -> EvidenceInfo:
+    """Fit centres to training pictures and choose all thresholds on held-out pictures and on `others`, by kind.
+
+    `train_ids` and `held_out_ids` `(n,)` are the pictures' classes. The weight of the probability in the novelty is the one
+    that tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is as
+    high as FALSE_ACCEPTS of them allow: pictures under a worse light are then kept. Few held-out pictures promise a lower keep
+    rate, which is then the one that is stated. Raises DatasetError for less than MIN_PICTURES.
+    """
+    count = len(held_out_ids)
+    if count < MIN_PICTURES:
+        raise DatasetError(f"{count} held-out pictures promise nothing: at least {MIN_PICTURES} are needed")
+    # So few may be lost that each of the two thresholds loses one picture more of n + 1 at most than it does of the n.
+    losable = max(2, math.floor((1 - keep_rate) * (count + 1) + 1e-9))
+    keep_rate = min(keep_rate, 1 - losable / (count + 1))
+    classes = train.probabilities.shape[1]
+    temperature = _best_temperature(held_out.probabilities, held_out_ids)
+    centres, owners = _centres(_unit(train.pooled), train_ids, seed)
+    scale = float(np.abs(centres).max() / 127) or 1.0
+    integers = np.rint(centres / scale).astype(np.int8)
+    draft = EvidenceInfo(
+        temperature=temperature,
+        unsure_below=0.0,
+        novel_above=1.0,
+        centres=base64.b64encode(integers.tobytes()).decode(),
+        scale=scale,
+        centre_classes=tuple(int(owner) for owner in owners),
+        log_weight=0.0,
+        keep_rate=keep_rate,
+        kept=0.0,
+        pictures=count,
+        false_accepts=0.0,
+        kinds=tuple(others),
+        seed=seed,
+    )
+    evidence = Evidence(draft, train.pooled.shape[1], classes)
+    own = temper(held_out.probabilities, temperature)
+    theirs = [temper(each.probabilities, temperature) for each in others.values()]
+    own_distances = evidence.distances(held_out.pooled).min(axis=1)
+    their_distances = [evidence.distances(each.pooled).min(axis=1) for each in others.values()]
+
+    def novelties(weight: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        parts = [_scores(d, p, weight) for d, p in zip(their_distances, theirs, strict=True)]
+        return _scores(own_distances, own, weight), np.concatenate([*parts, np.empty(0)])
+
+    def told_apart(weight: float) -> float:
+        ours, strange = novelties(weight)
+        return metrics.auroc(-ours, -strange) if len(strange) else 0.0
+
+    weight = max(_LOG_WEIGHTS, key=told_apart)
+    ours, strange = novelties(weight)
+    unsure = max(1, math.floor(_UNSURE_PART * losable))
+    unsure_below = min(_MOST_UNSURE, float(np.sort(own.max(axis=1))[unsure - 1]))
+    novel_above = float(np.sort(ours)[count - (losable - unsure)])
+    if len(strange):
+        # What gets a label must also be sure: the others that are unsure anyway leave room for more.
+        sure = np.concatenate([p.max(axis=1) for p in theirs]) >= unsure_below
+        allowed = math.floor(FALSE_ACCEPTS * len(strange))
+        lowest = np.sort(np.where(sure, strange, np.inf))
+        if math.isfinite(lowest[allowed]):
+            novel_above = max(novel_above, float(np.nextafter(lowest[allowed], 0)))
+    novel_above = max(novel_above, 1e-6)
+    final = replace(draft, unsure_below=unsure_below, novel_above=novel_above, log_weight=weight)
+    chosen = Evidence(final, train.pooled.shape[1], classes)
+    accepted = [float(chosen.keeps(each).mean()) for each in others.values() if len(each.pooled)]
+    kept = float(chosen.keeps(held_out).mean())
+    return replace(final, kept=kept, false_accepts=float(np.mean(accepted)) if accepted else 0.0)
+
+
+def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return softmax(scores / temperature) `(..., classes)` of what was softmax(scores) (Guo et al., arXiv:1706.04599)."""
+    scores = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def _scores(distances: NDArray[np.float64], probabilities: NDArray[np.float32], weight: float) -> NDArray[np.float64]:
+    sure = np.maximum(probabilities.max(axis=1).astype(np.float64), _LEAST)
+    return np.asarray(distances - weight * np.log(sure))
+
+
+def _unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
+
+
+def _best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
+    """Return the temperature of the smallest negative log-likelihood of the true classes."""
+    rows = np.arange(len(class_ids))
+
+    def loss(temperature: float) -> float:
+        own = temper(probabilities, temperature)[rows, class_ids]
+        return float(-np.log(np.maximum(own, _LEAST)).mean())
+
+    return float(min(_TEMPERATURES, key=loss))
+
+
+def _centres(
+    units: NDArray[np.float64], class_ids: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    found, owners = [], []
+    for class_id in np.unique(class_ids):
+        own = _k_means(units[class_ids == class_id], CENTRES, np.random.default_rng((seed, int(class_id))))
+        found.append(own)
+        owners += [int(class_id)] * len(own)
+    return np.concatenate(found), np.array(owners)
+
+
+def _k_means(points: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Return at most `count` centres of points `(n, channels)`; first ones far apart (Arthur and Vassilvitskii, 2007)."""
+    first: list[int] = [int(random.integers(len(points)))]
+    while len(first) < min(count, len(points)):
+        gaps = _squared(points, points[first]).min(axis=1)
+        if gaps.sum() <= 0:
+            break
+        first.append(int(random.choice(len(points), p=gaps / gaps.sum())))
+    centres = points[first]
+    for _ in range(_ROUNDS):
+        nearest = _squared(points, centres).argmin(axis=1)
+        centres = np.stack([points[nearest == i].mean(axis=0) if (nearest == i).any() else c for i, c in enumerate(centres)])
+    return centres
+
+
+def _squared(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
+    return np.asarray(np.maximum(squares, 0))

@@ -1,0 +1,109 @@
+"""Fitting what stands behind an artifact's answers: on its own features of the pictures that the model was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.artifacts import Artifact
+from edgecnn.datasets.dataset import Splits
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.rejection.evidence import KEEP_RATE, Findings, fit_evidence
+from edgecnn.rejection.threshold import draw_ood
+from edgecnn.robustness.measure import choose_pictures
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.runtime import answer
+from edgecnn.tasks import Task
+
+TRAIN_PICTURES, OTHERS_PER_KIND = 2000, 100
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class EvidenceOptions:
+    """At least which share of pictures of the classes is to be kept, and a folder of pictures of none of them."""
+
+    keep_rate: float = KEEP_RATE
+    others: Path | None = None
+
+
+def give_evidence(
+    artifacts: Sequence[Artifact],
+    task: Task,
+    splits: Splits | None,
+    options: EvidenceOptions = EvidenceOptions(),
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[list[Artifact], str | None]:
+    """Return the artifacts with their thresholds, and why they have none where they have none.
+
+    Without labelled pictures of the user's own an artifact keeps what its reference brought along.
+    """
+    if not any(artifact.contract.head for artifact in artifacts):
+        return list(artifacts), "the model does not end in a dense layer with a softmax, whose features would tell"
+    reason = _nothing_to_fit(artifacts, splits)
+    if splits is None or reason is not None:
+        return list(artifacts), None if all(artifact.contract.evidence for artifact in artifacts) else reason
+    progress("choosing when an answer is unsure and when a picture is novel")
+    others = draw_others(task, options.others, OTHERS_PER_KIND, seed)
+    train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
+    held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
+    given = []
+    try:
+        for artifact in artifacts:
+            if artifact.contract.head is None:
+                given.append(artifact)
+                continue
+            runtime = open_runtime(artifact)
+            evidence = fit_evidence(
+                find(runtime, train.images),
+                train.class_ids,
+                find(runtime, held_out.images),
+                held_out.class_ids,
+                {kind: find(runtime, images) for kind, images in others.items()},
+                keep_rate=options.keep_rate,
+                seed=seed,
+            )
+            given.append(dataclasses.replace(artifact, contract=dataclasses.replace(artifact.contract, evidence=evidence)))
+    except DatasetError as error:
+        return list(artifacts), str(error)
+    return given, None
+
+
+def _nothing_to_fit(artifacts: Sequence[Artifact], splits: Splits | None) -> str | None:
+    """Say why there is nothing to fit evidence to, None where there is."""
+    if splits is None:
+        return "there were no pictures to choose them on"
+    if not splits.info.labelled:
+        return "the pictures have no labels to choose them by"
+    if splits.info.synthetic and all(artifact.contract.evidence for artifact in artifacts):
+        return "generated pictures are no better than what they were chosen on before"
+    return None if len(splits.train) else "there were no training pictures"
+
+
+def find(runtime: Runtime, images: NDArray[np.uint8]) -> Findings:
+    """Run `(n, h, w, c)` uint8 in slices, of which only the means of the features are kept; InputError without features."""
+    parts = [answer(runtime, images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    if len(pooled) != len(parts):
+        raise InputError(f"{runtime.name} gives no features of this model")
+    return Findings(np.concatenate([part.probabilities for part in parts]), np.concatenate(pooled))
+
+
+def draw_others(task: Task, folder: Path | None, per_kind: int, seed: int) -> Mapping[str, NDArray[np.uint8]]:
+    """Return pictures of none of the classes by kind, as the model gets them: generated ones, and those in a `folder`."""
+    drawn = dict(draw_ood(task, per_kind, seed))
+    if folder is not None:
+        from edgecnn.folders import find_pictures
+        from edgecnn.pictures import read_picture
+
+        found = find_pictures([folder])
+        if not found:
+            raise InputError(f"--others {folder} holds no pictures")
+        drawn[folder.name] = np.stack([task.preprocessing(read_picture(path)) for path in found])
+    return drawn

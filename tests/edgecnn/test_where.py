@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecnn.cli.main import main
+from edgecnn.where import enlarge, hot_box, overlay
+
+
+def run(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return ended.value.code
+
+
+def test_a_place_lies_where_steps_of_two_over_padded_pictures_look() -> None:
+    place_map = np.zeros((7, 7), np.float32)
+    place_map[2, 4] = 1
+
+    whole = enlarge(place_map, (200, 200), (200, 200))
+
+    # 200 -> 100 -> 50 -> 25 -> 13 -> 7: place i looks at the pixels around 32 i + 7.
+    y, x = np.unravel_index(int(whole.argmax()), whole.shape)
+    assert (abs(y - (32 * 2 + 7)), abs(x - (32 * 4 + 7))) <= (1, 1)
+
+
+def test_places_of_another_network_divide_the_picture_evenly() -> None:
+    place_map = np.zeros((5, 5), np.float32)
+    place_map[2, 2] = 1
+
+    whole = enlarge(place_map, (96, 96), (48, 48))
+
+    assert np.unravel_index(int(whole.argmax()), whole.shape) in {(y, x) for y in (23, 24) for x in (23, 24)}
+
+
+def test_a_map_is_as_large_as_the_picture_whatever_the_model_takes() -> None:
+    assert enlarge(np.ones((7, 7), np.float32), (200, 200), (640, 480)).shape == (480, 640)
+
+
+def test_the_hot_box_is_around_the_maximum_alone() -> None:
+    place_map = np.zeros((7, 7), np.float32)
+    place_map[1, 1], place_map[5, 5] = 1.0, 0.8
+
+    x, y, width, height = hot_box(place_map, (200, 200), (200, 200))
+
+    assert x < 39 < x + width < 120
+    assert y < 39 < y + height < 120
+
+
+def test_only_places_that_speak_for_the_answer_are_red() -> None:
+    place_map = np.full((7, 7), -1.0, np.float32)
+    place_map[3, 3] = 2
+    picture = np.full((200, 200), 90, np.uint8)
+
+    shown = overlay(picture, place_map, (200, 200))
+
+    assert shown[103, 103, 2] > 150
+    assert shown[103, 103, 0] < 90
+    np.testing.assert_array_equal(shown[0, 0], [90, 90, 90])
+
+
+def test_classify_draws_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, out = tmp_path / "a.png", tmp_path / "where.png"
+    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8))
+
+    assert run("classify", "neu", str(picture), "--where", str(out)) == 0
+
+    assert str(picture) in capsys.readouterr().out
+    assert cv2.imread(str(out)).shape == (200, 200, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["mnist", "a.png", "--where", "w.png"], "no map of features"),
+        (["neu", "a.png", "b.png", "--where", "w.png"], "--where draws one picture, got 2"),
+    ],
+)
+def test_a_map_that_cannot_be_drawn_is_one_line(
+    tmp_path: Path, arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8))
+    given = [arguments[0], *(str(tmp_path / each) if "." in each else each for each in arguments[1:])]
+
+    assert run("classify", *given) == 2
+
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "w.png").exists()

@@ -1,0 +1,171 @@
+"""The second output of exported files: what the last dense layer looks at, and that the answer can be computed from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.contract import DataInfo
+from edgecnn.artifacts.operators import read_graph
+from edgecnn.classifier import Classifier
+from edgecnn.datasets.dataset import Splits
+from edgecnn.errors import ContractError, InputError
+from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.head import HeadRuntime, read_weights
+from edgecnn.runtimes.runtime import answer
+from edgecnn.shipped import int8_path
+from edgecnn.where import class_maps
+from edgecnn_export.conversion.calibration import calibrate
+from edgecnn_export.conversion.convert import Conversion, convert
+from edgecnn_export.conversion.features import name_features
+from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.tflite import to_tflite
+from edgecnn_export.evidence import EvidenceOptions, draw_others
+from edgecnn_export.exporter import ExportResult, export
+from edgecnn_export.reference import Reference
+
+DATA = DataInfo("drawn bars", "train", 120, "0" * 64)
+SIDE, SMALLEST = 20, 1e-4
+
+
+@pytest.fixture(scope="module")
+def mapped(bar_splits: Splits) -> dict[str, Conversion]:
+    """A network that ends in a mean over all places, in all forms, by their suffixes."""
+    keras.utils.set_random_seed(0)
+    shape = bar_splits.train.images.shape[1:]
+    image = keras.Input(shape)
+    x = layers.Conv2D(6, 3, strides=2, activation="relu")(layers.Rescaling(1 / 255)(image))
+    x = layers.Conv2D(8, 3, activation="relu")(x)
+    out = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    folded = fold(keras.Model(image, out))
+    calibration = calibrate(folded, bar_splits.train.images, DATA, 0)
+    return {each.suffix: each for each in convert(folded, ("tflite", "onnx"), calibration).made}
+
+
+@pytest.fixture(scope="module")
+def exported(bar_reference: Reference, bar_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    return export(bar_reference, out=tmp_path_factory.mktemp("exported") / "e", int8=True, splits=bar_splits)
+
+
+@pytest.mark.parametrize("suffix", ["float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx"])
+def test_every_form_names_the_map_before_the_mean_and_computes_nothing_more(mapped: dict[str, Conversion], suffix: str) -> None:
+    conversion = mapped[suffix]
+    assert conversion.features is not None
+    assert conversion.head is not None
+
+    assert conversion.features.shape == ((None, 8, 5, 5) if suffix.endswith("onnx") else (None, 5, 5, 8))
+    assert conversion.features.dtype == suffix.partition(".")[0]
+    assert read_weights(conversion.head).shape == (8, 3)
+
+
+def test_naming_the_features_adds_no_operator(bar_reference: Reference) -> None:
+    model = to_tflite(fold(bar_reference.model))
+    named = name_features(model, "tflite")
+    assert named is not None
+
+    before, after = (read_graph(each, "tflite") for each in (model, named.model))
+
+    assert [each.name for each in after.operators] == [each.name for each in before.operators]
+    assert len(named.model) < len(model) + 200
+
+
+def test_all_files_answer_by_their_features_as_the_reference_does(
+    exported: ExportResult, bar_reference: Reference, bar_splits: Splits
+) -> None:
+    expected = bar_reference.runtime().run(bar_splits.validation.images)
+
+    for file in exported.files:
+        runtime = open_runtime(Artifact.open(file.path))
+        assert isinstance(runtime, HeadRuntime)
+        off = np.abs(runtime.run(bar_splits.validation.images) - expected).max()
+        assert off < (SMALLEST if file.precision == "float32" else 0.05), file.path.name
+
+
+def test_a_shipped_models_class_map_adds_up_to_its_scores() -> None:
+    artifact = Artifact.open(int8_path("neu"))
+    runtime = open_runtime(artifact)
+    images = np.random.default_rng(0).integers(0, 256, (2, *artifact.contract.preprocessing.shape)).astype(np.uint8)
+    answers = answer(runtime, images)
+    assert answers.pooled is not None
+    assert artifact.contract.head is not None
+
+    weights = read_weights(artifact.contract.head)
+    scores = answers.pooled @ weights
+    for class_id in range(6):
+        maps = class_maps(runtime, answers, [class_id] * 2)
+        means = [float(each.mean()) for each in maps]
+        np.testing.assert_allclose(means, scores[:, class_id] - scores.mean(axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_places_says_that_nothing_says_where() -> None:
+    with pytest.raises(InputError, match="no map of features"):
+        Classifier.open("mnist").classify([np.zeros((28, 28), np.uint8)], where=True)
+
+
+def test_a_head_of_other_channels_than_the_features_is_refused() -> None:
+    artifact = Artifact.open(int8_path("mnist"))
+    head = Artifact.open(int8_path("neu")).contract.head
+    assert head is not None
+    bad = dataclasses.replace(artifact.contract, head=dataclasses.replace(head, bias=(0.0,) * 10, weights=head.weights[:160]))
+
+    runtime = open_runtime(Artifact(artifact.path, artifact.model, bad))
+
+    with pytest.raises(ContractError, match="channels"):
+        runtime.run(np.zeros((1, 28, 28, 1), np.uint8))
+
+
+def test_a_network_without_a_dense_layer_at_its_end_has_no_features(bar_splits: Splits) -> None:
+    image = keras.Input(bar_splits.train.images.shape[1:])
+    x = layers.Conv2D(3, 3)(image)
+    model = keras.Model(image, layers.Softmax()(layers.GlobalAveragePooling2D()(x)))
+
+    (conversion,) = convert(fold(model), ("tflite",)).made
+
+    assert conversion.features is None
+    assert conversion.head is None
+
+
+def test_an_export_says_which_pictures_get_a_label(exported: ExportResult) -> None:
+    assert exported.unguarded is None
+    for file in exported.files:
+        evidence = Artifact.open(file.path).contract.evidence
+        assert evidence is not None
+        assert evidence.kept >= evidence.keep_rate - 0.05
+        assert file.guard == evidence.describe()
+
+
+def test_an_export_without_pictures_says_loudly_that_every_picture_gets_a_label(
+    bar_reference: Reference, tmp_path: Path
+) -> None:
+    result = export(bar_reference, out=tmp_path / "e", formats=["tflite"])
+
+    assert result.unguarded == "there were no pictures to choose them on"
+    assert Artifact.open(result.files[0].path).contract.evidence is None
+
+
+def test_pictures_of_others_of_ones_own_take_part(tmp_path: Path, bar_reference: Reference, bar_splits: Splits) -> None:
+    import cv2
+
+    (tmp_path / "gloves").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "gloves" / f"{i}.png"), np.full((30, 30), 20 * i, np.uint8))
+
+    others = draw_others(bar_reference.task, tmp_path / "gloves", 5, 0)
+
+    assert others["gloves"].shape == (3, *bar_splits.train.images.shape[1:])
+    result = export(
+        bar_reference,
+        out=tmp_path / "e",
+        formats=["tflite"],
+        splits=bar_splits,
+        evidence=EvidenceOptions(others=tmp_path / "gloves"),
+    )
+    evidence = Artifact.open(result.files[0].path).contract.evidence
+    assert evidence is not None
+    assert "gloves" in evidence.kinds
