@@ -133,11 +133,19 @@ class Classifier:
         """The probability below which an answer is unsure, None where every answer is named."""
         return self.reject_threshold if self.evidence is None else self.evidence.info.unsure_below
 
-    def rejecting(self, threshold: float | None) -> Classifier:
-        """Return the classifier whose answers are unsure below another probability; itself for None."""
+    def rejecting(self, threshold: float | None, novelty: float | None = None) -> Classifier:
+        """Return the classifier whose answers are unsure below another probability, and novel above another novelty than 1.
+
+        What is None stays as it is. InputError for a novelty where the model does not tell it.
+        """
+        evidence = self.evidence
+        if novelty is not None:
+            if evidence is None:
+                raise InputError("this model does not tell what is novel; omit --novelty, or export it again with its pictures")
+            evidence = evidence.with_thresholds(novel_above=novelty * evidence.info.novel_above)
         if threshold is None:
-            return self
-        evidence = None if self.evidence is None else self.evidence.unsure_below(threshold)
+            return self if novelty is None else replace(self, evidence=evidence)
+        evidence = None if evidence is None else evidence.with_thresholds(unsure_below=threshold)
         return replace(self, reject_threshold=threshold, evidence=evidence)
 
     def interpret_all(self, answers: Answers) -> list[Prediction]:

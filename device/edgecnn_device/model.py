@@ -38,7 +38,7 @@ class Model:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which model and how: a path or a task's name, the runtime, its threads, another reject threshold, the check.
+    """Which model and how: a path or a task's name, the runtime, its threads, other thresholds, the check.
 
     Where a `trusted` key is given, only files that it has signed are run, in an exchange too. The check is made in a process
     of its own, which has `timeout_s` seconds. `foreign` is what is stated of another tool's `.tflite`: such a file has no
@@ -52,6 +52,7 @@ class ModelOptions:
     verify: bool = True
     trusted: TrustedKey | None = None
     timeout_s: float = 10.0
+    novelty: float | None = None
     foreign: ForeignModel | None = None
 
 
@@ -128,7 +129,7 @@ class Candidate:
         runtime = open_runtime(self._artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
             golden.replay(contract, runtime.run).demand(str(self._artifact.path), runtime.name, _INSIST)
-        classifier = Classifier.running(runtime, contract).rejecting(options.reject_threshold)
+        classifier = Classifier.running(runtime, contract).rejecting(options.reject_threshold, options.novelty)
         return Model(self._artifact, classifier, verified=options.verify)
 
     def discard(self) -> None:

@@ -193,6 +193,7 @@ def _model(values: dict[str, Any]) -> ModelOptions:
         values["verify"],
         trusted=trusted,
         timeout_s=values["verify_timeout"],
+        novelty=values["novelty"],
         foreign=_foreign(values),
     )
 

@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from edgecnn.cli.command import Need, Values, option_group
-from edgecnn.cli.options import PROBABILITY, SEED, TIMEOUT, Count, Number, NumberOrAuto, convention_options, runtime_options
+from edgecnn.cli.options import (
+    PROBABILITY,
+    SEED,
+    TIMEOUT,
+    Count,
+    Number,
+    NumberOrAuto,
+    convention_options,
+    runtime_options,
+    threshold_options,
+)
 
 ALONE = {"config", "print-config", "help"}
 CONFIG = "edgecnn.camera.config"  # where the context keeps the path of the file
@@ -186,7 +196,7 @@ look_options = option_group(
 )
 model_options = option_group(
     "Model",
-    click.option("--reject", type=PROBABILITY, help="Be unsure below this probability instead of the model's own threshold."),
+    threshold_options,
     runtime_options,
     click.option(
         "--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before running it."

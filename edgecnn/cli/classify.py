@@ -9,13 +9,13 @@ import click
 
 from edgecnn.cli.options import (
     OUTPUT_FILE,
-    PROBABILITY,
     echo_json,
     echo_notes,
     foreign_file_options,
     json_option,
     read_convention,
     runtime_options,
+    threshold_options,
 )
 from edgecnn.text import printable
 
@@ -35,7 +35,7 @@ MAX_PLOTTED = 50
     type=click.Choice(["squash", "crop", "pad", "digit"]),
     help="How another tool's .tflite wants other aspect ratios.",
 )
-@click.option("--reject", type=PROBABILITY, help="Be unsure below this probability instead of the model's own threshold.")
+@threshold_options
 @click.option("--where", type=OUTPUT_FILE, help="Draw which places speak for the answer into this PNG file; of one IMAGE.")
 @foreign_file_options
 @runtime_options
@@ -48,6 +48,7 @@ def classify(
     runtime: str | None,
     threads: int,
     reject: float | None,
+    novelty: float | None,
     where: Path | None,
     as_json: bool,
     **stated: Any,
@@ -62,7 +63,7 @@ def classify(
     from edgecnn.folders import left_out_line, list_all
     from edgecnn.progress import note
 
-    classifier = _open(model, fit, stated, runtime, threads).rejecting(reject)
+    classifier = _open(model, fit, stated, runtime, threads).rejecting(reject, novelty)
     listing = list_all(images)
     files = listing.pictures
     if where is not None and len(files) != 1:

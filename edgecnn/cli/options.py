@@ -110,6 +110,17 @@ def runtime_options(command: F) -> F:
     return runtime(threads(command))
 
 
+def threshold_options(command: F) -> F:
+    """Add --reject and --novelty."""
+    reject = click.option(
+        "--reject", type=PROBABILITY, help="Be unsure below this probability instead of the model's own threshold."
+    )
+    novelty = click.option(
+        "--novelty", type=Number(0.01, 100), help="Call pictures novel above this novelty; 1 is the model's own threshold."
+    )
+    return reject(novelty(command))
+
+
 def timeout_option(command: F) -> F:
     """Add --timeout."""
     return click.option(

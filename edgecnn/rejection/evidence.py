@@ -88,10 +88,10 @@ class Evidence:
         scores = _scores(distances.min(axis=1), self.temper(probabilities), self.info.log_weight)
         return Judged(scores / self.info.novel_above, self._classes[distances.argmin(axis=1)])
 
-    def unsure_below(self, probability: float) -> Evidence:
-        """Return the evidence with another threshold of being unsure."""
+    def with_thresholds(self, **thresholds: float) -> Evidence:
+        """Return the evidence with another `unsure_below` or `novel_above`."""
         other = copy.copy(self)
-        other.info = replace(self.info, unsure_below=probability)
+        other.info = replace(self.info, **thresholds)  # type: ignore[arg-type]  # both are floats
         return other
 
     def keeps(self, findings: Findings) -> NDArray[np.bool_]:

@@ -1,0 +1,165 @@
+"""Why a model gave its answer to one picture, as a self-contained HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn import markup
+from edgecnn.classifier import Classifier, Prediction
+from edgecnn.datasets.dataset import Dataset
+from edgecnn.errors import InputError
+from edgecnn.files import write_bytes
+from edgecnn.robustness.corruptions import SEVERITIES, corrupt, corruptions_for
+from edgecnn.runtimes.runtime import answer
+from edgecnn.tasks import Task
+from edgecnn.where import overlay
+from edgecnn_export.evidence import find
+from edgecnn_export.pages import render
+
+NEAREST = 6
+
+
+@dataclass(frozen=True)
+class Flip:
+    """The first severity of a corruption at which the answer is another one, and that answer."""
+
+    corruption: str
+    severity: int
+    answer: str
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What stands behind an answer: `image_bgr` is the picture, `seen` what the network saw of it.
+
+    `nearest` are the training pictures of the nearest features by name, with their distance, None where there are none here;
+    `absent` says why.
+    """
+
+    name: str
+    image_bgr: NDArray[np.uint8]
+    seen: NDArray[np.uint8]
+    prediction: Prediction
+    labels: tuple[str, ...]
+    input_hw: tuple[int, int]
+    nearest: tuple[tuple[str, NDArray[np.uint8], float], ...]
+    absent: str
+    flips: tuple[Flip, ...]
+
+
+def explain(
+    classifier: Classifier,
+    task: Task,
+    image_bgr: NDArray[np.uint8],
+    *,
+    name: str = "picture",
+    train: Dataset | None = None,
+    absent: str = "",
+    seed: int = 0,
+) -> Explanation:
+    """Find out what stands behind the answer to one picture, gray `(h, w)` or BGR `(h, w, 3)` uint8.
+
+    `train` are the training pictures, `absent` says why they are not here. A model without a map or without features leaves
+    out what it has not.
+    """
+    try:
+        (prediction,) = classifier.classify([image_bgr], where=True)
+    except InputError:
+        (prediction,) = classifier.classify([image_bgr])
+    seen = classifier.preprocessing(image_bgr)
+    return Explanation(
+        name=name,
+        image_bgr=image_bgr,
+        seen=seen,
+        prediction=prediction,
+        labels=classifier.labels,
+        input_hw=(classifier.preprocessing.height, classifier.preprocessing.width),
+        nearest=() if train is None else _nearest(classifier, seen, train),
+        absent=absent,
+        flips=_flips(classifier, task, seen, say(prediction), seed),
+    )
+
+
+def say(prediction: Prediction) -> str:
+    """Say an answer in a word."""
+    return prediction.label or prediction.verdict
+
+
+def _nearest(
+    classifier: Classifier, seen: NDArray[np.uint8], train: Dataset
+) -> tuple[tuple[str, NDArray[np.uint8], float], ...]:
+    own = answer(classifier.runtime, seen[None]).pooled
+    if own is None:
+        return ()
+    theirs = find(classifier.runtime, train.images).pooled
+    units = [each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in (own, theirs)]
+    distances = np.linalg.norm(units[1] - units[0], axis=1)
+    return tuple(
+        (str(train.names[i]), np.asarray(train.images[i]), float(distances[i])) for i in np.argsort(distances)[:NEAREST]
+    )
+
+
+def _flips(classifier: Classifier, task: Task, seen: NDArray[np.uint8], given: str, seed: int) -> tuple[Flip, ...]:
+    """Corrupt what the network saw, as `edgecnn robustness` does, at one severity after the other."""
+    flips = []
+    for corruption in corruptions_for(task):
+        pictures = np.concatenate([corrupt(seen[None], corruption, severity, seed) for severity in SEVERITIES])
+        said = [say(each) for each in classifier.interpret_all(answer(classifier.runtime, pictures))]
+        found = next((i for i, each in enumerate(said) if each != given), None)
+        if found is not None:
+            flips.append(Flip(corruption.name, SEVERITIES[found], said[found]))
+    return tuple(sorted(flips, key=lambda flip: flip.severity))
+
+
+def write_page(explanation: Explanation, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    write_bytes(path, render_page(explanation).encode())
+
+
+def render_page(explanation: Explanation) -> str:
+    """Return the page as HTML; raises MissingDependencyError without Jinja2."""
+    prediction, seen = explanation.prediction, _bgr(explanation.seen)
+    pictures = [markup.figure(explanation.image_bgr, "the picture"), markup.figure(seen, "what the network saw")]
+    if prediction.where is not None:
+        best = explanation.labels[prediction.class_id]
+        pictures.append(markup.figure(overlay(seen, prediction.where, explanation.input_hw), f"what speaks for {best}"))
+    named = dict(zip(explanation.labels, map(float, prediction.probabilities), strict=True))
+    flips = [[flip.corruption, str(flip.severity), flip.answer] for flip in explanation.flips]
+    return render(
+        Path(__file__).with_name("explain.html"),
+        headline=f"{explanation.name}: {_headline(explanation)}",
+        about=f"The most probable class is {explanation.labels[prediction.class_id]}, with {prediction.probability:.1%}.",
+        pictures=markup.row(pictures),
+        stems=markup.stems(named),
+        likeness=_likeness(prediction),
+        nearest=markup.row([markup.figure(_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
+        if explanation.nearest
+        else "",
+        absent=explanation.absent or "This model gives no features, by which training pictures could be compared.",
+        flips=markup.table(["corruption", "from severity", "answer"], flips)
+        if flips
+        else "<p>Nothing that was tried changes it.</p>",
+    )
+
+
+def _headline(explanation: Explanation) -> str:
+    prediction = explanation.prediction
+    if prediction.between is not None:
+        return f"unsure between {' and '.join(prediction.between)}"
+    return say(prediction)
+
+
+def _likeness(prediction: Prediction) -> str:
+    if prediction.novelty is None:
+        return "This model has no thresholds: nobody knows how like the picture is to those that were taught."
+    verdict = "more than what was taught allows" if prediction.novelty > 1 else "within what was taught"
+    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. Nearest class: {prediction.nearest}."
+
+
+def _bgr(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a model's input, gray or RGB, as OpenCV has pictures."""
+    return np.ascontiguousarray(image[..., ::-1]) if image.shape[-1] == 3 else image[..., 0]
