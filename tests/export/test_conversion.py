@@ -105,14 +105,14 @@ def test_int8_tflite_has_no_operator_on_floats(converted: Converted) -> None:
 
 
 def test_int8_tflite_takes_pixels_minus_128_and_gives_256_levels(converted: Converted) -> None:
-    runtime = open_tflite(converted.files["int8.tflite"].model)
+    runtime = open_tflite(converted.files["int8.tflite"].model, with_features=True)
 
     assert (runtime.input.dtype, runtime.input.scale, runtime.input.zero_point) == ("int8", 1.0, -128)
     assert (runtime.output.dtype, runtime.output.scale, runtime.output.zero_point) == ("int8", 1 / 256, -128)
 
 
 def test_float_tflite_takes_raw_pixels(converted: Converted) -> None:
-    assert open_tflite(converted.files["float32.tflite"].model).input.dtype == "uint8"
+    assert open_tflite(converted.files["float32.tflite"].model, with_features=True).input.dtype == "uint8"
 
 
 def test_tflite_convolutions_have_a_scale_for_each_channel(converted: Converted) -> None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "classify": ["neu", "PICTURE"],
     "evaluate": ["neu", "--data", "FOLDER"],
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
+    "study where": ["neu", "--data", "FOLDER", "--masks", "MASKS"],
     "rejection": ["neu", "--data", "FOLDER", "--per-kind", "3"],
     "bench": ["neu", "--runtime", "ai-edge-litert", "--threads", "1", "--runs", "2"],
     "doctor": ["neu"],
@@ -55,15 +56,20 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     task = find_task("neu")
     assert task.synthesize is not None
     made = task.synthesize(40, 3)
+    masks = folder / "masks"
+    masks.mkdir()
     for number, (image, class_id) in enumerate(zip(made.images, made.class_ids, strict=True)):
         label = task.labels[class_id]
         path = folder / "parts" / label / f"{label}_{number // len(task.labels) + 1}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
+        mask = np.zeros((200, 200), np.uint8)
+        mask[50:120, 60:150] = 255
+        cv2.imwrite(str(masks / f"{path.stem}.png"), mask)
     (folder / "photos").mkdir()
     cv2.imwrite(str(folder / "photos/a.png"), np.full((200, 200, 3), 255, np.uint8))
     (folder / "photos/labels.csv").write_text("file,x,y,w,h,label,kind\na.png,10,10,40,60,3,digit\n")
-    found = {"FOLDER": folder / "parts", "PICTURE": path, "OUT": folder / "out", "PHOTOS": folder / "photos"}
+    found = {"FOLDER": folder / "parts", "PICTURE": path, "OUT": folder / "out", "PHOTOS": folder / "photos", "MASKS": masks}
     return {name: str(path) for name, path in found.items()}
 
 

@@ -49,7 +49,7 @@ def converted(model: keras.Model) -> Conversions:
 
 def run(conversion: Conversion) -> Values:
     if conversion.format == "tflite":
-        return open_tflite(conversion.model).run(IMAGES)
+        return open_tflite(conversion.model, with_features=conversion.features is not None).run(IMAGES)
     session = onnxruntime.InferenceSession(conversion.model, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["probabilities"], {"image": IMAGES})[0])
 

@@ -189,7 +189,7 @@ def test_the_loss_that_is_named_is_that_of_the_tflite_file(uneven_net: keras.Mod
     calibration = Calibration(measure(folded, images), DataInfo("noise", "train", 24, "0" * 64), 0)
 
     simulation = LayerwiseRounding(folded, calibration.ranges, images)
-    file = open_tflite(convert_quantized(Quantization(folded, calibration), "tflite").model)
+    file = open_tflite(convert_quantized(Quantization(folded, calibration), "tflite").model, with_features=True)
 
     step = next(step for step in simulation.graph.steps if step.name == "uneven")
     alone = simulation.with_rounded_weights(step)

@@ -262,7 +262,7 @@ def test_the_simulation_answers_as_the_int8_file(context: RepairContext, bar_spl
     calibration = context.calibration(measure(folded, bar_splits.train.images), METHOD)
     images = bar_splits.validation.images
 
-    file = open_tflite(convert_quantized(Quantization(folded, calibration), "tflite").model)
+    file = open_tflite(convert_quantized(Quantization(folded, calibration), "tflite").model, with_features=True)
 
     assert np.abs(RoundedModel(folded, calibration.ranges).run(images) - file.run(images)).max() <= 1 / 256
 
@@ -271,7 +271,7 @@ def test_16_bit_activations_stay_integers_and_answer_as_the_float_net(context: R
     conversion = convert_quantized(widen_activations(context), "tflite")
     images = bar_splits.validation.images
 
-    answers = open_tflite(conversion.model).run(images)
+    answers = open_tflite(conversion.model, with_features=conversion.features is not None).run(images)
 
     assert conversion.suffix == "int16x8.tflite"
     assert not read_file(conversion.model, "tflite").float_operators()

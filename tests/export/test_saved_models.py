@@ -69,7 +69,7 @@ def check(opened: Reference, model: keras.Model) -> None:
     }
     for each in made.made:
         if each.format == "tflite":
-            answers = open_tflite(each.model).run(IMAGES)
+            answers = open_tflite(each.model, with_features=each.features is not None).run(IMAGES)
         else:
             session = onnxruntime.InferenceSession(each.model, providers=["CPUExecutionProvider"])
             answers = session.run(["probabilities"], {"image": IMAGES})[0]
@@ -122,7 +122,11 @@ def test_a_model_that_cannot_take_more_than_one_picture_is_asked_for_each(tmp_pa
 
     np.testing.assert_allclose(opened.runtime().run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
     made = convert(fold(opened.model), ("tflite",))
-    np.testing.assert_allclose(open_tflite(made.made[0].model).run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-4)
+    np.testing.assert_allclose(
+        open_tflite(made.made[0].model, with_features=made.made[0].features is not None).run(IMAGES),
+        model.predict(IMAGES, verbose=0),
+        atol=1e-4,
+    )
 
 
 def test_a_model_that_takes_just_four_pictures_is_one_line(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def settled(build: Build, images: Pixels) -> keras.Model:
 
 def run(conversion: Conversion, images: Pixels) -> NDArray[np.float32]:
     if conversion.format == "tflite":
-        return open_tflite(conversion.model).run(images)
+        return open_tflite(conversion.model, with_features=conversion.features is not None).run(images)
     session = onnxruntime.InferenceSession(conversion.model, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["probabilities"], {"image": images})[0])
 

@@ -347,7 +347,7 @@ def test_files_of_others_are_one_line_for_every_command(command: str, tmp_path: 
 
 def test_contracts_of_the_future_are_refused_with_the_way_out(tmp_path: Path) -> None:
     original = Artifact.open(SHIPPED / "mnist-int8.tflite")
-    future = dataclasses.replace(original.contract, format_version=2)
+    future = dataclasses.replace(original.contract, format_version=3)
     path = tmp_path / "future.tflite"
     path.write_bytes(join(original.model, future, "tflite"))
 
