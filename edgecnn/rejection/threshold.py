@@ -19,8 +19,6 @@ FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a c
 LOST = 0.05  # of the pictures of a class may be rejected for it, and no more
 OOD_PER_KIND = 100  # out-of-distribution pictures of each kind that a threshold is chosen on
 
-_METAL = ("plain steel", "brushed metal")  # kinds of surfaces
-
 Scores = NDArray[np.float64]
 
 
@@ -96,17 +94,9 @@ def threshold_for(ood: Mapping[Any, Scores], false_accepts: float) -> float:
 
 
 def draw_ood(task: Task, per_kind: int, seed: int) -> dict[str, NDArray[np.uint8]]:
-    """Draw out-of-distribution pictures `(per_kind, h, w, c)` by kind: the task's own, or surfaces of many kinds."""
-    return _surfaces(task, per_kind, seed) if task.ood is None else task.ood(per_kind, seed)
+    """Draw out-of-distribution pictures `(per_kind, h, w, c)` by kind: the task's own, or what belongs to nobody's parts."""
+    if task.ood is not None:
+        return task.ood(per_kind, seed)
+    from edgecnn.datasets.synthetic.ood_any import generate_any
 
-
-def _surfaces(task: Task, count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
-    """Draw what belongs to no class of anybody's parts: a covered lens, a hand, print, cloth and the like.
-
-    Bare metal is left out, for it may be what the parts are of.
-    """
-    from edgecnn.datasets.synthetic.ood_surfaces import generate_other_surfaces
-
-    drawn = generate_other_surfaces(count, seed)
-    kinds = {kind: images for kind, images in drawn.items() if kind not in _METAL}
-    return {kind: np.stack([task.preprocessing(image[..., 0]) for image in images]) for kind, images in kinds.items()}
+    return generate_any(task.preprocessing, per_kind, seed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgecnn.datasets.synthetic.ood_any import generate_any
 from edgecnn.datasets.synthetic.outliers import generate_counter_marks
+from edgecnn.preprocessing import Color, Preprocessing
 from edgecnn.shipped import shipped_tasks
 from edgecnn.tasks import Task
 
@@ -50,3 +52,27 @@ def test_marks_to_train_on_are_in_the_models_form_and_some_are_empty() -> None:
     assert marks.shape == (32, 28, 28, 1)
     assert not marks[0].any()
     assert 4 <= (~marks.any(axis=(1, 2, 3))).sum() < 20
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_pictures_for_any_task_have_its_form_repeat_vary_and_show_no_bare_metal(color: Color) -> None:
+    preprocessing = Preprocessing(48, 64, color, "crop")
+
+    small, large = generate_any(preprocessing, 4, 1), generate_any(preprocessing, 6, 1)
+
+    assert {"hand", "letters", "flat exposure", "noise", "objects"} <= set(large)
+    assert not {"plain steel", "brushed metal"} & set(large)
+    for kind, images in large.items():
+        assert images.shape == (6, 48, 64, preprocessing.channels), kind
+        assert np.array_equal(images[:4], small[kind]), kind
+        assert len({image.tobytes() for image in images}) == 6, kind
+
+
+def test_a_model_that_sees_colors_is_shown_colors_and_gray() -> None:
+    drawn = generate_any(Preprocessing(48, 48, "rgb"), 12, 2)
+
+    colored = np.array([np.ptp(image.astype(int), axis=2).max() > 0 for image in drawn["wood"]])
+
+    assert "colors" in drawn
+    assert "colors" not in generate_any(Preprocessing(48, 48), 1, 2)
+    assert 0 < colored.sum() < 12
