@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     help="Allowed share of out-of-distribution pictures that are accepted.",
 )
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
+@click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, by kind.")
 @click.option("--severity", type=Count(1, 5), help="Also measure the pictures under each camera corruption at this severity.")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
@@ -51,6 +52,7 @@ def rejection(
     split: str,
     false_accepts: float,
     per_kind: int,
+    others: Path | None,
     severity: int | None,
     plot: Path | None,
     data: Path | None,
@@ -62,10 +64,11 @@ def rejection(
 ) -> None:
     """Measure an exported model, a .keras model or a task's shipped int8 model on out-of-distribution pictures.
 
-    These are generated, by kinds; the pictures of the classes come from one split of the data set.
+    These are generated, by kinds, and those in --others; the pictures of the classes come from one split of the data set.
     """
     from edgecnn.datasets.load import data_info
     from edgecnn.rejection.measure import measure_rejection
+    from edgecnn.rejection.others import read_others
     from edgecnn_export.models import open_model
 
     opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
@@ -81,6 +84,7 @@ def rejection(
         severity=severity,
         false_accepts=false_accepts,
         per_kind=per_kind,
+        others=None if others is None else read_others(opened.task, [others]),
         seed=seed,
         progress=lambda line: click.echo(line, err=True),
     )

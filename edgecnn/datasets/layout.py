@@ -6,13 +6,15 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.folders import SEEN, UNREADABLE_FOLDER, Listing, count_reasons, list_pictures, natural_key
 
 _DETECTION = {"images", "labels"}
+OTHERS = "_other"  # the folder beside the class folders for pictures of none of them
+_OF_NO_CLASS = f"in {OTHERS}: of no class, to be told from them"
 EXPECTED = "expected FOLDER/<class>/<pictures>"
 _PARTS = {
     "train": "train",
@@ -72,8 +74,9 @@ def find_layout(folder: Path) -> Layout:
     """Find the labelled pictures of `folder`, pictures in deeper folders counted for their class.
 
     Folders named train, val and test (or training, valid, validation, testing) that hold the class folders, or that each class
-    folder holds, are the owner's own division. Raises DatasetError, in one line, for anything that is not a folder with at
-    least two class folders, and for class folders whose names cannot be distinguished.
+    folder holds, are the owner's own division; a folder `_other` beside them holds pictures of no class. Raises DatasetError,
+    in one line, for anything that is not a folder with at least two class folders, and for class folders whose names cannot be
+    distinguished.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -85,11 +88,23 @@ def find_layout(folder: Path) -> Layout:
     for name, reason in listing.left_out.items():
         if len(Path(name).parts) == 1 and reason.startswith((SEEN, UNREADABLE_FOLDER)):
             raise DatasetError(f"the class folder {folder / name} is {reason}; remove it or make it readable")
+    listing = _without_others(listing)
     tops = [path.name for path in listing.folders if len(path.parts) == 1]
     owned = {top: part for top in tops if (part := part_named(top))}
     if len(set(owned.values())) > 1 and ("train" in owned.values() or len(owned) == len(tops)):
         return _divided(listing, owned)
     return _by_class(listing, tops)
+
+
+def _without_others(listing: Listing) -> Listing:
+    """Leave out what is of no class."""
+    of_no_class = {path for path in listing.pictures if path.parts[0] == OTHERS and len(path.parts) > 1}
+    return replace(
+        listing,
+        pictures=[path for path in listing.pictures if path not in of_no_class],
+        left_out=listing.left_out | {str(path): _OF_NO_CLASS for path in of_no_class},
+        folders=[path for path in listing.folders if path.parts[0] != OTHERS],
+    )
 
 
 def part_named(folder_name: str) -> str | None:

@@ -150,6 +150,7 @@ def measure_rejection(
     severity: int | None = None,
     false_accepts: float = FALSE_ACCEPTS,
     per_kind: int = PER_KIND,
+    others: Mapping[str, NDArray[np.uint8]] | None = None,
     seed: int = 0,
     confidence: float = 0.95,
     progress: Callable[[str], None] = lambda line: None,
@@ -158,15 +159,15 @@ def measure_rejection(
 
     `threshold` is the model's own; with `evidence` a picture is kept as that says, and the novelty is measured too. With a
     `severity`, 1 to 5, the pictures under each corruption are measured as well. The out-of-distribution pictures are not those
-    that thresholds are chosen on with the same seed; of a task without a generator of them they are surfaces of many kinds.
-    Raises DatasetError without pictures.
+    that thresholds are chosen on with the same seed; `others` `(n, h, w, c)` are a user's own, by kind, beside them. Raises
+    DatasetError without pictures.
     """
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")
     progress(f"running {len(dataset)} pictures")
     true = find(runtime, dataset.images, evidence)
     progress(f"running {per_kind} generated out-of-distribution pictures of each kind")
-    drawn = draw_ood(task, per_kind, int(np.random.SeedSequence((seed, _MEASURING)).generate_state(1)[0]))
+    drawn = draw_ood(task, per_kind, int(np.random.SeedSequence((seed, _MEASURING)).generate_state(1)[0])) | dict(others or {})
     ood = {kind: find(runtime, images, evidence) for kind, images in drawn.items()}
     found = measure_scores(
         true,

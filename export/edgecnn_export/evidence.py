@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.rejection.evidence import KEEP_RATE, Findings, fit_evidence
+from edgecnn.rejection.others import find_others, read_others
 from edgecnn.rejection.threshold import draw_ood
 from edgecnn.robustness.measure import choose_pictures
 from edgecnn.runtimes import Runtime, open_runtime
@@ -50,7 +51,7 @@ def give_evidence(
     if splits is None or reason is not None:
         return list(artifacts), None if all(artifact.contract.evidence for artifact in artifacts) else reason
     progress("choosing when an answer is unsure and when a picture is novel")
-    others = draw_others(task, options.others, OTHERS_PER_KIND, seed)
+    others = draw_ood(task, OTHERS_PER_KIND, seed) | read_others(task, find_others(splits.folder, options.others))
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
     given = []
@@ -93,17 +94,3 @@ def find(runtime: Runtime, images: NDArray[np.uint8]) -> Findings:
     if len(pooled) != len(parts):
         raise InputError(f"{runtime.name} gives no features of this model")
     return Findings(np.concatenate([part.probabilities for part in parts]), np.concatenate(pooled))
-
-
-def draw_others(task: Task, folder: Path | None, per_kind: int, seed: int) -> Mapping[str, NDArray[np.uint8]]:
-    """Return pictures of none of the classes by kind, as the model gets them: generated ones, and those in a `folder`."""
-    drawn = dict(draw_ood(task, per_kind, seed))
-    if folder is not None:
-        from edgecnn.folders import find_pictures
-        from edgecnn.pictures import read_picture
-
-        found = find_pictures([folder])
-        if not found:
-            raise InputError(f"--others {folder} holds no pictures")
-        drawn[folder.name] = np.stack([task.preprocessing(read_picture(path)) for path in found])
-    return drawn

@@ -26,7 +26,7 @@ from edgecnn_export.conversion.convert import Conversion, convert
 from edgecnn_export.conversion.features import name_features
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.tflite import to_tflite
-from edgecnn_export.evidence import EvidenceOptions, draw_others
+from edgecnn_export.evidence import EvidenceOptions
 from edgecnn_export.exporter import ExportResult, export
 from edgecnn_export.reference import Reference
 
@@ -156,9 +156,6 @@ def test_pictures_of_others_of_ones_own_take_part(tmp_path: Path, bar_reference:
     for i in range(3):
         cv2.imwrite(str(tmp_path / "gloves" / f"{i}.png"), np.full((30, 30), 20 * i, np.uint8))
 
-    others = draw_others(bar_reference.task, tmp_path / "gloves", 5, 0)
-
-    assert others["gloves"].shape == (3, *bar_splits.train.images.shape[1:])
     result = export(
         bar_reference,
         out=tmp_path / "e",
@@ -169,3 +166,19 @@ def test_pictures_of_others_of_ones_own_take_part(tmp_path: Path, bar_reference:
     evidence = Artifact.open(result.files[0].path).contract.evidence
     assert evidence is not None
     assert "gloves" in evidence.kinds
+
+
+def test_pictures_in_other_beside_the_class_folders_take_part(
+    tmp_path: Path, bar_reference: Reference, bar_splits: Splits
+) -> None:
+    import cv2
+
+    (tmp_path / "_other" / "gloves").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "_other" / "gloves" / "a.png"), np.full((30, 30), 20, np.uint8))
+
+    splits = dataclasses.replace(bar_splits, folder=tmp_path)
+    result = export(bar_reference, out=tmp_path / "e", formats=["tflite"], splits=splits)
+
+    evidence = Artifact.open(result.files[0].path).contract.evidence
+    assert evidence is not None
+    assert "_other/gloves" in evidence.kinds

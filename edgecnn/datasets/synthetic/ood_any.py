@@ -87,4 +87,4 @@ def _colours(rng: Rng) -> NDArray[np.uint8]:
     soft = (soft - soft.mean((0, 1))) / np.maximum(soft.std((0, 1)), 1e-6)
     if rng.random() < 0.5:
         soft = np.sign(soft)
-    return np.clip(np.rint(128 + soft * rng.uniform(20, 90)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(128 + soft * rng.uniform(20, 90)), 0, 255), np.uint8)
