@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgecnn.conformal import losable, surely_kept
 from edgecnn.errors import ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.records import read_record
@@ -18,6 +19,7 @@ from edgecnn.records import read_record
 FORMAT_VERSION = 2
 MAX_JSON_BYTES = 2**20
 MAX_GOLDEN = 64
+MAX_HELD_OUT = 100_000
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 # What a file has no need of is left out of it.
@@ -162,11 +164,24 @@ class EvidenceInfo:
     kinds: tuple[str, ...]
     seed: int
 
+    def __post_init__(self) -> None:
+        if not (0 < self.keep_rate < 1 and 0 < self.pictures <= MAX_HELD_OUT):
+            raise ContractError(
+                f"the evidence keeps the share {self.keep_rate} of pictures like {self.pictures} held-out ones; expected "
+                f"a share between 0 and 1, and 1 to {MAX_HELD_OUT} pictures"
+            )
+
+    @property
+    def surely_kept(self) -> float:
+        """The share of further pictures that gets a label with 95 % confidence in the draw of the held-out ones."""
+        return surely_kept(self.pictures, losable(self.pictures, self.keep_rate))
+
     def describe(self) -> str:
         """Say which pictures get a label."""
         return (
-            f"gives a label to at least {self.keep_rate:.1%} of pictures like the {self.pictures} held-out ones (to "
-            f"{self.kept:.1%} of these) and to {self.false_accepts:.1%} of out-of-distribution ones"
+            f"gives a label to at least {self.keep_rate:.1%} of pictures like the {self.pictures} held-out ones (with 95% "
+            f"confidence to {self.surely_kept:.1%}; to {self.kept:.1%} of these) and to {self.false_accepts:.1%} of "
+            "out-of-distribution ones"
         )
 
 

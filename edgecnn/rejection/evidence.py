@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from edgecnn import metrics
 from edgecnn.artifacts.contract import EvidenceInfo
+from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError
 
 KEEP_RATE = 0.98
 CENTRES = 8  # of each class
 FALSE_ACCEPTS = 0.05
 MIN_PICTURES = 10
-# An answer is unsure below the probability that this part of what may be lost falls short of, but never above one half.
-_UNSURE_PART, _MOST_UNSURE = 0.25, 0.5
+_MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
 _LOG_WEIGHTS = (0.0, 0.1, 0.5, 2.0, 8.0)
 _TEMPERATURES = np.exp(np.linspace(math.log(0.1), math.log(10), 201))
 _LEAST = 1e-6  # the smallest probability that a runtime tells from none
@@ -120,9 +120,8 @@ def fit_evidence(
     count = len(held_out_ids)
     if count < MIN_PICTURES:
         raise DatasetError(f"{count} held-out pictures promise nothing: at least {MIN_PICTURES} are needed")
-    # So few may be lost that each of the two thresholds loses one picture more of n + 1 at most than it does of the n.
-    losable = max(2, math.floor((1 - keep_rate) * (count + 1) + 1e-9))
-    keep_rate = min(keep_rate, 1 - losable / (count + 1))
+    unsure, novel = losable(count, keep_rate)
+    keep_rate = min(keep_rate, 1 - (unsure + novel) / (count + 1))
     classes = train.probabilities.shape[1]
     temperature = _best_temperature(held_out.probabilities, held_out_ids)
     centres, owners = _centres(_unit(train.pooled), train_ids, seed)
@@ -159,9 +158,8 @@ def fit_evidence(
 
     weight = max(_LOG_WEIGHTS, key=told_apart)
     ours, strange = novelties(weight)
-    unsure = max(1, math.floor(_UNSURE_PART * losable))
     unsure_below = min(_MOST_UNSURE, float(np.sort(own.max(axis=1))[unsure - 1]))
-    novel_above = float(np.sort(ours)[count - (losable - unsure)])
+    novel_above = float(np.sort(ours)[count - novel])
     if len(strange):
         # What gets a label must also be sure: the others that are unsure anyway leave room for more.
         sure = np.concatenate([p.max(axis=1) for p in theirs]) >= unsure_below

@@ -150,6 +150,22 @@ def test_evidence_that_is_no_such_thing_is_refused(change: dict[str, Any]) -> No
         Evidence(info, CHANNELS, CLASSES)
 
 
+@pytest.mark.parametrize("change", [{"keep_rate": 1.0}, {"keep_rate": -3.0}, {"pictures": 0}, {"pictures": 2**60}])
+def test_a_promise_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ContractError, match="held-out"):
+        dataclasses.replace(fitted(), **change)
+
+
+def test_evidence_says_what_it_promises_and_what_holds_with_confidence() -> None:
+    info = fitted(held_out=300)
+
+    said = info.describe()
+
+    assert f"at least {info.keep_rate:.1%} of pictures like the 300 held-out ones" in said
+    assert f"with 95% confidence to {info.surely_kept:.1%}" in said
+    assert 0.9 < info.surely_kept < info.keep_rate
+
+
 def test_a_centre_of_a_class_that_there_is_not_is_refused() -> None:
     info = fitted()
 
