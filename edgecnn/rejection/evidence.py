@@ -32,6 +32,9 @@ _LOG_WEIGHTS = (0.0, 0.1, 0.5, 2.0, 8.0)
 _TEMPERATURES = np.exp(np.linspace(math.log(0.1), math.log(10), 201))
 _LEAST = 1e-6  # the smallest probability that a runtime tells from none
 _ROUNDS = 25
+# Sums of products differ in their last bits between processors, and thresholds are what held-out pictures scored: without
+# rounding, these very pictures would be novel on one machine and not on another.
+_DECIMALS = 6
 _MAX_CHANNELS, _MAX_CENTRES = 4096, 4096
 
 
@@ -86,7 +89,7 @@ class Evidence:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
         distances = self.distances(pooled)
         scores = _scores(distances.min(axis=1), self.temper(probabilities), self.info.log_weight)
-        return Judged(scores / self.info.novel_above, self._classes[distances.argmin(axis=1)])
+        return Judged(np.round(scores / self.info.novel_above, _DECIMALS), self._classes[distances.argmin(axis=1)])
 
     def with_thresholds(self, **thresholds: float) -> Evidence:
         """Return the evidence with another `unsure_below` or `novel_above`."""
@@ -166,7 +169,7 @@ def fit_evidence(
         allowed = math.floor(FALSE_ACCEPTS * len(strange))
         lowest = np.sort(np.where(sure, strange, np.inf))
         if math.isfinite(lowest[allowed]):
-            novel_above = max(novel_above, float(np.nextafter(lowest[allowed], 0)))
+            novel_above = max(novel_above, float(lowest[allowed]) * (1 - 2 * 10**-_DECIMALS))
     novel_above = max(novel_above, 1e-6)
     final = replace(draft, unsure_below=unsure_below, novel_above=novel_above, log_weight=weight)
     chosen = Evidence(final, train.pooled.shape[1], classes)

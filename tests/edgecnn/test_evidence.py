@@ -156,6 +156,20 @@ def test_a_promise_that_is_none_is_refused(change: dict[str, Any]) -> None:
         dataclasses.replace(fitted(), **change)
 
 
+def test_the_picture_that_set_the_threshold_is_kept_though_its_last_bits_differ() -> None:
+    info = fitted()
+    evidence = Evidence(info, CHANNELS, CLASSES)
+    held_out, _ = drawn(200, 7)
+    score = float(evidence.judge(held_out.pooled, held_out.probabilities).novelty.max()) * info.novel_above
+    at_it = Evidence(dataclasses.replace(info, novel_above=score), CHANNELS, CLASSES)
+
+    novelty = [
+        at_it.judge(held_out.pooled * factor, held_out.probabilities).novelty.max() for factor in (1.0, 1 + 1e-13, 1 / 3, 7.7)
+    ]
+
+    assert novelty == [1.0] * 4
+
+
 def test_evidence_says_what_it_promises_and_what_holds_with_confidence() -> None:
     info = fitted(held_out=300)
 
