@@ -103,7 +103,7 @@ def test_the_softmax_stays_in_float32_under_mixed_precision() -> None:
 
 
 def test_an_unknown_model_is_one_line_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="unknown model 'resnet'; known models: compact, course"):
+    with pytest.raises(InputError, match="unknown model 'resnet'; known models: compact, lite, course"):
         build("resnet", find_task("mnist"))
 
 

@@ -50,6 +50,7 @@ def look_into(wheel: Path, sdist: Path) -> str:
         "Makefile",
         "README.md",
         "LICENSE",
+        "NOTICE",
         "mkdocs.yml",
         "docs/index.md",
         "tests/packaging/prove.py",

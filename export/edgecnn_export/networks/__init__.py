@@ -1,32 +1,37 @@
-"""The networks: the course's two, exactly, the compact ones of our own, and MobileNet to compare with."""
+"""The networks: our compact ones, EfficientNet-Lite0 with ImageNet weights, the course's two, MobileNet to compare with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.frameworks import require_keras
+from edgecnn_export.networks.pretrained import LITE0, PretrainedWeights
 
 if TYPE_CHECKING:
     import keras
 
-MODELS = ("compact", "course", "mobilenet")
+MODELS = ("compact", "lite", "course", "mobilenet")
 NETWORKS = (
     "narrow-first",
     "large-kernel-first",
     "wide-last",
     "deep",
 )  # of `compact`, compared by `edgecnn study ablation`
+PRETRAINED: dict[str, PretrainedWeights] = {"lite": LITE0}
 LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 
-def build(name: str, task: Task) -> keras.Model:
+def build(name: str, task: Task, *, pretrained: bool = True) -> keras.Model:
     """Build an untrained network for a task: raw 0..255 pixels `(n, h, w, c)` in, probabilities `(n, classes)` out.
 
-    `compact` is ours, `course` the course's, `mobilenet` the one that Keras ships; `compact-NAME` is one of `networks_for`.
-    The weights come from Keras' global seed. Raises InputError for another name and for pictures too small for the network.
+    `compact` is ours, `lite` EfficientNet-Lite0 pretrained on ImageNet, `course` the course's, `mobilenet` the one that Keras
+    ships; `compact-NAME` is one of `networks_for`. The weights come from Keras' global seed, those of `lite` only in its last
+    layer unless `pretrained` is False. Raises InputError for another name and for pictures too small for the network,
+    MissingDependencyError when the package with the weights of `lite` is not installed.
     """
     networks = {f"compact-{network}": network for network in networks_for(task)}
     if name not in MODELS and name not in networks:
@@ -34,12 +39,14 @@ def build(name: str, task: Task) -> keras.Model:
     require_keras()
     from edgecnn_export.networks.compact import build_compact
     from edgecnn_export.networks.course import build_course
+    from edgecnn_export.networks.lite import build_lite
     from edgecnn_export.networks.mobilenet import build_mobilenet
 
     if name in networks:
         return build_compact(task, networks[name])
     builders: dict[str, Callable[[Task], keras.Model]] = {
         "compact": build_compact,
+        "lite": partial(build_lite, pretrained=pretrained),
         "course": build_course,
         "mobilenet": build_mobilenet,
     }
