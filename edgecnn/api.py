@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgecnn_export.parity.figures import ParityReport
     from edgecnn_export.training import TrainingRun
 
-Network = Literal["compact", "course", "mobilenet"]
+Network = Literal["compact", "lite", "course", "mobilenet"]
 Color = Literal["gray", "rgb"]
 Conflicts = Literal["refuse", "drop", "keep"]
 FileFormat = Literal["tflite", "onnx", "all"]

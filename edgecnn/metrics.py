@@ -53,6 +53,15 @@ def confusion_matrix(predicted_ids: NDArray[np.int64], class_ids: NDArray[np.int
     return counts.reshape(classes, classes).astype(np.int64)
 
 
+def macro_recall(confusion: NDArray[np.int64]) -> float:
+    """Return the mean over classes of the share of a class's pictures that are recognised, of a matrix `[true, predicted]`.
+
+    Classes without pictures are left out. Unlike the accuracy it shows when a small class is never recognised.
+    """
+    counts = confusion.sum(axis=1)
+    return float((confusion.diagonal()[counts > 0] / counts[counts > 0]).mean())
+
+
 def weak_classes(confusion: NDArray[np.int64]) -> list[int]:
     """Return the ids of the classes of which fewer than half the pictures were recognised, the weakest first.
 

@@ -23,7 +23,7 @@ MAX_HELD_OUT = 100_000
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 # What a file has no need of is left out of it.
-_LEFT_OUT = ("repair", "rejection", "float_layers", "features", "head", "evidence")
+_LEFT_OUT = ("repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,22 @@ class DataInfo:
     digest: str
     synthetic: bool = False
     labelled: bool = True
+
+
+@dataclass(frozen=True)
+class PretrainedInfo:
+    """Whose weights a training started from: what they are, what they were trained on, their licence and where they are from.
+
+    `package` holds them in its `file` of this SHA-256.
+    """
+
+    name: str
+    trained_on: str
+    license: str
+    source: str
+    package: str
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -244,6 +260,7 @@ class Contract:
     rejection: RejectionInfo | None = None
     repair: RepairInfo | None = None
     float_layers: tuple[str, ...] = ()
+    pretrained: PretrainedInfo | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:

@@ -67,6 +67,8 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         ("made with", ", ".join(f"{name} {version}" for name, version in contract.versions.items())),
         ("training data", _data(contract.training_data)),
     ]
+    if (origin := contract.pretrained) is not None:
+        rows.append(("pretrained", f"{origin.name} on {origin.trained_on}, {origin.license}, {origin.source}"))
     if contract.calibration is not None:
         calibration = contract.calibration
         rows.append(("calibration", f"{calibration.method}, seed {calibration.seed}, {_data(calibration.data)}"))

@@ -9,16 +9,24 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import EPOCHS, Count, Number, data_option, seed_option, task_and_folder
+from edgecnn.cli.options import Count, Number, data_option, seed_option, task_and_folder
 from edgecnn.text import printable
 
 
 @click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
 @click.argument("task")
 @click.option(
-    "--network", type=click.Choice(("compact", "course", "mobilenet")), default="compact", show_default=True, help="Network."
+    "--network",
+    type=click.Choice(("compact", "lite", "course", "mobilenet")),
+    default="compact",
+    show_default=True,
+    help="Network; lite is EfficientNet-Lite0, pretrained on ImageNet.",
 )
-@click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's.")
+@click.option(
+    "--epochs",
+    type=Count(0, 100_000),
+    help="Passes over the training pictures; 0 fits only the last layer of lite. Default: the recipe's.",
+)
 @click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: as many as fit into this time.")
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option
@@ -68,6 +76,9 @@ def train(
     A folder with train, val and test (or train and test), each with class folders, keeps its own split; any other is split
     70 : 15 : 15, with overlapping pictures kept together. What was read and what was left out is printed on stderr.
 
+    lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
+    stages are trained on augmented pictures. The other networks start from random weights.
+
     Writes model.keras, training.json, curves.png and, for pictures in a folder, splits.csv: each picture's split and SHA-256.
     Ctrl-C stops after the current batch and keeps the best weights; continue with --resume.
     """
@@ -104,7 +115,7 @@ def train(
     click.echo(f"model: {run.folder / 'model.keras'} (beside it {beside})")
     click.echo(
         f"{splits.info.describe('validation')}: {run.validation_accuracy:.4f} ({run.correct} of {run.count}; "
-        f"95 % interval {low:.4f} to {high:.4f})"
+        f"95 % interval {low:.4f} to {high:.4f}; mean recall of the classes {run.record['validation']['macro_recall']:.4f})"
     )
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))

@@ -14,10 +14,19 @@ from numpy.typing import NDArray
 
 import edgecnn
 from edgecnn.artifacts import Artifact, Contract
-from edgecnn.artifacts.contract import CalibrationInfo, DataInfo, GoldenVectors, ParityInfo, RepairInfo, TensorSpec
+from edgecnn.artifacts.contract import (
+    CalibrationInfo,
+    DataInfo,
+    GoldenVectors,
+    ParityInfo,
+    PretrainedInfo,
+    RepairInfo,
+    TensorSpec,
+)
 from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
+from edgecnn.records import read_record
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.select import open_tflite
@@ -102,6 +111,7 @@ class ContractWriter:
             reject_threshold=self._reference.reject_threshold,
             rejection=self._reference.rejection,
             float_layers=conversion.float_layers,
+            pretrained=pretrained(self._reference),
         )
 
 
@@ -160,6 +170,15 @@ def training_data(reference: Reference) -> DataInfo | None:
     try:
         return DataInfo(**described)
     except TypeError as error:
+        raise InputError(f"model {reference.name!r} has a malformed training record: {error}; train it again") from error
+
+
+def pretrained(reference: Reference) -> PretrainedInfo | None:
+    """Return whose weights the training started from, None where it started from random ones or does not say."""
+    described = (reference.training or {}).get("pretrained")
+    try:
+        return None if described is None else read_record(PretrainedInfo, described, "pretrained")
+    except InputError as error:
         raise InputError(f"model {reference.name!r} has a malformed training record: {error}; train it again") from error
 
 

@@ -157,7 +157,7 @@ def test_a_file_of_another_kind_is_refused(write: Callable[..., bytes], changed:
 
 def test_another_file_in_the_package_is_refused_before_it_is_unpickled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    (tmp_path / LITE0.file).write_bytes(pickle.dumps(Hostile(print, "run")))
+    (tmp_path / LITE0.info.file).write_bytes(pickle.dumps(Hostile(print, "run")))
     spec = importlib.machinery.ModuleSpec(LITE0.module, None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
@@ -179,8 +179,3 @@ def test_the_weights_of_lite_are_read_whole_and_the_package_is_never_imported() 
     assert arrays["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert sum(array.size for array in arrays.values()) == 4_652_008 + 42_016
     assert LITE0.module not in sys.modules
-
-
-def test_the_record_of_the_weights_names_origin_and_licence() -> None:
-    assert LITE0.to_json()["license"] == "Apache-2.0"
-    assert LITE0.to_json().keys() == {"name", "package", "file", "sha256", "trained_on", "license", "source"}

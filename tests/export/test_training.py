@@ -21,6 +21,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.training import TrainingRun, train
+from edgecnn_export.training.budget import still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.recipes import find_recipe
 
@@ -146,14 +147,18 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(uninterrupted
     assert uninterrupted.record["best_epoch"] == 1 + int(np.argmin(losses_of_views))
 
 
-def test_minutes_decide_the_epochs_and_nothing_else(uninterrupted: TrainingRun, tmp_path: Path) -> None:
-    ticks, said = itertools.count(step=10), list[str]()  # an epoch of the trial takes 10 s, and 30 s are left after it
+def test_minutes_decide_the_epochs_and_nothing_else(tmp_path: Path) -> None:
+    ticks, said = itertools.count(step=10), list[str]()  # each look at the clock costs 10 s
 
-    timed = run(tmp_path, epochs=None, minutes=1, clock=lambda: float(next(ticks)), progress=said.append)
+    timed = run(tmp_path / "timed", epochs=None, minutes=2, clock=lambda: float(next(ticks)), progress=said.append)
 
-    assert timed.record["epochs"] == 3
-    assert losses(timed) == losses(uninterrupted)
-    assert "3 epochs of 10.0 s fit into 1 minutes" in said
+    recipe = dataclasses.replace(find_recipe("compact", TASK), batch_size=16, by_epoch=True)
+    counted = run(tmp_path / "counted", epochs=timed.record["epochs"], recipe=recipe)
+    assert 1 < timed.record["epochs"] < 12
+    assert [{**entry, "seconds": 0} for entry in losses(timed)] == [
+        {**entry, "seconds": 0} for entry in losses(counted)[: len(losses(timed))]
+    ]
+    assert any(line.startswith("epoch 1/") and " left" in line for line in said)
 
 
 def test_more_minutes_than_the_recipe_needs_are_not_spent(tmp_path: Path) -> None:
@@ -162,15 +167,36 @@ def test_more_minutes_than_the_recipe_needs_are_not_spent(tmp_path: Path) -> Non
     assert run(tmp_path, epochs=None, minutes=1000, recipe=recipe).record["epochs"] == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"epochs": 3}, "--epochs"), ({"resume": True}, "to resume"), ({"minutes": 1e-6}, "an epoch takes")],
-)
-def test_minutes_that_decide_nothing_are_refused(broken_off: Path, options: dict[str, object], message: str) -> None:
-    folder = broken_off if "resume" in options else broken_off.with_name("another")
+def test_the_shortest_time_still_gives_an_answer(tmp_path: Path) -> None:
+    timed = run(tmp_path, epochs=None, minutes=1e-6)
 
-    with pytest.raises(InputError, match=message):
-        run(folder, **({"epochs": None, "minutes": 1.0} | options))
+    assert (timed.record["epochs"], timed.count) == (1, 32)
+
+
+def test_minutes_beside_epochs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--minutes decides the number of epochs; give it or --epochs"):
+        run(tmp_path, epochs=3, minutes=1.0)
+
+
+def test_a_training_to_resume_keeps_the_time_that_it_was_given(broken_off: Path) -> None:
+    with pytest.raises(InputError, match="the training to resume was given a number of epochs; leave --minutes out"):
+        run(broken_off, epochs=None, minutes=1.0, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("losses_by_epoch", "rising"),
+    [([2.0, 1.5, 1.2, 0.9], True), ([2.0, 1.0, 0.99, 0.985], False), ([1.0], False), ([1.0, 0.5, 0.6, 0.7], False)],
+)
+def test_a_training_is_still_rising_while_its_last_epochs_bring_much(losses_by_epoch: list[float], rising: bool) -> None:
+    assert still_rising(losses_by_epoch) is rising
+
+
+def test_a_training_says_at_its_end_whether_more_would_help(tmp_path: Path) -> None:
+    said = list[str]()
+
+    ended = run(tmp_path, progress=said.append)
+
+    assert said[-1].startswith("still rising after epoch 3" if ended.record["still_rising"] else "done: the last of 3 epochs")
 
 
 def test_an_unfinished_training_is_not_overwritten_by_accident(broken_off: Path) -> None:

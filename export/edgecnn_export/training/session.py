@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +24,28 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ConversionError
 from edgecnn.files import write_json
-from edgecnn.metrics import confusion_matrix, weak_classes, wilson_interval
+from edgecnn.metrics import confusion_matrix, macro_recall, weak_classes, wilson_interval
+from edgecnn.progress import report
 from edgecnn.rejection.threshold import choose_rejection
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
-from edgecnn_export.networks import build
+from edgecnn_export.conversion.calibration import COUNT
+from edgecnn_export.networks import PRETRAINED, build
 from edgecnn_export.plots.curves import draw_curves
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
+from edgecnn_export.training.balancing import balanced_weights
 from edgecnn_export.training.batches import EpochBatches, one_hot
+from edgecnn_export.training.budget import Budget, duration, learning_rate, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import Devices
 from edgecnn_export.training.epoch_pictures import TrainingPictures
+from edgecnn_export.training.features import fit_last_layer, freeze
 from edgecnn_export.training.recipes import Recipe
 
 _VALIDATION_BATCH = 64
+_PASSES = 3  # forward passes take as long as one forward and one backward pass
 _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same in every epoch and every training
 
 
@@ -84,73 +89,156 @@ class TrainingRun:
 class Session:
     """A training in progress: the compiled model, its history and the best weights so far."""
 
-    def __init__(self, task: Task, splits: Splits, model: str, recipe: Recipe, seed: int, out: Path, devices: Devices) -> None:
+    def __init__(
+        self,
+        task: Task,
+        splits: Splits,
+        model: str,
+        recipe: Recipe,
+        seed: int,
+        out: Path,
+        devices: Devices,
+        budget: Budget,
+    ) -> None:
         """Build and compile the model, its weights drawn by `seed`; InputError for an impossible recipe."""
         self.task, self.splits, self.name, self.recipe, self.seed, self.out = task, splits, model, recipe, seed, out
-        self.devices = devices
+        self.devices, self.budget = devices, budget
+        self.epochs: int | None = recipe.epochs if budget.minutes is None else None  # None: not decided yet
         self.history: list[dict[str, float]] = []
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
         self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed)
         with _policy(devices.policy), devices.scope():
-            self.model = devices.prepare(build(model, task))
+            network = build(model, task)
+            freeze(network, recipe.frozen)
+            self.model = devices.prepare(network)
             _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)), jit_compile=devices.jit_compile)
         self.validation = _views(splits.validation, recipe.augmentation)
         # Builds losses and metrics. Left to the first `fit`, the JAX backend takes a batch from the epoch for it, and a
         # resumed training would not repeat an uninterrupted one.
         self._evaluate(splits.validation.take(np.arange(min(len(splits.validation), _VALIDATION_BATCH))))
-        self.settings = {
-            "task": task.name,
-            "model": model,
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes this training the one that it is."""
+        return {
+            "task": self.task.name,
+            "model": self.name,
             "parameters": self.model.count_params(),
-            "epochs": recipe.epochs,
-            "batch_size": recipe.batch_size,
-            "seed": seed,
-            "training_pictures": splits.train.digest(),
-            "recipe_digest": hashlib.sha256(repr(recipe).encode()).hexdigest(),
+            "epochs": self.epochs,
+            "minutes": self.budget.minutes,
+            "batch_size": self.recipe.batch_size,
+            "seed": self.seed,
+            "training_pictures": self.splits.train.digest(),
+            "recipe_digest": hashlib.sha256(repr(self.recipe).encode()).hexdigest(),
         }
 
     @property
+    def done(self) -> int:
+        """How many epochs are done."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
+
+    @property
     def best_epoch(self) -> int:
-        """The epoch, counted from 1, with the lowest validation loss over all views."""
-        return 1 + int(np.argmin([_selection_loss(entry) for entry in self.history]))
+        """The epoch, counted from 1, with the lowest validation loss over all views; 0 for the fitted last layer alone."""
+        return int(min(self.history, key=_selection_loss)["epoch"])
 
     @property
     def complete(self) -> bool:
         """All epochs are done, or the validation loss has not become better for long."""
-        done = len(self.history)
-        return done >= self.recipe.epochs or (done > 0 and done - self.best_epoch >= self.recipe.patience)
-
-    def try_epoch(self) -> None:
-        """Train an epoch that does not count, to see how long it takes."""
-        self._epoch(0, threading.Event())
+        if self.epochs is not None and self.done >= self.epochs:
+            return bool(self.history)
+        return self.done > 0 and self.done - self.best_epoch >= self.recipe.patience
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take up where a checkpoint of the same training left off; InputError for another's."""
+        if self.budget.minutes is not None:
+            self.epochs = checkpoint.settings["epochs"]
         checkpoint.check(self.settings, self.out / checkpoints.FILE_NAME)
         with self.devices.scope():
             checkpoint.restore(self.model)
         self.history, self.best_weights = checkpoint.history, checkpoint.best_weights
 
     def run(self, interrupted: threading.Event, progress: Callable[[str], None]) -> None:
-        """Train the epochs that are left, or until the interruption."""
-        while not (self.complete or interrupted.is_set()):
-            entry = self._epoch(len(self.history), interrupted)
+        """Train the epochs that are left, or until the interruption or the end of the time."""
+        if self.recipe.head_views and not self.history:
+            self._remember(self._fit_last_layer(interrupted), interrupted)
+            progress(_line(self.history[-1], "last layer", self._seconds_left()))
+        while not (self.complete or interrupted.is_set() or self._time_is_up()):
+            entry = self._epoch(self.done, interrupted)
             if interrupted.is_set() and self.history:
                 break  # a part of an epoch counts only when there is nothing else
-            self.history.append(entry)
-            if self.best_epoch == len(self.history):
-                self.best_weights = self._weights()
-            if not interrupted.is_set():
-                self._checkpoint()
-            progress(_line(entry, self.recipe.epochs))
-        if len(self.history) < self.recipe.epochs and self.complete:
-            progress(f"no better validation loss for {self.recipe.patience} epochs: stopped early")
+            if self.epochs is None:
+                at_most = self.recipe.most_epochs or self.recipe.epochs
+                self.epochs = self.budget.epochs(entry["seconds"], self._reserve(), at_most)
+            self._remember(entry, interrupted)
+            progress(_line(entry, f"epoch {self.done}/{self.epochs}", self._seconds_left()))
+        if not interrupted.is_set():
+            progress(self._ending())
+
+    def _remember(self, entry: dict[str, float], interrupted: threading.Event) -> None:
+        self.history.append(entry)
+        if self.best_epoch == self.done:
+            self.best_weights = self._weights()
+        if not interrupted.is_set():
+            self._checkpoint()
+
+    def _ending(self) -> str:
+        """Say why the training ends, and whether more of it would help."""
+        if self.done and self.done - self.best_epoch >= self.recipe.patience:
+            return f"done: no better validation loss for {self.recipe.patience} epochs: stopped early"
+        if self.still_rising:
+            return f"still rising after epoch {self.done}: more time would help"
+        return f"done: the last of {self.done} epochs brought little" if self.done else "done: the last layer is fitted"
+
+    @property
+    def still_rising(self) -> bool:
+        """True when the last epochs lowered the validation loss so much that more of them are worth a try."""
+        return still_rising([_selection_loss(entry) for entry in self.history])
+
+    def _time_is_up(self) -> bool:
+        """Tell whether another epoch would not fit; an answer there must be, however short the time."""
+        return bool(self.history) and self.budget.left() < self._reserve() + 0.5 * self._epoch_seconds()
+
+    def _epoch_seconds(self) -> float:
+        """Return how long an epoch takes, guessed by a forward pass before there was one, 0 without either."""
+        if self.done:
+            return statistics.median(entry["seconds"] for entry in self.history if entry["epoch"])
+        shown = min(len(self.splits.train), self.recipe.most_pictures or len(self.splits.train))
+        return _PASSES * shown * self.history[0]["seconds_per_picture"] if self.history else 0.0
+
+    def _reserve(self) -> float:
+        """Return the seconds that measuring and calibrating take behind the last epoch."""
+        known = self.history[0].get("seconds_per_picture", 0.0) if self.history else 0.0
+        return known * (2 * len(self.splits.validation) + min(len(self.splits.train), COUNT))
+
+    def _seconds_left(self) -> float | None:
+        if self.budget.minutes is not None and self.epochs is None:
+            return self.budget.left()
+        if self.epochs is None or self.done >= self.epochs:
+            return None
+        return self._epoch_seconds() * (self.epochs - self.done) + self._reserve()
+
+    def _fit_last_layer(self, interrupted: threading.Event) -> dict[str, float]:
+        """Fit the last layer to the features of the network as it is; return its entry of the history, epoch 0."""
+        start, recipe = self.budget.clock(), self.recipe
+        fitted = fit_last_layer(
+            self.model,
+            self.splits.train,
+            self.splits.validation,
+            views=recipe.head_views,
+            augmentation=recipe.augmentation,
+            seed=self.seed,
+            stop=interrupted.is_set,
+            clock=self.budget.clock,
+        )
+        entry = {"epoch": 0, "penalty": fitted.penalty, "views": fitted.views} | self._validated()
+        return entry | {"seconds_per_picture": fitted.seconds_per_view, "seconds": self.budget.clock() - start}
 
     def finish(self, interrupted: bool) -> TrainingRun:
         """Put the best weights into a float32 model without optimizer, measure it and write the files."""
         with _policy("float32"):
-            model = build(self.name, self.task)
+            model = build(self.name, self.task, pretrained=False)
         model.set_weights(self.best_weights)
         reference = Reference(model, self.task, self.name)
         predicted = reference.runtime().run(self.splits.validation.images).argmax(axis=1)
@@ -185,18 +273,36 @@ class Session:
 
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
         """Train epoch `epoch`, counted from 0, validate, and return its entry of the history."""
-        start = time.monotonic()
+        start = self.budget.clock()
         batches = self._batches(epoch)
-        fitted = self.model.fit(batches, verbose=0, shuffle=False, callbacks=[_StopOn(interrupted)])
+        if self.recipe.by_epoch:
+            self.model.optimizer.learning_rate = learning_rate(self.recipe, epoch, self.epochs)
+        watch = _Watch(
+            lambda: interrupted.is_set() or (not self.history and self.budget.left() <= 0), f"epoch {epoch + 1}", len(batches)
+        )
+        fitted = self.model.fit(batches, verbose=0, shuffle=False, callbacks=[watch])
         batches.release()
         entry = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in fitted.history.items()}
-        for prefix, dataset in self.validation.items():
-            entry |= {f"{prefix}_{name}": value for name, value in self._evaluate(dataset).items()}
-        return entry | {"seconds": time.monotonic() - start}
+        return entry | self._validated() | {"seconds": self.budget.clock() - start}
+
+    def _validated(self) -> dict[str, float]:
+        return {
+            f"{prefix}_{name}": value
+            for prefix, dataset in self.validation.items()
+            for name, value in self._evaluate(dataset).items()
+        }
 
     def _evaluate(self, dataset: Dataset) -> dict[str, float]:
-        targets = one_hot(dataset.class_ids, len(self.task.labels))
-        figures = self.model.evaluate(dataset.images, targets, batch_size=_VALIDATION_BATCH, verbose=0, return_dict=True)
+        classes = len(self.task.labels)
+        weights = balanced_weights(dataset.class_ids, classes) if self.recipe.balanced else None
+        figures = self.model.evaluate(
+            dataset.images,
+            one_hot(dataset.class_ids, classes),
+            batch_size=_VALIDATION_BATCH,
+            sample_weight=weights,
+            verbose=0,
+            return_dict=True,
+        )
         return {name: float(value) for name, value in figures.items()}
 
     def _weights(self) -> list[NDArray[Any]]:
@@ -225,17 +331,22 @@ class Session:
             **self.settings,
             "data": {name: dataclasses.asdict(data_info(self.splits, name)) for name in ("train", "validation", "test")},
             "split": dataclasses.asdict(self.splits.info),
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": dataclasses.asdict(self.recipe) | {"epochs": self.epochs},
             "device": self.devices.description,
             "precision": self.devices.policy,
             "versions": _versions(),
-            "seconds_per_epoch": statistics.median(entry["seconds"] for entry in self.history),
+            "pretrained": dataclasses.asdict(weights.info) if (weights := PRETRAINED.get(self.name)) else None,
+            "seconds_per_epoch": statistics.median(
+                entry["seconds"] for entry in self.history if entry["epoch"] or not self.done
+            ),
             "interrupted": interrupted,
             "best_epoch": self.best_epoch,
+            "still_rising": self.still_rising,
             "validation": {
                 "correct": correct,
                 "count": count,
                 "accuracy": correct / count,
+                "macro_recall": macro_recall(confusion),
                 "confidence": 0.95,
                 "interval": [low, high],
                 "confusion": confusion.tolist(),
@@ -244,16 +355,21 @@ class Session:
         }
 
 
-class _StopOn(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """Ends Keras' loop after the batch during which the event was set."""
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Ends Keras' loop after the batch at which `stop()` was true, and reports how far the epoch is."""
 
-    def __init__(self, event: threading.Event) -> None:
+    def __init__(self, stop: Callable[[], bool], name: str, batches: int) -> None:
         super().__init__()
-        self._event = event
+        self._stop, self._name, self._batches = stop, name, batches
+        report(name, 0, batches)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if self._event.is_set():
+        if self._stop():
             self.model.stop_training = True
+        report(self._name, batch + 1, self._batches)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        report(self._name, self._batches, self._batches)
 
 
 @contextlib.contextmanager
@@ -269,7 +385,7 @@ def _policy(name: str) -> Iterator[None]:
 
 def _compile(model: keras.Model, recipe: Recipe, *, steps: int, jit_compile: bool | str) -> None:
     rate: Any = recipe.learning_rate
-    if recipe.cosine:
+    if recipe.cosine and not recipe.by_epoch:
         # A twentieth of the steps to warm up: batch normalisation's first statistics are poor.
         warm = max(1, steps // 20)
         rate = keras.optimizers.schedules.CosineDecay(
@@ -311,9 +427,11 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _line(entry: dict[str, float], epochs: int) -> str:
-    parts = [f"epoch {entry['epoch']:.0f}/{epochs}", f"loss {entry['loss']:.4f} accuracy {entry['accuracy']:.4f}"]
+def _line(entry: dict[str, float], name: str, left: float | None) -> str:
+    parts = [name]
+    if "loss" in entry:
+        parts.append(f"loss {entry['loss']:.4f} accuracy {entry['accuracy']:.4f}")
     for prefix in ("validation", "camera"):
         if f"{prefix}_loss" in entry:
             parts.append(f"{prefix} {entry[f'{prefix}_loss']:.4f} {entry[f'{prefix}_accuracy']:.4f}")
-    return " | ".join([*parts, f"{entry['seconds']:.1f} s"])
+    return " | ".join([*parts, f"{entry['seconds']:.1f} s" + ("" if left is None else f", {duration(left)} left")])

@@ -19,6 +19,7 @@ from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.reference import MODEL_FILE, is_ours
 from edgecnn_export.training import checkpoints
+from edgecnn_export.training.budget import Budget
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.recipes import Recipe, find_recipe
@@ -47,55 +48,28 @@ def train(
     in no folder have none, and `training.json` then names no data folder.
 
     The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming.
-    With `minutes` there are as many epochs as fit in, by how long a first one takes, and no more than the recipe has; the
-    record states their number, and with it the same training is made again. After each epoch a checkpoint is written, from
-    which `resume` goes on to the same result as an uninterrupted training; it is removed when the training is complete. The
-    weights of the epoch with the lowest validation loss are kept. The first SIGINT ends the training after the current
-    batch, with all files written; a second one ends the program. Raises InputError for impossible settings or another
-    training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another shape than the task's,
-    OutputError when `out` cannot be written.
+    With `minutes` there are as many epochs as fit in, decided by how long the first one takes; the recipe in the record, with
+    their number, makes the same training again. The last layer of a pretrained network is fitted first, which counts as epoch
+    0. After each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training;
+    it is removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first
+    SIGINT ends the training after the current batch, with all files written; a second one ends the program. Raises InputError
+    for impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
+    shape than the task's, OutputError when `out` cannot be written.
     """
     _check_data(task, splits)
     _check_folder(out, resume)
     checkpoint = _open_checkpoint(out) if resume else None
     recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
+    budget = Budget.of(minutes, epochs, checkpoint, clock)
     strategy = open_devices(devices)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
-    if minutes is not None:
-        if epochs is not None or resume:
-            raise InputError("--minutes decides the number of epochs, which --epochs or a training to resume has already")
-        trial = Session(task, splits, model, recipe, seed, out, strategy)
-        recipe = dataclasses.replace(recipe, epochs=_epochs_within(60 * minutes, recipe.epochs, trial, progress, clock))
-    session = Session(task, splits, model, recipe, seed, out, strategy)
+    session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget)
     if checkpoint is not None:
         session.resume(checkpoint)
-        progress(f"resumed after epoch {len(session.history)} of {recipe.epochs}")
+        progress(f"resumed after epoch {session.done} of {session.epochs or 'as many as fit in'}")
     with _interruption() as interrupted:
         session.run(interrupted, progress)
         return session.finish(interrupted.is_set())
-
-
-def _epochs_within(
-    seconds: float, at_most: int, trial: Session, progress: Callable[[str], None], clock: Callable[[], float]
-) -> int:
-    """Return how many epochs fit into the time, by trying: the first one also builds the graph, and so the second is timed.
-
-    InputError where not even one fits.
-    """
-    began = clock()
-    progress("timing an epoch")
-    trial.try_epoch()
-    first = clock() - began
-    if first > seconds / 4:
-        per_epoch = first
-    else:
-        trial.try_epoch()
-        per_epoch = clock() - began - first
-    epochs = min(at_most, int((seconds - (clock() - began)) / max(per_epoch, 1e-3)))
-    if epochs < 1:
-        raise InputError(f"--minutes {seconds / 60:g}: an epoch takes {per_epoch / 60:.2g} minutes here, after as long a trial")
-    progress(f"{epochs} epochs of {per_epoch:.1f} s fit into {seconds / 60:g} minutes")
-    return epochs
 
 
 @contextlib.contextmanager
@@ -119,12 +93,16 @@ def _interruption() -> Iterator[threading.Event]:
 
 
 def _with_overrides(recipe: Recipe, epochs: int | None, batch_size: int | None, checkpoint: Checkpoint | None) -> Recipe:
-    for name, value in (("--epochs", epochs), ("--batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+    least = 0 if recipe.head_views else 1
+    for name, value, lowest in (("--epochs", epochs, least), ("--batch-size", batch_size, 1)):
+        if value is not None and value < lowest:
+            raise InputError(f"{name} must be at least {lowest}, got {value}")
     if checkpoint is not None:
-        epochs, batch_size = epochs or checkpoint.settings["epochs"], batch_size or checkpoint.settings["batch_size"]
-    return dataclasses.replace(recipe, epochs=epochs or recipe.epochs, batch_size=batch_size or recipe.batch_size)
+        batch_size = batch_size or checkpoint.settings["batch_size"]
+        if epochs is None and checkpoint.settings.get("minutes") is None:
+            epochs = checkpoint.settings["epochs"]
+    chosen = recipe.epochs if epochs is None else epochs
+    return dataclasses.replace(recipe, epochs=chosen, batch_size=batch_size or recipe.batch_size)
 
 
 def _check_data(task: Task, splits: Splits) -> None:
