@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,7 +76,13 @@ def record_calibration(reference: Reference, splits: Splits, seed: int) -> Refer
 
 def _calibrate(folded: Folded, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
     data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
-    return calibrate(folded, chosen.images, data, seed)
+    calibration = calibrate(folded, chosen.images, data, seed)
+    # The simulation runs on TensorFlow; a training on another backend records plain ranges, and its export corrects them.
+    if not (calibration.ranges and folded.is_deep and keras.backend.backend() == "tensorflow"):
+        return calibration
+    from edgecnn_export.repair.bias_correction import corrected
+
+    return corrected(folded, calibration, chosen.images)
 
 
 def find_splits(

@@ -15,7 +15,7 @@ def clouds(counts: tuple[int, ...], seed: int = 0, apart: float = 2.0) -> tuple[
     random = np.random.default_rng(seed)
     class_ids = np.repeat(np.arange(len(counts)), counts)
     features = random.normal(size=(len(class_ids), 5)) + apart * np.eye(len(counts), 5)[class_ids]
-    return (features * np.array([1e-3, 1, 50, 1, 1]) + np.array([7, 0, -300, 0, 0])).astype(np.float32), class_ids
+    return (features * np.array([0.5, 1, 50, 1, 1]) + np.array([7, 0, -300, 0, 0])).astype(np.float32), class_ids
 
 
 def gradient(head: Head, features: NDArray[np.float32], class_ids: NDArray[np.int64], penalty: float) -> float:
@@ -62,6 +62,24 @@ def test_a_feature_that_never_changes_gets_no_weight() -> None:
 
     assert not head.kernel[3].any()
     assert np.isfinite(head.bias).all()
+
+
+def test_a_feature_that_hardly_ever_changes_gets_no_huge_weight() -> None:
+    features, class_ids = clouds((60, 60))
+    features[:, 4] = 1e-4 * features[:, 0]  # tells the classes, but only int8 with a scale for itself could show it
+
+    head = fit_head(features, class_ids, 2, penalty=1e-3)
+
+    assert np.abs(head.kernel[4]).max() < np.abs(head.kernel[0]).max()
+
+
+def test_smoothed_targets_keep_the_probabilities_off_certainty() -> None:
+    features, class_ids = clouds((40, 40), apart=8.0)
+
+    sure, smoothed = (fit_head(features, class_ids, 2, penalty=1e-4, smoothing=share) for share in (0.0, 0.1))
+
+    assert np.exp(sure.log_probabilities(features)).max(axis=1).mean() > 0.99
+    assert np.exp(smoothed.log_probabilities(features)).max(axis=1).mean() == pytest.approx(0.95, abs=0.01)
 
 
 def test_a_class_without_pictures_is_never_preferred() -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -32,16 +32,22 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Activation ranges by layer name of the folded model, and how they were found; kept in our `.keras` files."""
+    """Activation ranges by layer name of the folded model, and how they were found; kept in our `.keras` files.
+
+    `corrections`, by layer name, are added to the biases `(channels,)` of the int8 files: they take back what rounding shifts
+    on average.
+    """
 
     ranges: dict[str, tuple[float, float]]
     data: DataInfo
     seed: int
     method: str = METHOD
+    corrections: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the ranges."""
-        return hashlib.sha256(json.dumps(self.ranges, sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of the ranges, and of the corrections where there are any."""
+        measured: Any = [self.ranges, self.corrections] if self.corrections else self.ranges
+        return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()
 
     def info(self) -> CalibrationInfo:
         """Return what a contract says about it."""
@@ -49,7 +55,9 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
-        return dataclasses.asdict(self) | {"ranges": {name: list(limits) for name, limits in self.ranges.items()}}
+        record = dataclasses.asdict(self) | {"ranges": {name: list(limits) for name, limits in self.ranges.items()}}
+        corrections = {name: list(values) for name, values in record.pop("corrections").items()}
+        return record | ({"corrections": corrections} if corrections else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Calibration:
@@ -59,13 +67,26 @@ class Calibration:
         except InputError as error:
             raise InputError(f"malformed calibration record: {error}; export with --data to measure it again") from error
 
+    def corrected(self, folded: Folded) -> Folded:
+        """Return a copy of the folded model with the corrections added to its biases; itself where there are none."""
+        if not self.corrections:
+            return folded
+        copy = folded.copy()
+        for name, values in self.corrections.items():
+            bias = copy.model.get_layer(name).bias
+            bias.assign(bias + np.asarray(values, np.float32))
+        return copy
+
     def check(self, folded: Folded) -> None:
-        """Raise ConversionError unless the ranges are those of this folded model."""
+        """Raise ConversionError unless the ranges and corrections are those of this folded model."""
         if odd := sorted(self.ranges.keys() ^ folded.measured):
             raise ConversionError(
                 f"the calibration record does not fit the model: layers {', '.join(odd)} differ; "
                 "give the training pictures with --data or --calibration"
             )
+        biases = {layer.name: layer.bias.shape[0] for layer in folded.model.layers if getattr(layer, "bias", None) is not None}
+        if odd := sorted(name for name, values in self.corrections.items() if biases.get(name) != len(values)):
+            raise ConversionError(f"the calibration record does not fit the model: no biases for {', '.join(odd)}")
 
 
 def choose_calibration(train: Dataset, count: int = COUNT, seed: int = 0) -> Dataset:

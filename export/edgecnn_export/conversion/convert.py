@@ -148,7 +148,8 @@ def convert(
 
 def convert_quantized(quantization: Quantization, file_format: Format) -> Conversion:
     """Convert a folded model in the way that `quantization` describes; ConversionError where the format has no such thing."""
-    folded, calibration, images = quantization.folded, quantization.calibration, quantization.images
+    calibration, images = quantization.calibration, quantization.images
+    folded = calibration.corrected(quantization.folded)
     float_start = quantization.float_ends == "both"
     if quantization.precision == "int8":
         convert_int8 = _int8_tflite if file_format == "tflite" else _int8_onnx

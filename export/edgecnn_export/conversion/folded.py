@@ -10,6 +10,8 @@ from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.annotation import Annotation, annotate
 from edgecnn_export.conversion.graph import Graph, Step, has_graph, read_graph
 
+DEEP = 20  # layers with weights: what rounding shifts in each adds to what it shifted in those before
+
 
 @dataclass(frozen=True, eq=False)
 class Folded:
@@ -45,6 +47,12 @@ class Folded:
     def measured(self) -> tuple[str, ...]:
         """The layers that need a measured range; none where it isn't known how the model quantizes."""
         return () if self.annotation is None else self.annotation.measured
+
+    @property
+    def is_deep(self) -> bool:
+        """True for so many layers with weights that a plain rounding to int8 shifts the answers."""
+        weighted = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+        return sum(isinstance(step.operation, weighted) for step in self.steps) >= DEEP
 
     def annotated(self) -> tuple[Graph, Annotation]:
         """Return the steps and where they are quantized; ConversionError when that is not known."""

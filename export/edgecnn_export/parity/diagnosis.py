@@ -167,7 +167,8 @@ def _rank_layers_of(source: Reference, images: NDArray[np.uint8], file_format: s
     from edgecnn_export.conversion.calibration import Calibration
     from edgecnn_export.conversion.fold import fold
 
-    folded, ranges = fold(source.model), Calibration.from_json(source.calibration).ranges
+    calibration = Calibration.from_json(source.calibration)
+    folded, ranges = calibration.corrected(fold(source.model)), calibration.ranges
     return rank_layers(folded, ranges, images, file_format=file_format) if ranges and folded.annotation is not None else []
 
 

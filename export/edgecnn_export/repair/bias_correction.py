@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -9,12 +11,28 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edgecnn_export.conversion.calibration import Ranges
+from edgecnn_export.conversion.calibration import Calibration, Ranges
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Graph, Step
 from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounded_call
 
+METHOD = "biases corrected"
+_DIGITS = 3
 _PICTURES = 64  # all activations of all pictures of one layer are held at a time
+
+
+def corrected(folded: Folded, calibration: Calibration, images: NDArray[np.uint8]) -> Calibration:
+    """Return a calibration with the corrections of the biases on images `(n, h, w, c)`, to few digits.
+
+    So few that the last bits of another processor's sums do not show in an exported file.
+    """
+    copy = correct_biases(folded, calibration.ranges, images)
+    corrections = dict[str, tuple[float, ...]]()
+    for before, after in zip(folded.model.layers, copy.model.layers, strict=True):
+        if getattr(before, "bias", None) is not None and (shift := after.bias.numpy() - before.bias.numpy()).any():
+            decimals = _DIGITS - 1 - math.floor(math.log10(np.abs(shift).max()))
+            corrections[before.name] = tuple(round(float(value), decimals) for value in shift)
+    return dataclasses.replace(calibration, method=f"{calibration.method}, {METHOD}", corrections=corrections)
 
 
 def correct_biases(folded: Folded, ranges: Ranges, images: NDArray[np.uint8]) -> Folded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cached_property
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn_export.conversion.calibration import Calibration, Ranges, choose_calibration, measure
+from edgecnn_export.conversion.convert import Quantization
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.simulation import RoundedModel, run_in_batches
+from edgecnn_export.repair.bias_correction import METHOD, correct_biases
 
 MANY = 4000  # pictures, four times as many as a plain calibration takes
 SAMPLE = 128
@@ -83,6 +86,14 @@ class RepairContext:
         """Return the mean absolute difference of a probability on the sample: int8, simulated, against the float model."""
         return float(np.abs(RoundedModel(folded, ranges).run(self.sample) - self.wanted).mean())
 
+    def quantization(self, folded: Folded, ranges: Ranges, method: str) -> Quantization:
+        """Return a model and its ranges as a quantization, the biases of a deep one corrected; offer it to later techniques."""
+        if folded.is_deep:
+            folded, method = correct_biases(folded, ranges, self.sample), f"{method}, {METHOD}"
+        calibration = self.calibration(ranges, method)
+        self.offer(folded, calibration)
+        return Quantization(folded, calibration)
+
     def offer(self, folded: Folded, calibration: Calibration) -> float:
         """Remember a quantization for later techniques when none was closer to the float model; return its distance."""
         distance = self.distance(folded, calibration.ranges)
@@ -94,5 +105,5 @@ class RepairContext:
         """Return the model and ranges that came closest to the float model so far, the plain ones before any were offered."""
         self.check_annotated()
         if self._closest is None:
-            return self.folded, self.plain
+            return self.plain.corrected(self.folded), dataclasses.replace(self.plain, corrections={})
         return self._closest[1:]

@@ -1,4 +1,4 @@
-"""Third technique: cross-layer equalization, the same function by weights whose channels have like ranges.
+"""Fourth technique: cross-layer equalization, the same function by weights whose channels have like ranges.
 
 Nagel et al., ICCV 2019, arXiv:1906.04721, section 4.1: a channel that one layer gives s times smaller and the next takes s
 times larger changes nothing as long as what stands between is positively homogeneous, as ReLU is. There the weights have one

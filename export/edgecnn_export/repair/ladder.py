@@ -33,6 +33,7 @@ from edgecnn_export.repair.equalization import equalize_layers
 from edgecnn_export.repair.fine_tuning import fine_tune
 from edgecnn_export.repair.precision import leave_both_float, leave_last_float, widen_activations
 from edgecnn_export.repair.ranges import calibrate_on_more, clip_ranges
+from edgecnn_export.repair.rounding import round_weights
 
 PLAIN = "plain calibration"
 ROUNDS = 15
@@ -50,6 +51,7 @@ class Technique:
 TECHNIQUES = (
     Technique("more calibration pictures", calibrate_on_more),
     Technique("clipped ranges", clip_ranges),
+    Technique("weights rounded by effect", round_weights),
     Technique("equalized layers", equalize_layers),
     Technique("16-bit activations", widen_activations),
     Technique("last layer in floats", leave_last_float),

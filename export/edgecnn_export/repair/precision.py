@@ -1,4 +1,4 @@
-"""Fourth and fifth technique: more precision than int8, at a price.
+"""Fifth to seventh technique: more precision than int8, at a price.
 
 int16 activations with int8 weights are slower, since few kernels are made for them, but hardly round; or the last layer, then
 the first as well, computes in floats, and the file is no longer integers only.

@@ -42,9 +42,7 @@ def calibrate_on_more(context: RepairContext) -> Quantization:
         raise SkippedError(f"the plain calibration has seen all {len(chosen)} training pictures, equally many of each class")
     if context.folded.annotation is None:
         return Quantization(context.folded, context.calibration({}, STOCK_METHOD), images=chosen.images)
-    calibration = context.calibration(context.limits, METHOD)
-    context.offer(context.folded, calibration)
-    return Quantization(context.folded, calibration)
+    return context.quantization(context.folded, context.limits, METHOD)
 
 
 def clip_ranges(context: RepairContext) -> Quantization:
@@ -52,9 +50,7 @@ def clip_ranges(context: RepairContext) -> Quantization:
     context.check_annotated()
     candidates = clipped(context.folded, context.sample, context.limits)
     method = min(candidates, key=lambda name: context.distance(context.folded, candidates[name]))
-    calibration = context.calibration(candidates[method], method)
-    context.offer(context.folded, calibration)
-    return Quantization(context.folded, calibration)
+    return context.quantization(context.folded, candidates[method], method)
 
 
 def best_ranges(context: RepairContext, folded: Folded) -> tuple[str, Ranges]:

@@ -38,6 +38,7 @@ def fit_last_layer(
     *,
     views: int,
     augmentation: Augmentation | None,
+    smoothing: float,
     seed: int,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
@@ -45,7 +46,8 @@ def fit_last_layer(
     """Fit the last dense layer of `model` and put it there.
 
     The features of a picture as it is are computed once, and those of up to `views - 1` augmented ones, MOST_VIEWS in all.
-    Once `stop()` is true, the layer is fitted to what has been seen so far.
+    `smoothing` is the recipe's label smoothing, so that the losses of later epochs can be compared with this one's. Once
+    `stop()` is true, the layer is fitted to what has been seen so far.
     """
     last = model.layers[-1]
     network = keras.Model(model.inputs, last.input)
@@ -63,7 +65,7 @@ def fit_last_layer(
     seen, of_class = np.concatenate(features), np.concatenate(class_ids)
     seconds = (clock() - began) / len(seen)
     held_out = np.asarray(network.predict(validation.images, batch_size=BATCH, verbose=0), np.float32)
-    heads = {penalty: fit_head(seen, of_class, last.units, penalty=penalty) for penalty in PENALTIES}
+    heads = {penalty: fit_head(seen, of_class, last.units, penalty=penalty, smoothing=smoothing) for penalty in PENALTIES}
     best = min(heads, key=lambda penalty: balanced_loss(heads[penalty], held_out, validation.class_ids))
     last.set_weights([heads[best].kernel, heads[best].bias])
     return FittedHead(heads[best], best, len(seen), seconds)

@@ -26,7 +26,8 @@ class Recipe:
     last layer is fitted to before the first epoch (0: it is not); `frozen` is the last of the layers that then stay the same,
     with all batch normalizations. `by_epoch` lets the learning rate fall from epoch to epoch, not from step to step, after a
     slow first one: then the number of epochs can be decided when it is known how long one takes. `most_epochs` is how many
-    there may be when minutes decide it; None: `epochs`.
+    there may be when minutes decide it; None: `epochs`. `on_levels` ends with weights that are levels of int8
+    (`training.levels`).
     """
 
     epochs: int
@@ -47,6 +48,7 @@ class Recipe:
     frozen: str | None = None
     by_epoch: bool = False
     most_epochs: int | None = None
+    on_levels: bool = False
 
 
 def find_recipe(model: str, task: Task) -> Recipe:
@@ -67,7 +69,7 @@ def find_recipe(model: str, task: Task) -> Recipe:
     if model == "lite":
         return Recipe(
             12, 16, 1e-3, True, 0.01, 0.05, default_augmentation(task), patience=12, balanced=True, most_pictures=2000,
-            head_views=3, frozen="block5_add", by_epoch=True, most_epochs=60,
+            head_views=3, frozen="block5_add", by_epoch=True, most_epochs=60, on_levels=True,
         )  # fmt: skip
     if model == "mobilenet":  # in short, as one trains it at first: Adam, pictures as they are
         return Recipe(20, 16, 1e-3, False, 0.0, 0.0, None, patience=20)

@@ -35,7 +35,7 @@ from edgecnn_export.plots.curves import draw_curves
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
-from edgecnn_export.training.balancing import balanced_weights
+from edgecnn_export.training.balancing import alternating, balanced_weights
 from edgecnn_export.training.batches import EpochBatches, one_hot
 from edgecnn_export.training.budget import Budget, duration, learning_rate, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
@@ -46,6 +46,7 @@ from edgecnn_export.training.recipes import Recipe
 
 _VALIDATION_BATCH = 64
 _PASSES = 3  # forward passes take as long as one forward and one backward pass
+_FEW = 32  # pictures to round weights by
 _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same in every epoch and every training
 
 
@@ -79,6 +80,12 @@ class TrainingRun:
         confusion = np.array(self.record["validation"]["confusion"])
         labels = self.reference.task.labels
         return [(labels[i], int(confusion[i, i]), int(confusion[i].sum())) for i in weak_classes(confusion)]
+
+    @property
+    def unmeasured_classes(self) -> list[str]:
+        """Labels of the classes without validation pictures, of which nothing can be said."""
+        counts = np.array(self.record["validation"]["confusion"]).sum(axis=1)
+        return [label for label, count in zip(self.reference.task.labels, counts, strict=True) if not count]
 
     @property
     def validation_interval(self) -> tuple[float, float]:
@@ -194,7 +201,7 @@ class Session:
     @property
     def still_rising(self) -> bool:
         """True when the last epochs lowered the validation loss so much that more of them are worth a try."""
-        return still_rising([_selection_loss(entry) for entry in self.history])
+        return still_rising([_selection_loss(entry) for entry in self.history if entry["epoch"]])
 
     def _time_is_up(self) -> bool:
         """Tell whether another epoch would not fit; an answer there must be, however short the time."""
@@ -228,6 +235,7 @@ class Session:
             self.splits.validation,
             views=recipe.head_views,
             augmentation=recipe.augmentation,
+            smoothing=recipe.label_smoothing,
             seed=self.seed,
             stop=interrupted.is_set,
             clock=self.budget.clock,
@@ -240,6 +248,10 @@ class Session:
         with _policy("float32"):
             model = build(self.name, self.task, pretrained=False)
         model.set_weights(self.best_weights)
+        if self.recipe.on_levels:
+            from edgecnn_export.training.levels import put_on_levels  # TensorFlow, which other recipes do without
+
+            put_on_levels(model, self._few_pictures(), self.seed)
         reference = Reference(model, self.task, self.name)
         predicted = reference.runtime().run(self.splits.validation.images).argmax(axis=1)
         confusion = confusion_matrix(predicted, self.splits.validation.class_ids, len(self.task.labels))
@@ -257,6 +269,15 @@ class Session:
         if not interrupted:
             (self.out / checkpoints.FILE_NAME).unlink(missing_ok=True)
         return TrainingRun(self.out, reference, record, correct, count, interrupted)
+
+    def _few_pictures(self) -> NDArray[np.uint8]:
+        """Return training pictures of all classes, each unchanged and augmented."""
+        random = np.random.default_rng(self.seed)
+        images = self.splits.train.images[alternating(self.splits.train.class_ids, random)[:_FEW]]
+        if self.recipe.augmentation is None:
+            return images
+        seen = augment(images, self.recipe.augmentation, random)
+        return np.stack([images, seen], axis=1).reshape(-1, *images.shape[1:])
 
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe

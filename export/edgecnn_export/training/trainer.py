@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+import keras
+
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError
@@ -60,6 +62,8 @@ def train(
     _check_folder(out, resume)
     checkpoint = _open_checkpoint(out) if resume else None
     recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
+    if recipe.on_levels and keras.backend.backend() != "tensorflow":
+        raise InputError(f"{model} is trained under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
     budget = Budget.of(minutes, epochs, checkpoint, clock)
     strategy = open_devices(devices)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
