@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Network = Literal["compact", "lite", "course", "mobilenet"]
 Color = Literal["gray", "rgb"]
+FolderFit = Literal["auto", "squash", "pad", "crop"]
 Conflicts = Literal["refuse", "drop", "keep"]
 FileFormat = Literal["tflite", "onnx", "all"]
 _SHOWN = 12
@@ -328,25 +329,35 @@ def load_folder(
     *,
     task: str | None = None,
     color: Color | None = None,
+    fit: FolderFit = "auto",
+    size_hw: tuple[int, int] | None = None,
     conflicts: Conflicts | None = None,
+    group_by: Path | str | None = None,
     seed: int = 0,
 ) -> LabelledFolder:
     """Read pictures that lie in one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
 
-    `color` is the model's input, by default what most pictures are; `conflicts` says what to do about the same picture in two
-    classes, by default `refuse`. With `task`, `mnist` or `neu`, the folder holds that data set as it is published, and is
-    divided as the shipped model was trained. Raises DatasetError when the folder cannot be used, InputError for `color` or
-    `conflicts` beside `task`.
+    `color`, `fit` and `size_hw` are the model's input, by default what suits most pictures; `conflicts` says what to do about
+    the same picture in two classes, by default `refuse`; `group_by` is a CSV table (file, group) of which pictures show the
+    same part. With `task`, `mnist` or `neu`, the folder holds that data set as it is published, and is divided as the shipped
+    model was trained. Raises DatasetError when the folder cannot be used, InputError for what says how to read a folder beside
+    `task`.
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.datasets.load import load_splits
+    from edgecnn.datasets.reading import InputChoice
     from edgecnn.shipped import find_task
 
     path = Path(folder)
     if task is None:
-        found = task_from_folder(path, color=color, conflicts=conflicts or "refuse")
-    elif color is not None or conflicts is not None:
-        raise InputError(f"color and conflicts belong to a folder of your own; {task} is a task whose pictures are known")
+        table = None if group_by is None else Path(group_by)
+        choice = InputChoice(color, fit, size_hw)
+        found = task_from_folder(path, choice=choice, conflicts=conflicts or "refuse", group_by=table)
+    elif (color, fit, size_hw, conflicts, group_by) != (None, "auto", None, None, None):
+        raise InputError(
+            "color, fit, size_hw, conflicts and group_by belong to a folder of your own; "
+            f"{task} is a task whose pictures are known"
+        )
     else:
         found = find_task(task)
     return LabelledFolder(path, found, load_splits(found, path, seed))

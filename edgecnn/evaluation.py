@@ -50,6 +50,7 @@ class Evaluation:
             "interval": list(self.interval),
             "confidence": self.confidence,
             "calibration_error": self.calibration_error,
+            "macro_recall": metrics.macro_recall(self.confusion),
             "recalls": recalls,
             "confusion": self.confusion.tolist(),
         }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.command import Group
-from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, echo_json, json_option, task_and_folder
+from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, echo_json, group_by_option, json_option, task_and_folder
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ def data() -> None:
 @click.option(
     "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups in a CSV table (file, group, split)."
 )
+@group_by_option
 @json_option
-def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
+def check(folder: Path, seed: int, table: Path | None, group_by: Path | None, as_json: bool) -> None:
     """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
     Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a
@@ -42,7 +43,7 @@ def check(folder: Path, seed: int, table: Path | None, as_json: bool) -> None:
     from edgecnn.datasets.check import check_folder, compare_with_table
 
     start = time.monotonic()
-    found = check_folder(folder, seed=seed)
+    found = check_folder(folder, seed=seed, group_by=group_by)
     compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
     if as_json:
         body = found.to_json() | ({} if compared is None else {"against": compared})

@@ -18,7 +18,7 @@ from edgecnn.cli.options import (
     seed_option,
     split_option,
 )
-from edgecnn.metrics import weak_classes
+from edgecnn.metrics import macro_recall, weak_classes
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation
@@ -70,6 +70,7 @@ def _lines(result: Evaluation) -> list[str]:
     width = max(len(label) for label in result.labels)
     head = (
         f"accuracy {result.accuracy:.4f} ({result.confidence:.0%} interval {low:.4f} to {high:.4f}) on {result.count} pictures"
+        f", mean recall {macro_recall(result.confusion):.4f}"
     )
     rows = [
         f"{label:<{width}}  {recall:7.4f}  {' '.join(f'{count:5d}' for count in row)}"

@@ -15,8 +15,8 @@ from edgecnn.text import json_text, printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.folder import Conflicts
+    from edgecnn.datasets.reading import InputChoice
     from edgecnn.normalization import InputConvention
-    from edgecnn.preprocessing import Color
     from edgecnn.tasks import Task
     from edgecnn_export.foreign import ForeignOptions
 
@@ -84,6 +84,22 @@ EPOCHS, JOBS, THREADS = Count(1, 100_000), Count(1, 64), Count(1, 64)
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """Height and width in pixels: `128`, or `96x160`."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return height and width, each of 8 to 1024 pixels."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value).strip().lower())
+        sides = None if found is None else (int(found[1]), int(found[2] or found[1]))
+        if sides is None or not all(8 <= side <= 1024 for side in sides):
+            self.fail(f"{str(value)[:40]!r} is no size of 8 to 1024 pixels a side, such as 128 or 96x160.", param, ctx)
+        return sides
+
+
 class NumberOrAuto(Number):
     """A finite number of `low` to `high`, or the word auto."""
 
@@ -139,6 +155,37 @@ def data_option(command: F) -> F:
         "--data",
         type=click.Path(path_type=Path),
         help="Folder of the data set, or `synthetic` for generated pictures. Default: $EDGECNN_DATA/TASK.",
+    )(command)
+
+
+def input_options(command: F) -> F:
+    """Add --color, --size and --fit: the input of a folder's model."""
+    color = click.option(
+        "--color", type=click.Choice(["gray", "rgb"]), help="Input color for a folder's model. Default: that of most pictures."
+    )
+    size = click.option(
+        "--size",
+        "size_hw",
+        type=Size(),
+        help="Input size for a folder's model. Default: that of most pictures up to 256x256, else 128x128, for lite 224x224.",
+    )
+    fit = click.option(
+        "--fit",
+        type=click.Choice(["auto", "squash", "pad", "crop"]),
+        default="auto",
+        show_default=True,
+        help="Pictures of another aspect: stretch them, add black bars, or take the middle; auto: what costs least.",
+    )
+    return color(size(fit(command)))
+
+
+def group_by_option(command: F) -> F:
+    """Add --group-by."""
+    return click.option(
+        "--group-by",
+        type=click.Path(path_type=Path),
+        metavar="FILE.csv",
+        help="Table (file, group) of which pictures show the same part; a group stays on one side of every split.",
     )(command)
 
 
@@ -234,26 +281,33 @@ def task_and_folder(
     name: str,
     data: Path | None,
     *,
-    color: Color | None = None,
+    choice: InputChoice | None = None,
     conflicts: Conflicts | None = None,
     default_conflicts: Conflicts = "keep",
+    group_by: Path | None = None,
 ) -> tuple[Task, Path | None]:
     """Return the task that a command's TASK names and where its data is: a shipped task with --data, or a folder's own.
 
-    `color` and `conflicts` (`default_conflicts` where None) say how to read a folder. Raises UnknownTaskError for neither,
-    InputError for --data beside a folder, and for what says how to read a folder beside a shipped task.
+    `choice`, `conflicts` (`default_conflicts` where None) and `group_by` say how to read a folder. Raises UnknownTaskError for
+    neither, InputError for --data beside a folder, and for what says how to read a folder beside a shipped task.
     """
     from edgecnn.datasets.folder import task_from_folder
+    from edgecnn.datasets.reading import DECIDED
     from edgecnn.errors import InputError
     from edgecnn.shipped import find_task, shipped_tasks
 
     path = Path(name)
     if name in shipped_tasks() or not path.is_dir():
         task = find_task(name)  # raises for another name, listing the known ones
-        for option, value in (("--color", color), ("--conflicts", conflicts)):
+        stated = choice or DECIDED
+        fit = None if stated.fit == "auto" else stated.fit
+        options = {"--color": stated.color, "--fit": fit, "--size": stated.size_hw, "--conflicts": conflicts}
+        for option, value in (options | {"--group-by": group_by}).items():
             if value is not None:
                 raise InputError(f"{option} belongs to a folder of your own; {name} is a task whose pictures are known")
         return task, data
     if data is not None:
         raise InputError(f"--data belongs to a named task; {name} is the data already")
-    return task_from_folder(path, color=color, conflicts=conflicts or default_conflicts), path
+    conflicts = conflicts or default_conflicts
+    found = task_from_folder(path, choice=choice or DECIDED, conflicts=conflicts, group_by=group_by)
+    return found, path

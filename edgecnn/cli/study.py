@@ -15,6 +15,8 @@ from edgecnn.cli.options import (
     Count,
     data_option,
     echo_json,
+    group_by_option,
+    input_options,
     json_option,
     seed_option,
     split_option,
@@ -35,10 +37,12 @@ def study() -> None:
 
 
 def _study_options(command: F) -> F:
-    """Add what every study takes: TASK, --epochs, --jobs, --data, --out and --json."""
+    """Add what every study takes: TASK, --epochs, --jobs, --data, how a folder is read, --out and --json."""
     for option in (
+        input_options,
         json_option,
         click.option("--out", type=click.Path(path_type=Path), help="Folder of the study. Default: below runs/."),
+        group_by_option,
         data_option,
         click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings to run at the same time."),
         click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's."),
@@ -50,7 +54,9 @@ def _study_options(command: F) -> F:
 
 @study.command(short_help="Hold every picture out once, overlapping ones together.")
 @_study_options
-@click.option("--network", type=click.Choice(("compact", "course")), default="compact", show_default=True, help="Network.")
+@click.option(
+    "--network", type=click.Choice(("compact", "lite", "course")), default="compact", show_default=True, help="Network."
+)
 @click.option("--folds", type=Count(3, 20), default=5, show_default=True, help="Number of folds.")
 @click.option(
     "--split",
@@ -66,7 +72,7 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 
     Each model is also exported, and its int8 file measured. The test split of the data stays untouched.
     """
-    chosen, splits = _load(task, data, 0)
+    chosen, splits = _load(task, data, values, 0, network)
     from edgecnn_export.studies.crossval import cross_validate, format_table, to_json
 
     found = cross_validate(
@@ -97,7 +103,7 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 @seed_option
 def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int, **values: Any) -> None:
     """Train the compact network by variants of its recipe, and measure each on validation, clean and corrupted."""
-    chosen, splits = _load(task, data, seed)
+    chosen, splits = _load(task, data, values, seed)
     from edgecnn_export.studies.ablation import ablate, format_table
 
     where = values["out"] or Path("runs") / f"{chosen.name}-ablation"
@@ -125,7 +131,7 @@ def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int,
 @seed_option
 def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> None:
     """Train once without each class, and measure how often the int8 file takes the class it has never seen for another."""
-    chosen, splits = _load(task, data, seed)
+    chosen, splits = _load(task, data, values, seed)
     from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
 
     rows = leave_one_class_out(
@@ -186,12 +192,14 @@ def where(
     click.echo(format_table(rows))
 
 
-def _load(task: str, data: Path | None, seed: int) -> tuple[Task, Splits]:
+def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, network: str = "compact") -> tuple[Task, Splits]:
     from edgecnn.datasets.load import load_splits
+    from edgecnn.datasets.reading import InputChoice
     from edgecnn_export.frameworks import require_keras
 
     require_keras()  # quietly, and before pictures are loaded
-    chosen, folder = task_and_folder(task, data)
+    choice = InputChoice.stated(values["color"], values["fit"], values["size_hw"], network)
+    chosen, folder = task_and_folder(task, data, choice=choice, group_by=values["group_by"])
     return chosen, load_splits(chosen, folder, seed)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgecnn.cli.options import Count, Number, data_option, seed_option, task_and_folder
+from edgecnn.cli.options import Count, Number, data_option, group_by_option, input_options, seed_option, task_and_folder
 from edgecnn.text import printable
 
 
@@ -31,6 +31,7 @@ from edgecnn.text import printable
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option
 @data_option
+@group_by_option
 @click.option(
     "--split",
     "rule",
@@ -39,9 +40,7 @@ from edgecnn.text import printable
     show_default=True,
     help="How pictures are split; random, the common way, lets overlapping pictures leak.",
 )
-@click.option(
-    "--color", type=click.Choice(["gray", "rgb"]), help="Input color for a folder's model. Default: that of most pictures."
-)
+@input_options
 @click.option(
     "--conflicts",
     type=click.Choice(["refuse", "drop", "keep"]),
@@ -64,8 +63,11 @@ def train(
     batch_size: int | None,
     seed: int,
     data: Path | None,
+    group_by: Path | None,
     rule: str,
     color: Any,
+    size_hw: tuple[int, int] | None,
+    fit: Any,
     conflicts: Any,
     out: Path | None,
     resume: bool,
@@ -79,17 +81,22 @@ def train(
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
     stages are trained on augmented pictures. The other networks start from random weights.
 
-    Writes model.keras, training.json, curves.png and, for pictures in a folder, splits.csv: each picture's split and SHA-256.
-    Ctrl-C stops after the current batch and keeps the best weights; continue with --resume.
+    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees) and
+    splits.csv (each picture's split and SHA-256). Ctrl-C stops after the current batch and keeps the best weights; continue
+    with --resume.
     """
     from edgecnn.datasets.load import load_splits
+    from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
     from edgecnn_export.frameworks import require_keras
 
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
         click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
     require_keras()  # missing, it is missed before pictures are loaded
-    chosen, folder = task_and_folder(task, data, color=color, conflicts=conflicts, default_conflicts="refuse")
+    choice = InputChoice.stated(color, fit, size_hw, network)
+    chosen, folder = task_and_folder(
+        task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by
+    )
     splits = load_splits(chosen, folder, seed)
     if rule == "random":
         splits = deal_at_random(splits, seed)
@@ -117,6 +124,8 @@ def train(
         f"{splits.info.describe('validation')}: {run.validation_accuracy:.4f} ({run.correct} of {run.count}; "
         f"95 % interval {low:.4f} to {high:.4f}; mean recall of the classes {run.record['validation']['macro_recall']:.4f})"
     )
+    for label in run.unmeasured_classes:
+        click.echo(printable(f"not measurable: {label}, which has no validation pictures"))
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
     if run.interrupted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
 from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
+from edgecnn.datasets.group_table import GroupTable
 from edgecnn.datasets.layout import Layout, find_layout
 from edgecnn.datasets.overlap import Overlap, Overlaps, connected
 from edgecnn.datasets.overlap_cache import known_overlaps
@@ -23,6 +25,7 @@ from edgecnn.datasets.summary import FolderSummary, find_crossing
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
 from edgecnn.folders import is_other
+from edgecnn.progress import note
 
 LEAK_SEEDS = 20
 MAX_TABLE_BYTES = 2**26
@@ -51,7 +54,8 @@ class FolderCheck:
     `summary` says what a training would make of the folder.
 
     `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
-    mean over LEAK_SEEDS seeds. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
+    mean over LEAK_SEEDS seeds; with a table of groups, that show
+    the same part as one. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
     """
 
     folder: str
@@ -82,16 +86,22 @@ class FolderCheck:
         return tuple(pair for pair in self.pairs if pair.kind == "duplicate")
 
 
-def check_folder(folder: Path, *, seed: int = 0) -> FolderCheck:
+def check_folder(folder: Path, *, seed: int = 0, group_by: Path | None = None) -> FolderCheck:
     """Check `folder/<class>/<pictures>`, or any form of NEU in files. Findings are returned, never raised.
 
-    Raises DatasetError when the folder holds no labelled pictures at all.
+    `group_by` is a table of which pictures show the same part (`GroupTable`): those count as related, as overlapping ones do.
+    Raises DatasetError when the folder holds no labelled pictures at all, and for a table that does not fit it.
     """
+    table = None if group_by is None else GroupTable.read(group_by)
     contents = _read(folder)
     class_ids = np.array([contents.labels.index(picture.file.label) for picture in contents.pictures], np.int64)
     digests = [picture.sha256 for picture in contents.pictures]
     overlaps = known_overlaps([picture.gray for picture in contents.pictures], class_ids, digests)
-    return _summarised(contents, class_ids, overlaps, seed)
+    if table is not None:
+        groups, remark = table.join([picture.file.name for picture in contents.pictures], overlaps.groups)
+        note(remark)
+        overlaps = replace(overlaps, groups=groups)
+    return _summarised(contents, class_ids, overlaps, seed, by_group=table is not None)
 
 
 @dataclass(frozen=True)
@@ -154,9 +164,11 @@ def _read_table(table: Path) -> dict[str, tuple[str, str]]:
         raise DatasetError(f"{table} is not a table with the columns file, group and split") from error
 
 
-def leaked_share(pairs: Sequence[Overlap], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS) -> float:
-    """Return the share of the test pictures of random splits that share pixels with a training picture, mean over `repeats`."""
-    forth = np.array([(pair.first, pair.second) for pair in pairs], np.int64).reshape(-1, 2)
+def leaked_share(
+    pairs: Sequence[tuple[int, int]], class_ids: NDArray[np.int64], *, seed: int, repeats: int = LEAK_SEEDS
+) -> float:
+    """Return the share of the test pictures of random splits that make a pair with a training picture, mean over `repeats`."""
+    forth = np.array(pairs, np.int64).reshape(-1, 2)
     ends = np.concatenate([forth, forth[:, ::-1]])
     shares = []
     for repeat in range(repeats):
@@ -182,7 +194,9 @@ def _read(folder: Path) -> FolderContents:
     return read_layout(layout)
 
 
-def _summarised(contents: FolderContents, class_ids: NDArray[np.int64], overlaps: Overlaps, seed: int) -> FolderCheck:
+def _summarised(
+    contents: FolderContents, class_ids: NDArray[np.int64], overlaps: Overlaps, seed: int, *, by_group: bool
+) -> FolderCheck:
     pictures, summary = contents.pictures, contents.summary()
     names = [picture.file.name for picture in pictures]
     if contents.layout.divided:
@@ -191,6 +205,7 @@ def _summarised(contents: FolderContents, class_ids: NDArray[np.int64], overlaps
     sizes = {picture.file.name: f"{picture.size_hw[0]} x {picture.size_hw[1]}" for picture in pictures}
     pairs = tuple(_named(pair, pictures) for pair in overlaps.pairs)
     group_sizes = np.bincount(overlaps.groups)
+    related = _related(overlaps.groups) if by_group else [(pair.first, pair.second) for pair in overlaps.pairs]
     return FolderCheck(
         folder=str(contents.layout.folder),
         files=tuple(names),
@@ -206,11 +221,18 @@ def _summarised(contents: FolderContents, class_ids: NDArray[np.int64], overlaps
         odd_sizes={name: size for name, size in sizes.items() if size != summary.usual_size},
         empty_classes=contents.without_pictures,
         summary=summary,
-        leaked=leaked_share(overlaps.pairs, class_ids, seed=seed),
+        leaked=leaked_share(related, class_ids, seed=seed),
         scenery=overlaps.scenery,
         threshold=overlaps.threshold,
         seed=seed,
     )
+
+
+def _related(groups: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return all pairs of pictures of one group."""
+    order = np.argsort(groups, kind="stable")
+    ends = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [pair for members in ends for pair in itertools.combinations(members.tolist(), 2)]
 
 
 def _named(pair: Overlap, pictures: Sequence[Picture]) -> Pair:

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.group_table import GroupTable
 from edgecnn.datasets.layout import Layout, find_layout, label_of
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
-from edgecnn.datasets.reading import Picture, read_pictures
-from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups
+from edgecnn.datasets.reading import DECIDED, InputChoice, Picture, read_pictures
+from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups, undivided
 from edgecnn.datasets.summary import FolderSummary, find_crossing, summarize
 from edgecnn.errors import DatasetError, OutputError
 from edgecnn.files import make_folder
 from edgecnn.folders import count_reasons
-from edgecnn.preprocessing import Color, Preprocessing
+from edgecnn.preprocessing import Preprocessing
 from edgecnn.progress import note
 from edgecnn.tasks import SHIPPED, Task
 
@@ -78,8 +79,8 @@ class FolderContents:
         )
 
 
-def read_folder(folder: Path, fitting: Preprocessing | Color | None = None, conflicts: Conflicts = "keep") -> FolderContents:
-    """Read all pictures of a folder for the input `fitting`, or one that fits them (in that color).
+def read_folder(folder: Path, fitting: Preprocessing | InputChoice = DECIDED, conflicts: Conflicts = "keep") -> FolderContents:
+    """Read all pictures of a folder for the input `fitting`, or one that fits them and what is stated.
 
     `conflicts` says what to do about the same picture under two labels: refuse the folder, drop such pictures, or keep them.
     Raises DatasetError for a folder without classes or without any readable picture.
@@ -87,7 +88,9 @@ def read_folder(folder: Path, fitting: Preprocessing | Color | None = None, conf
     return read_layout(find_layout(folder), fitting, conflicts)
 
 
-def read_layout(layout: Layout, fitting: Preprocessing | Color | None = None, conflicts: Conflicts = "keep") -> FolderContents:
+def read_layout(
+    layout: Layout, fitting: Preprocessing | InputChoice = DECIDED, conflicts: Conflicts = "keep"
+) -> FolderContents:
     """Read the pictures of a folder that was listed; see `read_folder`."""
     pictures = read_pictures(layout.files, fitting)
     left_out = layout.left_out | pictures.unreadable
@@ -108,14 +111,17 @@ def read_layout(layout: Layout, fitting: Preprocessing | Color | None = None, co
     return FolderContents(layout, kept, pictures.preprocessing, left_out, tuple(pairs), chosen)
 
 
-def task_from_folder(folder: Path, *, color: Color | None = None, conflicts: Conflicts = "keep") -> Task:
-    """Make a task of a folder: its name, its class folders as labels, and a size and color that fit most of its pictures.
+def task_from_folder(
+    folder: Path, *, choice: InputChoice = DECIDED, conflicts: Conflicts = "keep", group_by: Path | None = None
+) -> Task:
+    """Make a task of a folder: its name, its class folders as labels, and an input that fits most of its pictures.
 
-    Pictures most of which have one size up to 256 pixels keep it; else they are cropped to their middle square and made 128 x
-    128. Gray unless most are in color, or as `color` says. `conflicts`: see `read_folder`. `flips` stays off: whether a
-    mirrored part is the same part is not for us to guess.
+    `choice` states what is not to be decided by the pictures: see `fitting_input`. `conflicts`: see `read_folder`; `group_by`
+    is a table of which pictures show the same part (`GroupTable`). `flips` stays off: whether a mirrored part is the same part
+    is not for us to guess.
     """
-    contents = read_folder(folder, color, conflicts)
+    table = None if group_by is None else GroupTable.read(group_by)
+    contents = read_folder(folder, choice, conflicts)
     contents.require_classes()
     name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "folder"
     task = Task(
@@ -129,23 +135,25 @@ def task_from_folder(folder: Path, *, color: Color | None = None, conflicts: Con
     def load(chosen: Path | None, seed: int) -> Splits:
         own = chosen is None or chosen.resolve() == folder.resolve()
         if own and unused:
-            return divide(task, unused.pop(), seed)
-        return load_folder(task, chosen or folder, seed, conflicts=conflicts)
+            return divide(task, unused.pop(), seed, table)
+        return load_folder(task, chosen or folder, seed, conflicts=conflicts, table=table)
 
     return replace(task, load=load)
 
 
-def load_folder(task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep") -> Splits:
+def load_folder(
+    task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep", table: GroupTable | None = None
+) -> Splits:
     """Load the pictures of `folder` for `task` and divide them as `divide` does; `conflicts`: see `read_folder`.
 
     Raises DatasetError when the class folders are not the task's labels, or a class is too small.
     """
     contents = read_folder(folder, task.preprocessing, conflicts)
-    return divide(task, contents, seed)
+    return divide(task, contents, seed, table)
 
 
-def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
-    """Divide a folder's pictures 70 : 15 : 15, overlapping ones kept together; or as its owner did.
+def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | None = None) -> Splits:
+    """Divide a folder's pictures 70 : 15 : 15, those that overlap or are a group of `table` kept together; or as its owner did.
 
     Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is
     reported as notes. Raises DatasetError when the classes are not the task's labels, or a class is too small.
@@ -164,6 +172,9 @@ def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
     class_ids = np.array([class_id_of[picture.file.label] for picture in pictures], np.int64)
     digests = tuple(picture.sha256 for picture in pictures)
     groups = known_overlaps([picture.gray for picture in pictures], class_ids, digests).groups
+    if table is not None:
+        groups, remark = table.join([picture.file.name for picture in pictures], groups)
+        note(f"  {remark}")
     whole = Dataset(
         np.stack([picture.image for picture in pictures]),
         class_ids,
@@ -172,9 +183,12 @@ def divide(task: Task, contents: FolderContents, seed: int) -> Splits:
         digests,
     )
     parts, rule = _parts(task, whole, contents, seed)
+    rule += "" if table is None else f"; groups by {table.path.name}"
     if contents.layout.divided:
         summary = replace(summary, crossing=find_crossing(whole.names, groups, dict(zip(PARTS, parts, strict=True))))
         _warn(summary.crossing_lines())
+    else:
+        _warn(_unmeasurable(task, whole))
     complete = dict.fromkeys(PARTS, True)
     train, validation, test = (whole.take(part) for part in parts)
     return Splits(train, validation, test, SplitInfo(folder.name, rule, seed, complete), folder, summary)
@@ -192,6 +206,17 @@ def _parts(task: Task, whole: Dataset, contents: FolderContents, seed: int) -> t
         owned[TRAIN], owned[VALIDATION] = _deal(task, whole, owned[TRAIN], seed, _FROM_TRAIN)
         rule += "; validation: 15 % of its train, pictures that overlap kept together"
     return owned, rule
+
+
+def _unmeasurable(task: Task, whole: Dataset) -> list[str]:
+    """Say which classes stand in train alone, because all of their pictures are one group."""
+    assert whole.groups is not None
+    counts = np.bincount(whole.class_ids, minlength=len(task.labels))
+    return [
+        f"the {counts[i]} pictures of {task.labels[i]!r} are one group, which show the same thing: all are trained on, and how "
+        "well others are recognised cannot be measured"
+        for i in undivided(whole.class_ids, whole.groups, len(task.labels))
+    ]
 
 
 def _deal(

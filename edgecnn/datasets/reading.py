@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,9 +25,34 @@ from edgecnn.progress import on_all_cores, report
 
 MAX_COMMON_SIDE = 256  # pictures of one size up to this are used as they are
 DEFAULT_SIDE = 128  # otherwise: small enough for a board, large enough for most parts
+LITE_SIDE = 224  # the same for a pretrained network, which was made for it
+MOST_CUT_OFF = 0.05  # of a picture's area may be lost to a crop that `auto` chooses
+MOST_STRETCH = 2.0  # of one side against the other: pictures that `auto` squashes change their shape by less
+FolderFit = Literal["auto", "squash", "pad", "crop"]
 _GUESSED_FROM = 8  # pictures that are read before all others, to guess what the model's input will be
 _STAGE = "reading pictures"
 _LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+@dataclass(frozen=True)
+class InputChoice:
+    """What the user states about the input of a folder's model; what is None or auto, the pictures decide.
+
+    `size_hw` is height and width; without it pictures of different or large sizes become `side` x `side`.
+    """
+
+    color: Color | None = None
+    fit: FolderFit = "auto"
+    size_hw: tuple[int, int] | None = None
+    side: int = DEFAULT_SIDE
+
+    @classmethod
+    def stated(cls, color: Color | None, fit: FolderFit, size_hw: tuple[int, int] | None, network: str) -> InputChoice:
+        """Return what the options of a command state for a network."""
+        return cls(color, fit, size_hw, LITE_SIDE if network == "lite" else DEFAULT_SIDE)
+
+
+DECIDED = InputChoice()  # by the pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +83,8 @@ class Pictures:
     unreadable: dict[str, str]
 
 
-def read_pictures(files: Sequence[LabelledFile], fitting: Preprocessing | Color | None = None) -> Pictures:
-    """Read `files`, on all cores, for the input `fitting`; where that is only a color or None, for one that fits most of them.
+def read_pictures(files: Sequence[LabelledFile], fitting: Preprocessing | InputChoice = DECIDED) -> Pictures:
+    """Read `files`, on all cores, for the input `fitting`; where that leaves something open, for one that fits most of them.
 
     A file that is no picture, damaged or unreadable costs that file. Each is decoded once: what fits is guessed from a few of
     them, and only a wrong guess reads them again.
@@ -69,13 +96,25 @@ def read_pictures(files: Sequence[LabelledFile], fitting: Preprocessing | Color 
     return pictures
 
 
-def fitting_input(pictures: Sequence[Picture], color: Color | None = None) -> Preprocessing:
-    """Decide on a model's input by majority, so that an odd picture changes nothing.
+def fitting_input(pictures: Sequence[Picture], choice: InputChoice = DECIDED) -> Preprocessing:
+    """Decide on a model's input by majority, so that an odd picture changes nothing, and by what `choice` states.
 
-    More than half of one size up to MAX_COMMON_SIDE: that size, else DEFAULT_SIDE; of other aspects the middle is taken. More
-    than half in color: rgb, else gray; unless `color` says.
+    More than half of one size up to MAX_COMMON_SIDE: that size, else `choice.side` each way. More than half in color: rgb, else
+    gray. Pictures of other aspects are cropped to the middle where that costs nine of ten of them at most MOST_CUT_OFF
+    of their area, else squashed where that stretches nine of ten at most MOST_STRETCH times, else padded.
     """
-    return _decide([picture.size_hw for picture in pictures], [picture.is_gray for picture in pictures], color)
+    return _decide([picture.size_hw for picture in pictures], [picture.is_gray for picture in pictures], choice)
+
+
+def cut_off(size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> float:
+    """Return the share of a picture's area that a crop to the aspect of `wanted_hw` cuts off."""
+    return 1 - 1 / _stretch(size_hw, wanted_hw)
+
+
+def _stretch(size_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> float:
+    """Return how many times longer one side becomes against the other, 1 for pictures of the same aspect."""
+    ratio = size_hw[0] * wanted_hw[1] / (size_hw[1] * wanted_hw[0])
+    return max(ratio, 1 / ratio)
 
 
 def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -83,7 +122,7 @@ def to_gray(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def _guess(files: Sequence[LabelledFile], color: Color | None) -> Preprocessing:
+def _guess(files: Sequence[LabelledFile], choice: InputChoice) -> Preprocessing:
     """Decide on the input by a few of the pictures."""
     report(_STAGE, 0, len(files) or None)
     sizes, grays = [], []
@@ -92,15 +131,25 @@ def _guess(files: Sequence[LabelledFile], color: Color | None) -> Preprocessing:
             image = decode_picture(read_bytes(file.path, at_most=MAX_FILE_BYTES), name=str(file.path))
             sizes.append((image.shape[0], image.shape[1]))
             grays.append(_looks_gray(image))
-    return _decide(sizes, grays, color)
+    return _decide(sizes, grays, choice)
 
 
-def _decide(sizes: Sequence[tuple[int, int]], grays: Sequence[bool], color: Color | None) -> Preprocessing:
-    color = color or ("rgb" if 2 * sum(grays) < len(grays) else "gray")
-    size, count = Counter(sizes).most_common(1)[0] if sizes else ((DEFAULT_SIDE, DEFAULT_SIDE), 0)
-    if 2 * count <= len(sizes) or max(size) > MAX_COMMON_SIDE:
-        size = DEFAULT_SIDE, DEFAULT_SIDE
-    return Preprocessing(*size, color, "crop")
+def _decide(sizes: Sequence[tuple[int, int]], grays: Sequence[bool], choice: InputChoice) -> Preprocessing:
+    color = choice.color or ("rgb" if 2 * sum(grays) < len(grays) else "gray")
+    size, count = Counter(sizes).most_common(1)[0] if sizes else ((choice.side, choice.side), 0)
+    if choice.size_hw is not None:
+        size = choice.size_hw
+    elif 2 * count <= len(sizes) or max(size) > MAX_COMMON_SIDE:
+        size = choice.side, choice.side
+    return Preprocessing(*size, color, _decide_fit(sizes, size) if choice.fit == "auto" else choice.fit)
+
+
+def _decide_fit(sizes: Sequence[tuple[int, int]], wanted_hw: tuple[int, int]) -> Literal["crop", "squash", "pad"]:
+    stretches = sorted(_stretch(size, wanted_hw) for size in sizes) or [1.0]
+    usual = stretches[math.ceil(0.9 * len(stretches)) - 1]  # an odd picture decides nothing
+    if 1 - 1 / usual <= MOST_CUT_OFF:
+        return "crop"
+    return "squash" if usual <= MOST_STRETCH else "pad"
 
 
 def _read_all(files: Sequence[LabelledFile], preprocessing: Preprocessing) -> Pictures:

@@ -28,48 +28,76 @@ def split_groups(
     `shares` are the wanted parts of each class, train first, then validation, then (if any) test. Groups stay whole: they are
     dealt out from the largest on, each to the part whose class counts then come closest to the wanted ones (least increase of
     chi-square), equal ones in seeded order. Each class gets a picture in train and in validation, and in test if it has three
-    groups that can be parted. Raises DatasetError for a class whose pictures all hang together: it cannot stand on both sides.
+    groups that can be parted. A class whose pictures are one group stands in train alone (see `undivided`): it can be learned,
+    not measured. Raises DatasetError for a class of a single picture or none, and when no class could be measured.
     """
-    _, numbers = np.unique(groups, return_inverse=True)
-    numbers = numbers.reshape(-1)
-    counts = np.zeros((int(numbers.max(initial=-1)) + 1, len(labels)))
-    np.add.at(counts, (numbers, class_ids), 1)
-    _refuse_indivisible(counts, labels)
-    part_of_group = _deal(counts, np.array(shares), np.random.default_rng(seed))
-    _fill_gaps(part_of_group, counts, labels, len(shares))
+    counts, numbers = _counted(class_ids, groups, len(labels))
+    whole = _undivided(counts)
+    _refuse_single(counts, labels, whole)
+    pinned = np.asarray((counts[:, whole] > 0).any(axis=1))
+    part_of_group = _deal(counts, np.array(shares), np.random.default_rng(seed), pinned=pinned)
+    _fill_gaps(part_of_group, counts, labels, len(shares), whole)
     return tuple(np.flatnonzero(part_of_group[numbers] == part).astype(np.int64) for part in range(len(shares)))
 
 
-def _refuse_indivisible(counts: NDArray[np.float64], labels: Sequence[str]) -> None:
+def undivided(class_ids: NDArray[np.int64], groups: NDArray[np.int64], classes: int) -> list[int]:
+    """Return the classes all of whose pictures are one group: an empty belt, photographed many times."""
+    return _undivided(_counted(class_ids, groups, classes)[0])
+
+
+def _counted(
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return how many pictures of each class each group has `(groups, classes)`, and each picture's row there `(n,)`."""
+    numbers = np.unique(groups, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    counts = np.zeros((int(numbers.max(initial=-1)) + 1, classes))
+    np.add.at(counts, (numbers, class_ids), 1)
+    return counts, numbers
+
+
+def _undivided(counts: NDArray[np.float64]) -> list[int]:
+    return [int(i) for i in np.flatnonzero(((counts > 0).sum(axis=0) == 1) & (counts.sum(axis=0) > 1))]
+
+
+def _refuse_single(counts: NDArray[np.float64], labels: Sequence[str], whole: Sequence[int]) -> None:
     for class_id, label in enumerate(labels):
-        pictures, groups = int(counts[:, class_id].sum()), int((counts[:, class_id] > 0).sum())
-        if groups < 2:
-            what = f"has {pictures} picture(s)" if pictures < 2 else f"has {pictures} pictures that all overlap each other"
+        pictures = int(counts[:, class_id].sum())
+        if pictures < 2:
             raise DatasetError(
-                f"class {label!r} {what}; train and validation each need one that shows something else: add pictures"
+                f"class {label!r} has {pictures} picture(s); train and validation each need one that shows something else: "
+                "add pictures"
             )
+    if len(whole) == len(labels):
+        raise DatasetError(
+            f"each class ({', '.join(map(repr, labels))}) is one group of pictures that show the same thing: nothing could be "
+            "measured; add pictures of other parts"
+        )
 
 
-def _deal(counts: NDArray[np.float64], shares: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Assign each group (counts `(groups, classes)`) to a part."""
+def _deal(
+    counts: NDArray[np.float64], shares: NDArray[np.float64], random: np.random.Generator, *, pinned: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Assign each group (counts `(groups, classes)`) to a part, the `pinned` ones to train."""
     wanted = shares[:, None] * counts.sum(axis=0)[None]
     have = np.zeros_like(wanted)
     part_of_group = np.zeros(len(counts), np.int64)
     order = random.permutation(len(counts))
     for group in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
         increase = (counts[group] * (2 * (have - wanted) + counts[group]) / np.maximum(wanted, 1e-9)).sum(axis=1)
-        part = int(increase.argmin())
+        part = TRAIN if pinned[group] else int(increase.argmin())
         part_of_group[group] = part
         have[part] += counts[group]
     return part_of_group
 
 
-def _fill_gaps(part_of_group: NDArray[np.int64], counts: NDArray[np.float64], labels: Sequence[str], parts: int) -> None:
+def _fill_gaps(
+    part_of_group: NDArray[np.int64], counts: NDArray[np.float64], labels: Sequence[str], parts: int, whole: Sequence[int]
+) -> None:
     """Move the smallest possible group wherever a class lacks a picture that it could have; changes `part_of_group`."""
     for part in range(parts):
         for class_id, label in enumerate(labels):
             shows = counts[:, class_id] > 0
-            if (shows & (part_of_group == part)).any() or (part == TEST and shows.sum() < parts):
+            if class_id in whole or (shows & (part_of_group == part)).any() or (part == TEST and shows.sum() < parts):
                 continue
             if not _move_one(part_of_group, counts, class_id, part) and part != TEST:
                 raise DatasetError(

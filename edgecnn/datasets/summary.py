@@ -11,15 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.layout import Layout
-from edgecnn.datasets.reading import Picture
+from edgecnn.datasets.reading import Picture, cut_off
 from edgecnn.datasets.shortcuts import Shortcut, find_shortcuts
 from edgecnn.folders import left_out_line
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.text import counted
 
 LEAST_CUT = 0.01  # of a picture's area: less is rounding
+FEW = 10  # pictures: of fewer, little is learned, and next to nothing is measured
 UNEVEN = 4  # times as many pictures in one class as in another are worth a word
 _SHOWN = 12  # classes
+_FITS = {
+    "crop": "the crop to the middle cuts off {}",
+    "squash": "pictures of another aspect are squashed; a crop (train --fit crop) would cut off {}",
+    "pad": "pictures of another aspect get black bars; a crop (train --fit crop) would cut off {}",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,9 @@ class FolderSummary:
     """What was read from a folder of pictures, and what was not.
 
     `counts` are the pictures used of each class; `gray` of them have no color, `usual_size` (height x width) is the most
-    frequent one and `usual` how many have it. `input` is the model's `(height, width, channels)`; it cuts off a part of
-    `cropped` pictures: the share `cut_off` of their area on average, `most_cut_off` of the picture `most_cut_off_file`.
+    frequent one and `usual` how many have it. `input` is the model's `(height, width, channels)`; `cropped` pictures have
+    another aspect: a crop cuts off the share `cut_off` of their area on average, `most_cut_off` of `most_cut_off_file`; where
+    `fit` is squash or pad it would, and nothing is cut off.
     `enlarged` are smaller than the input, which was `chosen` for these pictures or is a task's. `deeper` lie in folders below
     their class folder. `left_out` maps files to reasons; `conflicts` are files with the same pixels under two labels;
     `crossing` tells what the splits of a folder that its owner divided share with train.
@@ -49,6 +56,7 @@ class FolderSummary:
     usual_size: str
     usual: int
     input: tuple[int, int, int]
+    fit: str
     cropped: int
     cut_off: float
     most_cut_off: float
@@ -75,10 +83,11 @@ class FolderSummary:
         lines = [f"{counted(self.total, 'picture')} in {len(self.counts)} classes: {_listed(self.counts)}", self._input_line()]
         if self.cropped:
             which = f"all {self.total}" if self.cropped == self.total else f"{self.cropped} of {self.total}"
-            lines.append(
-                f"the crop to the middle cuts off {_percent(self.cut_off)} of the area of {which} pictures"
+            cuts = (
+                f"{_percent(self.cut_off)} of the area of {which} pictures"
                 f" (mean; at most {_percent(self.most_cut_off)}: {self.most_cut_off_file})"
             )
+            lines.append(_FITS[self.fit].format(cuts))
         if self.enlarged:
             lines.append(f"smaller than the input, and enlarged: {counted(self.enlarged, 'picture')}")
         if self.deeper:
@@ -100,6 +109,8 @@ class FolderSummary:
         if largest >= UNEVEN * smallest:
             names = [next(label for label, count in self.counts.items() if count == wanted) for wanted in (largest, smallest)]
             lines.append(f"uneven classes: {names[0]!r} has {largest} pictures, {names[1]!r} {smallest}")
+        if few := {label: count for label, count in self.counts.items() if count < FEW}:
+            lines.append(f"too few pictures to rely on what is measured: {_listed(few)}; at least 20 per class are a start")
         return [*lines, *(shortcut.describe() for shortcut in self.shortcuts)]
 
     def crossing_lines(self) -> list[str]:
@@ -159,6 +170,7 @@ def summarize(
         usual_size=usual_size,
         usual=usual,
         input=preprocessing.shape,
+        fit=preprocessing.fit,
         cropped=len(cut),
         cut_off=sum(cut.values()) / max(len(cut), 1),
         most_cut_off=cut.get(most, 0.0),
@@ -176,12 +188,8 @@ def summarize(
 
 
 def _cut_off(size_hw: tuple[int, int], preprocessing: Preprocessing) -> float:
-    """Return the share of a picture's area that a crop to the input's aspect leaves out."""
-    if preprocessing.fit != "crop":
-        return 0.0
-    height, width = size_hw
-    scale = min(height / preprocessing.height, width / preprocessing.width)
-    return 1 - (preprocessing.height * scale) * (preprocessing.width * scale) / (height * width)
+    """Return the share of a picture's area that a crop to the input's aspect leaves out, or would."""
+    return 0.0 if preprocessing.fit == "digit" else cut_off(size_hw, (preprocessing.height, preprocessing.width))
 
 
 def _percent(share: float) -> str:

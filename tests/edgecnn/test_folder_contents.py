@@ -19,7 +19,7 @@ from picture_files import HEIC, surface, write_classes, write_picture
 
 from edgecnn.datasets.folder import Conflicts, read_folder, task_from_folder
 from edgecnn.datasets.load import load_splits
-from edgecnn.datasets.reading import read_pictures
+from edgecnn.datasets.reading import FolderFit, InputChoice, read_pictures
 from edgecnn.errors import DatasetError, PictureError
 from edgecnn.pictures import camera_of, read_picture
 from edgecnn.preprocessing import Color, Preprocessing
@@ -52,7 +52,7 @@ def test_the_color_is_that_of_most_pictures(tmp_path: Path, grays: int, colors: 
 def test_the_color_can_be_decided(tmp_path: Path, color: Color) -> None:
     write_classes(tmp_path)
 
-    splits = load_splits(task_from_folder(tmp_path, color=color), tmp_path, 0)
+    splits = load_splits(task_from_folder(tmp_path, choice=InputChoice(color)), tmp_path, 0)
 
     assert splits.train.images.shape[3] == (1 if color == "gray" else 3)
 
@@ -70,6 +70,45 @@ def test_one_odd_picture_changes_neither_size_nor_color_and_is_told(tmp_path: Pa
     )
     assert notes[2] == (
         "  the crop to the middle cuts off 75 % of the area of 1 of 17 pictures (mean; at most 75 %: nut/odd.png)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fit"),
+    [
+        ([(300, 300)] * 6, "crop"),
+        ([(300, 312)] * 6, "crop"),  # cuts off 4 %
+        ([(480, 640), (300, 300)] * 3, "squash"),
+        ([(100, 250), (600, 260), (300, 300)] * 2, "pad"),
+    ],
+)
+def test_how_pictures_are_fitted_is_what_costs_least(tmp_path: Path, sizes: list[tuple[int, int]], fit: str) -> None:
+    for number, size_hw in enumerate(sizes):
+        write_picture(tmp_path / "ab"[number % 2] / f"{number}.png", surface(number, size_hw))
+
+    found = task_from_folder(tmp_path).preprocessing
+
+    assert (found.shape, found.fit) == ((128, 128, 1), fit)
+
+
+@pytest.mark.parametrize("fit", ["squash", "pad", "crop"])
+def test_fit_and_size_can_be_stated(tmp_path: Path, fit: FolderFit) -> None:
+    write_classes(tmp_path)
+
+    found = task_from_folder(tmp_path, choice=InputChoice(fit=fit, size_hw=(32, 48))).preprocessing
+
+    assert (found.shape, found.fit) == ((32, 48, 1), fit)
+
+
+def test_a_folder_says_what_is_squashed_and_what_a_crop_would_cost(tmp_path: Path) -> None:
+    for number in range(16):
+        write_picture(tmp_path / "ab"[number % 2] / f"{number:02}.png", surface(number, (200, 320) if number else (200, 200)))
+
+    notes = notes_of(tmp_path)
+
+    assert notes[2] == (
+        "  pictures of another aspect are squashed; a crop (train --fit crop) would cut off 38 % of the area of 15 of 16 "
+        "pictures (mean; at most 38 %: a/02.png)"
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgecnn.datasets.split import random_split, split_groups
+from edgecnn.datasets.split import random_split, split_groups, undivided
 from edgecnn.errors import DatasetError
 
 LABELS = ("a", "b", "c")
@@ -109,13 +109,24 @@ def test_two_parts_can_be_asked_for() -> None:
     ("class_ids", "groups", "reason"),
     [
         ([0, 0, 1, 1, 2], [0, 1, 2, 3, 4], r"'c' has 1 picture\(s\)"),
-        ([0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 4], "'c' has 2 pictures that all overlap"),
+        ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2], "each class .* is one group of pictures that show the same thing"),
         ([0, 0, 1, 1], [0, 1, 2, 3], r"'c' has 0 picture\(s\)"),
     ],
 )
 def test_a_class_that_cannot_be_parted_is_refused_by_name(class_ids: list[int], groups: list[int], reason: str) -> None:
     with pytest.raises(DatasetError, match=reason):
         split_groups(np.array(class_ids), np.array(groups), LABELS, seed=0)
+
+
+def test_a_class_of_one_group_is_trained_on_and_not_measured() -> None:
+    class_ids = np.repeat([0, 1, 2], 6)
+    groups = np.concatenate([np.arange(12), np.full(6, 12)])
+
+    train, validation, test = split_groups(class_ids, groups, LABELS, seed=0)
+
+    assert undivided(class_ids, groups, 3) == [2]
+    assert np.bincount(class_ids[train], minlength=3)[2] == 6
+    assert set(class_ids[validation].tolist()) == set(class_ids[test].tolist()) == {0, 1}
 
 
 def test_classes_that_only_hang_together_crosswise_are_refused() -> None:

@@ -7,7 +7,7 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
 from edgecnn.shipped import find_task
-from edgecnn_export.studies.crossval import CrossValidation, _collect, _measure, cross_validate, divide
+from edgecnn_export.studies.crossval import CrossValidation, _collect, _macro_recall, _measure, cross_validate, divide
 from edgecnn_export.studies.trainings import Training, run_trainings
 
 MNIST = find_task("mnist")
@@ -55,6 +55,28 @@ def test_random_folds_part_groups() -> None:
     train, _, test = divide(pool, MNIST, "random", folds=4, seed=1)[0]
 
     assert set(pool.groups[train].tolist()) & set(pool.groups[test].tolist())
+
+
+def test_a_class_of_one_group_is_trained_on_in_every_fold_and_held_out_in_none() -> None:
+    whole = _pool()
+    assert whole.groups is not None
+    belt = whole.class_ids == 3
+    pool = Dataset(whole.images, whole.class_ids, whole.names, np.where(belt, -1, whole.groups))
+
+    divided = divide(pool, MNIST, "grouped", folds=3, seed=0)
+
+    assert all(set(np.flatnonzero(belt)) <= set(train) for train, _, _ in divided)
+    assert sorted(np.concatenate([test for _, _, test in divided])) == np.flatnonzero(~belt).tolist()
+
+
+def test_the_mean_recall_counts_small_classes_like_large_ones() -> None:
+    hits = np.array([[True] * 90 + [False] * 5 + [True] * 5])
+    class_ids = np.repeat([0, 1], [90, 10])
+
+    mean, (low, high) = _macro_recall(hits, class_ids, None)
+
+    assert mean == pytest.approx(0.75)
+    assert low < 0.65 and 0.85 < high < 1
 
 
 def _found(right: bool) -> CrossValidation:

@@ -47,6 +47,21 @@ def test_a_folder_of_pictures_is_trained_to_a_model(
     assert open_reference(tmp_path / "run").task.labels == ("bright", "dark")
 
 
+def test_a_run_shows_what_the_network_sees(parts_folder: Path, tmp_path: Path) -> None:
+    run("train", str(parts_folder), "--epochs", "1", "--size", "24x40", "--fit", "pad", "--out", str(tmp_path / "run"))
+
+    sheet = cv2.imread(str(tmp_path / "run" / "pictures.png"))
+    assert sheet is not None and min(sheet.shape[:2]) > 200
+    found = open_reference(tmp_path / "run").task.preprocessing
+    assert (found.shape, found.fit) == ((24, 40, 1), "pad")
+
+
+@pytest.mark.parametrize("size", ["7", "128x", "12x4000", "big"])
+def test_a_size_that_is_none_is_one_line(parts_folder: Path, size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", str(parts_folder), "--size", size) == 2
+    assert "is no size of 8 to 1024 pixels a side, such as 128 or 96x160" in capsys.readouterr().err
+
+
 def test_a_run_remembers_its_pictures_and_their_split(parts_folder: Path, tmp_path: Path) -> None:
     run("train", str(parts_folder), "--epochs", "1", "--batch-size", "16", "--out", str(tmp_path / "run"))
 

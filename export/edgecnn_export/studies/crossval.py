@@ -8,9 +8,10 @@ that overlap stay together; with `random` they are dealt out by class alone, as 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
-from edgecnn.datasets.split import random_split, split_groups
+from edgecnn.datasets.overlap_cache import numbered
+from edgecnn.datasets.split import random_split, split_groups, undivided
 from edgecnn.errors import InputError
 from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
@@ -40,7 +42,10 @@ _CHUNK_ROWS = 100
 
 @dataclass(frozen=True)
 class Figure:
-    """One accuracy: `correct` of `count` pictures, each held out once, and its 95 % interval."""
+    """One accuracy: `correct` of `count` pictures, each held out once, and its 95 % interval.
+
+    `macro_recall` is the mean over classes of the share recognised, `macro_interval` its interval over groups of pictures.
+    """
 
     rule: Rule
     seed: int
@@ -50,6 +55,8 @@ class Figure:
     accuracy: float
     interval: tuple[float, float]
     folds: tuple[float, ...]
+    macro_recall: float
+    macro_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Summary:
     interval: tuple[float, float]
     seeds: int
     deviation: float | None
+    macro_recall: float
+    macro_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,9 @@ def cross_validate(
             f"a cross-validation needs at least 3 folds, a seed and a rule, got {folds} folds, seeds {list(seeds)}"
         )
     pool = concatenate([splits.train, splits.validation])
+    groups = [] if pool.groups is None else numbered(pool.groups).tolist()
     settings = {"task": task.name, "model": model, "folds": folds, "epochs": epochs, "pictures": pool.digest()}
+    settings["groups"] = hashlib.sha256(repr(groups).encode()).hexdigest()
     divided = {(rule, seed): divide(pool, task, rule, folds, seed) for rule in rules for seed in seeds}
     # Fold by fold instead of seed by seed: an early look shows both rules.
     trainings = [
@@ -125,15 +136,21 @@ def cross_validate(
 def divide(
     pool: Dataset, task: Task, rule: Rule, folds: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Return of each fold the indices to train on, to choose the epoch on, and the fold itself."""
+    """Return of each fold the indices to train on, to choose the epoch on, and the fold itself.
+
+    A class whose pictures are all one group is trained on in every fold, and held out in none.
+    """
     shares = (1 / folds,) * folds
     groups = np.arange(len(pool)) if rule == "random" or pool.groups is None else pool.groups
+    alone = np.isin(pool.class_ids, undivided(pool.class_ids, groups, len(task.labels)))
+    always = np.flatnonzero(np.isin(groups, groups[alone]))
     if rule == "random":
         parts = random_split(pool.class_ids, seed=seed, shares=shares)
     else:
         parts = split_groups(pool.class_ids, groups, task.labels, seed=seed, shares=shares)
     divided = []
-    for part in parts:
+    for held_out in parts:
+        part = np.setdiff1d(held_out, always)
         rest = np.setdiff1d(np.arange(len(pool)), part)
         inner = split_groups(pool.class_ids[rest], groups[rest], task.labels, seed=seed, shares=(1 - CHOOSING, CHOOSING))
         divided.append((rest[inner[0]], rest[inner[1]], part))
@@ -159,6 +176,8 @@ def _collect(pool: Dataset, divided: dict[Any, Any], right: dict[str, Any], sett
     figures, summaries = [], []
     mistakes = np.zeros(len(pool), np.int64)
     for rule in settings["rules"]:
+        tested = np.unique(np.concatenate([test for _, _, test in divided[rule, settings["seeds"][0]]]))
+        ids, groups = pool.class_ids[tested], None if pool.groups is None else pool.groups[tested]
         for precision in PRECISIONS:
             hits = np.zeros((len(settings["seeds"]), len(pool)), bool)
             for row, seed in enumerate(settings["seeds"]):
@@ -166,20 +185,25 @@ def _collect(pool: Dataset, divided: dict[Any, Any], right: dict[str, Any], sett
                 for fold, (_, _, test) in enumerate(folds):
                     hits[row, test] = right[_name(rule, seed, fold)][precision]
                 shares = tuple(float(hits[row, test].mean()) for _, _, test in folds)
-                correct = int(hits[row].sum())
-                interval = _interval(hits[row : row + 1], pool.groups)
-                figures.append(Figure(rule, seed, precision, correct, len(pool), correct / len(pool), interval, shares))
-            summaries.append(_summarise(rule, precision, hits, pool.groups))
+                own, correct = hits[row : row + 1, tested], int(hits[row].sum())
+                interval, macro = _interval(own, groups), _macro_recall(own, ids, groups)
+                figures.append(
+                    Figure(rule, seed, precision, correct, len(tested), correct / len(tested), interval, shares, *macro)
+                )
+            summaries.append(_summarise(rule, precision, hits[:, tested], ids, groups))
             if precision == "int8":
-                mistakes += (~hits).sum(axis=0)
+                mistakes[tested] += (~hits[:, tested]).sum(axis=0)
     named = {pool.names[i]: int(mistakes[i]) for i in np.argsort(-mistakes, kind="stable") if mistakes[i]}
     return CrossValidation(tuple(figures), tuple(summaries), named, settings)
 
 
-def _summarise(rule: Rule, precision: str, hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Summary:
+def _summarise(
+    rule: Rule, precision: str, hits: NDArray[np.bool_], class_ids: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> Summary:
     by_seed = [float(row.mean()) for row in hits]
     deviation = statistics.stdev(by_seed) if len(by_seed) > 1 else None
-    return Summary(rule, precision, statistics.fmean(by_seed), _interval(hits, groups), len(by_seed), deviation)
+    macro = _macro_recall(hits, class_ids, groups)
+    return Summary(rule, precision, statistics.fmean(by_seed), _interval(hits, groups), len(by_seed), deviation, *macro)
 
 
 def _interval(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> tuple[float, float]:
@@ -192,12 +216,35 @@ def _interval(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> tupl
     low, high = wilson_interval(round(float(share.sum())), len(share))
     _, ids = np.unique(np.arange(len(share)) if groups is None else groups, return_inverse=True)
     sums, sizes = np.bincount(ids, weights=share), np.bincount(ids).astype(np.float64)
-    random, means = np.random.default_rng(0), []
-    for _ in range(math.ceil(RESAMPLES / _CHUNK_ROWS)):
-        chosen = random.integers(len(sums), size=(_CHUNK_ROWS, len(sums)))
-        means.append(sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1))
+    means = [sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1) for chosen in _resampled(len(sums))]
     bounds = np.quantile(np.concatenate(means), (0.025, 0.975))
     return min(low, float(bounds[0])), max(high, float(bounds[1]))
+
+
+def _macro_recall(
+    hits: NDArray[np.bool_], class_ids: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> tuple[float, tuple[float, float]]:
+    """Return the mean over classes of the share of `hits` `(seeds, n)`, and its 95 % interval by a bootstrap over groups."""
+    share = hits.mean(axis=0)
+    classes, ids = np.unique(class_ids, return_inverse=True)
+    _, groups = np.unique(np.arange(len(share)) if groups is None else groups, return_inverse=True)
+    cells = groups.reshape(-1) * len(classes) + ids.reshape(-1)
+    count = (int(groups.max()) + 1) * len(classes)
+    sums = np.bincount(cells, weights=share, minlength=count).reshape(-1, len(classes))
+    sizes = np.bincount(cells, minlength=count).reshape(-1, len(classes)).astype(np.float64)
+    means = []
+    for chosen in _resampled(len(sums)):
+        drawn, of = sums[chosen].sum(axis=1), sizes[chosen].sum(axis=1)
+        means.append(np.nanmean(np.where(of > 0, drawn / np.maximum(of, 1), np.nan), axis=1))  # a class may not be drawn
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return float((sums.sum(axis=0) / sizes.sum(axis=0)).mean()), (float(low), float(high))
+
+
+def _resampled(groups: int) -> Iterator[NDArray[np.int64]]:
+    """Yield draws of groups `(rows, groups)`, RESAMPLES rows in all."""
+    random = np.random.default_rng(0)
+    for _ in range(math.ceil(RESAMPLES / _CHUNK_ROWS)):
+        yield random.integers(groups, size=(_CHUNK_ROWS, groups))
 
 
 def to_json(found: CrossValidation) -> dict[str, Any]:
@@ -207,17 +254,24 @@ def to_json(found: CrossValidation) -> dict[str, Any]:
 
 def format_table(found: CrossValidation) -> str:
     """Return the figures as a Markdown table, one row a rule, precision and seed, and their means."""
-    lines = ["| folds | model | seed | right | accuracy | 95 % interval | single folds |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| folds | model | seed | right | accuracy | 95 % interval | mean recall of the classes | single folds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for figure in found.figures:
         folds = " ".join(f"{share:.4f}" for share in figure.folds)
         right = f"{figure.correct} of {figure.count}"
         lines.append(
             f"| {figure.rule} | {figure.precision} | {figure.seed} | {right} | {figure.accuracy:.4f} "
-            f"| {figure.interval[0]:.4f} to {figure.interval[1]:.4f} | {folds} |"
+            f"| {figure.interval[0]:.4f} to {figure.interval[1]:.4f} | {_macro_text(figure)} | {folds} |"
         )
     for mean in (each for each in found.summaries if each.seeds > 1):
         lines.append(
             f"| {mean.rule} | {mean.precision} | mean of {mean.seeds} | | {mean.accuracy:.4f} "
-            f"| {mean.interval[0]:.4f} to {mean.interval[1]:.4f} | deviation {mean.deviation:.4f} |"
+            f"| {mean.interval[0]:.4f} to {mean.interval[1]:.4f} | {_macro_text(mean)} | deviation {mean.deviation:.4f} |"
         )
     return "\n".join(lines)
+
+
+def _macro_text(found: Figure | Summary) -> str:
+    return f"{found.macro_recall:.4f} ({found.macro_interval[0]:.4f} to {found.macro_interval[1]:.4f})"

@@ -19,6 +19,7 @@ from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import exists, make_folder
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
+from edgecnn_export.plots.contact_sheet import draw_contact_sheet
 from edgecnn_export.reference import MODEL_FILE, is_ours
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.budget import Budget
@@ -26,6 +27,8 @@ from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.recipes import Recipe, find_recipe
 from edgecnn_export.training.session import Session, TrainingRun
+
+SHEET = "pictures.png"
 
 
 def train(
@@ -67,6 +70,11 @@ def train(
     budget = Budget.of(minutes, epochs, checkpoint, clock)
     strategy = open_devices(devices)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
+    if splits.storable:
+        height, width, _ = task.preprocessing.shape
+        title = f"{task.name}: what the network sees, {height} x {width} {task.preprocessing.color} by {task.preprocessing.fit}"
+        draw_contact_sheet(splits.train, task.labels, out / SHEET, title=title, seed=seed)
+        progress(f"what the network sees of the pictures: {out / SHEET}")
     session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget)
     if checkpoint is not None:
         session.resume(checkpoint)
@@ -126,7 +134,7 @@ def _check_folder(out: Path, resume: bool) -> None:
     model, table = out / MODEL_FILE, out / split_table.FILE_NAME
     if is_ours(model):
         return  # what stands beside it was written with it
-    written = [model, out / "training.json", out / "curves.png", *([] if split_table.is_table(table) else [table])]
+    written = [model, out / "training.json", out / "curves.png", out / SHEET, *([] if split_table.is_table(table) else [table])]
     if (foreign := next(filter(exists, written), None)) is not None:
         raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
 
