@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.contract import EvidenceInfo, RepairInfo
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.rejection.evidence import KEEP_RATE, Findings, fit_evidence
@@ -43,7 +44,9 @@ def give_evidence(
 ) -> tuple[list[Artifact], str | None]:
     """Return the artifacts with their thresholds, and why they have none where they have none.
 
-    Without labelled pictures of the user's own an artifact keeps what its reference brought along.
+    All files of one network share what is chosen by the features of the one that a board would run, so that they say the
+    same; a repair may have changed the features' scales, and has thresholds of its own. Without labelled pictures of the
+    user's own an artifact keeps what its reference brought along.
     """
     if not any(artifact.contract.head for artifact in artifacts):
         return list(artifacts), "the model does not end in a dense layer with a softmax, whose features would tell"
@@ -54,14 +57,13 @@ def give_evidence(
     others = draw_ood(task, OTHERS_PER_KIND, seed) | read_others(task, find_others(splits.folder, options.others))
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
-    given = []
+    fitted: dict[RepairInfo | None, EvidenceInfo] = {}
     try:
-        for artifact in artifacts:
-            if artifact.contract.head is None:
-                given.append(artifact)
+        for artifact in sorted(artifacts, key=_rank):
+            if artifact.contract.head is None or artifact.contract.repair in fitted:
                 continue
             runtime = open_runtime(artifact)
-            evidence = fit_evidence(
+            fitted[artifact.contract.repair] = fit_evidence(
                 find(runtime, train.images),
                 train.class_ids,
                 find(runtime, held_out.images),
@@ -70,10 +72,20 @@ def give_evidence(
                 keep_rate=options.keep_rate,
                 seed=seed,
             )
-            given.append(dataclasses.replace(artifact, contract=dataclasses.replace(artifact.contract, evidence=evidence)))
     except DatasetError as error:
         return list(artifacts), str(error)
-    return given, None
+    return [_with(artifact, fitted.get(artifact.contract.repair)) for artifact in artifacts], None
+
+
+def _rank(artifact: Artifact) -> tuple[bool, bool]:
+    """Put what a board would run first: by its features the thresholds of all files of an export are chosen."""
+    return artifact.contract.precision == "float32", artifact.format != "tflite"
+
+
+def _with(artifact: Artifact, evidence: EvidenceInfo | None) -> Artifact:
+    if artifact.contract.head is None or evidence is None:
+        return artifact
+    return dataclasses.replace(artifact, contract=dataclasses.replace(artifact.contract, evidence=evidence))
 
 
 def _nothing_to_fit(artifacts: Sequence[Artifact], splits: Splits | None) -> str | None:
