@@ -24,6 +24,10 @@ from edgecnn.cli.options import (
 from edgecnn.text import percent, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgecnn.artifacts import Artifact
     from edgecnn.metrics import Share
     from edgecnn.rejection.measure import OperatingPoint, Rejection
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
 @click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, by kind.")
 @click.option("--severity", type=Count(1, 5), help="Also measure the pictures under each camera corruption at this severity.")
+@click.option("--against", metavar="FILE", help="Another file of the same task: on how many pictures do both say the same?")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
 @foreign_options
@@ -54,6 +59,7 @@ def rejection(
     per_kind: int,
     others: Path | None,
     severity: int | None,
+    against: str | None,
     plot: Path | None,
     data: Path | None,
     seed: int,
@@ -88,6 +94,7 @@ def rejection(
         seed=seed,
         progress=lambda line: click.echo(line, err=True),
     )
+    same = None if against is None else _agreement(opened.artifact, against, splits[split].images)
     if plot is not None:
         from edgecnn_export.plots.figures import save_figure
         from edgecnn_export.plots.rejection import plot_rejection
@@ -95,11 +102,37 @@ def rejection(
         save_figure(plot_rejection(result, title=f"{model}, {splits.info.describe(split)}"), plot)
         click.echo(f"drew {plot}", err=True)
     if as_json:
-        echo_json({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json())
+        echo_json({"model": model, "runtime": opened.runtime.name, "task": opened.task.name} | result.to_json() | _same(same))
         return
     click.echo(printable(f"{model} on {opened.runtime.name}, {splits.info.describe(split)}"))
     for line in _lines(result):
         click.echo(line)
+    if same is not None:
+        click.echo(f"{_percent(same)} of {same.count} pictures get the same label, unsure or novel by {against}")
+
+
+def _agreement(artifact: Artifact | None, against: str, images: NDArray[np.uint8]) -> Share:
+    """Return on how many pictures two files say the same word."""
+    from edgecnn.artifacts import Artifact
+    from edgecnn.classifier import Classifier, artifact_path
+    from edgecnn.errors import InputError
+    from edgecnn.metrics import Share
+    from edgecnn.runtimes.runtime import answer
+
+    if artifact is None:
+        raise InputError("--against compares two exported files; give one instead of a Keras model")
+    said = []
+    for each in (artifact, Artifact.open(artifact_path(against))):
+        classifier = Classifier.of(each)
+        if classifier.preprocessing != artifact.contract.preprocessing or classifier.labels != artifact.contract.labels:
+            raise InputError(f"{against} is for another task than {artifact.path}")
+        parts = [answer(classifier.runtime, images[at : at + 64]) for at in range(0, len(images), 64)]
+        said.append([(p.verdict, p.label) for part in parts for p in classifier.interpret_all(part)])
+    return Share(sum(one == other for one, other in zip(*said, strict=True)), len(images))
+
+
+def _same(same: Share | None) -> dict[str, Any]:
+    return {} if same is None else {"same_as": same.to_json()}
 
 
 def _lines(result: Rejection) -> list[str]:
