@@ -17,6 +17,7 @@ from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError, OutputError
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
 from edgecnn_export import contract_writer, exporter
@@ -80,7 +81,9 @@ def test_golden_vectors_hold_on_the_kernels_that_tflite_runtime_has(exported: Ex
 
     artifact = Artifact.open(exported.folder / "bars-int8.tflite")
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    runtime = TfliteRuntime(Interpreter(model_content=artifact.model, experimental_op_resolver_type=older), "older kernels")
+    interpreter = Interpreter(model_content=artifact.model, experimental_op_resolver_type=older)
+    assert artifact.contract.head is not None
+    runtime = HeadRuntime(TfliteRuntime(interpreter, "older kernels", with_features=True), artifact.contract.head)
 
     report = replay(artifact.contract, runtime.run)
 
