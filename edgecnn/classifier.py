@@ -20,7 +20,7 @@ from edgecnn.rejection.evidence import Evidence, Judged
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights
 from edgecnn.runtimes.runtime import Answers, answer
-from edgecnn.where import class_maps
+from edgecnn.where import class_maps, fine_maps
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -34,7 +34,8 @@ class Prediction:
 
     An answer is `unsure` where no class is probable enough, and `novel` where the picture is like nothing that was taught:
     `novelty` is then above 1. `nearest` is the class whose training pictures are nearest. Both are None of a model without
-    features. `where` `(h, w)` float32 says which places speak for the class, where that was asked for.
+    features. `where` `(height, width)` float32, of the size of the model's input, says which places speak for the class,
+    where that was asked for.
     """
 
     label: str | None
@@ -121,11 +122,13 @@ class Classifier:
         """
         if not images_bgr:
             return []
-        answers = answer(self.runtime, np.stack([self.preprocessing(image) for image in images_bgr]))
+        inputs = np.stack([self.preprocessing(image) for image in images_bgr])
+        answers = answer(self.runtime, inputs)
         predictions = self.interpret_all(answers)
         if where:
             maps = class_maps(self.runtime, answers, [each.class_id for each in predictions])
-            predictions = [replace(each, where=own) for each, own in zip(predictions, maps, strict=True)]
+            pairs = zip(predictions, fine_maps(inputs, maps), strict=True)
+            predictions = [replace(each, where=own) for each, own in pairs]
         return predictions
 
     @property

@@ -63,20 +63,21 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
             "invoke": 1000 * (clock() - prepared_s),
         }
         nothing = np.zeros(len(regions), bool)
-        hot = _hot_boxes(regions, answers, classifier) if where else None
+        hot = _hot_boxes(regions, inputs, answers, classifier) if where else None
         return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot)
 
     return look
 
 
-def _hot_boxes(regions: list[Region], answers: Answers, classifier: Classifier) -> list[Box]:
+def _hot_boxes(regions: list[Region], inputs: Image, answers: Answers, classifier: Classifier) -> list[Box]:
     """Return for each region, in frame pixels, the box of what speaks most for its most probable class."""
-    from edgecnn.where import class_maps, hot_box
+    from edgecnn.where import class_maps, fine_maps, hot_box
 
     height, width, _ = classifier.preprocessing.shape
     boxes = []
     class_ids = answers.probabilities.argmax(axis=1).tolist()
-    for region, place_map in zip(regions, class_maps(classifier.runtime, answers, class_ids), strict=True):
+    maps = fine_maps(inputs, class_maps(classifier.runtime, answers, class_ids))
+    for region, place_map in zip(regions, maps, strict=True):
         left, top, across, down = region.box
         shown_x, shown_y, shown_w, shown_h = classifier.preprocessing.source_box((across, down))
         x, y, w, h = hot_box(place_map, (height, width), (width, height))

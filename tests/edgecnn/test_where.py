@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgecnn.cli.main import main
-from edgecnn.where import enlarge, hot_box, overlay
+from edgecnn.where import enlarge, fine_maps, hot_box, overlay
 
 
 def run(*arguments: str) -> object:
@@ -48,6 +48,56 @@ def test_the_hot_box_is_around_the_maximum_alone() -> None:
 
     assert x < 39 < x + width < 120
     assert y < 39 < y + height < 120
+
+
+def _scratched(channels: int = 1) -> np.ndarray:
+    """Return one gray input with a scratch in its upper left and its lower right corner."""
+    image = np.full((1, 100, 100, channels), 120, np.uint8)
+    image[0, 10:14, 8:30], image[0, 84:88, 70:92] = 220, 220
+    return image
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_fine_map_points_at_the_structure_in_the_place_that_speaks(channels: int) -> None:
+    coarse = np.array([[0.9, 1.0, -0.3], [0.4, 0.3, -0.5], [-1.0, -0.5, -0.9]], np.float32)
+
+    (fine,) = fine_maps(_scratched(channels), [coarse])
+
+    assert fine.shape == (100, 100)
+    y, x = np.unravel_index(int(fine.argmax()), fine.shape)
+    assert 5 <= y <= 20
+    assert 4 <= x <= 34
+    assert fine.min() >= 0
+    assert fine[60:, 60:].max() == 0
+    left, top, width, height = hot_box(fine, (100, 100), (100, 100))
+    assert left >= 0 and top <= 12 <= top + height <= 40
+    assert width <= 50
+
+
+def test_a_fine_map_of_a_class_that_nothing_speaks_for_is_none_of_nothing() -> None:
+    (fine,) = fine_maps(_scratched(), [np.array([[-1.0, -2.0], [-2.0, -3.0]], np.float32)])
+
+    assert fine.argmax() < 100 * 50
+    assert np.isfinite(fine).all()
+
+
+def test_the_edge_of_a_black_bar_is_no_structure() -> None:
+    padded = np.zeros((1, 100, 100, 1), np.uint8)
+    padded[0, 30:70] = 200
+    padded[0, 48:51, 60:75] = 180
+
+    (fine,) = fine_maps(padded, [np.ones((4, 4), np.float32)])
+
+    y, x = np.unravel_index(int(fine.argmax()), fine.shape)
+    assert 44 <= y <= 55
+    assert 55 <= x <= 80
+
+
+def test_an_even_picture_has_a_map_without_hot_places() -> None:
+    (fine,) = fine_maps(np.full((1, 64, 64, 1), 90, np.uint8), [np.ones((4, 4), np.float32)])
+
+    assert not fine.any()
+    assert len(hot_box(fine, (64, 64), (64, 64))) == 4
 
 
 def test_only_places_that_speak_for_the_answer_are_red() -> None:
