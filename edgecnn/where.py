@@ -44,12 +44,16 @@ def fine_maps(images: NDArray[np.uint8], place_maps: Sequence[Map]) -> list[Map]
 
     Where a place speaks for the class, it is the structure in it that speaks: the map times the picture's contrast around each
     pixel, its standard deviation under a Gaussian window. A map that speaks for the class nowhere counts from its lowest value.
+    Both are computed on a grid of about four places for each sigma of the window, which is a tenth of the work.
     """
     height, width = images.shape[1:3]
-    return [
-        np.asarray(_from_zero(enlarge(own, (height, width), (width, height))) * _contrast(image), np.float32)
-        for image, own in zip(images, place_maps, strict=True)
-    ]
+    found = []
+    for image, own in zip(images, place_maps, strict=True):
+        contrast = _contrast(image)
+        speaking = _from_zero(enlarge(own, (height, width), (contrast.shape[1], contrast.shape[0])))
+        fine = cv2.resize(speaking * contrast, (width, height), interpolation=cv2.INTER_LINEAR)
+        found.append(np.asarray(fine, np.float32))
+    return found
 
 
 def _from_zero(values: Map) -> Map:
@@ -58,23 +62,33 @@ def _from_zero(values: Map) -> Map:
 
 
 def _contrast(image: NDArray[np.uint8]) -> Map:
-    """Return the standard deviation of levels around each pixel of `(height, width, channels)`, of the channel with most.
+    """Return the standard deviation of levels around each place of a grid over `(height, width, channels)`, at least 1 x 1.
 
-    Black bars around a picture (fit `pad`) are no part of it, and their edges no structure.
+    Of several channels that with most counts. Black bars around a picture (fit `pad`) are no part of it, and their edges no
+    structure.
     """
-    found = np.zeros(image.shape[:2], np.float32)
-    rows, columns = (np.flatnonzero(image.any(axis=axes)) for axes in ((1, 2), (0, 2)))
-    if not len(rows):
-        return found
-    inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    levels = image[inside].astype(np.float32)
     sigma = min(image.shape[:2]) * _WINDOW
-    mean, squares = (
-        cv2.GaussianBlur(each, (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(levels.shape)
-        for each in (levels, levels**2)
-    )
-    found[inside] = np.sqrt(np.maximum(squares - mean**2, 0)).max(axis=2)
-    return found
+    step = max(1, round(sigma / 4))
+    rows, columns = (np.flatnonzero(image.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    grid_hw = max(1, image.shape[0] // step), max(1, image.shape[1] // step)
+    if not len(rows):
+        return np.zeros(grid_hw, np.float32)
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    levels = image[top:bottom, left:right].astype(np.float32)
+    inner_wh = max(1, len(levels[0]) // step), max(1, len(levels) // step)
+    mean, squares = (_blurred(each, inner_wh, sigma / step) for each in (levels, levels**2))
+    inner = np.sqrt(np.maximum(squares - mean**2, 0)).max(axis=2)
+    if inner.shape == grid_hw:
+        return np.asarray(inner, np.float32)
+    whole = np.zeros(image.shape[:2], np.float32)
+    whole[top:bottom, left:right] = cv2.resize(inner, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(whole, grid_hw[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _blurred(levels: NDArray[np.float32], size_wh: tuple[int, int], sigma: float) -> NDArray[np.float32]:
+    small = cv2.resize(levels, size_wh, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(small, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred.reshape(size_wh[1], size_wh[0], -1), np.float32)
 
 
 def enlarge(place_map: Map, input_hw: tuple[int, int], size_wh: tuple[int, int]) -> Map:

@@ -270,6 +270,9 @@ def _reached(records: Records) -> list[tuple[str, str, str | None, bool | None]]
             small(
                 "neu int8, calibration error, mean of corruptions", 0.04, None if shown is None else shown["calibration_error"]
             )
+    left_out = [each["auroc"]["value"] for each in (records("neu", "leave-one-class-out") or {"classes": ()})["classes"]]
+    least("neu int8, AUROC of a class left out, mean", 0.92, sum(left_out) / len(left_out) if left_out else None, "")
+    least("neu int8, AUROC of a class left out, worst", 0.85, min(left_out) if left_out else None, "")
     where = records("neu", "where")
     row = None if where is None else next(row for row in where["classes"] if row["label"] == "all")
     least("neu int8, pointing accuracy of the map", 0.85, None if row is None else row["pointing"]["share"], "")
