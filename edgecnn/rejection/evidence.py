@@ -12,7 +12,7 @@ import base64
 import binascii
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +34,7 @@ _LEAST = 1e-6  # the smallest probability that a runtime tells from none
 _ROUNDS = 25
 # Sums of products differ in their last bits between processors, and thresholds are what held-out pictures scored: without
 # rounding, these very pictures would be novel on one machine and not on another.
-_DECIMALS = 6
+_DECIMALS, _JUST_BELOW = 6, 1 - 2e-6
 _MAX_CHANNELS, _MAX_CENTRES = 4096, 4096
 
 
@@ -61,7 +61,8 @@ class Evidence:
         """Read the centres; ContractError when they or the thresholds are no such thing."""
         self.info = info
         numbers = (info.temperature, info.unsure_below, info.novel_above, info.scale, info.log_weight, info.keep_rate)
-        if not all(map(math.isfinite, numbers)) or info.temperature <= 0 or info.scale <= 0 or info.log_weight < 0:
+        positive = info.temperature, info.scale, info.novel_above
+        if not all(map(math.isfinite, numbers)) or min(positive) <= 0 or info.log_weight < 0:
             raise ContractError("the evidence's thresholds are not finite numbers in their ranges")
         if channels > _MAX_CHANNELS or len(info.centre_classes) > _MAX_CENTRES:
             raise ContractError(f"{len(info.centre_classes)} centres of {channels} channels are more than are read")
@@ -110,6 +111,7 @@ def fit_evidence(
     held_out_ids: NDArray[np.int64],
     others: Mapping[str, Findings],
     *,
+    stated: Collection[str] = (),
     keep_rate: float = KEEP_RATE,
     seed: int = 0,
 ) -> EvidenceInfo:
@@ -117,8 +119,9 @@ def fit_evidence(
 
     `train_ids` and `held_out_ids` `(n,)` are the pictures' classes. The weight of the probability in the novelty is the one
     that tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is as
-    high as FALSE_ACCEPTS of them allow: pictures under a worse light are then kept. Few held-out pictures promise a lower keep
-    rate, which is then the one that is stated. Raises DatasetError for less than MIN_PICTURES.
+    high as FALSE_ACCEPTS of them allow, of all together and of each of the kinds `stated` by a user: pictures under a worse
+    light are then kept. Few held-out pictures promise a lower keep rate, which is then the one that is stated. Raises
+    DatasetError for less than MIN_PICTURES.
     """
     count = len(held_out_ids)
     if count < MIN_PICTURES:
@@ -163,19 +166,27 @@ def fit_evidence(
     ours, strange = novelties(weight)
     unsure_below = min(_MOST_UNSURE, float(np.sort(own.max(axis=1))[unsure - 1]))
     novel_above = float(np.sort(ours)[count - novel])
-    if len(strange):
-        # What gets a label must also be sure: the others that are unsure anyway leave room for more.
-        sure = np.concatenate([p.max(axis=1) for p in theirs]) >= unsure_below
-        allowed = math.floor(FALSE_ACCEPTS * len(strange))
-        lowest = np.sort(np.where(sure, strange, np.inf))
-        if math.isfinite(lowest[allowed]):
-            novel_above = max(novel_above, float(lowest[allowed]) * (1 - 2 * 10**-_DECIMALS))
+    # What gets a label must also be sure: the others that are unsure anyway leave room for more.
+    scored = [
+        np.where(p.max(axis=1) >= unsure_below, _scores(d, p, weight), np.inf)
+        for d, p in zip(their_distances, theirs, strict=True)
+    ]
+    mine = [each for kind, each in zip(others, scored, strict=True) if kind in stated]
+    rooms = [_room(np.concatenate(scored)), *map(_room, mine)] if len(strange) else []
+    if rooms and math.isfinite(min(rooms)):
+        novel_above = max(novel_above, min(rooms))
     novel_above = max(novel_above, 1e-6)
     final = replace(draft, unsure_below=unsure_below, novel_above=novel_above, log_weight=weight)
     chosen = Evidence(final, train.pooled.shape[1], classes)
     accepted = [float(chosen.keeps(each).mean()) for each in others.values() if len(each.pooled)]
     kept = float(chosen.keeps(held_out).mean())
     return replace(final, kept=kept, false_accepts=float(np.mean(accepted)) if accepted else 0.0)
+
+
+def _room(novelties: NDArray[np.float64]) -> float:
+    """Return the highest threshold at which FALSE_ACCEPTS of strangers of these novelties `(n,)` get a label, inf for any."""
+    lowest = np.append(np.sort(novelties), np.inf)
+    return float(lowest[math.floor(FALSE_ACCEPTS * len(novelties))]) * _JUST_BELOW
 
 
 def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -68,6 +68,21 @@ def test_room_that_strangers_leave_is_used() -> None:
     assert fitted(others=far).novel_above > fitted(others={}).novel_above
 
 
+def test_a_kind_that_a_user_states_is_not_let_in_for_the_room_that_easy_kinds_leave() -> None:
+    easy, hard = drawn(900, 5, shift=30.0)[0], drawn(40, 9, shift=0.8)[0]
+    others = {"easy": easy, "gloves": hard}
+
+    generous, strict = fitted(others=others), fitted(others=others, stated=("gloves",))
+
+    def accepted(info: EvidenceInfo) -> float:
+        return float(Evidence(info, CHANNELS, CLASSES).keeps(hard).mean())
+
+    assert accepted(generous) == 1.0
+    assert accepted(strict) < 0.8
+    assert strict.kept >= strict.keep_rate - 0.01
+    assert fitted(others=others, stated=("easy",)).novel_above == generous.novel_above
+
+
 def test_the_nearest_class_is_that_of_the_nearest_training_pictures() -> None:
     evidence = Evidence(fitted(), CHANNELS, CLASSES)
     findings, class_ids = drawn(200, 9)
@@ -136,6 +151,7 @@ def test_a_temperature_makes_probabilities_mean_what_they_say() -> None:
         {"temperature": 0.0},
         {"temperature": float("nan")},
         {"novel_above": float("inf")},
+        {"novel_above": 0.0},
         {"scale": -1.0},
         {"centres": "no base64 !"},
         {"centres": base64.b64encode(b"12345").decode()},
