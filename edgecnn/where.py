@@ -21,9 +21,8 @@ from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import Answers
 
 Map = NDArray[np.float32]
-_WINDOW = (
-    1 / 25
-)  # sigma of the contrast's window in shorter sides; 1/40 and 1/17 point as well within the noise of 300 pictures
+# Sigma of the contrast's window in shorter sides; 1/40 and 1/17 point as well within the noise of 300 pictures.
+_WINDOW = 1 / 25
 _HOT = 0.5  # of the way from the mean of a map to its maximum
 
 
