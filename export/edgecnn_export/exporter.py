@@ -12,6 +12,7 @@ from typing import Any, Literal
 from edgecnn.artifacts import Artifact, golden
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ConversionError, InputError
+from edgecnn.folders import list_all
 from edgecnn.quiet import quiet
 from edgecnn_export.calibration_audit import Audit
 from edgecnn_export.calibration_data import audit, find_calibration
@@ -154,6 +155,8 @@ def export(
     precisions = ("float32", *QUANTIZED)
     files = [f"{reference.task.name}-{precision}.{each}" for precision in precisions for each in FORMATS]
     check_out(out, (*files, PARITY_PAGE, PARITY_JSON))
+    if evidence.others is not None:
+        list_all([evidence.others])  # a mistake there is told now, not after minutes of work
     started = time.monotonic()
     doubt = _checked(reference, splits, seed)
     with quiet():

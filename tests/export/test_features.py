@@ -182,3 +182,22 @@ def test_pictures_in_other_beside_the_class_folders_take_part(
     evidence = Artifact.open(result.files[0].path).contract.evidence
     assert evidence is not None
     assert "_other/gloves" in evidence.kinds
+
+
+def test_a_folder_of_others_that_is_not_there_is_told_before_anything_is_converted(
+    tmp_path: Path, bar_reference: Reference, bar_splits: Splits
+) -> None:
+    said: list[str] = []
+
+    with pytest.raises(InputError, match="no such picture"):
+        export(
+            bar_reference,
+            out=tmp_path / "e",
+            formats=["tflite"],
+            splits=bar_splits,
+            evidence=EvidenceOptions(others=tmp_path / "missing"),
+            progress=said.append,
+        )
+
+    assert not said
+    assert not (tmp_path / "e").exists()
