@@ -79,7 +79,8 @@ def test_one_odd_picture_changes_neither_size_nor_color_and_is_told(tmp_path: Pa
         ([(300, 300)] * 6, "crop"),
         ([(300, 312)] * 6, "crop"),  # cuts off 4 %
         ([(480, 640), (300, 300)] * 3, "squash"),
-        ([(100, 250), (600, 260), (300, 300)] * 2, "pad"),
+        ([(100, 250), (600, 260), (300, 300)] * 2, "squash"),
+        ([(100, 400), (300, 300)] * 3, "pad"),
     ],
 )
 def test_how_pictures_are_fitted_is_what_costs_least(tmp_path: Path, sizes: list[tuple[int, int]], fit: str) -> None:
