@@ -129,7 +129,7 @@ def fit_evidence(
     unsure, novel = losable(count, keep_rate)
     keep_rate = min(keep_rate, 1 - (unsure + novel) / (count + 1))
     classes = train.probabilities.shape[1]
-    temperature = _best_temperature(held_out.probabilities, held_out_ids)
+    temperature = best_temperature(held_out.probabilities, held_out_ids)
     centres, owners = _centres(_unit(train.pooled), train_ids, seed)
     scale = float(np.abs(centres).max() / 127) or 1.0
     integers = np.rint(centres / scale).astype(np.int8)
@@ -205,7 +205,7 @@ def _unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
 
 
-def _best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
+def best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
     """Return the temperature of the smallest negative log-likelihood of the true classes."""
     rows = np.arange(len(class_ids))
 

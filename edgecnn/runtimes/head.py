@@ -1,13 +1,15 @@
 """Class probabilities computed from the features, by the last dense layer that the contract holds.
 
-A graph of integers rounds the mean of its features, the scores and the probabilities (in steps of 1/256); here the very same
-features give scores in double precision. Whether two machines agree is then a question of the integers alone.
+A graph of integers rounds the mean of its features, the scores and the probabilities (in steps of 1/256), and the last of these
+steps differs between processors. Here integer features are added up and weighted in integers: the same features give the very
+same scores on every machine, and probabilities of six digits.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +18,24 @@ from edgecnn.artifacts.contract import HeadInfo
 from edgecnn.errors import ContractError
 from edgecnn.runtimes.runtime import Answers, FeatureRuntime, check_answers
 
-# Exponentials differ by an ULP between C libraries; what is left of that after rounding is nothing.
+# Exponentials differ by an ULP between C libraries: once in 10**9 probabilities that shows in the sixth digit.
 _DECIMALS = 6
+_WEIGHT_BITS, _SUM_BITS = 30, 62
 
 
 class HeadRuntime:
     """A runtime whose probabilities are those of the features and the head instead of the graph's own."""
 
-    def __init__(self, inner: FeatureRuntime, head: HeadInfo) -> None:
-        """Take a runtime whose model gives features; ContractError when the head's weights are no such thing."""
+    def __init__(self, inner: FeatureRuntime, head: HeadInfo, channels: int | None) -> None:
+        """Take a runtime whose model gives features of so many `channels`.
+
+        Raises ContractError when the head's weights are no such thing, or are for other channels.
+        """
         self.name = inner.name
         self._inner = inner
         self.weights, self._bias = read_weights(head), np.array(head.bias, np.float64)
+        if channels != len(self.weights):
+            raise ContractError(f"the head takes {len(self.weights)} channels, the model gives {channels}")
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
@@ -36,12 +44,30 @@ class HeadRuntime:
     def answer(self, images: NDArray[np.uint8]) -> Answers:
         """Map images `(n, height, width, channels)` to probabilities and features."""
         found = self._inner.answer(images)
-        pooled = found.pooled
-        assert pooled is not None
-        if pooled.shape[1] != len(self.weights):
-            raise ContractError(f"the head takes {len(self.weights)} channels, the model gives {pooled.shape[1]}")
-        scores = pooled @ self.weights + self._bias
+        scores = head_scores(found, self.weights, self._bias)
         return Answers(check_answers(softmax(scores), self.name), found.values, found.spec)
+
+
+def head_scores(found: Answers, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `(n, classes)`: the mean of the features over all places @ `weights` `(channels, classes)` + `bias`.
+
+    Of integer features the weights are rounded to a common step of 2**-30 of the largest, a 64th of what float32 resolves
+    there. Their products are added up as integers, without another rounding and in any order, so that scores are bit-identical
+    on all machines; two operations in double precision follow.
+    """
+    sums, pooled = found.sums, found.pooled
+    assert pooled is not None
+    assert found.values is not None
+    if sums is None or found.spec is None or found.spec.scale is None:
+        return np.asarray(pooled @ weights + bias)
+    # No sum may leave 63 bits: `terms` products of a feature and a weight make one.
+    terms = found.places * len(weights)
+    room = _SUM_BITS - 8 * found.values.itemsize - math.ceil(math.log2(max(terms, 2)))
+    _, exponent = math.frexp(float(np.abs(weights).max(initial=0.0)))
+    shift = min(_WEIGHT_BITS, room) - exponent
+    integers = np.rint(np.ldexp(weights, shift)).astype(np.int64)
+    step = math.ldexp(found.spec.scale / found.places, -shift)
+    return np.asarray((sums @ integers) * step + bias)
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float32]:

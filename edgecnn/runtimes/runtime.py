@@ -44,16 +44,28 @@ class Answers:
         return np.asarray((self.values.astype(np.int32) - zero_point) * np.float32(self.spec.scale), np.float32)
 
     @property
+    def places(self) -> int:
+        """How many places the features are of: `h * w` of a map, 1 of a vector."""
+        return 1 if self.values is None else int(np.prod(self.values.shape[1:-1]))
+
+    @property
+    def sums(self) -> NDArray[np.int64] | None:
+        """The sum of quantized features over all places, `(n, channels)`, in steps of their scale; None of floats."""
+        if self.values is None or self.spec is None or self.spec.scale is None:
+            return None
+        values = self.values.reshape(len(self.values), self.places, self.values.shape[-1])
+        return np.asarray(values.sum(axis=1, dtype=np.int64) - self.places * (self.spec.zero_point or 0))
+
+    @property
     def pooled(self) -> NDArray[np.float64] | None:
         """The mean of the features over all places, `(n, channels)`; of integers it is the same on every machine."""
         if self.values is None or self.spec is None:
             return None
-        values = self.values.reshape(len(self.values), -1, self.values.shape[-1])
-        if self.spec.scale is None:
-            return np.asarray(values.mean(axis=1, dtype=np.float64))
-        places = values.shape[1]
-        sums = values.sum(axis=1, dtype=np.int64) - places * (self.spec.zero_point or 0)
-        return np.asarray(sums * (self.spec.scale / places), np.float64)
+        sums = self.sums
+        if sums is not None:
+            return np.asarray(sums * ((self.spec.scale or 1.0) / self.places), np.float64)
+        values = self.values.reshape(len(self.values), self.places, self.values.shape[-1])
+        return np.asarray(values.mean(axis=1, dtype=np.float64))
 
 
 @runtime_checkable

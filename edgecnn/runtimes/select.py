@@ -8,6 +8,7 @@ import os
 from types import ModuleType
 
 from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.contract import TensorSpec
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
 from edgecnn.quiet import quiet_start
 from edgecnn.runtimes.head import HeadRuntime
@@ -31,19 +32,33 @@ def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int
     Raises MissingDependencyError when none is installed, InferenceError when it refuses the model, ContractError when the
     model's tensors are not those of the contract.
     """
-    wanted = _wanted(artifact.format, runtime)
+    contract, opened = artifact.contract, open_graph(artifact, runtime=runtime, threads=threads)
+    if contract.head is None or contract.features is None:
+        return opened
     try:
-        contract = artifact.contract
+        return HeadRuntime(opened, contract.head, channels(contract.features, artifact.format))
+    except ContractError as error:
+        raise ContractError(f"{artifact.path}: {error}") from error
+
+
+def open_graph(artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> FeatureRuntime:
+    """Open an artifact as `open_runtime` does, for the probabilities that the model's own softmax gives: its output 0."""
+    wanted, contract = _wanted(artifact.format, runtime), artifact.contract
+    try:
         if artifact.format == "onnx":
-            opened: FeatureRuntime = _open_onnx(artifact, threads)
-        else:
-            has_features = contract.features is not None
-            tflite = open_tflite(artifact.model, runtime=wanted, threads=threads, with_features=has_features)
-            check_tensors(contract, tflite.input, tflite.output, tflite.features)
-            opened = tflite
-        return opened if contract.head is None else HeadRuntime(opened, contract.head)
+            return _open_onnx(artifact, threads)
+        has_features = contract.features is not None
+        tflite = open_tflite(artifact.model, runtime=wanted, threads=threads, with_features=has_features)
+        check_tensors(contract, tflite.input, tflite.output, tflite.features)
+        return tflite
     except (ContractError, InferenceError) as error:
         raise type(error)(f"{artifact.path}: {error}") from error
+
+
+def channels(features: TensorSpec, file_format: str) -> int | None:
+    """Return how many channels features have: ONNX keeps those of a map before its places."""
+    shape = features.shape
+    return None if len(shape) < 2 else shape[1 if file_format == "onnx" and len(shape) == 4 else -1]
 
 
 def import_runtime(file_format: str, runtime: str | None = None) -> str:

@@ -29,7 +29,7 @@ from edgecnn.quiet import quiet
 from edgecnn.records import read_record
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.head import HeadRuntime
-from edgecnn.runtimes.select import open_tflite
+from edgecnn.runtimes.select import channels, open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export.conversion.convert import Conversion
 from edgecnn_export.conversion.serving import INPUT_NAME, OUTPUT_NAME
@@ -135,8 +135,11 @@ def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArra
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=conversion.model, experimental_op_resolver_type=older)
     graph = TfliteRuntime(interpreter, "without XNNPACK", with_features=conversion.features is not None)
-    runtime = graph if conversion.head is None else HeadRuntime(graph, conversion.head)
-    return _TFLITE_INT + float(np.abs(runtime.run(inputs) - answers).max())
+    if conversion.head is not None and conversion.features is not None:
+        answered = HeadRuntime(graph, conversion.head, channels(conversion.features, conversion.format)).run(inputs)
+    else:
+        answered = graph.run(inputs)
+    return _TFLITE_INT + float(np.abs(answered - answers).max())
 
 
 def tensor_specs(
