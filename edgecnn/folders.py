@@ -147,10 +147,11 @@ def _names(folder: Path) -> list[str] | str:
     except OSError as error:
         return _reason(error)
     # The first sort settles a_1 against a_01.
-    return sorted(sorted(name for name in names if not _is_litter(name)), key=lambda name: natural_key(Path(name)))
+    return sorted(sorted(name for name in names if not is_litter(name)), key=lambda name: natural_key(Path(name)))
 
 
-def _is_litter(name: str) -> bool:
+def is_litter(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or what file managers leave behind."""
     return name.startswith(".") or name.lower() in _LITTER
 
 

@@ -11,7 +11,7 @@ from picture_files import HEIC, LITTER, NOT_PICTURES, encoded, surface, write_pi
 
 from edgecnn.cli.main import main
 from edgecnn.errors import InputError
-from edgecnn.folders import count_reasons, is_other, list_all, list_pictures
+from edgecnn.folders import count_reasons, is_litter, is_other, list_all, list_pictures
 from edgecnn.formats import readable_formats, sniff
 from edgecnn.pictures import read_picture
 
@@ -240,7 +240,7 @@ def test_classify_goes_on_behind_a_damaged_picture_of_a_folder(tmp_path: Path, c
 
 
 NAME = st.text(st.sampled_from(string.ascii_letters + "._ ~0é\udcff"), min_size=1, max_size=8).filter(
-    lambda name: name.strip(".") != "" and name != "__MACOSX"  # the litter of file managers is listed nowhere
+    lambda name: name.strip(".") != "" and (name.startswith(".") or not is_litter(name))
 )
 CONTENT = st.sampled_from([encoded(".png", surface(0)), encoded(".jpg", surface(0)), HEIC, b"", b"text", bytes(range(200))])
 SUFFIX = st.sampled_from(["", ".png", ".jpg", ".heic", ".txt", ".dng", ".bak"])
