@@ -67,7 +67,7 @@ def find_recipe(model: str, task: Task) -> Recipe:
             )
         return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10, balanced=True)
     if model == "lite":
-        # With 1e-3 none of 12 epochs beat the last layer alone on one fold of small, varied data; the two were not compared otherwise.
+        # With 1e-3 none of 12 epochs beat the last layer alone on one fold of small, varied data; no more was compared.
         return Recipe(
             12, 16, 2e-4, True, 0.01, 0.05, default_augmentation(task), patience=12, balanced=True, most_pictures=2000,
             head_views=3, frozen="block5_add", by_epoch=True, most_epochs=60, on_levels=True,
