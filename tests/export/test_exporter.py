@@ -82,8 +82,9 @@ def test_golden_vectors_hold_on_the_kernels_that_tflite_runtime_has(exported: Ex
     artifact = Artifact.open(exported.folder / "bars-int8.tflite")
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=artifact.model, experimental_op_resolver_type=older)
-    assert artifact.contract.head is not None
-    runtime = HeadRuntime(TfliteRuntime(interpreter, "older kernels", with_features=True), artifact.contract.head)
+    head, features = artifact.contract.head, artifact.contract.features
+    assert head is not None and features is not None
+    runtime = HeadRuntime(TfliteRuntime(interpreter, "older kernels", with_features=True), head, features.shape[-1])
 
     report = replay(artifact.contract, runtime.run)
 

@@ -22,6 +22,7 @@ from edgecnn.evaluation import run_all
 from edgecnn.folders import find_pictures
 from edgecnn.pictures import read_picture
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.runtime import answer
 from edgecnn.runtimes.select import open_tflite
 from edgecnn_device.doctor import delegate
 from edgecnn_device.finders import choose_look
@@ -37,16 +38,18 @@ def main(folder: Path, out: Path, runtime: str | None) -> None:
     opened = open_runtime(artifact, runtime=runtime)
     logits = open_tflite((folder / "logits.tflite").read_bytes(), runtime=runtime)
     images = np.load(folder / "validation.npy")
+    contract = artifact.contract
+    classifier = Classifier.running(opened, contract)
+    said = [p for at in range(0, len(images), 64) for p in classifier.interpret_all(answer(opened, images[at : at + 64]))]
     answers: dict[str, Any] = {
         "runtime": opened.name,
         "delegate": delegate(artifact) if runtime is None else "not asked",
         "probabilities": run_all(opened, images),
-        "probability_scale": artifact.contract.output.scale,
+        "verdicts": np.array([f"{p.verdict} {p.label}" for p in said]),
+        "novelty": np.array([p.novelty for p in said], np.float64),
         "logits": run_all(logits, images),
         "logit_scale": logits.output.scale,
     }
-    contract = artifact.contract
-    classifier = Classifier(opened, contract.labels, contract.preprocessing, contract.reject_threshold)
     look = choose_look(contract.preprocessing)
     for path in find_pictures([folder / "pictures"]):
         picture = read_picture(path)
