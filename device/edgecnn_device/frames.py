@@ -80,7 +80,7 @@ class RegionPrediction:
     """What was seen in a region: `raw` in this frame, `smoothed` over its last ones; `input` is what the network saw.
 
     `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8. `where` is the box, in frame
-    pixels, of what speaks for the answer in this frame; None where that was not asked for.
+    pixels, of what speaks for the answer in this frame; None where that was not asked for, and of what is novel.
     """
 
     region_id: int
