@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from edgecnn import metrics
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
+from edgecnn.metrics import Share
+from edgecnn.rejection.evidence import Evidence, Findings
 from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.runtime import answer
 
 _BATCH = 256
 
@@ -22,7 +25,8 @@ class Evaluation:
     """Figures of one model on one data set; shares lie in 0..1.
 
     `interval` is the two-sided Wilson interval of `accuracy` at `confidence`; `confusion` `(classes, classes)` counts pictures,
-    the row is the true class; `calibration_error` is the expected calibration error of the probabilities.
+    the row is the true class; `calibration_error` is the expected calibration error of the probabilities. `named` are the
+    pictures that get a label, and `named_right` those of them whose label is right; both None of a model without thresholds.
     """
 
     count: int
@@ -32,6 +36,8 @@ class Evaluation:
     confusion: NDArray[np.int64]
     calibration_error: float
     labels: tuple[str, ...]
+    named: Share | None = None
+    named_right: Share | None = None
 
     def recalls(self) -> NDArray[np.float64]:
         """Return of each class `(classes,)` the share that was recognised; NaN for a class without pictures."""
@@ -53,6 +59,11 @@ class Evaluation:
             "macro_recall": metrics.macro_recall(self.confusion),
             "recalls": recalls,
             "confusion": self.confusion.tolist(),
+            **{
+                name: share.to_json()
+                for name, share in (("named", self.named), ("right_of_named", self.named_right))
+                if share is not None
+            },
         }
 
 
@@ -68,13 +79,29 @@ def run_all(
     return np.concatenate(parts)
 
 
-def evaluate(runtime: Runtime, dataset: Dataset, labels: tuple[str, ...], *, confidence: float = 0.95) -> Evaluation:
-    """Measure a model on a data set; DatasetError when it is empty."""
+def evaluate(
+    runtime: Runtime,
+    dataset: Dataset,
+    labels: tuple[str, ...],
+    *,
+    evidence: Evidence | None = None,
+    confidence: float = 0.95,
+) -> Evaluation:
+    """Measure a model on a data set, and what of it gets a label where `evidence` says; DatasetError when it is empty."""
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")
-    probabilities = run_all(runtime, dataset.images)
+    parts = [answer(runtime, dataset.images[at : at + _BATCH]) for at in range(0, len(dataset), _BATCH)]
+    probabilities = np.concatenate([part.probabilities for part in parts])
     predicted = probabilities.argmax(axis=1)
-    hits = int((predicted == dataset.class_ids).sum())
+    right = predicted == dataset.class_ids
+    hits = int(right.sum())
+    named = named_right = None
+    if evidence is not None:
+        pooled = np.concatenate([part.pooled for part in parts if part.pooled is not None])
+        kept = evidence.keeps(Findings(probabilities, pooled))
+        probabilities = evidence.temper(probabilities)
+        named = Share(int(kept.sum()), len(kept), confidence)
+        named_right = Share(int((kept & right).sum()), max(1, int(kept.sum())), confidence)
     return Evaluation(
         count=len(dataset),
         accuracy=hits / len(dataset),
@@ -83,4 +110,6 @@ def evaluate(runtime: Runtime, dataset: Dataset, labels: tuple[str, ...], *, con
         confusion=metrics.confusion_matrix(predicted, dataset.class_ids, len(labels)),
         calibration_error=metrics.expected_calibration_error(probabilities, dataset.class_ids),
         labels=labels,
+        named=named,
+        named_right=named_right,
     )

@@ -19,6 +19,7 @@ from edgecnn.cli.options import (
     split_option,
 )
 from edgecnn.metrics import macro_recall, weak_classes
+from edgecnn.text import percent
 
 if TYPE_CHECKING:
     from edgecnn.evaluation import Evaluation
@@ -54,7 +55,7 @@ def evaluate(
     splits = opened.splits(data, seed)
     if opened.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
         click.echo("note: this model was trained on other pictures than this train split (another --seed or --data)", err=True)
-    result = evaluation.evaluate(opened.runtime, splits[split], opened.task.labels)
+    result = evaluation.evaluate(opened.runtime, splits[split], opened.task.labels, evidence=opened.evidence)
     measured_on = splits.info.describe(split)
     if as_json:
         head = {"model": model, "runtime": opened.runtime.name, "data": measured_on, "synthetic": splits.info.synthetic}
@@ -80,9 +81,15 @@ def _lines(result: Evaluation) -> list[str]:
         f"weak: {result.labels[i]}, {result.confusion[i, i]} of {result.confusion[i].sum()} pictures right"
         for i in weak_classes(result.confusion)
     ]
+    named = []
+    if result.named is not None and result.named_right is not None:
+        share, right = percent(result.named.value, result.named.interval), result.named_right
+        right_share = percent(right.value, right.interval)
+        named = [f"{share} get a label, the others are unsure or novel; {right_share} of the labels are right"]
     return [
         head,
         *weak,
+        *named,
         f"expected calibration error {result.calibration_error:.4f}",
         f"{'true class':<{width}}   recall  predicted as class 0 .. {len(result.labels) - 1}",
         *rows,

@@ -13,13 +13,14 @@ from keras import layers
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.artifacts.operators import read_graph
-from edgecnn.classifier import Classifier
+from edgecnn.classifier import Classifier, read_evidence
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError
+from edgecnn.evaluation import evaluate
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.head import HeadRuntime, read_weights
 from edgecnn.runtimes.runtime import answer
-from edgecnn.shipped import int8_path
+from edgecnn.shipped import find_task, int8_path
 from edgecnn.where import class_maps
 from edgecnn_export.conversion.calibration import calibrate
 from edgecnn_export.conversion.convert import Conversion, convert
@@ -199,3 +200,18 @@ def test_a_folder_of_others_that_is_not_there_is_told_before_anything_is_convert
 
     assert not said
     assert not (tmp_path / "e").exists()
+
+
+def test_an_evaluation_says_what_gets_a_label_and_measures_tempered_probabilities() -> None:
+    artifact, task = Artifact.open(int8_path("neu")), find_task("neu")
+    assert task.synthesize is not None
+    pictures, evidence = task.synthesize(4, 9), read_evidence(artifact.contract)
+
+    plain = evaluate(open_runtime(artifact), pictures, task.labels)
+    found = evaluate(open_runtime(artifact), pictures, task.labels, evidence=evidence)
+
+    assert plain.named is None and "named" not in plain.to_json()
+    assert found.named is not None and found.named_right is not None
+    assert found.named_right.count == found.named.hits <= len(pictures)
+    assert found.calibration_error != plain.calibration_error
+    assert found.accuracy == plain.accuracy
