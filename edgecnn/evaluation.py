@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,18 +64,6 @@ class Evaluation:
                 if share is not None
             },
         }
-
-
-def run_all(
-    runtime: Runtime, images: NDArray[np.uint8], *, progress: Callable[[int], None] | None = None
-) -> NDArray[np.float32]:
-    """Run `(n, h, w, c)` uint8 in slices and return `(n, classes)`; `progress` is called with the number of pictures done."""
-    parts = []
-    for at in range(0, len(images), _BATCH):
-        parts.append(runtime.run(images[at : at + _BATCH]))
-        if progress is not None:
-            progress(min(at + _BATCH, len(images)))
-    return np.concatenate(parts)
 
 
 def evaluate(

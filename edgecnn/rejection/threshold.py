@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.evaluation import run_all
 from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 
 FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class

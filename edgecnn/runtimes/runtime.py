@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,9 @@ class Runtime(Protocol):
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`, all finite; InferenceError otherwise."""
+
+
+RUN_BATCH = 256  # pictures that are in memory as features at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,18 @@ class FeatureRuntime(Protocol):
 def answer(runtime: Runtime, images: NDArray[np.uint8]) -> Answers:
     """Return what a runtime says of images, without features where it gives none."""
     return runtime.answer(images) if isinstance(runtime, FeatureRuntime) else Answers(runtime.run(images))
+
+
+def run_all(
+    runtime: Runtime, images: NDArray[np.uint8], *, progress: Callable[[int], None] | None = None
+) -> NDArray[np.float32]:
+    """Run `(n, h, w, c)` uint8 in slices and return `(n, classes)`; `progress` is called with the number of pictures done."""
+    parts = []
+    for at in range(0, len(images), RUN_BATCH):
+        parts.append(runtime.run(images[at : at + RUN_BATCH]))
+        if progress is not None:
+            progress(min(at + RUN_BATCH, len(images)))
+    return np.concatenate(parts)
 
 
 def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.float32]:

@@ -18,12 +18,12 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.errors import InputError
-from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
 from edgecnn.rejection.measure import measure_rejection
 from edgecnn.rejection.threshold import FALSE_ACCEPTS, THRESHOLD_SCORE
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
 from edgecnn_export.networks import NETWORKS, networks_for

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, concatenate
 from edgecnn.errors import EdgecnnError, InputError
-from edgecnn.evaluation import run_all
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.robustness.corruptions import corruptions_for
+from edgecnn.runtimes.runtime import run_all
 from edgecnn.runtimes.select import open_tflite
 from edgecnn_export.calibration_data import find_calibration
 from edgecnn_export.conversion.calibration import Calibration

@@ -24,10 +24,10 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
 from edgecnn.datasets.overlap_cache import numbered
 from edgecnn.datasets.split import random_split, split_groups, undivided
 from edgecnn.errors import InputError
-from edgecnn.evaluation import run_all
 from edgecnn.files import write_json
 from edgecnn.metrics import wilson_interval
 from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference

@@ -18,11 +18,10 @@ import numpy as np
 
 from edgecnn.artifacts import Artifact
 from edgecnn.classifier import Classifier
-from edgecnn.evaluation import run_all
 from edgecnn.folders import find_pictures
 from edgecnn.pictures import read_picture
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.runtime import answer
+from edgecnn.runtimes.runtime import answer, run_all
 from edgecnn.runtimes.select import open_tflite
 from edgecnn_device.doctor import delegate
 from edgecnn_device.finders import choose_look
