@@ -206,8 +206,9 @@ class GoldenVectors:
     """Generated inputs with the answers expected of them.
 
     `seeds[i]` makes input i (see `edgecnn.artifacts.golden`), `inputs_sha256` is of all inputs; `reference[i]` and
-    `artifact[i]` are the class probabilities that the reference model and this artifact gave; `tolerance` is how far another
-    machine's probabilities may lie from `artifact`.
+    `artifact[i]` are the class probabilities that the reference model and this artifact gave; `graph[i]` are those of its own
+    softmax, its output 0, where `artifact[i]` was computed from the features; `tolerance` is how far another machine's
+    probabilities may lie from either.
     """
 
     seeds: tuple[int, ...]
@@ -215,6 +216,7 @@ class GoldenVectors:
     reference: tuple[tuple[float, ...], ...]
     artifact: tuple[tuple[float, ...], ...]
     tolerance: float
+    graph: tuple[tuple[float, ...], ...] = ()
 
     def check(self, classes: int) -> None:
         """Raise ContractError unless there is one answer of `classes` probabilities for each of a few usable seeds."""
@@ -223,7 +225,9 @@ class GoldenVectors:
             raise ContractError(f"golden vectors must be as many seeds as reference and artifact answers, got {counts}")
         if not 0 < len(self.seeds) <= MAX_GOLDEN or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise ContractError(f"expected 1..{MAX_GOLDEN} golden seeds of 0..2**32 - 1, got {reprlib.repr(self.seeds)}")
-        if any(len(row) != classes for row in self.reference + self.artifact):
+        if self.graph and len(self.graph) != len(self.seeds):
+            raise ContractError(f"{len(self.seeds)} golden seeds have {len(self.graph)} answers of the graph's own softmax")
+        if any(len(row) != classes for row in self.reference + self.artifact + self.graph):
             raise ContractError(f"golden answers must have {classes} probabilities each, one per label")
 
 

@@ -55,6 +55,15 @@ def _threshold(contract: Contract) -> str:
     return f"{contract.reject_threshold:.3f}: {shares}"
 
 
+def _features(contract: Contract) -> str:
+    """Say what the second output is, or that there is none, and what that costs."""
+    if contract.features is None:
+        return "none: the model does not end in a dense layer with a softmax, so that nothing tells what is novel, nor where"
+    if contract.head is None:
+        return f"{_tensor(contract.features)}; the dense layer behind them is too large to be carried: nothing is made of them"
+    return f"{_tensor(contract.features)}, of which the probabilities are computed"
+
+
 def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     parity, fitted = contract.parity, contract.preprocessing
     rows = [
@@ -63,6 +72,7 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         ("model", f"{contract.model}, {contract.parameters:,} parameters, {contract.precision}"),
         ("input", f"{_tensor(contract.input)}; any picture -> {fitted.height} x {fitted.width} {fitted.color} by {fitted.fit}"),
         ("output", f"{_tensor(contract.output)} -> probabilities"),
+        ("features", _features(contract)),
         ("reject threshold", _threshold(contract)),
         ("made with", ", ".join(f"{name} {version}" for name, version in contract.versions.items())),
         ("training data", _data(contract.training_data)),

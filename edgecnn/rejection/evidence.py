@@ -24,7 +24,7 @@ from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError
 
 KEEP_RATE = 0.98
-CENTRES = 8  # of each class
+CENTRES = 8  # of each class, fewer where its features are so many that they would fill the contract
 FALSE_ACCEPTS = 0.05
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
@@ -35,7 +35,7 @@ _ROUNDS = 25
 # Sums of products differ in their last bits between processors, and thresholds are what held-out pictures scored: without
 # rounding, these very pictures would be novel on one machine and not on another.
 _DECIMALS, _JUST_BELOW = 6, 1 - 2e-6
-_MAX_CHANNELS, _MAX_CENTRES = 4096, 4096
+_MAX_CENTRES, _MAX_CENTRE_BYTES = 4096, 2**18  # with the head they have room in a contract of a megabyte
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Evidence:
         positive = info.temperature, info.scale, info.novel_above
         if not all(map(math.isfinite, numbers)) or min(positive) <= 0 or info.log_weight < 0:
             raise ContractError("the evidence's thresholds are not finite numbers in their ranges")
-        if channels > _MAX_CHANNELS or len(info.centre_classes) > _MAX_CENTRES:
+        if len(info.centre_classes) > _MAX_CENTRES or channels * len(info.centre_classes) > _MAX_CENTRE_BYTES:
             raise ContractError(f"{len(info.centre_classes)} centres of {channels} channels are more than are read")
         try:
             values = np.frombuffer(base64.b64decode(info.centres, validate=True), np.int8).reshape(-1, channels)
@@ -130,7 +130,10 @@ def fit_evidence(
     keep_rate = min(keep_rate, 1 - (unsure + novel) / (count + 1))
     classes = train.probabilities.shape[1]
     temperature = best_temperature(held_out.probabilities, held_out_ids)
-    centres, owners = _centres(_unit(train.pooled), train_ids, seed)
+    fitting = _MAX_CENTRE_BYTES // (train.pooled.shape[1] * classes)
+    if not fitting:
+        raise DatasetError(f"{train.pooled.shape[1]} features for each of {classes} classes are too many to carry")
+    centres, owners = _centres(_unit(train.pooled), train_ids, min(CENTRES, fitting), seed)
     scale = float(np.abs(centres).max() / 127) or 1.0
     integers = np.rint(centres / scale).astype(np.int8)
     draft = EvidenceInfo(
@@ -217,11 +220,11 @@ def best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.i
 
 
 def _centres(
-    units: NDArray[np.float64], class_ids: NDArray[np.int64], seed: int
+    units: NDArray[np.float64], class_ids: NDArray[np.int64], count: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     found, owners = [], []
     for class_id in np.unique(class_ids):
-        own = _k_means(units[class_ids == class_id], CENTRES, np.random.default_rng((seed, int(class_id))))
+        own = _k_means(units[class_ids == class_id], count, np.random.default_rng((seed, int(class_id))))
         found.append(own)
         owners += [int(class_id)] * len(own)
     return np.concatenate(found), np.array(owners)

@@ -45,7 +45,7 @@ class HeadRuntime:
         """Map images `(n, height, width, channels)` to probabilities and features."""
         found = self._inner.answer(images)
         scores = head_scores(found, self.weights, self._bias)
-        return Answers(check_answers(softmax(scores), self.name), found.values, found.spec)
+        return Answers(check_answers(softmax(scores), self.name), found.values, found.spec, graph=found.probabilities)
 
 
 def head_scores(found: Answers, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:

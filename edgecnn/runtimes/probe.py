@@ -14,6 +14,7 @@ from edgecnn.artifacts import Artifact, Contract, golden
 from edgecnn.artifacts.golden import GoldenReport
 from edgecnn.errors import ArtifactError, InferenceError
 from edgecnn.runtimes.child import TIMEOUT_S, Child, Job
+from edgecnn.runtimes.runtime import answer
 from edgecnn.runtimes.select import import_runtime, open_runtime, open_tflite
 
 if TYPE_CHECKING:  # a camera has no use for it
@@ -144,7 +145,8 @@ def replay_golden(model: bytes, *, name: str, contract: str, runtime: str | None
     """Do the work of `Verification`, in the child."""
     artifact = Artifact(Path(name), model, Contract.from_json(contract.encode()))
     opened = open_runtime(artifact, runtime=runtime, threads=threads)
-    report = golden.replay(artifact.contract, opened.run)
+    found = answer(opened, golden.recorded_inputs(artifact.contract))
+    report = golden.compare(artifact.contract, found.probabilities, found.graph)
     return {
         "runtime": opened.name,
         "difference": report.difference.tolist(),

@@ -32,12 +32,14 @@ class Answers:
     """What a model says of a batch: `probabilities` `(n, classes)` float32, and the features that they were made of.
 
     `values` are the features as the model gives them, `(n, h, w, channels)` or `(n, channels)`, quantized as `spec` says; both
-    are None where the model gives none.
+    are None where the model gives none. `graph` are the probabilities of the model's own softmax, `(n, classes)`, where
+    `probabilities` were computed from the features.
     """
 
     probabilities: NDArray[np.float32]
     values: NDArray[Any] | None = None
     spec: TensorSpec | None = None
+    graph: NDArray[np.float32] | None = None
 
     @property
     def features(self) -> NDArray[np.float32] | None:

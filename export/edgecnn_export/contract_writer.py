@@ -23,12 +23,13 @@ from edgecnn.artifacts.contract import (
     RepairInfo,
     TensorSpec,
 )
-from edgecnn.artifacts.golden import choose_seeds, inputs_digest, make_inputs
+from edgecnn.artifacts.golden import FLOAT_TOLERANCE, QUANTIZED_TOLERANCE, choose_seeds, inputs_digest, make_inputs
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
 from edgecnn.records import read_record
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.head import HeadRuntime
+from edgecnn.runtimes.runtime import Answers, answer
 from edgecnn.runtimes.select import channels, open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export.conversion.convert import Conversion
@@ -64,13 +65,16 @@ class ContractWriter:
     def write(self, conversion: Conversion, path: Path) -> Artifact:
         """Give a converted model its contract, for a file at `path`; its parity is not measured yet.
 
-        Raises ConversionError when it gives answers that are no numbers, which the reference does not.
+        Raises ConversionError when it gives answers that are no numbers, which the reference does not, and when its own
+        softmax and its features give different ones.
         """
-        draft = self._contract(conversion, np.empty((0, 0), np.float32))
+        draft = self._contract(conversion, None)
         with quiet():
-            answers = open_runtime(Artifact(path, conversion.model, draft)).run(self._inputs)
-        if flawed := int((~np.isfinite(answers)).any(axis=1).sum()):
-            raise ConversionError(f"to {flawed} of {len(answers)} generated inputs it gives answers that are no numbers (NaN)")
+            answers = answer(open_runtime(Artifact(path, conversion.model, draft)), self._inputs)
+        given = answers.probabilities
+        if flawed := int((~np.isfinite(given)).any(axis=1).sum()):
+            raise ConversionError(f"to {flawed} of {len(given)} generated inputs it gives answers that are no numbers (NaN)")
+        check_features(answers, conversion.precision == "float32")
         return Artifact(path, conversion.model, self._contract(conversion, answers))
 
     def write_repaired(self, conversion: Conversion, path: Path, calibration: CalibrationInfo, repair: RepairInfo) -> Artifact:
@@ -79,7 +83,7 @@ class ContractWriter:
         contract = dataclasses.replace(artifact.contract, calibration=calibration, repair=repair)
         return dataclasses.replace(artifact, contract=contract)
 
-    def _contract(self, conversion: Conversion, answers: NDArray[np.float32]) -> Contract:
+    def _contract(self, conversion: Conversion, answers: Answers | None) -> Contract:
         task, quantized = self._reference.task, conversion.precision != "float32"
         input_spec, output_spec, features = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
         return Contract(
@@ -100,8 +104,9 @@ class ContractWriter:
                 seeds=self._seeds,
                 inputs_sha256=inputs_digest(self._inputs),
                 reference=_rows(self._answers),
-                artifact=_rows(answers),
-                tolerance=tolerance(conversion, self._inputs, answers) if len(answers) else 0.0,
+                artifact=() if answers is None else _rows(answers.probabilities),
+                tolerance=0.0 if answers is None else tolerance(conversion, self._inputs, answers),
+                graph=() if answers is None or answers.graph is None else _rows(answers.graph),
             ),
             model_sha256=conversion.sha256,
             export_id=self._export_id,
@@ -120,8 +125,22 @@ def export_id(digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
-def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArray[np.float32]) -> float:
-    """Return how far another runtime's probabilities for the golden inputs may lie from `answers` `(n, classes)`.
+def check_features(answers: Answers, floats: bool) -> None:
+    """Raise ConversionError unless a model's own softmax and its features with the head give the same answers.
+
+    Rounding moves those of a quantized model apart, most where an input is like none that it was calibrated for: there the
+    median of the inputs counts.
+    """
+    if answers.graph is None:
+        return
+    apart = np.abs(answers.graph - answers.probabilities).max(axis=1)
+    found, allowed = (apart.max(), FLOAT_TOLERANCE) if floats else (np.median(apart), QUANTIZED_TOLERANCE)
+    if not found <= allowed:
+        raise ConversionError(f"its softmax and its features give probabilities that differ by {found:.2g}, allowed {allowed}")
+
+
+def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: Answers) -> float:
+    """Return how far another runtime's probabilities for the golden inputs may lie from `answers`.
 
     LiteRT's XNNPACK kernels and the older ones round differently between layers. tflite-runtime has the older ones only
     (LiteRT without XNNPACK gave bit-identical answers), so what they differ by on these inputs is added.
@@ -135,11 +154,12 @@ def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: NDArra
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=conversion.model, experimental_op_resolver_type=older)
     graph = TfliteRuntime(interpreter, "without XNNPACK", with_features=conversion.features is not None)
-    if conversion.head is not None and conversion.features is not None:
-        answered = HeadRuntime(graph, conversion.head, channels(conversion.features, conversion.format)).run(inputs)
-    else:
-        answered = graph.run(inputs)
-    return _TFLITE_INT + float(np.abs(answered - answers).max())
+    if answers.graph is None or conversion.head is None or conversion.features is None:
+        return _TFLITE_INT + float(np.abs(graph.run(inputs) - answers.probabilities).max())
+    found = HeadRuntime(graph, conversion.head, channels(conversion.features, conversion.format)).answer(inputs)
+    assert found.graph is not None
+    pairs = (found.probabilities, answers.probabilities), (found.graph, answers.graph)
+    return _TFLITE_INT + max(float(np.abs(older - given).max()) for older, given in pairs)
 
 
 def tensor_specs(

@@ -22,6 +22,7 @@ from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 
 TRAIN_PICTURES, OTHERS_PER_KIND = 2000, 100
+_Features = tuple[RepairInfo | None, str]
 _BATCH = 64
 
 
@@ -45,7 +46,8 @@ def give_evidence(
     """Return the artifacts with their thresholds, and why they have none where they have none.
 
     All files of one network share what is chosen by the features of the one that a board would run, so that they say the
-    same; a repair may have changed the features' scales, and has thresholds of its own. Without labelled pictures of the
+    same; a repair may have changed the features' scales, and has thresholds of its own, as have vectors of features that ONNX
+    puts in another order. Without labelled pictures of the
     user's own an artifact keeps what its reference brought along.
     """
     if not any(artifact.contract.head for artifact in artifacts):
@@ -58,13 +60,13 @@ def give_evidence(
     others = draw_ood(task, OTHERS_PER_KIND, seed) | stated
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
-    fitted: dict[RepairInfo | None, EvidenceInfo] = {}
+    fitted: dict[_Features, EvidenceInfo] = {}
     try:
         for artifact in sorted(artifacts, key=_rank):
-            if artifact.contract.head is None or artifact.contract.repair in fitted:
+            if artifact.contract.head is None or _features(artifact) in fitted:
                 continue
             runtime = open_runtime(artifact)
-            fitted[artifact.contract.repair] = fit_evidence(
+            fitted[_features(artifact)] = fit_evidence(
                 find(runtime, train.images),
                 train.class_ids,
                 find(runtime, held_out.images),
@@ -76,7 +78,14 @@ def give_evidence(
             )
     except DatasetError as error:
         return list(artifacts), str(error)
-    return [_with(artifact, fitted.get(artifact.contract.repair)) for artifact in artifacts], None
+    return [_with(artifact, fitted.get(_features(artifact))) for artifact in artifacts], None
+
+
+def _features(artifact: Artifact) -> _Features:
+    """Return what files have in common whose features are the same, but for their rounding, and in the same order."""
+    features = artifact.contract.features
+    is_vector = features is not None and len(features.shape) == 2
+    return artifact.contract.repair, artifact.format if is_vector else ""
 
 
 def _rank(artifact: Artifact) -> tuple[bool, bool]:

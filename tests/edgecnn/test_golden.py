@@ -160,3 +160,23 @@ def test_a_file_whose_record_contradicts_itself_is_verified_nowhere(tiny_artifac
 
     assert (report.difference <= report.tolerance).all()
     assert not report.passed
+
+
+def test_a_graph_that_tells_other_runtimes_something_else_is_not_verified(tiny_artifact: Artifact) -> None:
+    recorded = tiny_artifact.contract.golden
+    contract = replace(tiny_artifact.contract, golden=replace(recorded, graph=recorded.artifact))
+    answers = np.array(recorded.artifact, np.float32)
+
+    assert golden.compare(contract, answers, answers).passed
+    assert golden.compare(contract, answers).passed
+    assert not golden.compare(contract, answers, answers[:, ::-1]).passed
+
+
+@pytest.mark.parametrize("graph", [((0.5, 0.5, 0.0),), ((0.5, 0.5),) * 3], ids=["too few", "too short"])
+def test_answers_of_the_graph_that_do_not_go_with_the_seeds_are_refused(
+    tiny_artifact: Artifact, graph: tuple[tuple[float, ...], ...]
+) -> None:
+    vectors = replace(tiny_artifact.contract.golden, graph=graph)
+
+    with pytest.raises(ContractError, match="golden"):
+        vectors.check(3)

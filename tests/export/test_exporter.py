@@ -12,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.golden import replay
+from edgecnn.artifacts.golden import compare, recorded_inputs, replay
 from edgecnn.cli.main import cli
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import ConversionError, DatasetError, InputError, OutputError
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.head import HeadRuntime
+from edgecnn.runtimes.runtime import Answers
+from edgecnn.runtimes.select import channels
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn.tasks import Task
 from edgecnn_export import contract_writer, exporter
@@ -82,11 +84,14 @@ def test_golden_vectors_hold_on_the_kernels_that_tflite_runtime_has(exported: Ex
     artifact = Artifact.open(exported.folder / "bars-int8.tflite")
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=artifact.model, experimental_op_resolver_type=older)
-    head, features = artifact.contract.head, artifact.contract.features
-    assert head is not None and features is not None
-    runtime = HeadRuntime(TfliteRuntime(interpreter, "older kernels", with_features=True), head, features.shape[-1])
+    contract = artifact.contract
+    assert contract.head is not None
+    assert contract.features is not None
+    graph = TfliteRuntime(interpreter, "older kernels", with_features=True)
+    runtime = HeadRuntime(graph, contract.head, channels(contract.features, "tflite"))
 
-    report = replay(artifact.contract, runtime.run)
+    found = runtime.answer(recorded_inputs(contract))
+    report = compare(contract, found.probabilities, found.graph)
 
     assert report.passed
 
@@ -342,7 +347,8 @@ def test_a_file_that_gives_no_numbers_is_told_and_the_others_are_written(
     def opened(artifact: Artifact, **options: Any) -> Any:
         runtime = open_runtime(artifact, **options)
         if artifact.path.name.endswith("float32.tflite"):
-            monkeypatch.setattr(runtime, "run", lambda images: np.full((len(images), 3), np.nan, np.float32))
+            flawed = Answers(np.full((8, 3), np.nan, np.float32))
+            monkeypatch.setattr(runtime, "answer", lambda images: flawed)
         return runtime
 
     monkeypatch.setattr(contract_writer, "open_runtime", opened)

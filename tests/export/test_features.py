@@ -11,19 +11,22 @@ import pytest
 from keras import layers
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.contract import DataInfo
+from edgecnn.artifacts.contract import DataInfo, HeadInfo
+from edgecnn.artifacts.golden import compare, recorded_inputs
 from edgecnn.artifacts.operators import read_graph
 from edgecnn.classifier import Classifier, read_evidence
 from edgecnn.datasets.dataset import Splits
-from edgecnn.errors import ContractError, InputError
+from edgecnn.errors import ContractError, ConversionError, InputError
 from edgecnn.evaluation import evaluate
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.head import HeadRuntime, read_weights
-from edgecnn.runtimes.runtime import answer
+from edgecnn.runtimes.runtime import Answers, answer
+from edgecnn.runtimes.select import open_tflite
 from edgecnn.shipped import find_task, int8_path
 from edgecnn.where import class_maps
+from edgecnn_export.contract_writer import check_features, tensor_specs
 from edgecnn_export.conversion.calibration import calibrate
-from edgecnn_export.conversion.convert import Conversion, convert
+from edgecnn_export.conversion.convert import Conversion, Precision, Quantization, convert, convert_quantized
 from edgecnn_export.conversion.features import name_features
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.tflite import to_tflite
@@ -128,6 +131,130 @@ def test_a_network_without_a_dense_layer_at_its_end_has_no_features(bar_splits: 
 
     assert conversion.features is None
     assert conversion.head is None
+
+
+def _end(bar_splits: Splits, name: str) -> keras.Model:
+    """A small network with one of the ends that people give theirs."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input(bar_splits.train.images.shape[1:])
+    x = layers.Conv2D(8, 3, strides=2, activation="relu")(layers.Rescaling(1 / 255)(image))
+    pooled = layers.GlobalAveragePooling2D()(x)
+    ends = {
+        "flattened": lambda: layers.Flatten()(x),
+        "largest": lambda: layers.GlobalMaxPooling2D()(x),
+        "one window": lambda: layers.Flatten()(layers.AveragePooling2D(x.shape[1])(x)),
+        "normalized": lambda: layers.BatchNormalization()(pooled),
+        "hidden layer": lambda: layers.Dense(5, activation="relu")(pooled),
+        "two branches": lambda: layers.Concatenate()([pooled, layers.GlobalMaxPooling2D()(x)]),
+        "rows": lambda: layers.GlobalAveragePooling1D()(layers.Reshape((-1, 8))(x)),
+    }
+    out = layers.Dropout(0.5)(ends[name]())
+    return keras.Model(image, layers.Softmax()(layers.Dense(3)(out)))
+
+
+@pytest.mark.parametrize("name", ["flattened", "largest", "one window", "normalized", "hidden layer", "two branches", "rows"])
+def test_whatever_a_dense_layer_looks_at_gives_the_answer(
+    bar_reference: Reference, bar_splits: Splits, tmp_path: Path, name: str
+) -> None:
+    reference = dataclasses.replace(bar_reference, model=_end(bar_splits, name))
+    expected = reference.runtime().run(bar_splits.validation.images)
+
+    result = export(reference, out=tmp_path / "e", int8=True, splits=bar_splits)
+
+    assert not result.failures
+    for file in result.files:
+        artifact = Artifact.open(file.path)
+        answers = answer(open_runtime(artifact), bar_splits.validation.images)
+        assert artifact.contract.evidence is not None
+        assert answers.graph is not None
+        for given in (answers.probabilities, answers.graph):
+            assert np.abs(given - expected).max() < (SMALLEST if file.precision == "float32" else 0.1), file.path.name
+
+
+def test_a_network_with_very_many_features_gets_fewer_centres_and_still_a_contract(
+    bar_reference: Reference, bar_splits: Splits, tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(0)
+    image = keras.Input(bar_splits.train.images.shape[1:])
+    x = layers.Flatten()(layers.Conv2D(80, 3, activation="relu")(layers.Rescaling(1 / 255)(image)))
+    reference = dataclasses.replace(bar_reference, model=keras.Model(image, layers.Dense(3, activation="softmax")(x)))
+
+    result = export(reference, out=tmp_path / "e", formats=["tflite"], splits=bar_splits)
+
+    contract = Artifact.open(result.files[0].path).contract
+    assert contract.evidence is not None
+    assert x.shape[1] > 10_000
+    assert 3 <= len(contract.evidence.centre_classes) < 24
+    assert Classifier.open(result.files[0].path).classify([bar_splits.train.images[0]])[0].novelty is not None
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("int16x8", "int16"), ("mixed", "float32")])
+def test_other_precisions_give_their_features_too(
+    bar_reference: Reference, bar_splits: Splits, precision: Precision, dtype: str
+) -> None:
+    folded, images = fold(bar_reference.model), bar_splits.train.images
+    calibration = calibrate(folded, images, DATA, 0)
+    float_ends = "last" if precision == "mixed" else "none"
+
+    conversion = convert_quantized(Quantization(folded, calibration, precision, images[:50], float_ends), "tflite")
+
+    assert conversion.features is not None
+    assert conversion.features.dtype == dtype
+    _, _, features = tensor_specs(conversion, images.shape[1:], 3)
+    assert features is not None
+    assert (features.scale, features.shape) == (conversion.features.scale, conversion.features.shape)
+    graph = open_tflite(conversion.model, with_features=True)
+    assert conversion.head is not None
+    host = HeadRuntime(graph, conversion.head, conversion.features.shape[-1]).answer(images[:50])
+    assert host.graph is not None
+    assert np.abs(host.graph - host.probabilities).max() < 0.02
+
+
+def test_golden_vectors_hold_both_outputs(exported: ExportResult) -> None:
+    for file in exported.files:
+        artifact = Artifact.open(file.path)
+        golden = artifact.contract.golden
+
+        assert len(golden.graph) == len(golden.seeds)
+        found = answer(open_runtime(artifact), recorded_inputs(artifact.contract))
+        assert found.graph is not None
+        assert compare(artifact.contract, found.probabilities, found.graph).passed
+        assert not compare(artifact.contract, found.probabilities, found.graph[:, ::-1]).passed
+
+
+def test_a_head_that_is_not_the_graphs_is_noticed_when_a_contract_is_written(mapped: dict[str, Conversion]) -> None:
+    answers = Answers(np.full((4, 2), 0.5, np.float32), graph=np.array([[1, 0]] * 4, np.float32))
+
+    for floats in (True, False):
+        with pytest.raises(ConversionError, match=r"differ by 0\.5"):
+            check_features(answers, floats)
+
+
+def test_parity_says_how_often_other_tools_are_told_the_same(exported: ExportResult) -> None:
+    assert exported.parity is not None
+    for candidate in exported.parity.candidates:
+        assert candidate.graph_agreement is not None
+        assert candidate.graph_agreement > 0.98
+
+
+def test_the_order_of_outputs_is_the_same_by_position_and_by_signature(exported: ExportResult) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=Artifact.open(exported.folder / "bars-int8.tflite").model)
+    interpreter.allocate_tensors()
+    first, second = interpreter.get_output_details()
+
+    assert first["shape"].tolist() == [1, 3]
+    for signature in interpreter.get_signature_list().values():
+        assert len(signature["outputs"]) == 2
+        assert "features" in signature["outputs"]
+    assert second["shape"][-1] == len(read_weights(head_of(exported)))
+
+
+def head_of(exported: ExportResult) -> HeadInfo:
+    head = Artifact.open(exported.folder / "bars-int8.tflite").contract.head
+    assert head is not None
+    return head
 
 
 def test_an_export_says_which_pictures_get_a_label(exported: ExportResult) -> None:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError, InputError
+from edgecnn.runtimes.runtime import Answers
 from edgecnn_export.parity.compare import MAX_FLIPS, compare
 from edgecnn_export.parity.figures import ParityReport
+from edgecnn_export.parity.text import format_report
 
 LABELS = ("crack", "dent", "good")
 
@@ -484,3 +486,27 @@ def test_a_report_is_unchanged_by_more_candidates() -> None:
     both = compare(Table(answers(truth)), {"a": one, "b": two}, make_dataset(truth), clock=clock)
 
     assert replace(both, candidates=both.candidates[:1]) == alone
+
+
+class Doubled(Table):
+    """A runtime that computes its answers from features: its graph's own softmax says `graph_ids`."""
+
+    def __init__(self, probabilities: NDArray[np.float32], graph_ids: NDArray[np.int64]) -> None:
+        super().__init__(probabilities)
+        self.graph = Table(answers(graph_ids))
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        return Answers(self.run(images), graph=self.graph.run(images))
+
+
+def test_what_other_runtimes_are_told_is_compared_too() -> None:
+    truth = balanced(300)
+
+    report = compare(
+        Table(answers(truth)), {"int8": Doubled(answers(truth), flipped(truth, 1, 2, 3))}, make_dataset(truth), labels=LABELS
+    )
+
+    assert report["int8"].verdict == "pass"
+    assert report["int8"].graph_agreement == pytest.approx(0.99)
+    assert "output 0, for other tools' runtimes, names another class on 3 of 300 pictures" in format_report(report)
+    assert ParityReport.from_json(json.loads(json.dumps(report.to_json()))) == report

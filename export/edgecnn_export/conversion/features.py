@@ -70,7 +70,7 @@ def _tflite(model: bytes) -> Featured | None:
     bias = _tflite_constant(parsed, graph.tensors[dense.inputs[2]]) if len(dense.inputs) > 2 and dense.inputs[2] >= 0 else None
     index = dense.inputs[0]
     mean = giver(index, kinds.MEAN)
-    if mean is not None and len(graph.tensors[mean.inputs[0]].shape) == 4:
+    if mean is not None and _over_places(parsed, graph.tensors[mean.inputs[0]], graph.tensors[mean.inputs[1]]):
         index = mean.inputs[0]
     tensor = graph.tensors[index]
     if tensor.type not in _TFLITE_TYPES:
@@ -97,6 +97,12 @@ def _tflite(model: bytes) -> Featured | None:
     return Featured(bytes(builder.Output()), spec, np.ascontiguousarray(weights.T), bias)
 
 
+def _over_places(parsed: Any, taken: Any, axes: Any) -> bool:
+    """Tell whether a mean of a tensor is over all places of a map `(n, h, w, channels)`."""
+    found = _tflite_constant(parsed, axes)
+    return len(taken.shape) == 4 and found is not None and sorted(int(axis) % 4 for axis in found.ravel()) == [1, 2]
+
+
 def _tflite_constant(parsed: Any, tensor: Any) -> NDArray[np.float32] | None:
     """Return a constant's values, dequantized; None for what is computed."""
     data = parsed.buffers[tensor.buffer].data
@@ -104,8 +110,8 @@ def _tflite_constant(parsed: Any, tensor: Any) -> NDArray[np.float32] | None:
     if data is None or tensor.type not in dtypes:
         return None
     values = np.frombuffer(bytes(data), dtypes[tensor.type]).reshape([int(side) for side in tensor.shape])
-    if tensor.type == schema.TensorType.FLOAT32:
-        return values
+    if tensor.quantization is None or tensor.quantization.scale is None:
+        return np.asarray(values, np.float32)
     scale = np.asarray(tensor.quantization.scale, np.float32).reshape(-1, *[1] * (values.ndim - 1))
     return np.asarray(values * scale, np.float32)
 
@@ -119,19 +125,20 @@ def _onnx(data: bytes) -> Featured | None:
         return None
     taken, weights, bias = dense
     name, before = graph.giver(taken)
-    if before is not None and before.op_type in ("GlobalAveragePool", "ReduceMean"):
+    if before is not None and graph.is_over_places(before):
         name = before.input[0]
-    name, scale, zero_point = graph.rounded(name)
     inferred = onnx.shape_inference.infer_shapes(model).graph
     known = {each.name: each for each in (*inferred.value_info, *inferred.output)}
-    if name not in known or known[name].type.tensor_type.elem_type not in _ONNX_TYPES:
-        return None
-    sides = [side.dim_value for side in known[name].type.tensor_type.shape.dim][1:]
-    if not sides or not all(sides) or weights.shape[0] != (sides[0] if len(sides) == 3 else sides[-1]):
-        return None
-    model.graph.output.append(known[name])
-    spec = TensorSpec(name, _ONNX_TYPES[known[name].type.tensor_type.elem_type], (None, *sides), scale, zero_point)
-    return Featured(model.SerializeToString(deterministic=True), spec, weights, bias)
+    for each in (name, taken):  # a map that is only flattened is no features of the dense layer, the flat one is
+        rounded, scale, zero_point = graph.rounded(each)
+        if (tensor := known.get(rounded)) is None or tensor.type.tensor_type.elem_type not in _ONNX_TYPES:
+            continue
+        sides = [side.dim_value for side in tensor.type.tensor_type.shape.dim][1:]
+        if all(sides) and sides and len(weights) == (sides[0] if len(sides) == 3 else sides[-1]):
+            model.graph.output.append(tensor)
+            spec = TensorSpec(rounded, _ONNX_TYPES[tensor.type.tensor_type.elem_type], (None, *sides), scale, zero_point)
+            return Featured(model.SerializeToString(deterministic=True), spec, weights, bias)
+    return None
 
 
 class _OnnxGraph:
@@ -172,6 +179,14 @@ class _OnnxGraph:
             bias = self._constant(node.input[2])
         bias = np.zeros(weights.shape[1], np.float32) if bias is None else bias.reshape(-1)
         return None if len(bias) != weights.shape[1] else (node.input[0], np.ascontiguousarray(weights), bias)
+
+    def is_over_places(self, node: Any) -> bool:
+        """Tell whether a node is the mean over all places of a map `(n, channels, h, w)`."""
+        if node.op_type != "ReduceMean":
+            return bool(node.op_type == "GlobalAveragePool")
+        axes = self._constants.get(node.input[1]) if len(node.input) > 1 else None
+        stated = next((each.ints for each in node.attribute if each.name == "axes"), ()) if axes is None else axes.ravel()
+        return sorted(int(axis) % 4 for axis in stated) == [2, 3]
 
     def rounded(self, name: str) -> tuple[str, float | None, int | None]:
         """Return the integers that a tensor is rounded to, with scale and zero point; the tensor itself of floats."""

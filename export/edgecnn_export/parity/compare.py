@@ -16,7 +16,7 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import DatasetError, InputError, ShapeError
 from edgecnn.metrics import confusion_matrix, expected_calibration_error, wilson_interval
 from edgecnn.robustness.corruptions import Corruption
-from edgecnn.runtimes.runtime import Runtime
+from edgecnn.runtimes.runtime import Runtime, answer
 from edgecnn_export.parity.corrupted import (
     CorruptedFigures,
     CorruptedReference,
@@ -111,12 +111,21 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """What a runtime answered: `probabilities` `(n, classes)` float32, made finite; `flaw` says what was wrong with them."""
+    """What a runtime answered: `probabilities` `(n, classes)` float32, made finite; `flaw` says what was wrong with them.
+
+    `graph_ids` `(n,)` are the classes that the model's own softmax names, where the answers are computed from the features.
+    """
 
     runtime: str
     probabilities: NDArray[np.float32]
     latency_ms: float
     flaw: str | None
+    graph_ids: NDArray[np.int64] | None = None
+
+    @property
+    def graph_agreement(self) -> float | None:
+        """The share of pictures of which the model's own softmax says the same."""
+        return None if self.graph_ids is None else float((self.graph_ids == self.class_ids).mean())
 
     @property
     def class_ids(self) -> NDArray[np.int64]:
@@ -208,20 +217,25 @@ def _check_reference(answers: _Answers, dataset: Dataset, labels: tuple[str, ...
 def _measure(name: str, runtime: Runtime, dataset: Dataset, progress: Progress | None, clock: Callable[[], float]) -> _Answers:
     """Run all pictures in batches, after one picture of warmup that is not timed."""
     total, parts, seconds = len(dataset), [], 0.0
+    graph_ids: list[NDArray[np.int64]] = []
     runtime.run(dataset.images[:1])
     for start in range(0, total, _BATCH):
         images = dataset.images[start : start + _BATCH]
         began = clock()
-        part = np.asarray(runtime.run(images), np.float32)
+        found = answer(runtime, images)
         seconds += clock() - began
+        part = np.asarray(found.probabilities, np.float32)
         if part.ndim != 2 or len(part) != len(images):
             raise ShapeError(f"{name}: expected probabilities ({len(images)}, classes), got {part.shape}")
         parts.append(part)
+        if found.graph is not None:
+            graph_ids.append(np.asarray(found.graph.argmax(axis=1), np.int64))
         if progress:
             progress(name, start + len(images), total)
     probabilities = np.concatenate(parts)
     finite = np.nan_to_num(probabilities, nan=0.0, posinf=0.0, neginf=0.0)
-    return _Answers(runtime.name, finite, 1e3 * seconds / total, _flaw(probabilities))
+    ids = np.concatenate(graph_ids) if graph_ids else None
+    return _Answers(runtime.name, finite, 1e3 * seconds / total, _flaw(probabilities), ids)
 
 
 def _flaw(probabilities: NDArray[np.float32]) -> str | None:
@@ -301,6 +315,7 @@ def _judge(
         classes=_class_table(report.labels, report.reference.confusion, figures.confusion),
         flips=_flips(reference, candidate, dataset, np.flatnonzero(disagree)),
         corrupted=corrupted,
+        graph_agreement=candidate.graph_agreement,
     )
     return _decided(report, measured, candidate.flaw)
 

@@ -86,7 +86,9 @@ class CandidateReport:
     says which of the two methods gave it. `margins` is the sharper bound, measured only where that one does not decide.
     `flips` holds at most MAX_FLIPS pictures, the lost ones first; `lost`, `gained` and
     `other` count all. `tolerance` is what a float file's probabilities were held to, None for others.
-    `corrupted` is what became of it under camera corruptions, None where that was not measured.
+    `corrupted` is what became of it under camera corruptions, None where that was not measured. `graph_agreement` is the share
+    of pictures of which its own softmax, output 0, names the same class as the answer that is computed from its features; None
+    of a model without.
     """
 
     name: str
@@ -109,6 +111,7 @@ class CandidateReport:
     flips: tuple[Flip, ...]
     corrupted: CorruptedFigures | None = None
     margins: MarginFigures | None = None
+    graph_agreement: float | None = None
 
     @property
     def bound(self) -> float:

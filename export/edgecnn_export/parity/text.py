@@ -44,7 +44,7 @@ def format_report(report: ParityReport, advice: Mapping[str, Sequence[str]] | No
     lines += aligned(rows)
     lines += _corrupted_lines(report)
     for candidate in report.candidates:
-        lines += _flip_lines(report, candidate)
+        lines += _flip_lines(report, candidate) + _graph_lines(report, candidate)
     return "\n".join(lines) + "\n"
 
 
@@ -127,6 +127,17 @@ def _own_cells(figures: ModelFigures) -> tuple[str, str]:
 
 def _last_cells(figures: ModelFigures) -> tuple[str, str, str]:
     return f"{figures.ece:.4f}", f"{figures.latency_ms:.3f}", format_size(figures.size_bytes)
+
+
+def _graph_lines(report: ParityReport, candidate: CandidateReport) -> list[str]:
+    """Say how often a candidate's own softmax would tell other tools' runtimes another class."""
+    if candidate.graph_agreement is None or candidate.graph_agreement == 1:
+        return []
+    count = round((1 - candidate.graph_agreement) * report.count)
+    text = (
+        f"{candidate.name}: its output 0, for other tools' runtimes, names another class on {count} of {report.count} pictures"
+    )
+    return ["", printable(text)]
 
 
 def _flip_lines(report: ParityReport, candidate: CandidateReport) -> list[str]:
