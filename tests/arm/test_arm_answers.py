@@ -118,8 +118,9 @@ def test_the_older_runtime_answers_alike(
     first = (f"{task} ({pictures[task]})", str(there["runtime"]), USUAL_PROCESSOR, len(here["probabilities"]))
     page.add("answers", _HEADER, *first, *figures)
     assert str(there["runtime"]) == "tflite-runtime 2.14.0"
-    assert (here["probabilities"].argmax(axis=1) == there["probabilities"].argmax(axis=1)).all()
+    assert graph.flips == 0
     # It has kernels of its own for int8, which round otherwise: by no more than a hundredth of the 256 steps.
+    assert differing(here, there)["verdicts"] <= 0.001 * len(here["verdicts"])
     assert logits.largest_lsb <= 2
 
 
