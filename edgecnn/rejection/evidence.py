@@ -194,9 +194,13 @@ def _room(novelties: NDArray[np.float64]) -> float:
 
 def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Return softmax(scores / temperature) `(..., classes)` of what was softmax(scores) (Guo et al., arXiv:1706.04599)."""
+    return np.asarray(np.exp(_log_tempered(probabilities, temperature)), np.float32)
+
+
+def _log_tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     scores = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+    scores = scores - scores.max(axis=-1, keepdims=True)
+    return np.asarray(scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True)))
 
 
 def _scores(distances: NDArray[np.float64], probabilities: NDArray[np.float32], weight: float) -> NDArray[np.float64]:
@@ -209,12 +213,18 @@ def _unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
-    """Return the temperature of the smallest negative log-likelihood of the true classes."""
-    rows = np.arange(len(class_ids))
+    """Return the temperature of the smallest negative log-likelihood of the true classes.
+
+    Of n pictures the true class counts as true with (n + 1) / (n + 2) (Platt, Probabilistic Outputs for SVMs, 1999): few
+    pictures that are all answered rightly would otherwise make every answer as good as certain.
+    """
+    count, classes = probabilities.shape
+    certain = (count + 1) / (count + 2)
+    targets = np.full((count, classes), (1 - certain) / max(1, classes - 1))
+    targets[np.arange(count), class_ids] = certain
 
     def loss(temperature: float) -> float:
-        own = temper(probabilities, temperature)[rows, class_ids]
-        return float(-np.log(np.maximum(own, _LEAST)).mean())
+        return float(-(targets * _log_tempered(probabilities, temperature)).sum(axis=1).mean())
 
     return float(min(_TEMPERATURES, key=loss))
 

@@ -145,6 +145,16 @@ def test_a_temperature_makes_probabilities_mean_what_they_say() -> None:
     assert info.temperature == pytest.approx(2.5, rel=0.15)
 
 
+def test_few_pictures_that_are_all_right_make_no_answer_certain() -> None:
+    random, class_ids = np.random.default_rng(0), np.arange(20) % 2
+    sure = np.where(class_ids[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32)
+    features = np.abs(random.normal(1, 0.1, (20, CHANNELS)))
+
+    info = fit_evidence(Findings(sure, features), class_ids, Findings(sure, features), class_ids, {})
+
+    assert temper(sure, info.temperature).max() == pytest.approx(21 / 22, abs=0.01)
+
+
 @pytest.mark.parametrize(
     "change",
     [
