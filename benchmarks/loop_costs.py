@@ -25,8 +25,10 @@ import cv2
 import numpy as np
 
 from edgecnn.artifacts import Artifact
+from edgecnn.classifier import Classifier
 from edgecnn.cli.options import SEED
 from edgecnn.errors import InputError
+from edgecnn.runtimes.select import open_graph
 from edgecnn.text import json_text
 from edgecnn_device import board
 from edgecnn_device.bench.inputs import SIZE_WH
@@ -65,8 +67,8 @@ class Pace:
 class Comparison:
     """The loop beside the bare script. Ratios are loop over bare in frames a second, so 1 is as fast and more is faster.
 
-    `unjudged` is the loop that takes every frame for good, as the bare script does: the rest of `loop` is what it costs to
-    notice black, frozen and torn pictures.
+    `unjudged` is the loop that takes every frame and every answer for good, as the bare script does: the rest of `loop` is what
+    it costs to notice black, frozen and torn pictures, and to know of an answer whether it is unsure or novel.
     """
 
     processors: int
@@ -135,9 +137,13 @@ def compare_with_bare(model: Model, video: Path, folder: Path, *, rounds: int = 
     def bare(stopwatch: Stopwatch) -> None:
         classify_video(interpreter, contract.preprocessing, str(video), sys.maxsize, lambda _: _note(stopwatch))
 
+    trusting = Classifier(open_graph(model.artifact), contract.labels, contract.preprocessing)
+
     def loop(stopwatch: Stopwatch, health: type[Health] = Health) -> None:
         options = SinkOptions(terminal=False, jsonl=folder / "bench.jsonl")
         watcher = replace(_watcher(model, look_at(find_whole)), health=health(Limits(live=False)))
+        if health is _Trust:
+            watcher = replace(watcher, model=lambda: trusting)
         with open_source(SourceOptions(str(video))) as source, contextlib.ExitStack() as stack:
             sinks = [stack.enter_context(sink) for sink in open_sinks(options, source)]
             run_loop(source, watcher, sinks, between=stopwatch)
@@ -423,7 +429,7 @@ def format_costs(report: dict[str, Any]) -> list[str]:
             f"loop {found['loop']['wall_ms']:.3f} ms per frame, bare script {found['bare']['wall_ms']:.3f} ms on "
             f"{'all' if name == 'comparison' else 'one'} of the processors: ratio {found['loop_ratio']:.2f} "
             f"(of processor time {found['cpu_ratio']:.2f}; above 1 the loop is faster; {found['unjudged_ratio']:.2f} where "
-            f"no frame is looked at for tears and the like)"
+            f"neither frames nor answers are judged)"
         )
     start = report["start"]
     lines.append(

@@ -173,7 +173,7 @@ def loop_lines(loop: dict[str, Any]) -> list[str]:
     """Return what the whole loop costs."""
     whole, one, start = loop["comparison"], loop["one_processor"], loop["start"]
     lines = [
-        "| | bare ms | loop ms | loop over bare, frames a second | of processor time | without judging frames | target |",
+        "| | bare ms | loop ms | loop over bare, frames a second | of processor time | without judging | target |",
         "|---|---|---|---|---|---|---|",
         f"| all {whole['processors']} processors | {whole['bare']['wall_ms']:.3f} | {whole['loop']['wall_ms']:.3f} | "
         f"{whole['loop_ratio']:.2f} | {whole['cpu_ratio']:.2f} | {whole['unjudged_ratio']:.2f} | "

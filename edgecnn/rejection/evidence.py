@@ -89,7 +89,9 @@ class Evidence:
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
         distances = self.distances(pooled)
-        scores = _scores(distances.min(axis=1), self.temper(probabilities), self.info.log_weight)
+        scores = distances.min(axis=1)
+        if self.info.log_weight:
+            scores = _scores(scores, self.temper(probabilities), self.info.log_weight)
         return Judged(np.round(scores / self.info.novel_above, _DECIMALS), self._classes[distances.argmin(axis=1)])
 
     def with_thresholds(self, **thresholds: float) -> Evidence:

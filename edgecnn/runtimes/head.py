@@ -36,6 +36,7 @@ class HeadRuntime:
         self.weights, self._bias = read_weights(head), np.array(head.bias, np.float64)
         if channels != len(self.weights):
             raise ContractError(f"the head takes {len(self.weights)} channels, the model gives {channels}")
+        self._grid: tuple[NDArray[np.int64], int] | None = None
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map images `(n, height, width, channels)` to probabilities `(n, classes)`."""
@@ -44,30 +45,42 @@ class HeadRuntime:
     def answer(self, images: NDArray[np.uint8]) -> Answers:
         """Map images `(n, height, width, channels)` to probabilities and features."""
         found = self._inner.answer(images)
-        scores = head_scores(found, self.weights, self._bias)
-        return Answers(check_answers(softmax(scores), self.name), found.values, found.spec, graph=found.probabilities)
+        if self._grid is None and found.sums is not None:
+            self._grid = on_grid(found, self.weights)
+        scores = head_scores(found, self.weights, self._bias, self._grid)
+        return found.answered(check_answers(softmax(scores), self.name))
 
 
-def head_scores(found: Answers, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:
+def head_scores(
+    found: Answers,
+    weights: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    grid: tuple[NDArray[np.int64], int] | None = None,
+) -> NDArray[np.float64]:
     """Return `(n, classes)`: the mean of the features over all places @ `weights` `(channels, classes)` + `bias`.
 
     Of integer features the weights are rounded to a common step of 2**-30 of the largest, a 64th of what float32 resolves
     there. Their products are added up as integers, without another rounding and in any order, so that scores are bit-identical
-    on all machines; two operations in double precision follow.
+    on all machines; two operations in double precision follow. `grid` is what `on_grid` gives, where it is known already.
     """
-    sums, pooled = found.sums, found.pooled
-    assert pooled is not None
-    assert found.values is not None
+    sums = found.sums
     if sums is None or found.spec is None or found.spec.scale is None:
-        return np.asarray(pooled @ weights + bias)
+        assert found.pooled is not None
+        return np.asarray(found.pooled @ weights + bias)
+    integers, shift = on_grid(found, weights) if grid is None else grid
+    step = math.ldexp(found.spec.scale / found.places, -shift)
+    return np.asarray((sums @ integers) * step + bias)
+
+
+def on_grid(found: Answers, weights: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
+    """Return weights as integers, and the power of two that they were multiplied by, for features like those `found`."""
+    assert found.values is not None
     # No sum may leave 63 bits: `terms` products of a feature and a weight make one.
     terms = found.places * len(weights)
     room = _SUM_BITS - 8 * found.values.itemsize - math.ceil(math.log2(max(terms, 2)))
     _, exponent = math.frexp(float(np.abs(weights).max(initial=0.0)))
     shift = min(_WEIGHT_BITS, room) - exponent
-    integers = np.rint(np.ldexp(weights, shift)).astype(np.int64)
-    step = math.ldexp(found.spec.scale / found.places, -shift)
-    return np.asarray((sums @ integers) * step + bias)
+    return np.rint(np.ldexp(weights, shift)).astype(np.int64), shift
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float32]:

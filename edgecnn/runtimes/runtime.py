@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +51,19 @@ class Answers:
         zero_point = np.int32(self.spec.zero_point or 0)
         return np.asarray((self.values.astype(np.int32) - zero_point) * np.float32(self.spec.scale), np.float32)
 
+    def answered(self, probabilities: NDArray[np.float32]) -> Answers:
+        """Return the same features with probabilities that were computed from them; the model's own become `graph`."""
+        other = copy.copy(self)  # with the sums, which need not be computed again
+        object.__setattr__(other, "graph", self.probabilities)
+        object.__setattr__(other, "probabilities", probabilities)
+        return other
+
     @property
     def places(self) -> int:
         """How many places the features are of: `h * w` of a map, 1 of a vector."""
         return 1 if self.values is None else int(np.prod(self.values.shape[1:-1]))
 
-    @property
+    @cached_property
     def sums(self) -> NDArray[np.int64] | None:
         """The sum of quantized features over all places, `(n, channels)`, in steps of their scale; None of floats."""
         if self.values is None or self.spec is None or self.spec.scale is None:
@@ -62,7 +71,7 @@ class Answers:
         values = self.values.reshape(len(self.values), self.places, self.values.shape[-1])
         return np.asarray(values.sum(axis=1, dtype=np.int64) - self.places * (self.spec.zero_point or 0))
 
-    @property
+    @cached_property
     def pooled(self) -> NDArray[np.float64] | None:
         """The mean of the features over all places, `(n, channels)`; of integers it is the same on every machine."""
         if self.values is None or self.spec is None:
@@ -74,7 +83,6 @@ class Answers:
         return np.asarray(values.mean(axis=1, dtype=np.float64))
 
 
-@runtime_checkable
 class FeatureRuntime(Protocol):
     """A runtime whose model gives features beside its probabilities."""
 
@@ -91,7 +99,9 @@ class FeatureRuntime(Protocol):
 
 def answer(runtime: Runtime, images: NDArray[np.uint8]) -> Answers:
     """Return what a runtime says of images, without features where it gives none."""
-    return runtime.answer(images) if isinstance(runtime, FeatureRuntime) else Answers(runtime.run(images))
+    # Not by isinstance: a protocol takes longer for that than a small model's last layers do.
+    asked: Callable[[NDArray[np.uint8]], Answers] | None = getattr(runtime, "answer", None)
+    return Answers(runtime.run(images)) if asked is None else asked(images)
 
 
 def run_all(

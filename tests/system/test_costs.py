@@ -39,10 +39,10 @@ def test_a_file_goes_through_the_loop_nearly_as_fast_as_through_a_bare_script(co
     assert costs[name]["unjudged_ratio"] >= slowest(costs[name])
 
 
-def test_whether_a_frame_can_be_believed_is_known_in_a_tenth_of_a_millisecond(costs: dict[str, Any]) -> None:
+def test_whether_frame_and_answer_can_be_believed_is_known_in_three_tenths_of_a_millisecond(costs: dict[str, Any]) -> None:
     found = costs["one_processor"]
 
-    assert found["loop"]["cpu_ms"] - found["unjudged"]["cpu_ms"] < 0.1
+    assert found["loop"]["cpu_ms"] - found["unjudged"]["cpu_ms"] < 0.3
 
 
 def test_the_loop_takes_less_than_half_as_much_memory_again_as_a_bare_script(costs: dict[str, Any]) -> None:
