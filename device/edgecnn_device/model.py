@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifier import Classifier, artifact_path, named_path
 from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.runtime import answer
 from edgecnn.runtimes.select import import_runtime
 from edgecnn.shipped import is_shipped
 from edgecnn_device.last_good import LastGood
@@ -128,7 +130,7 @@ class Candidate:
         contract = self._artifact.contract
         runtime = open_runtime(self._artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
-            golden.replay(contract, runtime.run).demand(str(self._artifact.path), runtime.name, _INSIST)
+            golden.replay(contract, partial(answer, runtime)).demand(str(self._artifact.path), runtime.name, _INSIST)
         classifier = Classifier.running(runtime, contract).rejecting(options.reject_threshold, options.novelty)
         return Model(self._artifact, classifier, verified=options.verify)
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,12 +154,25 @@ def contradiction(contract: Contract) -> str | None:
     )
 
 
-def replay(contract: Contract, run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> GoldenReport:
-    """Run the golden inputs through `run` and compare with the recorded answers of the artifact.
+class Answered(Protocol):
+    """A runtime's answers: `probabilities` and `graph` as `compare` takes them."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """`(n, classes)`."""
+
+    @property
+    def graph(self) -> NDArray[np.float32] | None:
+        """`(n, classes)` of the model's own softmax, None where `probabilities` are these."""
+
+
+def replay(contract: Contract, ask: Callable[[NDArray[np.uint8]], Answered]) -> GoldenReport:
+    """Ask for the golden inputs' answers and compare them with the recorded ones of the artifact.
 
     Raises ContractError when this machine cannot even make the recorded inputs.
     """
-    return compare(contract, run(recorded_inputs(contract)))
+    found = ask(recorded_inputs(contract))
+    return compare(contract, found.probabilities, found.graph)
 
 
 def recorded_inputs(contract: Contract) -> NDArray[np.uint8]:

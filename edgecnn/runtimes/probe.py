@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,7 @@ def replay_golden(model: bytes, *, name: str, contract: str, runtime: str | None
     """Do the work of `Verification`, in the child."""
     artifact = Artifact(Path(name), model, Contract.from_json(contract.encode()))
     opened = open_runtime(artifact, runtime=runtime, threads=threads)
-    found = answer(opened, golden.recorded_inputs(artifact.contract))
-    report = golden.compare(artifact.contract, found.probabilities, found.graph)
+    report = golden.replay(artifact.contract, partial(answer, opened))
     return {
         "runtime": opened.name,
         "difference": report.difference.tolist(),

@@ -15,10 +15,11 @@ from hostile_models import crashing, endless
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ArtifactError, DigestError, InferenceError
+from edgecnn.shipped import int8_path
 from edgecnn.testing import JumpingClock
 from edgecnn_device import model
 from edgecnn_device.last_good import LastGood
-from edgecnn_device.model import ModelOptions, ModelSlot, open_model
+from edgecnn_device.model import Candidate, ModelOptions, ModelSlot, open_model
 
 
 @pytest.fixture
@@ -63,6 +64,18 @@ def altered(path: Path, artifacts: Path) -> Path:
 def test_a_model_that_computes_something_else_here_refuses_to_start(artifacts: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="computes something else on this machine"):
         open_model(ModelOptions(str(altered(tmp_path / "x.tflite", artifacts))))
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["in a child process", "here, as it passed before"])
+def test_a_model_whose_own_softmax_says_something_else_here_refuses_to_start(tmp_path: Path, is_known: bool) -> None:
+    artifact = Artifact.open(int8_path("neu"))
+    golden = artifact.contract.golden
+    graph = tuple(tuple(reversed(row)) for row in golden.graph)
+    contract = dataclasses.replace(artifact.contract, golden=dataclasses.replace(golden, graph=graph))
+    dataclasses.replace(artifact, contract=contract).save(tmp_path / "x.tflite")
+
+    with pytest.raises(ArtifactError, match="computes something else on this machine"):
+        Candidate(ModelOptions(str(tmp_path / "x.tflite")), known=lambda *_: is_known).model()
 
 
 def test_those_who_insist_can_run_it(artifacts: Path, tmp_path: Path) -> None:

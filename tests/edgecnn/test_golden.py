@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgecnn.artifacts import Artifact, golden
 from edgecnn.artifacts.contract import Contract, GoldenVectors, ParityInfo
 from edgecnn.errors import ContractError
 from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes.runtime import Answers, answer
 
 PINNED = {
     (28, 28, 1): "5f9c97b30c8bc6445ce4534e4c20db7d4748231755cae60aa0411c99c61fdff2",
@@ -67,7 +69,7 @@ def test_seeds_are_chosen_so_that_many_classes_answer() -> None:
 
 def _replay(artifact: Artifact, order: list[int], factor: float = 1.0) -> golden.GoldenReport:
     runtime = open_runtime(artifact)
-    return golden.replay(artifact.contract, lambda images: runtime.run(images)[:, order] * np.float32(factor))
+    return golden.replay(artifact.contract, lambda images: Answers(runtime.run(images)[:, order] * np.float32(factor)))
 
 
 def test_the_replay_passes_on_the_machine_that_recorded(tiny_artifact: Artifact) -> None:
@@ -99,7 +101,7 @@ def test_the_replay_notices_an_altered_recorded_answer(tiny_artifact: Artifact) 
     recorded = tiny_artifact.contract.golden
     altered = replace(recorded, artifact=(recorded.artifact[0][::-1], *recorded.artifact[1:]))
 
-    report = golden.replay(replace(tiny_artifact.contract, golden=altered), open_runtime(tiny_artifact).run)
+    report = golden.replay(replace(tiny_artifact.contract, golden=altered), partial(answer, open_runtime(tiny_artifact)))
 
     assert (report.difference > report.tolerance).tolist() == [True, False, False]
 
@@ -108,7 +110,7 @@ def test_a_machine_that_makes_other_inputs_is_told_so(tiny_artifact: Artifact) -
     other = replace(tiny_artifact.contract.golden, inputs_sha256="0" * 64)
 
     with pytest.raises(ContractError, match="golden inputs differ on this machine"):
-        golden.replay(replace(tiny_artifact.contract, golden=other), open_runtime(tiny_artifact).run)
+        golden.replay(replace(tiny_artifact.contract, golden=other), partial(answer, open_runtime(tiny_artifact)))
 
 
 _DECIDED = np.array([[0.7, 0.2, 0.1], [0.2, 0.8, 0.0], [0.9, 0.1, 0.0]])
@@ -156,7 +158,7 @@ def test_a_file_whose_record_contradicts_itself_is_verified_nowhere(tiny_artifac
     other = replace(recorded, reference=tuple(row[::-1] for row in recorded.reference))
     contract = replace(tiny_artifact.contract, golden=other, precision="float32")
 
-    report = golden.replay(contract, open_runtime(tiny_artifact).run)
+    report = golden.replay(contract, partial(answer, open_runtime(tiny_artifact)))
 
     assert (report.difference <= report.tolerance).all()
     assert not report.passed
