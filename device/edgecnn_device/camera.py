@@ -138,7 +138,7 @@ class Switch:
 
 
 def _choose_look(contract: Contract, options: LookOptions) -> Look:
-    if options.where and (contract.features is None or contract.head is None or 1 in contract.features.shape[1:3]):
+    if options.where and not contract.has_map:
         raise InputError("--where needs a model with a map of features; this one says what a picture shows, and not where")
     return choose_look(
         contract.preprocessing, find=options.find, tiles=options.tiles, overlap=options.overlap, where=options.where

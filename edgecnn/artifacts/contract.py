@@ -282,6 +282,12 @@ class Contract:
         for text in (self.task, self.title, self.model, *self.labels):
             _check_texts(text)
 
+    @property
+    def has_map(self) -> bool:
+        """True when the features are of several places, so that the head can say where it looked."""
+        sides = () if self.features is None or self.head is None else self.features.shape[1:]
+        return len(sides) == 3 and sum(side != 1 for side in sides) > 1  # in ONNX the channels come first
+
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
         body = dataclasses.asdict(self)

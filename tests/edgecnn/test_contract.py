@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecnn.artifacts import Artifact, Contract
-from edgecnn.artifacts.contract import MAX_JSON_BYTES, TensorSpec
+from edgecnn.artifacts.contract import MAX_JSON_BYTES, HeadInfo, TensorSpec
 from edgecnn.errors import ContractError
 
 Path = tuple[str | int, ...]
@@ -47,6 +47,29 @@ def body(tiny_onnx_artifact: Artifact) -> dict[str, Any]:
 
 def test_a_contract_survives_the_round_trip(tiny_artifact: Artifact) -> None:
     assert Contract.from_json(tiny_artifact.contract.to_json()) == tiny_artifact.contract
+
+
+@pytest.mark.parametrize(
+    ("shape", "has_map"),
+    [
+        ((None, 7, 7, 128), True),
+        ((None, 128, 7, 7), True),  # as ONNX has it
+        ((None, 1, 20, 128), True),
+        ((None, 1, 1, 128), False),
+        ((None, 128), False),
+    ],
+)
+def test_features_of_several_places_are_a_map(tiny_artifact: Artifact, shape: tuple[int | None, ...], has_map: bool) -> None:
+    head = HeadInfo("", (0.0,) * 3)
+    contract = replace(tiny_artifact.contract, features=TensorSpec("features", "float32", shape), head=head, evidence=None)
+
+    assert contract.has_map is has_map
+
+
+def test_features_without_a_head_are_no_map(tiny_artifact: Artifact) -> None:
+    features = TensorSpec("features", "float32", (None, 7, 7, 128))
+
+    assert not replace(tiny_artifact.contract, features=features, head=None, evidence=None).has_map
 
 
 def test_the_json_is_canonical(tiny_artifact: Artifact) -> None:
