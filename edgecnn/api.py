@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgecnn import markup
 from edgecnn.errors import InputError
+from edgecnn.preprocessing import as_bgr
 
 if TYPE_CHECKING:
     from edgecnn.classifier import Classifier, Prediction, Verdict
@@ -73,7 +74,7 @@ class LabelledFolder:
     def _repr_html_(self) -> str:
         rows = [[label, *map(str, counts.values())] for label, counts in self.counts().items()]
         first = [int(np.flatnonzero(self.splits.train.class_ids == i)[0]) for i in range(len(self.labels))]
-        shown = [markup.figure(_bgr(self.splits.train.images[i]), self.labels[c]) for c, i in enumerate(first[:_SHOWN])]
+        shown = [markup.figure(as_bgr(self.splits.train.images[i]), self.labels[c]) for c, i in enumerate(first[:_SHOWN])]
         return markup.table(["class", "train", "validation", "test"], rows) + markup.row(shown)
 
 
@@ -150,7 +151,7 @@ class Run:
         wrong = [
             Mistake(
                 pictures.names[i],
-                _bgr(pictures.images[i]),
+                as_bgr(pictures.images[i]),
                 self.data.labels[pictures.class_ids[i]],
                 self.data.labels[answers[i]],
                 float(probabilities[i, answers[i]]),
@@ -484,8 +485,3 @@ def _seen(observation: Observation, worst: RegionPrediction | None) -> Seen:
     answer, state = None if worst is None else worst.smoothed, observation.state
     label, probability = (None, None) if answer is None else (answer.label, answer.probability)
     return Seen(label, probability, state.name, state.reason, observation.predictions, observation)
-
-
-def _bgr(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a model's input, gray or RGB, as OpenCV has pictures."""
-    return image[..., ::-1] if image.shape[-1] == 3 else image

@@ -85,6 +85,11 @@ class Preprocessing:
                 return mnist_form(image)
 
 
+def as_bgr(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a model's input, gray `(h, w, 1)` or RGB `(h, w, 3)`, as OpenCV has pictures: BGR, gray stays as it is."""
+    return np.ascontiguousarray(image[..., ::-1]) if image.shape[-1] == 3 else image
+
+
 def resize(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize `(h, w)` or `(h, w, 3)` uint8 to `size_hw`, the same bits on every processor.
 

@@ -32,7 +32,7 @@ def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> 
     Raises InputError for a model whose features have no places: it says what a picture shows, and not where.
     """
     features = answers.features
-    if features is None or features.ndim != 4 or not isinstance(runtime, HeadRuntime):
+    if features is None or answers.places == 1 or not isinstance(runtime, HeadRuntime):
         raise InputError("this model has no map of features, so that nothing says where it looked")
     weights = (runtime.weights - runtime.weights.mean(axis=1, keepdims=True)).astype(np.float32)
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]
@@ -126,9 +126,12 @@ def hot_box(place_map: Map, input_hw: tuple[int, int], size_wh: tuple[int, int])
 
 
 def overlay(image_bgr: NDArray[np.uint8], place_map: Map, input_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a picture `(h, w, 3)` uint8 with the places that speak for its answer in red; the rest stays as it is."""
+    """Return a picture `(h, w, 3)` uint8 with the places that speak for its answer in red; the rest stays as it is.
+
+    The picture is gray, `(h, w)` or `(h, w, 1)`, or BGR `(h, w, 3)`.
+    """
     height, width = image_bgr.shape[:2]
-    picture = cv2.cvtColor(image_bgr, cv2.COLOR_GRAY2BGR) if image_bgr.ndim == 2 else image_bgr
+    picture = cv2.cvtColor(image_bgr, cv2.COLOR_GRAY2BGR) if image_bgr.shape[2:] != (3,) else image_bgr
     heat = np.clip(enlarge(place_map, input_hw, (width, height)), 0, None)
     share = 0.6 * heat / max(float(heat.max()), 1e-9)
     red = np.array([40, 40, 230], np.float32)

@@ -70,14 +70,14 @@ def classify(
         raise InputError(f"--where draws one picture, got {len(files)}; name one")
     if plot is not None and len(files) > MAX_PLOTTED:
         raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
-    classified = _classify_all(classifier, files, listing.left_out, named=set(images))
+    classified = _classify_all(classifier, files, listing.left_out, named=set(images), where=where is not None)
     if listing.left_out:
         note(left_out_line(listing.left_out))
     if not classified:
         raise InputError("none of the pictures can be read")
     files, predictions = [file for file, _ in classified], [prediction for _, prediction in classified]
     if where is not None:
-        _draw_where(where, files[0], classifier)
+        _draw_where(where, files[0], predictions[0], classifier)
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:
@@ -88,7 +88,7 @@ def classify(
 
 
 def _classify_all(
-    classifier: Classifier, files: list[Path], left_out: dict[str, str], *, named: set[Path]
+    classifier: Classifier, files: list[Path], left_out: dict[str, str], *, named: set[Path], where: bool
 ) -> list[tuple[Path, Prediction]]:
     """Classify one picture at a time: a folder of large photographs does not fit into a board's memory.
 
@@ -108,7 +108,7 @@ def _classify_all(
                 raise
             left_out[str(file)] = str(error).replace(f"{file} ", "").removeprefix("is ")
             continue
-        found.append((file, classifier.classify([image])[0]))
+        found.append((file, classifier.classify([image], where=where)[0]))
     report("classifying pictures", len(files), len(files))
     return found
 
@@ -148,19 +148,18 @@ def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:
     return top
 
 
-def _draw_where(path: Path, file: Path, classifier: Classifier) -> None:
+def _draw_where(path: Path, file: Path, prediction: Prediction, classifier: Classifier) -> None:
     """Write the picture as the model sees it, with the places that speak for its answer in red."""
     import cv2
 
     from edgecnn.files import write_bytes
     from edgecnn.pictures import read_picture
+    from edgecnn.preprocessing import as_bgr
     from edgecnn.where import overlay
 
-    image = read_picture(file)
-    (prediction,) = classifier.classify([image], where=True)
     assert prediction.where is not None
-    seen, input_hw = classifier.preprocessing(image), classifier.preprocessing.shape[:2]
-    shown = overlay(seen[..., 0] if seen.shape[-1] == 1 else seen[..., ::-1], prediction.where, input_hw)
+    seen = as_bgr(classifier.preprocessing(read_picture(file)))
+    shown = overlay(seen, prediction.where, classifier.preprocessing.shape[:2])
     write_bytes(path, cv2.imencode(".png", shown)[1].tobytes())
 
 
