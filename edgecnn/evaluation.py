@@ -12,11 +12,9 @@ from edgecnn import metrics
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.metrics import Share
-from edgecnn.rejection.evidence import Evidence, Findings
+from edgecnn.rejection.evidence import Evidence, run_with_features
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.runtime import answer
-
-_BATCH = 256
+from edgecnn.runtimes.runtime import run_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +75,14 @@ def evaluate(
     """Measure a model on a data set, and what of it gets a label where `evidence` says; DatasetError when it is empty."""
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")
-    parts = [answer(runtime, dataset.images[at : at + _BATCH]) for at in range(0, len(dataset), _BATCH)]
-    probabilities = np.concatenate([part.probabilities for part in parts])
+    found = None if evidence is None else run_with_features(runtime, dataset.images)
+    probabilities = run_all(runtime, dataset.images) if found is None else found.probabilities
     predicted = probabilities.argmax(axis=1)
     right = predicted == dataset.class_ids
     hits = int(right.sum())
     named = named_right = None
-    if evidence is not None:
-        pooled = np.concatenate([part.pooled for part in parts if part.pooled is not None])
-        kept = evidence.keeps(Findings(probabilities, pooled))
+    if evidence is not None and found is not None:
+        kept = evidence.keeps(found)
         probabilities = evidence.temper(probabilities)
         named = Share(int(kept.sum()), len(kept), confidence)
         named_right = Share(int((kept & right).sum()), max(1, int(kept.sum())), confidence)

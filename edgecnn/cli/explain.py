@@ -27,18 +27,18 @@ def explain(model: str, image: Path, out: Path, data: Path | None, seed: int, ru
     from edgecnn.errors import DatasetError
     from edgecnn.pictures import read_picture
     from edgecnn.shipped import task_of
-    from edgecnn_export.models import open_model
     from edgecnn_export.pages.explain import explain as find_out
     from edgecnn_export.pages.explain import say, write_page
+    from edgecnn_export.run_pictures import load_pictures
 
     picture = read_picture(image)
     artifact = Artifact.open(artifact_path(model))
     classifier = Classifier.of(artifact, runtime=runtime, threads=threads)
-    train, absent = None, ""
+    task, train, absent = task_of(artifact.contract), None, ""
     try:
-        train = open_model(str(artifact.path)).splits(data, seed).train
+        train = load_pictures(task, data, seed).train
     except DatasetError as error:
         absent = f"The training pictures are not here: {error}"
-    found = find_out(classifier, task_of(artifact.contract), picture, name=image.name, train=train, absent=absent, seed=seed)
+    found = find_out(classifier, task, picture, name=image.name, train=train, absent=absent, seed=seed)
     write_page(found, out)
     click.echo(printable(f"{image}: {say(found.prediction)}; wrote {out}"))

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgecnn.artifacts import Artifact
     from edgecnn.metrics import Share
     from edgecnn.rejection.measure import OperatingPoint, Rejection
+    from edgecnn_export.models import Model
 
 
 @click.command(short_help="Measure how well a model rejects out-of-distribution pictures, and what its threshold costs.")
@@ -94,7 +94,7 @@ def rejection(
         seed=seed,
         progress=lambda line: click.echo(line, err=True),
     )
-    same = None if against is None else _agreement(opened.artifact, against, splits[split].images)
+    same = None if against is None else _agreement(opened, against, splits[split].images)
     if plot is not None:
         from edgecnn_export.plots.figures import save_figure
         from edgecnn_export.plots.rejection import plot_rejection
@@ -111,23 +111,24 @@ def rejection(
         click.echo(f"{_percent(same)} of {same.count} pictures get the same label, unsure or novel by {against}")
 
 
-def _agreement(artifact: Artifact | None, against: str, images: NDArray[np.uint8]) -> Share:
-    """Return on how many pictures two files say the same word."""
+def _agreement(opened: Model, against: str, images: NDArray[np.uint8]) -> Share:
+    """Return on how many pictures another file says the same word."""
     from edgecnn.artifacts import Artifact
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
     from edgecnn.metrics import Share
-    from edgecnn.runtimes.runtime import answer
+    from edgecnn.runtimes.runtime import answer_slices
 
-    if artifact is None:
+    if opened.artifact is None:
         raise InputError("--against compares two exported files; give one instead of a Keras model")
-    said = []
-    for each in (artifact, Artifact.open(artifact_path(against))):
-        classifier = Classifier.of(each)
-        if classifier.preprocessing != artifact.contract.preprocessing or classifier.labels != artifact.contract.labels:
-            raise InputError(f"{against} is for another task than {artifact.path}")
-        parts = [answer(classifier.runtime, images[at : at + 64]) for at in range(0, len(images), 64)]
-        said.append([(p.verdict, p.label) for part in parts for p in classifier.interpret_all(part)])
+    own = Classifier.running(opened.runtime, opened.artifact.contract)
+    other = Classifier.of(Artifact.open(artifact_path(against)))
+    if (other.preprocessing, other.labels) != (own.preprocessing, own.labels):
+        raise InputError(f"{against} is for another task than {opened.artifact.path}")
+    said = [
+        [(p.verdict, p.label) for part in answer_slices(each.runtime, images) for p in each.interpret_all(part)]
+        for each in (own, other)
+    ]
     return Share(sum(one == other for one, other in zip(*said, strict=True)), len(images))
 
 
@@ -164,7 +165,9 @@ def _corrupted_lines(result: Rejection) -> list[str]:
 
 
 def _shown(result: Rejection, cut: OperatingPoint) -> str:
-    return f"novelty {-cut.threshold:.2f}" if result.score == "novelty" else f"{cut.threshold:.3f}"
+    from edgecnn.rejection.measure import NOVELTY
+
+    return f"novelty {-cut.threshold:.2f}" if result.score == NOVELTY else f"{cut.threshold:.3f}"
 
 
 def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from edgecnn import metrics
 from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.conformal import losable
-from edgecnn.errors import ContractError, DatasetError
+from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
 CENTRES = 8  # of each class, fewer where its features are so many that they would fill the contract
-FALSE_ACCEPTS = 0.05
+FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
 _LOG_WEIGHTS = (0.0, 0.1, 0.5, 2.0, 8.0)
@@ -44,6 +46,17 @@ class Findings:
 
     probabilities: NDArray[np.float32]
     pooled: NDArray[np.float64]
+
+
+def run_with_features(runtime: Runtime, images: NDArray[np.uint8]) -> Findings:
+    """Run `(n, h, w, c)` uint8 in slices, of which only the means of the features are kept; InputError without features."""
+    probabilities, pooled = [], []
+    for found in answer_slices(runtime, images):
+        if found.pooled is None:
+            raise InputError(f"{runtime.name} gives no features of this model")
+        probabilities.append(found.probabilities)
+        pooled.append(found.pooled)
+    return Findings(np.concatenate(probabilities), np.concatenate(pooled))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +95,7 @@ class Evidence:
 
     def distances(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
-        units = _unit(pooled)
+        units = unit(pooled)
         squares = (units**2).sum(axis=1, keepdims=True) - 2 * (units @ self._centres.T) + self._squares
         return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
@@ -135,7 +148,7 @@ def fit_evidence(
     fitting = _MAX_CENTRE_BYTES // (train.pooled.shape[1] * classes)
     if not fitting:
         raise DatasetError(f"{train.pooled.shape[1]} features for each of {classes} classes are too many to carry")
-    centres, owners = _centres(_unit(train.pooled), train_ids, min(CENTRES, fitting), seed)
+    centres, owners = _centres(unit(train.pooled), train_ids, min(CENTRES, fitting), seed)
     scale = float(np.abs(centres).max() / 127) or 1.0
     integers = np.rint(centres / scale).astype(np.int8)
     draft = EvidenceInfo(
@@ -210,7 +223,8 @@ def _scores(distances: NDArray[np.float64], probabilities: NDArray[np.float32], 
     return np.asarray(distances - weight * np.log(sure))
 
 
-def _unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+def unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return features `(n, channels)` of length 1; those that are all 0 stay."""
     return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
 
 

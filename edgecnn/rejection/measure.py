@@ -15,16 +15,15 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.metrics import Share
-from edgecnn.rejection.evidence import Evidence
-from edgecnn.rejection.threshold import FALSE_ACCEPTS, SCORES, THRESHOLD_SCORE, Scores, draw_ood, threshold_for
+from edgecnn.rejection.evidence import FALSE_ACCEPTS, Evidence, run_with_features
+from edgecnn.rejection.threshold import SCORES, THRESHOLD_SCORE, Scores, draw_ood, threshold_for
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.runtime import answer
+from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 
 PER_KIND = 200  # generated pictures of each kind that a measurement takes
 NOVELTY = "novelty"
-_BATCH = 64
 _CURVE = 101  # points of the coverage-accuracy curve
 # Draws other pictures for a measurement than those that the threshold was chosen on with the same seed.
 _MEASURING = 1
@@ -44,7 +43,6 @@ class OperatingPoint:
     accepted: Share
     by_kind: dict[str, Share]
     unseen: float | None = None
-    unsure_below: float = 0.0
 
     @property
     def hardest(self) -> str:
@@ -169,13 +167,14 @@ def measure_rejection(
     progress(f"running {per_kind} generated out-of-distribution pictures of each kind")
     drawn = draw_ood(task, per_kind, int(np.random.SeedSequence((seed, _MEASURING)).generate_state(1)[0])) | dict(others or {})
     ood = {kind: find(runtime, images, evidence) for kind, images in drawn.items()}
+    unsure_below = 0.0 if evidence is None else evidence.info.unsure_below
     found = measure_scores(
         true,
         dataset.class_ids,
         ood,
         data,
         threshold=threshold if evidence is None else -1.0,
-        unsure_below=0.0 if evidence is None else evidence.info.unsure_below,
+        unsure_below=unsure_below,
         false_accepts=false_accepts,
         seed=seed,
         confidence=confidence,
@@ -186,7 +185,7 @@ def measure_rejection(
     for corruption in corruptions_for(task):
         progress(f"running the pictures under {corruption.name}")
         seen = find(runtime, corrupt(dataset.images, corruption, severity, seed), evidence)
-        sure = sureness(seen, found.stated.unsure_below)
+        sure = sureness(seen, unsure_below)
         right = seen.probabilities.argmax(axis=1) == dataset.class_ids
         corrupted[corruption.name] = Corrupted(
             Share(int((sure >= found.stated.threshold).sum()), len(dataset), confidence),
@@ -199,12 +198,10 @@ def measure_rejection(
 
 def find(runtime: Runtime, images: NDArray[np.uint8], evidence: Evidence | None) -> Seen:
     """Run `(n, h, w, c)` uint8 in slices; with evidence probabilities are tempered, and the novelty is known."""
-    parts = [answer(runtime, images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
-    probabilities = np.concatenate([part.probabilities for part in parts])
     if evidence is None:
-        return Seen(probabilities)
-    novelty = [evidence.judge(part.pooled, part.probabilities).novelty for part in parts if part.pooled is not None]
-    return Seen(evidence.temper(probabilities), np.concatenate(novelty))
+        return Seen(run_all(runtime, images))
+    found = run_with_features(runtime, images)
+    return Seen(evidence.temper(found.probabilities), evidence.judge(found.pooled, found.probabilities).novelty)
 
 
 def sureness(seen: Seen, unsure_below: float) -> Scores:
@@ -252,7 +249,6 @@ def measure_scores(
             Share(sum(share.hits for share in by_kind.values()), len(every), confidence),
             by_kind,
             unseen,
-            unsure_below,
         )
 
     return Rejection(

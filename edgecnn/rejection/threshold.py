@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.rejection.evidence import FALSE_ACCEPTS
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 
-FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 LOST = 0.05  # of the pictures of a class may be rejected for it, and no more
 OOD_PER_KIND = 100  # out-of-distribution pictures of each kind that a threshold is chosen on
 

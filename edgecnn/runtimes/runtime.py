@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -102,6 +102,12 @@ def answer(runtime: Runtime, images: NDArray[np.uint8]) -> Answers:
     # Not by isinstance: a protocol takes longer for that than a small model's last layers do.
     asked: Callable[[NDArray[np.uint8]], Answers] | None = getattr(runtime, "answer", None)
     return Answers(runtime.run(images)) if asked is None else asked(images)
+
+
+def answer_slices(runtime: Runtime, images: NDArray[np.uint8]) -> Iterator[Answers]:
+    """Yield what a runtime says of `(n, h, w, c)` uint8 in slices: the features of all do not fit into memory."""
+    for at in range(0, len(images), RUN_BATCH):
+        yield answer(runtime, images[at : at + RUN_BATCH])
 
 
 def run_all(

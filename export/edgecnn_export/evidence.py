@@ -6,24 +6,19 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import EvidenceInfo, RepairInfo
 from edgecnn.datasets.dataset import Splits
-from edgecnn.errors import DatasetError, InputError
-from edgecnn.rejection.evidence import KEEP_RATE, Findings, fit_evidence
+from edgecnn.errors import DatasetError
+from edgecnn.rejection.evidence import KEEP_RATE, fit_evidence, run_with_features
 from edgecnn.rejection.others import find_others, read_others
 from edgecnn.rejection.threshold import draw_ood
 from edgecnn.robustness.measure import choose_pictures
-from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.runtimes.runtime import answer
+from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 
 TRAIN_PICTURES, OTHERS_PER_KIND = 2000, 100
 _Features = tuple[RepairInfo | None, str]
-_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +42,7 @@ def give_evidence(
 
     All files of one network share what is chosen by the features of the one that a board would run, so that they say the
     same; a repair may have changed the features' scales, and has thresholds of its own, as have vectors of features that ONNX
-    puts in another order. Without labelled pictures of the
-    user's own an artifact keeps what its reference brought along.
+    puts in another order. Without labelled pictures of the user's own an artifact keeps what its reference brought along.
     """
     if not any(artifact.contract.head for artifact in artifacts):
         return list(artifacts), "the model does not end in a dense layer with a softmax, whose features would tell"
@@ -67,11 +61,11 @@ def give_evidence(
                 continue
             runtime = open_runtime(artifact)
             fitted[_features(artifact)] = fit_evidence(
-                find(runtime, train.images),
+                run_with_features(runtime, train.images),
                 train.class_ids,
-                find(runtime, held_out.images),
+                run_with_features(runtime, held_out.images),
                 held_out.class_ids,
-                {kind: find(runtime, images) for kind, images in others.items()},
+                {kind: run_with_features(runtime, images) for kind, images in others.items()},
                 stated=stated,
                 keep_rate=options.keep_rate,
                 seed=seed,
@@ -108,12 +102,3 @@ def _nothing_to_fit(artifacts: Sequence[Artifact], splits: Splits | None) -> str
     if splits.info.synthetic and all(artifact.contract.evidence for artifact in artifacts):
         return "generated pictures are no better than what they were chosen on before"
     return None if len(splits.train) else "there were no training pictures"
-
-
-def find(runtime: Runtime, images: NDArray[np.uint8]) -> Findings:
-    """Run `(n, h, w, c)` uint8 in slices, of which only the means of the features are kept; InputError without features."""
-    parts = [answer(runtime, images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
-    pooled = [part.pooled for part in parts if part.pooled is not None]
-    if len(pooled) != len(parts):
-        raise InputError(f"{runtime.name} gives no features of this model")
-    return Findings(np.concatenate([part.probabilities for part in parts]), np.concatenate(pooled))

@@ -13,7 +13,8 @@ from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.contract import RejectionInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.preprocessing import Preprocessing
-from edgecnn.rejection.threshold import FALSE_ACCEPTS, LOST, OOD_PER_KIND, choose_rejection
+from edgecnn.rejection.evidence import FALSE_ACCEPTS
+from edgecnn.rejection.threshold import LOST, OOD_PER_KIND, choose_rejection
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
 from edgecnn_export.models import open_reference

@@ -13,11 +13,12 @@ from edgecnn.classifier import Classifier, Prediction
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import InputError
 from edgecnn.files import write_bytes
+from edgecnn.preprocessing import as_bgr
+from edgecnn.rejection.evidence import run_with_features, unit
 from edgecnn.robustness.corruptions import SEVERITIES, corrupt, corruptions_for
 from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.where import overlay
-from edgecnn_export.evidence import find
 from edgecnn_export.pages import render
 
 NEAREST = 6
@@ -95,9 +96,8 @@ def _nearest(
     own = answer(classifier.runtime, seen[None]).pooled
     if own is None:
         return ()
-    theirs = find(classifier.runtime, train.images).pooled
-    units = [each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in (own, theirs)]
-    distances = np.linalg.norm(units[1] - units[0], axis=1)
+    theirs = run_with_features(classifier.runtime, train.images).pooled
+    distances = np.linalg.norm(unit(theirs) - unit(own), axis=1)
     return tuple(
         (str(train.names[i]), np.asarray(train.images[i]), float(distances[i])) for i in np.argsort(distances)[:NEAREST]
     )
@@ -122,7 +122,7 @@ def write_page(explanation: Explanation, path: Path) -> None:
 
 def render_page(explanation: Explanation) -> str:
     """Return the page as HTML; raises MissingDependencyError without Jinja2."""
-    prediction, seen = explanation.prediction, _bgr(explanation.seen)
+    prediction, seen = explanation.prediction, as_bgr(explanation.seen)
     pictures = [markup.figure(explanation.image_bgr, "the picture"), markup.figure(seen, "what the network saw")]
     if prediction.where is not None:
         best = explanation.labels[prediction.class_id]
@@ -136,7 +136,7 @@ def render_page(explanation: Explanation) -> str:
         pictures=markup.row(pictures),
         stems=markup.stems(named),
         likeness=_likeness(prediction),
-        nearest=markup.row([markup.figure(_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
+        nearest=markup.row([markup.figure(as_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
         if explanation.nearest
         else "",
         absent=explanation.absent or "This model gives no features, by which training pictures could be compared.",
@@ -158,8 +158,3 @@ def _likeness(prediction: Prediction) -> str:
         return "This model has no thresholds: nobody knows how like the picture is to those that were taught."
     verdict = "more than what was taught allows" if prediction.novelty > 1 else "within what was taught"
     return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. Nearest class: {prediction.nearest}."
-
-
-def _bgr(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a model's input, gray or RGB, as OpenCV has pictures."""
-    return np.ascontiguousarray(image[..., ::-1]) if image.shape[-1] == 3 else image[..., 0]

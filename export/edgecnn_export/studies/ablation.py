@@ -19,8 +19,9 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.errors import InputError
 from edgecnn.files import write_json
+from edgecnn.rejection.evidence import FALSE_ACCEPTS
 from edgecnn.rejection.measure import measure_rejection
-from edgecnn.rejection.threshold import FALSE_ACCEPTS, THRESHOLD_SCORE
+from edgecnn.rejection.threshold import THRESHOLD_SCORE
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.runtime import run_all

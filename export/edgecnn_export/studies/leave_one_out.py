@@ -19,8 +19,9 @@ from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits, concatenate
 from edgecnn.files import write_json
 from edgecnn.metrics import Share, auroc, auroc_interval
+from edgecnn.rejection.evidence import FALSE_ACCEPTS
 from edgecnn.rejection.measure import Auroc, find, sureness
-from edgecnn.rejection.threshold import FALSE_ACCEPTS, threshold_for
+from edgecnn.rejection.threshold import threshold_for
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 from edgecnn.text import percent
