@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.errors import PictureError
+from edgecnn.errors import InputError, PictureError
 from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
 from edgecnn.formats import HEAD_BYTES, sniff
@@ -67,6 +67,12 @@ def decode_picture(data: bytes, *, name: str, memory_bytes: int | None = None) -
     if image_bgr is None or image_bgr.size == 0:
         raise PictureError(f"{name} is not a picture that OpenCV can read")
     return np.asarray(image_bgr, np.uint8)
+
+
+def reason_without_name(error: InputError, path: Path) -> str:
+    """Return why a picture cannot be read without its file's name and the way out, so that the same reason can be counted."""
+    text = str(error).replace(f"cannot read {path}: ", "").replace(str(path), "").strip()
+    return text.split(";")[0].removeprefix("is ")
 
 
 def _check_claim(data: bytes, name: str, memory_bytes: int) -> None:

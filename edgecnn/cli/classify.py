@@ -95,7 +95,7 @@ def _classify_all(
     A picture of a folder that cannot be read is put into `left_out`; one that was `named` by itself ends it.
     """
     from edgecnn.errors import InputError
-    from edgecnn.pictures import read_picture
+    from edgecnn.pictures import read_picture, reason_without_name
     from edgecnn.progress import report
 
     found = []
@@ -106,7 +106,7 @@ def _classify_all(
         except InputError as error:
             if file in named:
                 raise
-            left_out[str(file)] = str(error).replace(f"{file} ", "").removeprefix("is ")
+            left_out[str(file)] = reason_without_name(error, file)
             continue
         found.append((file, classifier.classify([image], where=where)[0]))
     report("classifying pictures", len(files), len(files))

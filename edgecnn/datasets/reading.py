@@ -19,7 +19,7 @@ from edgecnn.datasets.layout import LabelledFile
 from edgecnn.datasets.overlap import MAX_SIDE
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
-from edgecnn.pictures import MAX_FILE_BYTES, camera_of, decode_picture
+from edgecnn.pictures import MAX_FILE_BYTES, camera_of, decode_picture, reason_without_name
 from edgecnn.preprocessing import Color, Preprocessing
 from edgecnn.progress import on_all_cores, report
 
@@ -167,7 +167,7 @@ def _read(file: LabelledFile, preprocessing: Preprocessing) -> Picture | str:
     except InputError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in _LACKING:
             raise  # not the file's fault
-        return _reason(error, file)
+        return reason_without_name(error, file.path)
     return Picture(
         file=file,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -178,12 +178,6 @@ def _read(file: LabelledFile, preprocessing: Preprocessing) -> Picture | str:
         gray=_reduced(to_gray(image)),
         image=preprocessing(image),
     )
-
-
-def _reason(error: InputError, file: LabelledFile) -> str:
-    """Return the error without the file's name, so that the same reason can be counted."""
-    text = str(error).replace(f"cannot read {file.path}: ", "").replace(str(file.path), "").strip()
-    return text.split(";")[0].removeprefix("is ")
 
 
 def _pixel_digest(image: NDArray[np.uint8]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.layout import OTHERS
 from edgecnn.errors import InputError
 from edgecnn.folders import left_out_line, list_all
-from edgecnn.pictures import read_picture
+from edgecnn.pictures import read_picture, reason_without_name
 from edgecnn.progress import note, report
 from edgecnn.tasks import Task
 
@@ -56,6 +56,6 @@ def _read(task: Task, kind: str, paths: Sequence[Path], left_out: dict[str, str]
         try:
             images.append(task.preprocessing(read_picture(path)))
         except InputError as error:
-            left_out[str(path)] = str(error).replace(f"{path} ", "").removeprefix("is ")
+            left_out[str(path)] = reason_without_name(error, path)
     report(f"reading pictures of {kind}", len(paths), len(paths))
     return images
