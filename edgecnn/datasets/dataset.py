@@ -135,3 +135,12 @@ class Splits:
 
     def __getitem__(self, name: str) -> Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def rank_in_class(class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each of `(n,)` how many of its class stand before it."""
+    rank = np.zeros(len(class_ids), np.int64)
+    for class_id in np.unique(class_ids):
+        of_class = class_ids == class_id
+        rank[of_class] = np.arange(of_class.sum())
+    return rank

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.dataset import Dataset, rank_in_class
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.robustness.corruptions import Corruption, corrupt
 from edgecnn.robustness.report import ModelScores, PairScores, RobustnessReport
@@ -84,18 +83,9 @@ def choose_pictures(dataset: Dataset, count: int, seed: int) -> Dataset:
         return dataset
     random = np.random.default_rng(seed)
     order = random.permutation(len(dataset))
-    rank = _rank_in_class(dataset.class_ids[order])
+    rank = rank_in_class(dataset.class_ids[order])
     chosen = order[np.lexsort((dataset.class_ids[order], rank))[:count]]
     return dataset.take(np.sort(chosen))
-
-
-def _rank_in_class(class_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each of `(n,)` how many of its class stand before it."""
-    rank = np.zeros(len(class_ids), np.int64)
-    for class_id in np.unique(class_ids):
-        of_class = class_ids == class_id
-        rank[of_class] = np.arange(of_class.sum())
-    return rank
 
 
 def _check(subjects: Sequence[Subject], dataset: Dataset, severities: Sequence[int]) -> None:

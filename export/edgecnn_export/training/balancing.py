@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.dataset import rank_in_class
+
 UNEVEN = 1.5  # times as many pictures in one class as in another
 MOST_REPEATS = 8  # of one picture in an epoch: a class of two pictures among a thousand is not drawn 500 times
 
@@ -18,11 +20,7 @@ def balanced_weights(class_ids: NDArray[np.int64], classes: int) -> NDArray[np.f
 def alternating(class_ids: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
     """Return an order of `(n,)` pictures in which classes take turns for as long as each has some left."""
     order = random.permutation(len(class_ids))
-    rank = np.zeros(len(order), np.int64)
-    for class_id in np.unique(class_ids):
-        of_class = class_ids[order] == class_id
-        rank[of_class] = np.arange(of_class.sum())
-    return np.asarray(order[np.argsort(rank, kind="stable")], np.int64)
+    return np.asarray(order[np.argsort(rank_in_class(class_ids[order]), kind="stable")], np.int64)
 
 
 def balanced_draw(class_ids: NDArray[np.int64], count: int, random: np.random.Generator) -> NDArray[np.int64]:
