@@ -10,17 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from tensorflow.lite.python import schema_py_generated as schema
 
 from edgecnn.artifacts.contract import TensorSpec
+from edgecnn_export.conversion.onnx_edit import Editor, attribute
+from edgecnn_export.conversion.tflite_edit import pack, unpack
 
 FEATURES_NAME = "features"
-_FILE_IDENTIFIER = b"TFL3"
 _TFLITE_TYPES = {schema.TensorType.FLOAT32: "float32", schema.TensorType.INT8: "int8", schema.TensorType.INT16: "int16"}
+_TFLITE_CONSTANTS = _TFLITE_TYPES | {schema.TensorType.INT32: "int32", schema.TensorType.INT64: "int64"}
 _ONNX_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT8: "int8"}
 
 
@@ -43,11 +44,10 @@ def name_features(model: bytes, file_format: str) -> Featured | None:
 
 
 def _tflite(model: bytes) -> Featured | None:
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    parsed, codes = unpack(model)
     if len(parsed.subgraphs) != 1:
         return None
     (graph,) = parsed.subgraphs
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in parsed.operatorCodes]
 
     def giver(index: int, *kinds: int) -> Any:
         """Return the operator of one of these kinds that gives a tensor, stepping over those that only move it."""
@@ -83,8 +83,6 @@ def _tflite(model: bytes) -> Featured | None:
         named = schema.TensorMapT()
         named.name, named.tensorIndex = FEATURES_NAME, index
         signature.outputs = [*signature.outputs, named]
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(parsed.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     quantized = _TFLITE_TYPES[tensor.type] != "float32"
     spec = TensorSpec(
         tensor.name.decode(),
@@ -94,7 +92,7 @@ def _tflite(model: bytes) -> Featured | None:
         int(tensor.quantization.zeroPoint[0]) if quantized else None,
     )
     bias = np.zeros(len(weights), np.float32) if bias is None else bias
-    return Featured(bytes(builder.Output()), spec, np.ascontiguousarray(weights.T), bias)
+    return Featured(pack(parsed), spec, np.ascontiguousarray(weights.T), bias)
 
 
 def _over_places(parsed: Any, taken: Any, axes: Any) -> bool:
@@ -106,10 +104,9 @@ def _over_places(parsed: Any, taken: Any, axes: Any) -> bool:
 def _tflite_constant(parsed: Any, tensor: Any) -> NDArray[np.float32] | None:
     """Return a constant's values, dequantized; None for what is computed."""
     data = parsed.buffers[tensor.buffer].data
-    dtypes = {0: np.float32, 2: np.int32, 4: np.int64, 9: np.int8, 7: np.int16}
-    if data is None or tensor.type not in dtypes:
+    if data is None or tensor.type not in _TFLITE_CONSTANTS:
         return None
-    values = np.frombuffer(bytes(data), dtypes[tensor.type]).reshape([int(side) for side in tensor.shape])
+    values = np.frombuffer(bytes(data), _TFLITE_CONSTANTS[tensor.type]).reshape([int(side) for side in tensor.shape])
     if tensor.quantization is None or tensor.quantization.scale is None:
         return np.asarray(values, np.float32)
     scale = np.asarray(tensor.quantization.scale, np.float32).reshape(-1, *[1] * (values.ndim - 1))
@@ -148,15 +145,14 @@ class _OnnxGraph:
     _MOVING = ("Flatten", "Reshape", "Squeeze", "QuantizeLinear", "DequantizeLinear", "Identity")
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._nodes = list(model.graph.node)
-        self._constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
-        self._givers = {name: node for node in self._nodes for name in node.output}
+        self._editor = Editor(model)
+        self._constants = self._editor.constants
 
     def giver(self, name: str) -> tuple[str, Any]:
         """Return the tensor that `name` is, moved and rounded, and the node that gives it; None for an input."""
-        node = self._givers.get(name)
+        node = self._editor.producer(name)
         while node is not None and node.op_type in self._MOVING:
-            name, node = node.input[0], self._givers.get(node.input[0])
+            name, node = node.input[0], self._editor.producer(node.input[0])
         return name, node
 
     def dense(self, name: str) -> tuple[str, NDArray[np.float32], NDArray[np.float32]] | None:
@@ -169,12 +165,11 @@ class _OnnxGraph:
             node = self.giver(moved[0])[1] if len(moved) == 1 else None
         if node is None or node.op_type not in ("Gemm", "MatMul"):
             return None
-        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
         weights = self._constant(node.input[1])
-        odd = attributes.get("transA") or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0
+        odd = attribute(node, "transA") or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0
         if weights is None or weights.ndim != 2 or odd:
             return None
-        weights = weights.T if attributes.get("transB") else weights
+        weights = weights.T if attribute(node, "transB") else weights
         if len(node.input) > 2:
             bias = self._constant(node.input[2])
         bias = np.zeros(weights.shape[1], np.float32) if bias is None else bias.reshape(-1)
@@ -185,15 +180,15 @@ class _OnnxGraph:
         if node.op_type != "ReduceMean":
             return bool(node.op_type == "GlobalAveragePool")
         axes = self._constants.get(node.input[1]) if len(node.input) > 1 else None
-        stated = next((each.ints for each in node.attribute if each.name == "axes"), ()) if axes is None else axes.ravel()
+        stated = attribute(node, "axes", ()) if axes is None else axes.ravel()
         return sorted(int(axis) % 4 for axis in stated) == [2, 3]
 
     def rounded(self, name: str) -> tuple[str, float | None, int | None]:
         """Return the integers that a tensor is rounded to, with scale and zero point; the tensor itself of floats."""
-        node = self._givers.get(name)
+        node = self._editor.producer(name)
         if node is not None and node.op_type == "DequantizeLinear":
             return node.input[0], *self._scale(node)
-        taking = [each for each in self._nodes if name in each.input]
+        taking = self._editor.consumers(name)
         if len(taking) == 1 and taking[0].op_type == "QuantizeLinear":
             return taking[0].output[0], *self._scale(taking[0])
         return name, None, None
@@ -205,10 +200,10 @@ class _OnnxGraph:
         """Return a constant's values, dequantized; None for what is computed."""
         if name in self._constants:
             return np.asarray(self._constants[name], np.float32)
-        node = self._givers.get(name)
+        node = self._editor.producer(name)
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in self._constants:
             return None
-        axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
+        axis = attribute(node, "axis", 1)
         values, scale = self._constants[node.input[0]], self._constants[node.input[1]]
         sides = [1] * values.ndim
         if scale.ndim:

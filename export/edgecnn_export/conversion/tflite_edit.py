@@ -1,4 +1,4 @@
-"""Small edits of TFLite flatbuffers, where the converter leaves in floats what all runtimes compute on integers."""
+"""Small edits of TFLite flatbuffers: read and written as objects, and rounded where the converter leaves floats."""
 
 from __future__ import annotations
 
@@ -12,18 +12,28 @@ _INTEGER_KERNELS = (schema.BuiltinOperator.ELU,)
 _FILE_IDENTIFIER = b"TFL3"
 
 
+def unpack(model: bytes) -> tuple[Any, list[int]]:
+    """Return a model as objects, and which built-in operator each of its operator codes stands for."""
+    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    return parsed, [max(code.builtinCode, code.deprecatedBuiltinCode) for code in parsed.operatorCodes]
+
+
+def pack(parsed: Any) -> bytes:
+    """Return the flatbuffer of a model that is given as objects."""
+    builder = flatbuffers.Builder(2**20)
+    builder.Finish(parsed.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
 def join_roundings(model: bytes) -> bytes:
     """Return the model with DEQUANTIZE, operator, QUANTIZE as that one operator on integers, where there is a kernel for it."""
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    parsed, codes = unpack(model)
     (graph,) = parsed.subgraphs
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in parsed.operatorCodes]
     joined = [_join(graph, codes, operator) for operator in graph.operators if codes[operator.opcodeIndex] in _INTEGER_KERNELS]
     if not any(joined):
         return model
     _drop_unused(graph, codes)
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(parsed.Pack(builder), file_identifier=_FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return pack(parsed)
 
 
 def has_loops(model: bytes) -> bool:
