@@ -54,8 +54,8 @@ class FolderCheck:
     `summary` says what a training would make of the folder.
 
     `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
-    mean over LEAK_SEEDS seeds; with a table of groups, that show
-    the same part as one. `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
+    mean over LEAK_SEEDS seeds; with a table of groups, that show the same part as one. `scenery` and `threshold`: see
+    `edgecnn.datasets.overlap.Overlaps`.
     """
 
     folder: str
