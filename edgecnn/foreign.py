@@ -58,26 +58,6 @@ class OpenedModel:
     notes: tuple[str, ...]
 
 
-def is_foreign(path: Path, labels: tuple[str, ...] | None) -> bool:
-    """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
-
-    Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
-    `.onnx` without a contract.
-    """
-    name = file_format(path)
-    model, contract_json = split(path)
-    if contract_json is not None:
-        return False
-    if name != "tflite":
-        raise ContractError(f"{path} {without_contract(name, path)}")
-    if labels is None and describe(model).labels is None:
-        raise InputError(
-            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; of such a one name the classes in "
-            "order: --labels a,b,c or a file with one a line"
-        )
-    return True
-
-
 class ForeignTrial:
     """Another tool's `.tflite` that was read, while a child process tries it."""
 

@@ -344,7 +344,7 @@ def _canonical(body: dict[str, Any]) -> bytes:
 
 def _check_texts(value: Any) -> None:
     """Raise ContractError for control characters: a line break would tear labels.txt, an escape sequence act on a terminal."""
-    if isinstance(value, str) and any(unicodedata.category(letter) == "Cc" for letter in value):
+    if isinstance(value, str) and not value.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in value):
         raise ContractError(f"the contract's text {reprlib.repr(value)} has control characters")
     if isinstance(value, dict | list):
         for item in value.items() if isinstance(value, dict) else value:

@@ -200,9 +200,9 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
     """Return the options of another tool's model, None for one of ours; InputError for such options beside one of ours."""
+    from edgecnn.artifacts.artifact import is_foreign
     from edgecnn.classifier import named_path
     from edgecnn.errors import EdgecnnError, InputError
-    from edgecnn.foreign import ForeignModel, is_foreign
     from edgecnn.labels import read_labels
 
     stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
@@ -211,6 +211,8 @@ def _foreign(values: dict[str, Any]) -> ForeignModel | None:
     labels = None if values["labels"] is None else read_labels(values["labels"])
     try:
         if is_foreign(path, labels):
+            from edgecnn.foreign import ForeignModel
+
             return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
     except EdgecnnError:
         if given:
