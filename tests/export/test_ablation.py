@@ -10,7 +10,7 @@ from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.shipped import find_task
-from edgecnn_export.networks import NETWORKS
+from edgecnn_export.networks.sizes import NETWORKS
 from edgecnn_export.studies.ablation import VARIANTS, Doubt, Row, _accuracies, _choose, ablate, format_table
 from edgecnn_export.training.recipes import find_recipe
 

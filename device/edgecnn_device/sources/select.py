@@ -234,11 +234,13 @@ def _open_camera(options: SourceOptions) -> Source:
 def _usual_fps(source: str) -> float:
     """Return the rate that a camera has when none is asked for; an address may also turn out to give single pictures."""
     from edgecnn.pictures import SUFFIXES
-    from edgecnn_device.sources.stream import SNAPSHOT_FPS
 
     path = source.partition("?")[0].lower()
-    gives_pictures = path.startswith(("http://", "https://")) and path.endswith(tuple(SUFFIXES))
-    return SNAPSHOT_FPS if gives_pictures else USUAL_FPS
+    if not (path.startswith(("http://", "https://")) and path.endswith(tuple(SUFFIXES))):
+        return USUAL_FPS
+    from edgecnn_device.sources.snapshot import SNAPSHOT_FPS
+
+    return SNAPSHOT_FPS
 
 
 def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:

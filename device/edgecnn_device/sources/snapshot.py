@@ -16,11 +16,11 @@ from edgecnn.errors import CameraError, PictureError
 from edgecnn.pictures import decode_picture
 from edgecnn_device.frames import Image
 from edgecnn_device.sources.http_login import Login
-from edgecnn_device.sources.stream import SNAPSHOT_FPS
 
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
 
+SNAPSHOT_FPS = 1.0
 # Endings of addresses that give a stream for sure: some cameras serve one visitor at a time, who must not be our question.
 _STREAMS = (".mjpg", ".mjpeg", ".m3u8", ".mpd", ".ts", ".mp4", ".mkv", ".flv", ".avi", ".sdp")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM")
