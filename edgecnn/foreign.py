@@ -76,8 +76,8 @@ def is_foreign(path: Path, data: bytes, labels: tuple[str, ...] | None) -> bool:
         raise ContractError(f"{path} {without_contract(name, path)}")
     if labels is None and describe(model).labels is None:
         raise InputError(
-            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; of such a one name the classes in "
-            "order: --labels a,b,c or a file with one a line"
+            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; if so, name its classes in "
+            "order: --labels a,b,c or a file with one per line"
         )
     return True
 

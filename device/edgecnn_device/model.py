@@ -216,7 +216,7 @@ class ModelSlot:
     ) -> None:
         """Read the first model and begin to check it, which `current` waits for.
 
-        `notice` is told in one line of every exchange and of every refusal. Raises what `Artifact.open` raises when there is no
+        `notice` receives one line for every exchange and every refusal. Raises what `Artifact.open` raises when there is no
         last good model either.
         """
         self.swaps = 0

@@ -81,7 +81,7 @@ def file_format(path: Path) -> str:
 def without_contract(name: str, path: Path) -> str:
     """Say of a `tflite` or `onnx` file without a contract what it may be, and what can be done with it."""
     way_out = (
-        f"run such a one with: edgecnn classify {path} PICTURE --labels a,b,c"
+        f"run such a file with: edgecnn classify {path} PICTURE --labels a,b,c"
         if name == "tflite"
         else "of other tools' files only .tflite is run; export the Keras model that it was made from: "
         "edgecnn export MODEL.keras --labels a,b,c"

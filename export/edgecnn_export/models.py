@@ -201,7 +201,7 @@ def find_reference(source: Path | str) -> Path:
 
 
 def _model_in(folder: Path) -> Path:
-    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel that lies in it.
+    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel in it.
 
     What operating systems put beside (`__MACOSX`, `._model.h5`) is no model. Raises InputError when there is none, or several.
     """

@@ -93,7 +93,7 @@ def test_options_may_stand_in_a_file(foreign: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_without_contract_and_labels_says_how_to_run_it(foreign: Path) -> None:
-    with pytest.raises(ContractError, match=r"another tool's model; run such a one with: .*--labels a,b,c"):
+    with pytest.raises(ContractError, match=r"another tool's model; run such a file with: .*--labels a,b,c"):
         run(str(foreign))
 
 

@@ -25,7 +25,7 @@ def test_a_folder_called_other_beside_the_classes_is_no_class(tmp_path: Path) ->
     layout = find_layout(tmp_path)
 
     assert layout.labels == ("bolt", "nut")
-    assert layout.left_out == {"_other/glove.png": "in _other: of no class, to be told from them"}
+    assert layout.left_out == {"_other/glove.png": "in _other: of no class, to be distinguished from them"}
     assert find_others(tmp_path, None) == [tmp_path / "_other"]
 
 

@@ -248,7 +248,7 @@ def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
 
 
 def _check_roi(options: SourceOptions, size_wh: tuple[int, int] | None) -> None:
-    """Raise InputError when the region of interest does not lie in pictures of this size, where that is known."""
+    """Raise InputError when the region of interest is not inside pictures of this size, where that is known."""
     roi = options.transform.roi
     if roi is not None and size_wh is not None:
         height, width = size_wh[:: -1 if options.transform.rotation in (0, 180) else 1]

@@ -114,7 +114,7 @@ class Connection:
     def ask(self) -> Answer:
         """Ask for the picture, logging in and following redirections where that is wanted.
 
-        CameraError when there is none, HTTPException for what is no HTTP; the connection is closed then.
+        CameraError when there is none, HTTPException for what is not HTTP; the connection is closed then.
         """
         try:
             return self._ask()
@@ -178,7 +178,7 @@ class Connection:
             try:
                 return self._exchange(parts, target, headers)
             except UnicodeError:
-                raise CameraError(f"cannot open {self.name}: its host is no name that can be asked for") from None
+                raise CameraError(f"cannot open {self.name}: its host name is not valid") from None
             except OSError as error:
                 self.close()
                 if not (is_old and isinstance(error, ConnectionError)):  # servers close a connection that stood idle
