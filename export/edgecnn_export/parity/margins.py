@@ -5,8 +5,8 @@ that happens needs no labels: it is counted on pictures of the training split un
 frequent. The labelled pictures only say how much rarer near ties are among new pictures that the reference reads correctly.
 
 With F the share of the corrupted pictures that flip nearer to a tie than FAR, R the flip rate of those further away, H(t) their
-share of margins below t, G(t) the share of labelled pictures that are read correctly with a margin below t, and G' of those with
-FAR or more,
+share of margins below t, G(t) the share of labelled pictures that are read correctly with a margin below t, and G' of those
+with FAR or more,
 
     drop <= P(a right answer flips) <= max over t of G(t) / H(t) * F + G' * R.
 
