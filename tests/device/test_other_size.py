@@ -105,7 +105,7 @@ def test_a_smaller_picture_in_a_folder_is_blind(tmp_path: Path) -> None:
     ],
 )
 def test_a_region_outside_of_the_size_that_is_asked_for_is_refused_at_the_start(options: SourceOptions) -> None:
-    with pytest.raises(InputError, match="does not lie in the picture"):
+    with pytest.raises(InputError, match="is not inside the picture"):
         open_source(options)
 
 

@@ -80,7 +80,7 @@ def test_a_folder_without_a_picture_that_can_be_read_is_one_line(tmp_path: Path)
 
     with pytest.raises(InputError, match="holds no pictures"):
         read_others(TASK, [tmp_path / "empty"])
-    with pytest.raises(InputError, match="nothing to be told from the classes"):
+    with pytest.raises(InputError, match="nothing to distinguish from the classes"):
         read_others(TASK, [tmp_path / "odd"])
     with pytest.raises(InputError, match="no such picture"):
         read_others(TASK, [tmp_path / "missing"])
