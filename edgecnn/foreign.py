@@ -60,28 +60,6 @@ class OpenedModel:
     notes: tuple[str, ...]
 
 
-def is_foreign(path: Path, data: bytes, labels: tuple[str, ...] | None) -> bool:
-    """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
-
-    `data` is what was read from `path`.
-
-    Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
-    `.onnx` without a contract.
-    """
-    name = file_format(path)
-    model, contract_json = split_bytes(data, path)
-    if contract_json is not None:
-        return False
-    if name != "tflite":
-        raise ContractError(f"{path} {without_contract(name, path)}")
-    if labels is None and describe(model).labels is None:
-        raise InputError(
-            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; if so, name its classes in "
-            "order: --labels a,b,c or a file with one per line"
-        )
-    return True
-
-
 class ForeignTrial:
     """Another tool's `.tflite` that was read, while a child process tries it."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.artifacts import Artifact, golden
-from edgecnn.artifacts.artifact import read_file
+from edgecnn.artifacts.artifact import is_foreign, read_file
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifier import Classifier, artifact_path, named_path
 from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
@@ -183,8 +183,6 @@ def read_candidate(options: ModelOptions, *, known: Known = lambda *_: False) ->
 
 def _is_foreign(path: Path, data: bytes, stated: ForeignModel | None) -> bool:
     """Tell which kind a file is; one of ours of which something is stated counts as another tool's, which then refuses it."""
-    from edgecnn.foreign import is_foreign
-
     try:
         return is_foreign(path, data, None if stated is None else stated.labels) or stated is not None
     except EdgecnnError:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from edgecnn.artifacts import onnx_file, tflite_file
 from edgecnn.artifacts.contract import Contract
 from edgecnn.artifacts.signature import TrustedKey
-from edgecnn.errors import ArtifactError, ContractError, DigestError
+from edgecnn.errors import ArtifactError, ContractError, DigestError, InputError
 from edgecnn.files import read_bytes, write_bytes
 
 MAX_FILE_BYTES = 2**30
@@ -87,6 +87,30 @@ def without_contract(name: str, path: Path) -> str:
         "edgecnn export MODEL.keras --labels a,b,c"
     )
     return f"carries no edgecnn contract: it is cut short, or another tool's model; {way_out}"
+
+
+def is_foreign(path: Path, data: bytes, labels: tuple[str, ...] | None) -> bool:
+    """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
+
+    `data` is what was read from `path`.
+
+    Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
+    `.onnx` without a contract.
+    """
+    name = file_format(path)
+    model, contract_json = split_bytes(data, path)
+    if contract_json is not None:
+        return False
+    if name != "tflite":
+        raise ContractError(f"{path} {without_contract(name, path)}")
+    from edgecnn.artifacts.tflite_metadata import describe  # for other tools' files alone
+
+    if labels is None and describe(model).labels is None:
+        raise InputError(
+            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; if so, name its classes in "
+            "order: --labels a,b,c or a file with one per line"
+        )
+    return True
 
 
 def split(path: Path) -> tuple[bytes, bytes | None]:

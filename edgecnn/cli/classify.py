@@ -114,10 +114,9 @@ def _classify_all(
 
 
 def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:
-    from edgecnn.artifacts.artifact import read_file
+    from edgecnn.artifacts.artifact import is_foreign, read_file
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
-    from edgecnn.foreign import is_foreign
     from edgecnn.labels import read_labels
 
     convention, path = read_convention(stated), artifact_path(model)

@@ -10,11 +10,11 @@ from typing import Literal
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import SUFFIXES, read_file, split
+from edgecnn.artifacts.artifact import SUFFIXES, is_foreign, read_file, split
 from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
-from edgecnn.foreign import is_foreign, open_foreign
+from edgecnn.foreign import open_foreign
 from edgecnn.normalization import Normalization
 from edgecnn.rejection.evidence import Evidence
 from edgecnn.robustness.measure import Subject

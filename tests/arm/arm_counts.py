@@ -1,7 +1,7 @@
 """Instructions that the shipped models take on ARM, counted exactly: the cost that is the same on every day and machine.
 
-`python tests/arm/arm_counts.py` counts again and writes instructions.json, against which the tests compare. A count says
-nothing about cycles or cache misses, nor about milliseconds on a board.
+`python tests/arm/arm_counts.py` counts anew and writes instructions.json, against which the tests compare. A count says nothing
+of cycles or cache misses, so nothing of milliseconds on a board.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECORD = HERE / "instructions.json"
 TASKS = ("neu", "mnist")
 # Two counts of the same program differ by less than a thousandth; a newer LiteRT or NumPy may bring more.
 TOLERANCE = 0.05
-AGAIN = "count them again with: make count-arm"
+AGAIN = "count them anew with: make count-arm"
 _PACKAGES = ("ai-edge-litert", "numpy", "opencv-python-headless")
 _LIMIT_S = 1800
 Counts = dict[str, dict[str, dict[str, int]]]  # task -> processor -> step -> instructions
@@ -95,7 +95,7 @@ def counted_digest(userland: Userland, task: str) -> str:
 
 
 def main() -> None:
-    """Count again and write the record."""
+    """Count anew and write the record."""
     userland = open_userland("litert")
     for task in TASKS:
         lay_out(task, userland.exchange / task)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import read_file
+from edgecnn.artifacts.artifact import is_foreign, read_file
 from edgecnn.classifier import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
-from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
+from edgecnn.foreign import ForeignModel, open_foreign
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
