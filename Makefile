@@ -1,5 +1,6 @@
 # make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
 # make test     set everything up, check style, types and layers, run the tests
+# make WORKERS=2 test   the same with two test processes side by side
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
 # make test-home-assistant   run a camera before a real Home Assistant, in an environment of its own; needs Python 3.13 and mosquitto
 # make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reference/reliability.md
@@ -77,7 +78,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadfile)
 
 test-system: $(READY)
 	@tests/system/install.sh

@@ -157,12 +157,12 @@ def peer_lines(peers: dict[str, dict[str, float]], missing: list[str]) -> list[s
         where = [title for column, title in columns.items() if row[column] < 0.97 * ours[column]]
         if where and name != "edgecnn_loop":
             behind.append(f"- {PEERS[name][1]} ({', '.join(where)}): {NOTES.get(name, 'see the columns')}.")
-    said = ["The camera loop is behind (by 3 % or more):", "", *behind] if behind else ["The camera loop is behind none."]
+    summary = ["The camera loop is behind (by 3 % or more):", "", *behind] if behind else ["The camera loop is behind none."]
     size = ours["install_bytes"] / bare["install_bytes"]
     return [
         *lines,
         "",
-        *said,
+        *summary,
         "",
         f"The base install is {size:.3f} times the size of its large dependencies alone (target: {_at_most(size, 1.15)}).",
         *([f"\nCould not be installed here, so not measured: {'; '.join(missing)}."] if missing else []),

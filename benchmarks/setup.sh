@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes one environment for each way of classifying a video, below benchmarks/.envs. What cannot be had is said and left out.
+# Makes one environment for each way of classifying a video, below benchmarks/.envs. What cannot be installed is reported and left out.
 # PEERS="edgecnn supervision" sets only these up; ultralytics brings PyTorch with CUDA, several gigabytes.
 cd "$(dirname "$0")" || exit 1
 mkdir -p .envs

@@ -282,7 +282,7 @@ class Model:
         """Classify one picture: a file, or an array, gray `(h, w)` or BGR `(h, w, 3)` uint8.
 
         With `where`, the answer says which places speak for it; InputError for a model without a map of features. Raises
-        PictureError for a file that is no whole picture, ShapeError for another array.
+        PictureError for a file that is not a whole picture, ShapeError for another array.
         """
         from edgecnn.pictures import read_picture
 
@@ -315,8 +315,8 @@ class Seen:
         return None if self.observation.frame is None else self.observation.frame.number
 
     def __repr__(self) -> str:
-        said = (self.label or "unknown") if self.state == "ok" else f"{self.state}: {self.reason}"
-        return f"Seen(frame {self.frame}: {said})"
+        answer = (self.label or "unknown") if self.state == "ok" else f"{self.state}: {self.reason}"
+        return f"Seen(frame {self.frame}: {answer})"
 
     def _repr_html_(self) -> str:
         frame = self.observation.frame
@@ -336,7 +336,7 @@ def load_folder(
     group_by: Path | str | None = None,
     seed: int = 0,
 ) -> LabelledFolder:
-    """Read pictures that lie in one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
+    """Read pictures from one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
 
     `color`, `fit` and `size_hw` are the model's input, by default what suits most pictures; `conflicts` says what to do about
     the same picture in two classes, by default `refuse`; `group_by` is a CSV table (file, group) of which pictures show the
@@ -374,7 +374,7 @@ def train(
     out: Path | str | None = None,
     progress: _Progress = print,
 ) -> Run:
-    """Train a network on the folder's pictures; the run lies in `out`, by default `runs/NAME-NETWORK`.
+    """Train a network on the folder's pictures; the run is written to `out`, by default `runs/NAME-NETWORK`.
 
     `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the extra `train`. Raises what
     `edgecnn_export.training.train` raises.
@@ -400,8 +400,8 @@ def export(
     """Write a model as TFLite and ONNX and prove each file against it, on the validation pictures of its training.
 
     `run` is a Run, the path of one or of a `.keras` file, or the name of a task that ships. With `repair`, int8 files that fail
-    go through remedies until one passes. The files lie in `out`, by default `exports/NAME`. Needs the extra `export`. Raises
-    what `edgecnn_export.exporter.export` raises; DatasetError when there are no pictures to prove the files with.
+    go through remedies until one passes. The files are written to `out`, by default `exports/NAME`. Needs the extra `export`.
+    Raises what `edgecnn_export.exporter.export` raises; DatasetError when there are no pictures to prove the files with.
     """
     from edgecnn_export.frameworks import require_keras
 
@@ -434,8 +434,8 @@ def compare(reference: Run | Path | str, *files: Path | str, data: Path | str | 
     opened = open_model(str(reference.folder if isinstance(reference, Run) else reference), of_task="keras")
     splits = opened.splits(None if data is None else Path(data), seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits.validation, seed=seed)
-    said = None if doubt is None else doubt.text
-    return measure(opened, [str(file) for file in files], splits, "validation", doubt=said, seed=seed).report
+    reason = None if doubt is None else doubt.text
+    return measure(opened, [str(file) for file in files], splits, "validation", doubt=reason, seed=seed).report
 
 
 def open(model: Path | str, *, runtime: str | None = None, threads: int = 1, verify: bool = True) -> Model:
@@ -469,8 +469,8 @@ def watch(
     """Return what a camera, video or folder of pictures shows, frame by frame, until it ends or you stop.
 
     `source` is what `edgecnn camera --source` takes: 0, /dev/video0, rtsp://..., a video file, a folder. `roi` is x, y, width
-    and height in pixels, or in fractions of the picture where one is no integer. `tiles` such as `3x2` looks at each part by
-    itself; `good` are the labels that are no defect. Raises InputError for what cannot be opened.
+    and height in pixels, or as fractions of the picture where one is not an integer. `tiles` such as `3x2` looks at each part
+    by itself; `good` are the labels that are no defect. Raises InputError for what cannot be opened.
     """
     from edgecnn_device.camera import watch as run_watch
     from edgecnn_device.classes import Classes

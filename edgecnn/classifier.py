@@ -215,7 +215,7 @@ def artifact_path(model: Path | str) -> Path:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not an exported file; {_in_folder(path)}")
     if path.suffix.lower() in KERAS_SUFFIXES and path.is_file():
-        raise InputError(f"{path} is what Keras saves, not an exported file; make one of it: edgecnn export {path} --int8")
+        raise InputError(f"{path} is what Keras saves, not an exported file; make one from it: edgecnn export {path} --int8")
     return path
 
 
@@ -234,5 +234,5 @@ def _in_folder(folder: Path) -> str:
     if exported:
         return f"name one of those in it: {', '.join(exported[:4])}"
     if (folder / "model.keras").is_file() or (folder / "saved_model.pb").is_file():
-        return f"make one of the model in it: edgecnn export {folder} --int8"
-    return f"it holds none, nor a model to make one of ({' or '.join(SUFFIXES)} is run here)"
+        return f"make one from the model in it: edgecnn export {folder} --int8"
+    return f"it holds none, nor a model to make one from ({' or '.join(SUFFIXES)} is run here)"

@@ -19,7 +19,7 @@ from edgecnn.runtimes.runtime import run_all
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures of one model on one data set; shares lie in 0..1.
+    """Figures of one model on one data set; shares are in 0..1.
 
     `interval` is the two-sided Wilson interval of `accuracy` at `confidence`; `confusion` `(classes, classes)` counts pictures,
     the row is the true class; `calibration_error` is the expected calibration error of the probabilities. `named` are the

@@ -101,7 +101,7 @@ def auroc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> f
 
 
 def auroc_interval(area: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score-like interval of an AUROC of so many scores (Newcombe, Statistics in Medicine 25, 2006, method 5).
+    """Return the score-like interval of an AUROC of this many scores (Newcombe, Statistics in Medicine 25, 2006, method 5).
 
     It holds all areas from which `area` is not further than the normal quantile times the standard error that Hanley and
     McNeil give for them, and so says something of an area of 1 too.

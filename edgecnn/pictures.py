@@ -35,8 +35,8 @@ _FLOAT = 3  # SampleFormat of TIFF 6.0, section 19
 def read_picture(path: Path, *, memory_bytes: int | None = None) -> NDArray[np.uint8]:
     """Read a picture as BGR `(height, width, 3)` uint8, turned upright as its EXIF says.
 
-    Raises PictureError for a file that is no picture of a form that is read here, is cut short, or claims more pixels than are
-    decoded: MAX_PIXELS, fewer where decoding would take half of the `memory_bytes` that this process may have.
+    Raises PictureError for a file that is not a picture of a form that is read here, is cut short, or claims more pixels than
+    are decoded: MAX_PIXELS, fewer where decoding would take half of the `memory_bytes` that this process may have.
     """
     if path.is_dir():
         raise PictureError(f"{path} is a folder, not a picture")

@@ -1,4 +1,4 @@
-"""Puts source, model, finder and sinks together and runs the loop until it ends or is told to."""
+"""Puts source, model, finder and sinks together and runs the loop until it ends or is stopped."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class SinkOptions:
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """All that a camera needs to run; `frames` ends it after so many, `state` is what it keeps for its next start.
+    """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
     `good` are the labels that are no defect; None tells them by their usual names.
     """
@@ -214,8 +214,8 @@ def watch(
 ) -> Iterator[Observation]:
     """Return the observations of one source by one classifier, made as they are asked for; nothing is written.
 
-    `roi` is x, y, width, height in pixels, or in fractions of the picture where one is no integer. Raises InputError for what
-    cannot be opened.
+    `roi` is x, y, width, height in pixels, or as fractions of the picture where one is not an integer. Raises InputError for
+    what cannot be opened.
     """
     transform = Transform(roi=None if roi is None else Roi.parse(",".join(map(str, roi))))
     preprocessing = classifier.preprocessing

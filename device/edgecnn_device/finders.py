@@ -205,6 +205,6 @@ def choose_look(
         raise InputError("--find digits needs a model of handwritten digits (28 x 28, fit 'digit')")
     if find == "digits" or (find == "auto" and wants_digits):
         if where:
-            raise InputError("--where is for models that look at whole regions; a digit that is read is the place itself")
+            raise InputError("--where is for models that look at whole regions; the box of a digit is the place already")
         return read_handwriting
     return look_at(find_whole, where=where)

@@ -23,7 +23,7 @@ class Frame:
     `number` counts what the source delivered from 0 on, the skipped ones too. `captured_at` is the wall clock's time in UTC,
     `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
     `media_time_s` is where the frame stands in a video file, in seconds from its beginning; None elsewhere.
-    `unusable` says why nothing can be said of the picture, where its source knows that.
+    `unusable` says why the picture cannot be judged, where its source knows that.
     """
 
     image_bgr: Image

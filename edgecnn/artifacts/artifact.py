@@ -81,7 +81,7 @@ def file_format(path: Path) -> str:
 def without_contract(name: str, path: Path) -> str:
     """Say of a `tflite` or `onnx` file without a contract what it may be, and what can be done with it."""
     way_out = (
-        f"run such a one with: edgecnn classify {path} PICTURE --labels a,b,c"
+        f"run such a file with: edgecnn classify {path} PICTURE --labels a,b,c"
         if name == "tflite"
         else "of other tools' files only .tflite is run; export the Keras model that it was made from: "
         "edgecnn export MODEL.keras --labels a,b,c"
@@ -89,14 +89,16 @@ def without_contract(name: str, path: Path) -> str:
     return f"carries no edgecnn contract: it is cut short, or another tool's model; {way_out}"
 
 
-def is_foreign(path: Path, labels: tuple[str, ...] | None) -> bool:
+def is_foreign(path: Path, data: bytes, labels: tuple[str, ...] | None) -> bool:
     """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
+
+    `data` is what was read from `path`.
 
     Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
     `.onnx` without a contract.
     """
     name = file_format(path)
-    model, contract_json = split(path)
+    model, contract_json = split_bytes(data, path)
     if contract_json is not None:
         return False
     if name != "tflite":
@@ -105,8 +107,8 @@ def is_foreign(path: Path, labels: tuple[str, ...] | None) -> bool:
 
     if labels is None and describe(model).labels is None:
         raise InputError(
-            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; of such a one name the classes in "
-            "order: --labels a,b,c or a file with one a line"
+            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; if so, name its classes in "
+            "order: --labels a,b,c or a file with one per line"
         )
     return True
 

@@ -199,28 +199,16 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
 
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
-    """Return the options of another tool's model, None for one of ours; InputError for such options beside one of ours."""
-    from edgecnn.artifacts.artifact import is_foreign
-    from edgecnn.classifier import named_path
-    from edgecnn.errors import EdgecnnError, InputError
-    from edgecnn.labels import read_labels
-
+    """Return what the options state of another tool's model, None where they state nothing."""
     stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
     given = [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]
-    path = named_path(values["model"])
-    labels = None if values["labels"] is None else read_labels(values["labels"])
-    try:
-        if is_foreign(path, labels):
-            from edgecnn.foreign import ForeignModel
+    if not given:
+        return None
+    from edgecnn.foreign import ForeignModel
+    from edgecnn.labels import read_labels
 
-            return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
-    except EdgecnnError:
-        if given:
-            raise
-        return None  # opening it says what is wrong with it, or starts with the last good one
-    if given:
-        raise InputError(f"{path} carries its own labels and preprocessing; omit {', '.join(given)}")
-    return None
+    labels = None if values["labels"] is None else read_labels(values["labels"])
+    return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"], options=", ".join(given))
 
 
 def _source(values: dict[str, Any]) -> SourceOptions:

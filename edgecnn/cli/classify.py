@@ -114,14 +114,14 @@ def _classify_all(
 
 
 def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:
-    from edgecnn.artifacts.artifact import is_foreign
+    from edgecnn.artifacts.artifact import is_foreign, read_file
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
     from edgecnn.labels import read_labels
 
     convention, path = read_convention(stated), artifact_path(model)
     labels = None if stated["labels"] is None else read_labels(stated["labels"])
-    if is_foreign(path, labels):
+    if is_foreign(path, read_file(path), labels):
         foreign: dict[str, Any] = {"convention": convention, "fit": fit or "squash", "output": stated["output"]}
         classifier = Classifier.open_foreign(path, labels, runtime=runtime, threads=threads, **foreign)
         echo_notes(path.name, classifier.notes)

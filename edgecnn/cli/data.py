@@ -108,7 +108,7 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 @click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures per class.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
-    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They show that things run, not how well."""
+    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They show that it runs, not how well."""
     from edgecnn.datasets.folder import write_folder
     from edgecnn.errors import InputError
     from edgecnn.shipped import find_task

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of pictures like the held-out ones that must get a label, neither unsure nor novel.",
 )
-@click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, to be told apart.")
+@click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, to be rejected.")
 @click.option("--unproven", is_flag=True, help="Write the files even without pictures to compare them on.")
 @json_option
 @click.pass_context

@@ -58,7 +58,7 @@ def _threshold(contract: Contract) -> str:
 def _features(contract: Contract) -> str:
     """Say what the second output is, or that there is none, and what that costs."""
     if contract.features is None:
-        return "none: the model does not end in a dense layer with a softmax, so that nothing tells what is novel, nor where"
+        return "none: without a dense layer and a softmax at its end, no picture can be judged novel and no answer located"
     if contract.head is None:
         return f"{_tensor(contract.features)}; the dense layer behind them is too large to be carried: nothing is made of them"
     return f"{_tensor(contract.features)}, of which the probabilities are computed"

@@ -96,7 +96,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value).strip().lower())
         sides = None if found is None else (int(found[1]), int(found[2] or found[1]))
         if sides is None or not all(8 <= side <= 1024 for side in sides):
-            self.fail(f"{str(value)[:40]!r} is no size of 8 to 1024 pixels a side, such as 128 or 96x160.", param, ctx)
+            self.fail(f"{str(value)[:40]!r} is not a size of 8 to 1024 pixels per side, such as 128 or 96x160.", param, ctx)
         return sides
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
 @click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, by kind.")
 @click.option("--severity", type=Count(1, 5), help="Also measure the pictures under each camera corruption at this severity.")
-@click.option("--against", metavar="FILE", help="Another file of the same task: on how many pictures do both say the same?")
+@click.option("--against", metavar="FILE", help="Another file of the same task: count the pictures that both answer alike.")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
 @foreign_options
@@ -125,11 +125,11 @@ def _agreement(opened: Model, against: str, images: NDArray[np.uint8]) -> Share:
     other = Classifier.of(Artifact.open(artifact_path(against)))
     if (other.preprocessing, other.labels) != (own.preprocessing, own.labels):
         raise InputError(f"{against} is for another task than {opened.artifact.path}")
-    said = [
+    labels_of_both = [
         [(p.verdict, p.label) for part in answer_slices(each.runtime, images) for p in each.interpret_all(part)]
         for each in (own, other)
     ]
-    return Share(sum(one == other for one, other in zip(*said, strict=True)), len(images))
+    return Share(sum(one == other for one, other in zip(*labels_of_both, strict=True)), len(images))
 
 
 def _same(same: Share | None) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:
         name = "the model's own threshold" if cut is result.stated else f"for {result.false_accepts:.0%} false accepts"
         lines.append(
             f"{name}, {_shown(result, cut)}: {_percent(cut.kept)} of {cut.kept.count} pictures are answered, "
-            f"{_percent(cut.right)} of these rightly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
+            f"{_percent(cut.right)} of these correctly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
             f"most of {cut.hardest}"
         )
     if result.wanted.unseen is not None:

@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, a class left out, maps.")
 def study() -> None:
-    """Measure what takes longer. A study that trains takes hours: Ctrl-C ends it, and the same command continues it."""
+    """Measure what takes longer. A study that trains takes hours: Ctrl-C stops it, and the same command continues it."""
 
 
 def _study_options(command: F) -> F:
@@ -126,7 +126,7 @@ def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int,
     click.echo(format_table(rows))
 
 
-@study.command("leave-one-out", short_help="Train without each class, and ask about it.")
+@study.command("leave-one-out", short_help="Train without each class, and test on it.")
 @_study_options
 @seed_option
 def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> None:

@@ -86,8 +86,8 @@ class Pictures:
 def read_pictures(files: Sequence[LabelledFile], fitting: Preprocessing | InputChoice = DECIDED) -> Pictures:
     """Read `files`, on all cores, for the input `fitting`; where that leaves something open, for one that fits most of them.
 
-    A file that is no picture, damaged or unreadable costs that file. Each is decoded once: what fits is guessed from a few of
-    them, and only a wrong guess reads them again.
+    A file that is not a picture, damaged or unreadable costs that file. Each is decoded once: what fits is guessed from a few
+    of them, and only a wrong guess reads them again.
     """
     wanted = fitting if isinstance(fitting, Preprocessing) else _guess(files, fitting)
     pictures = _read_all(files, wanted)

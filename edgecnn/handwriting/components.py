@@ -13,9 +13,9 @@ SMALLEST_HEIGHT = 9
 WIDEST = 1.5  # width / height; a wide 2 or 4 has 1.1
 _THICKEST = 0.42  # stroke width / height: that of a disc is 0.5
 _THINNEST = 1 / 60
-_FULLEST = 0.8  # ink / box, of what is no upright stroke
+_FULLEST = 0.8  # ink / box, of what is not an upright stroke
 _NARROW = 0.45  # width / height of an upright stroke
-_MOST = 600  # components that are looked at, the largest first: what has more is no sheet of digits
+_MOST = 600  # components that are looked at, the largest first: what has more is not a sheet of digits
 
 
 @dataclass(frozen=True, eq=False)

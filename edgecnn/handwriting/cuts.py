@@ -22,7 +22,7 @@ _SPACING = 0.12
 _DOT = 2.0
 # A waist is at most this share as high as the lower belly beside it.
 _WAIST = 0.7
-# Paths are looked for in about so many rows, however large the digits are.
+# Paths are searched in about this many rows, however large the digits are.
 _ROWS = 40
 
 

@@ -19,7 +19,7 @@ _PIECE_PRIOR = 0.85
 # Above this probability nobody looks for a better reading; under the other one a better reading is none.
 _SURE, _UNSURE = 0.95, 0.5
 _MOST_SLICES_A_DIGIT = 4
-# A sheet that lies askew is tried at these angles, if it has so many candidates (so many of them are tried, all over the sheet)
+# A tilted sheet is tried at these angles, if it has this many candidates (this many of them are tried, all over the sheet)
 # and their mean sureness tells that they are writing, but not upright.
 _TURNS_DEG = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0)
 _LEAST_TURNED, _MOST_TURNED = 5, 32
@@ -30,7 +30,7 @@ _JOIN_MARGIN, _OWN_HEIGHT, _WHOLE = 0.25, 0.4, 0.9
 _LEAST_COMMON_HEIGHT, _MOST_COMMON_WIDTH = 0.4, 0.5
 # What is cut apart is at least half as high as the sheet's writing.
 _LOWEST_TO_SPLIT = 0.5
-# Where so many readings reach the threshold, others need only this share of it: it was chosen for marks that stand alone.
+# Where this many readings reach the threshold, others need only this share of it: it was chosen for marks that stand alone.
 _WITNESSES, _AMONG_WITNESSES = 3, 0.5
 # Digits stand among digits: the least mean sureness, and with how many readings' weight the eight nearest speak.
 _DIGITS, _PRIOR, _AROUND, _CUT_APART = 0.7, 2.0, 8, 0.8
@@ -38,7 +38,7 @@ _DIGITS, _PRIOR, _AROUND, _CUT_APART = 0.7, 2.0, 8, 0.8
 _ALIKE = 1.7
 # Letters of a word stand nearer to each other than this share of their height.
 _WORD_GAP = 0.4
-# So much of a digit's box may lie in that of a larger digit (a 7 reaches over a 0).
+# This share of a digit's box may overlap that of a larger digit (a 7 reaches over a 0).
 _MOST_COVERED = 0.7
 # Ink fainter than this share of the sheet's ink is the paper's texture.
 _FAINTEST = 0.35
@@ -161,7 +161,7 @@ def _with_joins(sheet: Sheet, guesses: list[_Guess], runtime: Runtime) -> list[_
         explained = sum(apart[id(part)].sureness * part.area for part in group if id(part) in apart)
         several = sum(part.height >= _OWN_HEIGHT * union.height and id(part) in apart for part in group) > 1
         gain = guess.sureness - explained / union.area - several * _JOIN_MARGIN
-        # What reads surely as a digit is no piece of another, but for a 1: that is any upright stroke.
+        # What reads surely as a digit is not a piece of another, but for a 1: that is any upright stroke.
         parts = [apart[id(part)] for part in group if id(part) in apart]
         whole = any(part.sureness >= _WHOLE and part.class_id != _ONE for part in parts)
         gains.append(-1.0 if whole else gain)
@@ -210,7 +210,7 @@ def _best_path(read: dict[tuple[int, int], _Guess], area: int) -> tuple[float, l
     last = max((end for _, end in read), default=0)
     best: list[tuple[float, list[_Guess]]] = [(0.0, [])]
     for border in range(1, last + 1):
-        options = [best[border - 1]]  # the slice before this border is no part of a digit
+        options = [best[border - 1]]  # the slice before this border is not part of a digit
         for (start, end), guess in read.items():
             if end == border and guess.sureness >= _UNSURE:
                 value, path = best[start]

@@ -26,7 +26,7 @@ from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
-CENTRES = 8  # of each class, fewer where its features are so many that they would fill the contract
+CENTRES = 8  # of each class, fewer where that many features would fill the contract
 FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
@@ -232,7 +232,7 @@ def best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.i
     """Return the temperature of the smallest negative log-likelihood of the true classes.
 
     Of n pictures the true class counts as true with (n + 1) / (n + 2) (Platt, Probabilistic Outputs for SVMs, 1999): few
-    pictures that are all answered rightly would otherwise make every answer as good as certain.
+    pictures that are all answered correctly would otherwise make every answer as good as certain.
     """
     count, classes = probabilities.shape
     certain = (count + 1) / (count + 2)

@@ -27,7 +27,7 @@ class HeadRuntime:
     """A runtime whose probabilities are those of the features and the head instead of the graph's own."""
 
     def __init__(self, inner: FeatureRuntime, head: HeadInfo, channels: int | None) -> None:
-        """Take a runtime whose model gives features of so many `channels`.
+        """Take a runtime whose model gives features of this many `channels`.
 
         Raises ContractError when the head's weights are no such thing, or are for other channels.
         """

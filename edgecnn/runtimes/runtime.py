@@ -123,7 +123,7 @@ def run_all(
 
 
 def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Return `(n, classes)` as they are; InferenceError, naming the runtime, when one is NaN or infinite: it is no answer."""
+    """Return `(n, classes)` as they are; InferenceError, naming the runtime, when one is NaN or infinite: not an answer."""
     if not np.isfinite(probabilities).all():
         bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
         raise InferenceError(

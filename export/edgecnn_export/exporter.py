@@ -156,7 +156,7 @@ def export(
     files = [f"{reference.task.name}-{precision}.{each}" for precision in precisions for each in FORMATS]
     check_out(out, (*files, PARITY_PAGE, PARITY_JSON))
     if evidence.others is not None:
-        list_all([evidence.others])  # a mistake there is told now, not after minutes of work
+        list_all([evidence.others])  # a mistake there is reported now, not after minutes of work
     started = time.monotonic()
     doubt = _checked(reference, splits, seed)
     with quiet():

@@ -19,7 +19,7 @@ from edgecnn.shipped import int8_path
 from edgecnn.testing import JumpingClock
 from edgecnn_device import model
 from edgecnn_device.last_good import LastGood
-from edgecnn_device.model import Candidate, ModelOptions, ModelSlot, open_model
+from edgecnn_device.model import ModelOptions, ModelSlot, open_model, read_candidate
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_model_whose_own_softmax_says_something_else_here_refuses_to_start(tmp
     dataclasses.replace(artifact, contract=contract).save(tmp_path / "x.tflite")
 
     with pytest.raises(ArtifactError, match="computes something else on this machine"):
-        Candidate(ModelOptions(str(tmp_path / "x.tflite")), known=lambda *_: is_known).model()
+        read_candidate(ModelOptions(str(tmp_path / "x.tflite")), known=lambda *_: is_known).model()
 
 
 def test_those_who_insist_can_run_it(artifacts: Path, tmp_path: Path) -> None:

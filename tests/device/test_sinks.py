@@ -13,6 +13,7 @@ import pytest
 from device_fakes import frame, watcher
 from hypothesis import given
 from hypothesis import strategies as st
+from published_schemas import check
 
 from edgecnn.classifier import Prediction
 from edgecnn.errors import MissingDependencyError, OutputError
@@ -76,6 +77,8 @@ def test_a_line_says_what_the_observation_says(
     lines = [json_line(observation) for observation in told]
 
     assert [json.loads(line) for line in lines] == [observation.to_json() for observation in told]
+    for line in lines:
+        check("observation", json.loads(line))
     assert [line.find("\n") for line in lines] == [len(line) - 1 for line in lines]
 
 

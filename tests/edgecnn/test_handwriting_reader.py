@@ -66,7 +66,7 @@ def test_most_digits_of_a_sheet_are_read(runtime: NearestDigit) -> None:
 
 
 def read_rightly(sheet: DrawnSheet, degrees: float, runtime: NearestDigit, steps: Steps) -> float:
-    """The share of a sheet's digits that are read rightly when it lies turned by so many degrees."""
+    """The share of a sheet's digits that are read correctly when it lies turned by so many degrees."""
     height, width = sheet.image_bgr.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 0.75)
     image = np.asarray(cv2.warpAffine(sheet.image_bgr, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)

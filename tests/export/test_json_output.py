@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from published_schemas import PUBLISHED, check
 
 from edgecnn.cli.main import cli
 from edgecnn.cli.options import SCHEMA
@@ -106,6 +107,15 @@ def test_json_says_its_version_and_names_its_probabilities(name: str, places: di
     body = json.loads(done.stdout)
     assert (next(iter(body)), body["schema"]) == ("schema", SCHEMA)
     assert all(isinstance(found, dict) for found in values_of("probabilities", body))
+    if not name.startswith("study ") or name == "study where":  # what the others find takes trainings
+        check(name.replace(" ", "-"), body)
+
+
+def test_every_json_has_a_schema_that_the_documentation_shows() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/json-and-mqtt.md").read_text("utf-8")
+
+    assert {name for name in PUBLISHED if f"\n<!-- schema: {name} -->\n" in page} == PUBLISHED
+    assert {name.replace(" ", "-") for name in COMMANDS} | {"observation", "state"} == PUBLISHED
 
 
 def test_classify_gives_each_label_its_probability(places: dict[str, str]) -> None:

@@ -269,7 +269,7 @@ def test_wrongly_dequantized_probabilities_are_caught(subject: Subject, healthy:
     report = first_report(subject, tampered)
 
     assert report.verdict == "fail"
-    assert "no probabilities" in report["int8"].sentence
+    assert "not probabilities" in report["int8"].sentence
 
 
 @pytest.mark.parametrize("change", [{"zero_point": 0}, {"scale": 2.0}])

@@ -59,7 +59,7 @@ def test_a_run_shows_what_the_network_sees(parts_folder: Path, tmp_path: Path) -
 @pytest.mark.parametrize("size", ["7", "128x", "12x4000", "big"])
 def test_a_size_that_is_none_is_one_line(parts_folder: Path, size: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", str(parts_folder), "--size", size) == 2
-    assert "is no size of 8 to 1024 pixels a side, such as 128 or 96x160" in capsys.readouterr().err
+    assert "is not a size of 8 to 1024 pixels per side, such as 128 or 96x160" in capsys.readouterr().err
 
 
 def test_a_run_remembers_its_pictures_and_their_split(parts_folder: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from edgecnn_device.tracking import Tracker
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure: a file on a runtime, with or without its delegate, with so many threads."""
+    """What to measure: a file on a runtime, with or without its delegate, and the number of threads."""
 
     path: str
     runtime: str

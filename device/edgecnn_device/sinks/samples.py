@@ -145,7 +145,7 @@ def _kept(folder: Path) -> list[tuple[Path, float]]:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside and rename. Not flushed to the disk: a sample lost with the power is no harm, a loop that waits is."""
+    """Write beside and rename. Not flushed to the disk: a sample lost in a power cut does no harm, a loop that waits does."""
     beside = path.with_name(f".{path.name}.part")
     try:
         beside.write_bytes(data)

@@ -91,7 +91,7 @@ class Guard:
         if is_action and ACTION_HEADER not in headers:
             return _refuse(403, f"this needs the header {ACTION_HEADER}")
         if headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers:
-            return _refuse(413, "no request here has a body")
+            return _refuse(413, "requests here have no body")
         # A page of elsewhere whose name suddenly points to this machine (DNS rebinding) would read what nobody guards.
         if self._only_local and not is_loopback(_host_name(headers.get("host", ""))):
             return _refuse(421, "this address is served for localhost only; a camera that others reach needs --web-token-file")

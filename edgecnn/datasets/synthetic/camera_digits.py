@@ -51,7 +51,7 @@ def simulate_camera_digit(image: NDArray[np.uint8], rng: Rng, form: Form = Form(
 
 
 def simulate_non_digit(images: NDArray[np.uint8], rng: Rng, form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008
-    """Return the form `(28, 28)` of something that is no digit: letters, parts and pairs of digits, rules, smudges.
+    """Return the form `(28, 28)` of something that is not a digit: letters, parts and pairs of digits, rules, smudges.
 
     `images` `(n, s, s)` uint8 are the digits to take parts and pairs from. A model that is trained to give all classes
     the same probability here ("outlier exposure", Hendrycks, Mazeika and Dietterich, 2019) can be asked to reject.
@@ -68,7 +68,7 @@ def simulate_training_set(
     """Return what to train a camera's digit model on besides MNIST itself: pictures and target probabilities.
 
     Each of `images` `(n, 28, 28)` uint8 (of the training split) is seen once by the camera; to these come `drawn` x n digits
-    in other handwritings and `non_digits` x n of what is no digit, whose target is 0.1 for each class. The pictures are
+    in other handwritings and `non_digits` x n of what is not a digit, whose target is 0.1 for each class. The pictures are
     `(m, 28, 28, 1)` uint8, the targets `(m, 10)` float32, both in shuffled order.
     """
     rng = np.random.default_rng(seed)
@@ -158,7 +158,7 @@ def _with_other_pen(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     if radius > 0:
         return np.asarray(cv2.dilate(strokes, kernel), np.uint8)
     thin = np.asarray(cv2.erode(strokes, kernel), np.uint8)
-    # A pen that would leave gaps is no pen: most of the digit must remain.
+    # A pen must not leave gaps: most of the digit must remain.
     return thin if cv2.countNonZero(thin) > 0.35 * cv2.countNonZero(strokes) else strokes
 
 

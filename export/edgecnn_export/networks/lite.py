@@ -99,7 +99,7 @@ def _normalised(convolution: keras.Layer, x: keras.KerasTensor, *, relu: bool) -
 
 
 def set_pretrained(model: keras.Model, arrays: Mapping[str, NDArray[np.float32]], stages: int) -> None:
-    """Put the weights of EfficientNet-Lite0, by their names in PyTorch, into a network of `build_lite` with so many stages."""
+    """Put the weights of EfficientNet-Lite0, by their names in PyTorch, into a `build_lite` network with this many stages."""
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
             layer.set_weights([_kernel(arrays, layer, stages)])

@@ -108,10 +108,10 @@ def _flips(classifier: Classifier, task: Task, seen: NDArray[np.uint8], given: s
     flips = []
     for corruption in corruptions_for(task):
         pictures = np.concatenate([corrupt(seen[None], corruption, severity, seed) for severity in SEVERITIES])
-        said = [say(each) for each in classifier.interpret_all(answer(classifier.runtime, pictures))]
-        found = next((i for i, each in enumerate(said) if each != given), None)
+        answers = [say(each) for each in classifier.interpret_all(answer(classifier.runtime, pictures))]
+        found = next((i for i, each in enumerate(answers) if each != given), None)
         if found is not None:
-            flips.append(Flip(corruption.name, SEVERITIES[found], said[found]))
+            flips.append(Flip(corruption.name, SEVERITIES[found], answers[found]))
     return tuple(sorted(flips, key=lambda flip: flip.severity))
 
 
@@ -155,6 +155,6 @@ def _headline(explanation: Explanation) -> str:
 
 def _likeness(prediction: Prediction) -> str:
     if prediction.novelty is None:
-        return "This model has no thresholds: nobody knows how like the picture is to those that were taught."
-    verdict = "more than what was taught allows" if prediction.novelty > 1 else "within what was taught"
+        return "This model has no thresholds: it cannot tell how similar the picture is to its training pictures."
+    verdict = "above the threshold" if prediction.novelty > 1 else "within what was taught"
     return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. Nearest class: {prediction.nearest}."

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import is_foreign
+from edgecnn.artifacts.artifact import is_foreign, read_file
 from edgecnn.classifier import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
@@ -142,7 +142,7 @@ def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated:
 def _open_candidate(path: Path, reference: Model, stated: ForeignModel) -> _Candidate:
     task = reference.task
     stated = _as_reference(stated, reference)
-    if is_foreign(path, stated.labels):
+    if is_foreign(path, read_file(path), stated.labels):
         found = open_foreign(path, stated)
         _check_task(found.artifact, dataclasses.replace(task, name=found.artifact.contract.task))
         notes = tuple(f"{path.name}: {note}" for note in found.notes)

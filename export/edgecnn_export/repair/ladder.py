@@ -257,7 +257,7 @@ class Repair:
     ) -> tuple[tuple[Attempt, ...], list[Artifact]]:
         """Repair the int8 artifacts that failed; return the attempts and all artifacts, repaired ones in place of plain ones.
 
-        The repaired files lie in `staged` as well, under the names of what they compute in.
+        The repaired files are in `staged` as well, under the names of what they compute in.
         """
         failed = {
             _format(artifact): (artifact, report[artifact.path.name])

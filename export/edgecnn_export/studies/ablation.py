@@ -27,7 +27,7 @@ from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
-from edgecnn_export.networks import NETWORKS, networks_for
+from edgecnn_export.networks.sizes import NETWORKS, networks_for
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.augmentation import Augmentation

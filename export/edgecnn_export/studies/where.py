@@ -95,7 +95,7 @@ def find_marks(task: Task, splits: Splits, boxes: Path | None, masks: Path | Non
             raise InputError("--boxes and --masks both mark the pictures; give one of them")
         return read_masks(masks, task)
     if splits.folder is None:
-        raise InputError("these pictures lie in no folder, so that nothing marks them; give --data, --boxes or --masks")
+        raise InputError("these pictures come from no folder, so that nothing marks them; give --data, --boxes or --masks")
     table = boxes or splits.folder / "boxes.csv"
     if not table.is_file():
         raise InputError(f"there is no {table}; give --boxes TABLE or --masks FOLDER")

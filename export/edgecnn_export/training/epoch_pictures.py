@@ -15,7 +15,7 @@ from edgecnn_export.training.batches import one_hot
 from edgecnn_export.training.recipes import Recipe
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
-_OUTLIERS = 10  # versions of the counter-examples: drawing them takes a fifth of an epoch, and augmentation varies them too
+_OUTLIERS = 10  # versions of the outliers: drawing them takes a fifth of an epoch, and augmentation varies them too
 
 
 class TrainingPictures:
@@ -29,7 +29,7 @@ class TrainingPictures:
     """
 
     def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int) -> None:
-        """Raise InputError for shares out of range and for counter-examples of a task that can make none."""
+        """Raise InputError for shares out of range and for outliers of a task that can make none."""
         if not 0 <= recipe.simulated <= 1:
             raise InputError(f"simulated must be a share of the training pictures, 0 to 1, got {recipe.simulated}")
         if recipe.simulations < 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
-from edgecnn_export.networks import LARGE_FROM_PIXELS
+from edgecnn_export.networks.sizes import LARGE_FROM_PIXELS
 from edgecnn_export.training.augmentation import Augmentation, default_augmentation
 
 

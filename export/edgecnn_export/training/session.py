@@ -54,7 +54,7 @@ _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same 
 class TrainingRun:
     """What a training left: the model with the best weights and the figures of its validation pictures.
 
-    `record` is what `training.json` holds; `correct` of `count` validation pictures are classified rightly.
+    `record` is what `training.json` holds; `correct` of `count` validation pictures are classified correctly.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ class TrainingRun:
 
     @property
     def validation_accuracy(self) -> float:
-        """Share of the validation pictures that are classified rightly."""
+        """Share of the validation pictures that are classified correctly."""
         return self.correct / self.count
 
     @property
@@ -83,7 +83,7 @@ class TrainingRun:
 
     @property
     def unmeasured_classes(self) -> list[str]:
-        """Labels of the classes without validation pictures, of which nothing can be said."""
+        """Labels of the classes without validation pictures, about which nothing is known."""
         counts = np.array(self.record["validation"]["confusion"]).sum(axis=1)
         return [label for label, count in zip(self.reference.task.labels, counts, strict=True) if not count]
 
