@@ -68,7 +68,7 @@ def test_a_fine_map_points_at_the_structure_in_the_place_that_speaks(channels: i
     assert 5 <= y <= 20
     assert 4 <= x <= 34
     assert fine.min() >= 0
-    assert fine[60:, 60:].max() == 0
+    assert fine[60:, 60:].max() < fine.max() / 100
     left, top, width, height = hot_box(fine, (100, 100), (100, 100))
     assert left >= 0 and top <= 12 <= top + height <= 40
     assert width <= 50
