@@ -127,6 +127,9 @@ def render_page(explanation: Explanation) -> str:
     if prediction.where is not None:
         best = explanation.labels[prediction.class_id]
         pictures.append(markup.figure(overlay(seen, prediction.where, explanation.input_hw), f"what speaks for {best}"))
+    if prediction.novel_where is not None:
+        novel = overlay(seen, prediction.novel_where, explanation.input_hw, "novelty")
+        pictures.append(markup.figure(novel, f"what is novel{_novel_most(prediction.novel_where)}"))
     named = dict(zip(explanation.labels, map(float, prediction.probabilities), strict=True))
     flips = [[flip.corruption, str(flip.severity), flip.answer] for flip in explanation.flips]
     return render(
@@ -144,6 +147,12 @@ def render_page(explanation: Explanation) -> str:
         if flips
         else "<p>Nothing that was tried changes it.</p>",
     )
+
+
+def _novel_most(novel_where: NDArray[np.float32]) -> str:
+    """Say how much of the novelty the most novel place is due to; it is none of a picture that is novel all over."""
+    most = float(novel_where.max())
+    return f": up to {most:.2f} of the novelty" if most >= 0.005 else ": no place more than others"
 
 
 def _headline(explanation: Explanation) -> str:
