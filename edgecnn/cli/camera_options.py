@@ -189,7 +189,9 @@ look_options = option_group(
         "--smooth", type=Count(1, 1000), default=5, show_default=True, help="Average each region over this many frames."
     ),
     click.option(
-        "--where/--no-where", default=False, help="Say in which box of the picture the answer lies: in JSON and on the page."
+        "--where/--no-where",
+        default=False,
+        help="Say in which box the answer lies, or what is novel: in JSON, samples and on the page.",
     ),
     click.option("--interval", type=_SECONDS, help="Seconds between two classified frames."),
     click.option("--on-motion/--no-on-motion", default=False, help="Classify only while something moves."),
