@@ -23,7 +23,7 @@ from edgecnn.runtimes.runtime import Answers, answer
 from edgecnn.where import class_maps, enlarge, fine_maps, novelty_maps
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-
+NO_THRESHOLDS = "this model has no thresholds: every picture gets a label, whatever it shows; export it again with its pictures"
 
 Verdict = Literal["label", "unsure", "novel"]
 
@@ -144,6 +144,11 @@ class Classifier:
     def unsure_below(self) -> float | None:
         """The probability below which an answer is unsure, None where every answer is named."""
         return self.reject_threshold if self.evidence is None else self.evidence.info.unsure_below
+
+    @property
+    def warning(self) -> str:
+        """What should be known beside its answers: that all of them are labels; "" otherwise."""
+        return NO_THRESHOLDS if self.unsure_below is None else ""
 
     def rejecting(self, threshold: float | None, novelty: float | None = None) -> Classifier:
         """Return the classifier whose answers are unsure below another probability, and novel above another novelty than 1.

@@ -72,6 +72,8 @@ def classify(
     from edgecnn.progress import note
 
     classifier = _open(model, fit, stated, runtime, threads).rejecting(reject, novelty)
+    if classifier.warning:
+        note(f"warning: {classifier.warning}")
     listing = list_all(images)
     files = listing.pictures
     if map_name is not None and where is None:
@@ -91,7 +93,8 @@ def classify(
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:
-        echo_json({"pictures": [_row(*pair, classifier.labels) for pair in zip(files, predictions, strict=True)]})
+        rows = [_row(*pair, classifier.labels) for pair in zip(files, predictions, strict=True)]
+        echo_json({"pictures": rows} | ({"warning": classifier.warning} if classifier.warning else {}))
     else:
         for file, prediction in zip(files, predictions, strict=True):
             click.echo(printable(f"{file}: {_sentence(prediction, classifier.labels)}"))
