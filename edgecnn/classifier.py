@@ -176,6 +176,13 @@ class Classifier:
             return None
         return self.evidence.judge(pooled, answers.probabilities)
 
+    def distance(self, answers: Answers) -> float | None:
+        """Return how far the first picture of a batch is from the nearest centre, 0 to 2; None of a model without evidence."""
+        pooled = None if self.evidence is None else answers.pooled
+        if self.evidence is None or pooled is None:
+            return None
+        return float(self.evidence.distances(pooled[:1]).min())
+
     def interpret_rows(self, probabilities: NDArray[np.float32], judged: Judged | None) -> list[Prediction]:
         """Say what answers `(n, classes)` mean."""
         if judged is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import numpy as np
-
 from edgecnn.errors import InputError
 from edgecnn.where import MapName, layer
 from edgecnn_device.frames import Behind, Image, RegionPrediction
@@ -21,11 +19,12 @@ def explain_region(prediction: RegionPrediction) -> dict[str, Any]:
     thresholds.
     """
     behind = prediction.behind
+    distance = None if behind is None else behind.classifier.distance(behind.answers.only(behind.index))
     return prediction.to_json() | {
         "probabilities": [round(float(p), 4) for p in prediction.raw.probabilities],
         "input": encode_input(prediction.input),
         "maps": {} if behind is None else _maps(prediction, behind),
-        "distance": None if behind is None else _distance(behind),
+        "distance": None if distance is None else round(distance, 4),
     }
 
 
@@ -40,8 +39,3 @@ def _maps(prediction: RegionPrediction, behind: Behind) -> dict[MapName, str]:
 
 def _data_address(bgra: Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(encode(bgra, '.png')).decode()}"
-
-
-def _distance(behind: Behind) -> float | None:
-    evidence, pooled = behind.classifier.evidence, behind.answers.only(behind.index).pooled
-    return None if evidence is None or pooled is None else round(float(np.min(evidence.distances(pooled))), 4)

@@ -37,8 +37,8 @@ class Flip:
 class Explanation:
     """What stands behind an answer: `image_bgr` is the picture, `seen` what the network saw of it.
 
-    `nearest` are the training pictures of the nearest features by name, with their distance, None where there are none here;
-    `absent` says why.
+    `distance` is that to the nearest centre of the training pictures, None of a model without thresholds. `nearest` are the
+    training pictures of the nearest features by name, with their distance, none where there are none here; `absent` says why.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Explanation:
     prediction: Prediction
     labels: tuple[str, ...]
     input_hw: tuple[int, int]
+    distance: float | None
     nearest: tuple[tuple[str, NDArray[np.uint8], float], ...]
     absent: str
     flips: tuple[Flip, ...]
@@ -79,6 +80,7 @@ def explain(
         prediction=prediction,
         labels=classifier.labels,
         input_hw=(classifier.preprocessing.height, classifier.preprocessing.width),
+        distance=classifier.distance(answer(classifier.runtime, seen[None])),
         nearest=() if train is None else _nearest(classifier, seen, train),
         absent=absent,
         flips=_flips(classifier, task, seen, say(prediction), seed),
@@ -138,7 +140,7 @@ def render_page(explanation: Explanation) -> str:
         about=f"The most probable class is {explanation.labels[prediction.class_id]}, with {prediction.probability:.1%}.",
         pictures=markup.row(pictures),
         stems=markup.stems(named),
-        likeness=_likeness(prediction),
+        likeness=_likeness(prediction, explanation.distance),
         nearest=markup.row([markup.figure(as_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
         if explanation.nearest
         else "",
@@ -162,8 +164,9 @@ def _headline(explanation: Explanation) -> str:
     return say(prediction)
 
 
-def _likeness(prediction: Prediction) -> str:
-    if prediction.novelty is None:
+def _likeness(prediction: Prediction, distance: float | None) -> str:
+    if prediction.novelty is None or distance is None:
         return "This model has no thresholds: nobody knows how like the picture is to those that were taught."
     verdict = "more than what was taught allows" if prediction.novelty > 1 else "within what was taught"
-    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. Nearest class: {prediction.nearest}."
+    nearest = f"Nearest class: {prediction.nearest}, at a distance of {distance:.3f}."
+    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. {nearest}"
