@@ -167,6 +167,8 @@ def locating_maps(
 
 def enlarge(place_map: Map, input_hw: tuple[int, int], size_wh: tuple[int, int]) -> Map:
     """Return a map `(h, w)` of a network's input of `input_hw` in the size of the whole picture, smooth between its places."""
+    if place_map.shape == tuple(input_hw) == size_wh[::-1]:
+        return place_map  # every place is a pixel
     axes = zip((place_map.shape[1], place_map.shape[0]), (input_hw[1], input_hw[0]), size_wh, strict=True)
     columns, rows = (_places(*each) for each in axes)
     grid = np.meshgrid(columns, rows)

@@ -49,6 +49,13 @@ def test_a_map_is_as_large_as_the_picture_whatever_the_model_takes() -> None:
     assert enlarge(np.ones((7, 7), np.float32), (200, 200), (640, 480)).shape == (480, 640)
 
 
+@pytest.mark.parametrize("side", [28, 61, 200])
+def test_a_map_with_a_place_for_each_pixel_stays_as_it_is(side: int) -> None:
+    place_map = np.random.default_rng(side).normal(0, 1, (side, side)).astype(np.float32)
+
+    assert enlarge(place_map, (side, side), (side, side)) is place_map
+
+
 def test_the_hot_box_is_around_the_maximum_alone() -> None:
     place_map = np.zeros((7, 7), np.float32)
     place_map[1, 1], place_map[5, 5] = 1.0, 0.8
