@@ -47,11 +47,11 @@ demo: $(READY)
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/* --plot demo/predictions.png
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/scratches --where demo/where.png
 	$(BIN)/edgecnn data generate mnist demo/digits --count 1 --seed 7
-	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/digits/3
+	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/digits/3 --where demo/novel.png
 	$(BIN)/edgecnn explain demo/neu/neu-int8.tflite demo/pictures/patches/patches_1.png --out demo/explain.html $(DEMO_DATA)
 	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
 	$(BIN)/edgecnn robustness demo/neu/neu-int8.tflite --pictures 60 --plot demo/robustness.png $(DEMO_DATA) > demo/robustness.txt
-	@echo "Open demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/filters.png and demo/robustness.png."
+	@echo "Open demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/novel.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
 	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact

@@ -216,7 +216,7 @@ class Answer:
     like nothing that was taught. `best` names the most probable class all the same. `probabilities` are of all classes;
     `image_bgr` is the picture, `(h, w, 3)` uint8. `novelty` is above 1 for what is novel, and `nearest` is the class whose
     training pictures are nearest: both None of a model without features. `where` `(h, w)` float32 says which places speak for
-    `best`.
+    `best`, `novel_where` which make the picture novel.
     """
 
     label: str | None
@@ -228,6 +228,7 @@ class Answer:
     novelty: float | None = None
     nearest: str | None = None
     where: NDArray[np.float32] | None = None
+    novel_where: NDArray[np.float32] | None = None
     input_hw: tuple[int, int] = (0, 0)
 
     @classmethod
@@ -245,6 +246,7 @@ class Answer:
             prediction.novelty,
             prediction.nearest,
             prediction.where,
+            prediction.novel_where,
             classifier.preprocessing.shape[:2],
         )
 
@@ -257,7 +259,10 @@ class Answer:
         if self.where is not None:
             from edgecnn.where import overlay
 
-            figures.append(markup.figure(overlay(self.image_bgr, self.where, self.input_hw), "where"))
+            figures.append(markup.figure(overlay(self.image_bgr, self.where, self.input_hw), f"what speaks for {self.best}"))
+            if self.novel_where is not None:
+                novel = overlay(self.image_bgr, self.novel_where, self.input_hw, "novelty")
+                figures.append(markup.figure(novel, "what is novel"))
         return markup.row([*figures, markup.stems(self.probabilities)])
 
 
@@ -281,8 +286,8 @@ class Model:
     def __call__(self, picture: Path | str | NDArray[np.uint8], *, where: bool = False) -> Answer:
         """Classify one picture: a file, or an array, gray `(h, w)` or BGR `(h, w, 3)` uint8.
 
-        With `where`, the answer says which places speak for it; InputError for a model without a map of features. Raises
-        PictureError for a file that is not a whole picture, ShapeError for another array.
+        With `where`, the answer says which places speak for it, and which are novel; InputError for a model without a map of
+        features. Raises PictureError for a file that is not a whole picture, ShapeError for another array.
         """
         from edgecnn.pictures import read_picture
 

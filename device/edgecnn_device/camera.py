@@ -161,8 +161,6 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         contract = slot.first.contract
         reads = contract.preprocessing.fit == "digit"
         look = _choose_look(contract, options.look)
-        if contract.evidence is None and contract.reject_threshold is None and options.model.reject_threshold is None:
-            notice("this model has no thresholds: every picture gets a label, whatever it shows; export it with its pictures")
         source = open_source(replace(options.source, digits=reads))
         check_files(sinks, options.source, endless=source.endless)
         classes = Classes.choose(contract.labels, good=options.good, reads=reads)
@@ -174,7 +172,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             Health(limits),
             tracker,
             choose_gate(options.look),
-            warning=lambda: slot.warning,
+            warning=lambda: _warning(slot),
         )
 
         def between() -> bool:
@@ -190,6 +188,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         stack.enter_context(source)
         if not wait_for_model(slot, lambda: switch.ended):
             return Summary(statistics, source.skipped, source.losses, slot.swaps)
+        if unguarded := slot.current.classifier.warning:
+            notice(unguarded)
         opened = open_sinks(sinks, source, options.look, classes, notice=notice, memory=state)
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if sinks.web is not None:
@@ -201,6 +201,11 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def _warning(slot: ModelSlot) -> str:
+    """Say what should be known of the running model: why it is another than it should be, and that nothing is unsure to it."""
+    return "; ".join(each for each in (slot.warning, slot.current.classifier.warning) if each)
 
 
 def watch(
@@ -372,7 +377,7 @@ def open_page(
         lambda: slot.swaps,
         lambda: slot.refusals,
         classes,
-        lambda: slot.warning,
+        lambda: _warning(slot),
         surroundings,
     )
     sink = WebSink(options, watched, memory=memory if options.port else None)

@@ -17,6 +17,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import Answers, answer
+from edgecnn.where import MapName
 from edgecnn_device.frames import Box, Image, Region
 
 Finder = Callable[[Image], list[Region]]
@@ -31,7 +32,8 @@ class Seen:
 
     `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
     which regions the finder itself holds that they are nothing. `latency_ms` is by stage. `judged` says how novel the regions
-    are, None where nobody knows, `where` in each what speaks for its answer is, None where nobody asked.
+    are, None where nobody knows, `where` in which box of each the answer lies and by which map, None where nobody asked.
+    `answers` are what `probabilities` come from, None of a finder that has asked for more than these regions.
     """
 
     regions: list[Region]
@@ -40,14 +42,15 @@ class Seen:
     rejected: NDArray[np.bool_]
     latency_ms: dict[str, float]
     judged: Judged | None = None
-    where: list[Box] | None = None
+    where: list[tuple[Box, MapName]] | None = None
+    answers: Answers | None = None
 
 
 Look = Callable[[Image, Classifier, Clock], Seen]
 
 
 def look_at(find: Finder, *, where: bool = False) -> Look:
-    """Return a look that classifies all regions of a finder as one batch; with `where`, it says what speaks for each answer."""
+    """Return a look that classifies all regions of a finder as one batch; with `where`, it says where each answer lies."""
 
     def look(image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
         started_s = clock()
@@ -63,21 +66,22 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
             "invoke": 1000 * (clock() - prepared_s),
         }
         nothing = np.zeros(len(regions), bool)
-        hot = _hot_boxes(regions, inputs, answers, classifier) if where else None
-        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot)
+        hot = _hot_boxes(regions, inputs, answers, judged, classifier) if where else None
+        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot, answers)
 
     return look
 
 
-def _hot_boxes(regions: list[Region], inputs: Image, answers: Answers, classifier: Classifier) -> list[Box]:
-    """Return for each region, in frame pixels, the box of what speaks most for its most probable class."""
-    from edgecnn.where import class_maps, fine_maps, hot_box
+def _hot_boxes(
+    regions: list[Region], inputs: Image, answers: Answers, judged: Judged | None, classifier: Classifier
+) -> list[tuple[Box, MapName]]:
+    """Return for each region, in frame pixels, the box of what speaks most for its most probable class, or is most novel."""
+    from edgecnn.where import hot_box, locating_maps
 
     height, width, _ = classifier.preprocessing.shape
     boxes = []
-    class_ids = answers.probabilities.argmax(axis=1).tolist()
-    maps = fine_maps(inputs, class_maps(classifier.runtime, answers, class_ids))
-    for region, place_map in zip(regions, maps, strict=True):
+    maps = locating_maps(classifier.runtime, classifier.evidence, inputs, answers, judged)
+    for region, (name, place_map) in zip(regions, maps, strict=True):
         left, top, across, down = region.box
         shown_x, shown_y, shown_w, shown_h = classifier.preprocessing.source_box((across, down))
         x, y, w, h = hot_box(place_map, (height, width), (width, height))
@@ -86,7 +90,8 @@ def _hot_boxes(regions: list[Region], inputs: Image, answers: Answers, classifie
             min(across, round(shown_x + (x + w) * shown_w / width)),
             min(down, round(shown_y + (y + h) * shown_h / height)),
         )
-        boxes.append((left + first[0], top + first[1], max(1, last[0] - first[0]), max(1, last[1] - first[1])))
+        box = left + first[0], top + first[1], max(1, last[0] - first[0]), max(1, last[1] - first[1])
+        boxes.append((box, name))
     return boxes
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
 from edgecnn_device.finders import Seen
-from edgecnn_device.frames import Box, RegionPrediction
+from edgecnn_device.frames import Behind, Box, RegionPrediction
 
 # A region that was not seen for this many frames is forgotten.
 PATIENCE = 5
@@ -88,9 +88,11 @@ class Tracker:
         smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
         if len(history) > 1:
             smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
-        # Nothing speaks for the answer to a picture that is like nothing known.
-        where = None if seen.where is None or raw.verdict == "novel" else seen.where[index]
-        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where)
+        where, where_map = (None, None) if seen.where is None else seen.where[index]
+        behind = None if seen.answers is None else Behind(classifier, seen.answers, index)
+        return RegionPrediction(
+            track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, where_map, behind
+        )
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""

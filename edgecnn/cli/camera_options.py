@@ -191,7 +191,7 @@ look_options = option_group(
     click.option(
         "--where/--no-where",
         default=False,
-        help="Report the box of the picture that speaks for the answer, in JSON and on the page.",
+        help="Report the box that speaks for the answer, or what is novel, in JSON, samples and on the page.",
     ),
     click.option("--interval", type=_SECONDS, help="Seconds between two classified frames."),
     click.option("--on-motion/--no-on-motion", default=False, help="Classify only while something moves."),

@@ -43,11 +43,13 @@ def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
 
 
 def _threshold(contract: Contract) -> str:
+    from edgecnn.classifier import NO_THRESHOLDS
+
     if contract.evidence is not None:
         found = contract.evidence
         return f"unsure below {found.unsure_below:.3f}, novel above {found.novel_above:.3f}: {found.describe()}"
     if contract.reject_threshold is None:
-        return "none: every picture gets a label"
+        return f"NONE: {NO_THRESHOLDS}"
     if contract.rejection is None:
         return f"{contract.reject_threshold:.3f}"
     kept, accepted = contract.rejection.kept, contract.rejection.false_accepts

@@ -154,6 +154,7 @@ def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> 
 @click.argument("model", metavar="FILE|TASK")
 @click.option("--boxes", type=click.Path(path_type=Path), help="Table file,class,x,y,w,h. [default: boxes.csv of the data]")
 @click.option("--masks", type=click.Path(path_type=Path), help="Folder of masks, named as the pictures.")
+@click.option("--pasted", is_flag=True, help="Paste generated out-of-distribution patches into the pictures, and mark those.")
 @click.option("--corruption", help="Measure under this camera corruption (edgecnn robustness --list).")
 @click.option("--severity", type=Count(1, 5), default=3, show_default=True, help="Severity of --corruption.")
 @split_option
@@ -164,6 +165,7 @@ def where(
     model: str,
     boxes: Path | None,
     masks: Path | None,
+    pasted: bool,
     corruption: str | None,
     severity: int,
     split: str,
@@ -171,20 +173,38 @@ def where(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Compare the map of an exported model's answers with boxes or masks: is its maximum on a mark, how well do pixels rank?"""
+    """Compare an exported model's maps with boxes or masks: is the maximum on a mark, how well do pixels rank?
+
+    The first map is of the places that speak for the most probable class, the second of those that make a picture novel. A
+    marked defect is nothing novel; --pasted puts something novel into every picture instead.
+    """
     from edgecnn.errors import InputError
     from edgecnn.robustness.corruptions import corruptions_for
     from edgecnn_export.models import open_model
-    from edgecnn_export.studies.where import find_marks, format_table, measure_where
+    from edgecnn_export.studies.where import find_marks, format_table, measure_where, paste_patches
 
+    if pasted and (boxes is not None or masks is not None):
+        raise InputError("--pasted marks what it pastes; omit --boxes and --masks")
     opened = open_model(model)
     splits = opened.splits(data, seed)
     known = {each.name: each for each in corruptions_for(opened.task)}
     if corruption is not None and corruption not in known:
         raise InputError(f"unknown corruption {corruption!r}; known: {', '.join(known)}")
-    marks = find_marks(opened.task, splits, boxes, masks)
-    chosen = None if corruption is None else known[corruption]
-    rows = measure_where(opened.runtime, opened.task, splits[split], marks, corruption=chosen, severity=severity, seed=seed)
+    pictures = splits[split]
+    if pasted:
+        pictures, marks = paste_patches(opened.task, pictures, seed)
+    else:
+        marks = find_marks(opened.task, splits, boxes, masks)
+    rows = measure_where(
+        opened.runtime,
+        opened.task,
+        pictures,
+        marks,
+        evidence=opened.evidence,
+        corruption=None if corruption is None else known[corruption],
+        severity=severity,
+        seed=seed,
+    )
     if as_json:
         echo_json({"model": model, "split": split, "seed": seed, "classes": [row.to_json() for row in rows]})
         return

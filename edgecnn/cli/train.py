@@ -88,6 +88,7 @@ def train(
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
+    from edgecnn.rejection.evidence import MIN_PICTURES
     from edgecnn_export.frameworks import require_keras
 
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
@@ -128,6 +129,12 @@ def train(
         click.echo(printable(f"not measurable: {label}, which has no validation pictures"))
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
+    if len(splits.validation) < MIN_PICTURES:
+        click.echo(
+            "WARNING: an export of this model will call no picture unsure or novel, whatever it shows: "
+            f"{len(splits.validation)} validation pictures promise nothing, at least {MIN_PICTURES} are needed; "
+            "add pictures and train again"
+        )
     if run.interrupted:
         advice = "; continue with --resume" if run.resumable else ""
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)

@@ -58,6 +58,12 @@ class Answers:
         object.__setattr__(other, "probabilities", probabilities)
         return other
 
+    def only(self, index: int) -> Answers:
+        """Return what is said of one picture of the batch, as a batch of one."""
+        one = slice(index, index + 1)
+        rows = [None if each is None else each[one] for each in (self.values, self.graph)]
+        return Answers(self.probabilities[one], rows[0], self.spec, rows[1])
+
     @property
     def places(self) -> int:
         """How many places the features are of: `h * w` of a map, 1 of a vector."""

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgecnn.classifier import Classifier
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.testing import FakeRuntime, JumpingClock, fake_classifier, gray_picture
-from edgecnn_device.finders import Tiles, choose_look, look_at, read_handwriting, spans
+from edgecnn_device.finders import Tiles, choose_look, find_whole, look_at, read_handwriting, spans
 
 
 @given(length=st.integers(1, 4000), count=st.integers(1, 64), overlap=st.floats(0, 0.9))
@@ -45,6 +46,19 @@ def test_tiles_are_classified_as_one_batch() -> None:
 
     assert runtime.batches == [3]
     assert seen.probabilities.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_a_novel_region_says_what_is_novel_and_another_what_speaks_for_it() -> None:
+    classifier, image = Classifier.open("neu"), gray_picture(128, size_hw=(200, 200))
+
+    novel, known = (
+        look_at(find_whole, where=True)(image, classifier.rejecting(None, novelty), JumpingClock()).where
+        for novelty in (1e-6, 1e6)
+    )
+
+    assert novel is not None and known is not None
+    assert [name for _, name in novel + known] == ["novelty", "class"]
+    assert all(min(x, y) >= 0 and max(x + w, y + h) <= 200 for (x, y, w, h), _ in novel + known)
 
 
 @pytest.mark.parametrize("text", ["6", "x1", "0x1", "6x1x1", "65x1", "-1x2", "axb"])

@@ -67,8 +67,9 @@ def test_a_line_says_what_the_observation_says(
     answer = Prediction(label, 3, probability, np.array([probability], np.float32))
     region = Region((1, 2, 30, 40), gray_picture(9))
     seen = RegionPrediction(7, region, gray_picture(9), answer, replace(answer, label="other"))
+    located = replace(seen, where=(3, 4, 5, 6), where_map="novelty")
     told = [
-        Observation(source, OK, frame(source=source), (seen, seen), age_ms, {"capture": took_ms, "invoke": 0.0}),
+        Observation(source, OK, frame(source=source), (seen, located), age_ms, {"capture": took_ms, "invoke": 0.0}),
         Observation(source, State("blind", reason), replace(frame(), media_time_s=took_ms), (), age_ms),
         Observation(source, State("blind", reason), None, (), age_ms),
         Observation(source, OK, frame(source=source), (seen,), age_ms, {}, warning=reason),

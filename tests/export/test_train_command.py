@@ -44,6 +44,7 @@ def test_a_folder_of_pictures_is_trained_to_a_model(
     assert code == 0, printed.err
     assert "95 % interval" in printed.out
     assert "epoch 1/1" in printed.err
+    assert "WARNING: an export of this model will call no picture unsure or novel" in printed.out
     assert open_reference(tmp_path / "run").task.labels == ("bright", "dark")
 
 

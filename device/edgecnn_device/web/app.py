@@ -46,8 +46,8 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         return _json(today.to_json())
 
     def acknowledge(request: Request) -> Response:
-        number = request.query_params.get("number", "")
-        done = number.isascii() and number.isdecimal() and len(number) < 10 and today.acknowledge(int(number))
+        number = _whole_number(request, "number")
+        done = number is not None and today.acknowledge(number)
         return _json({"acknowledged": done}, 200 if done else 409)
 
     def recent(request: Request) -> Response:
@@ -66,6 +66,19 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         if view.picture is None or frame is None:
             return PlainTextResponse(f"{view.state.name}: {view.state.reason}\n", 503, {"Retry-After": "1"})
         return Response(view.picture, headers={"X-Captured-At": frame.captured_at.isoformat()}, media_type="image/jpeg")
+
+    def region(request: Request) -> Response:
+        view, number = broadcast.look(), _whole_number(request, "id")
+        frame = view.observation.frame
+        if number is None:
+            return _json({"error": "give the id of a region, such as /api/region?id=1"}, 400)
+        if view.state.name != "ok" or frame is None:
+            return _json({"error": f"{view.state.name}: {view.state.reason}"}, 503)
+        found = view.explain(number)
+        if found is None:
+            return _json({"error": f"region {number} is no longer in the picture"}, 404)
+        age_ms = 1000 * (broadcast.counters.clock() - frame.monotonic_s)
+        return _json({"captured_at": frame.captured_at.isoformat(timespec="milliseconds"), "age_ms": round(age_ms, 1)} | found)
 
     def stream(request: Request) -> Response:
         return _stream(request, _watch_stream(broadcast), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
@@ -86,6 +99,7 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         "/api/history.csv": recent_csv,
         "/api/predictions": predictions,
         "/api/live": live,
+        "/api/region": region,
         "/metrics": metrics,
         "/snapshot.jpg": snapshot,
         "/stream.mjpg": stream,
@@ -94,6 +108,11 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
     app = Starlette(routes=[*routes, Route("/api/acknowledge", _in_loop(acknowledge), methods=["POST"])])
     app.router.redirect_slashes = False  # it would lead to wherever the visitor's Host header says
     return app
+
+
+def _whole_number(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def _page_files() -> dict[str, Callable[[Request], Response]]:

@@ -37,8 +37,8 @@ class Flip:
 class Explanation:
     """What stands behind an answer: `image_bgr` is the picture, `seen` what the network saw of it.
 
-    `nearest` are the training pictures of the nearest features by name, with their distance, None where there are none here;
-    `absent` says why.
+    `distance` is that to the nearest centre of the training pictures, None of a model without thresholds. `nearest` are the
+    training pictures of the nearest features by name, with their distance, none where there are none here; `absent` says why.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Explanation:
     prediction: Prediction
     labels: tuple[str, ...]
     input_hw: tuple[int, int]
+    distance: float | None
     nearest: tuple[tuple[str, NDArray[np.uint8], float], ...]
     absent: str
     flips: tuple[Flip, ...]
@@ -79,6 +80,7 @@ def explain(
         prediction=prediction,
         labels=classifier.labels,
         input_hw=(classifier.preprocessing.height, classifier.preprocessing.width),
+        distance=classifier.distance(answer(classifier.runtime, seen[None])),
         nearest=() if train is None else _nearest(classifier, seen, train),
         absent=absent,
         flips=_flips(classifier, task, seen, say(prediction), seed),
@@ -127,6 +129,9 @@ def render_page(explanation: Explanation) -> str:
     if prediction.where is not None:
         best = explanation.labels[prediction.class_id]
         pictures.append(markup.figure(overlay(seen, prediction.where, explanation.input_hw), f"what speaks for {best}"))
+    if prediction.novel_where is not None:
+        novel = overlay(seen, prediction.novel_where, explanation.input_hw, "novelty")
+        pictures.append(markup.figure(novel, f"what is novel{_novel_most(prediction.novel_where)}"))
     named = dict(zip(explanation.labels, map(float, prediction.probabilities), strict=True))
     flips = [[flip.corruption, str(flip.severity), flip.answer] for flip in explanation.flips]
     return render(
@@ -135,7 +140,7 @@ def render_page(explanation: Explanation) -> str:
         about=f"The most probable class is {explanation.labels[prediction.class_id]}, with {prediction.probability:.1%}.",
         pictures=markup.row(pictures),
         stems=markup.stems(named),
-        likeness=_likeness(prediction),
+        likeness=_likeness(prediction, explanation.distance),
         nearest=markup.row([markup.figure(as_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
         if explanation.nearest
         else "",
@@ -146,6 +151,12 @@ def render_page(explanation: Explanation) -> str:
     )
 
 
+def _novel_most(novel_where: NDArray[np.float32]) -> str:
+    """Say how much of the novelty the most novel place is due to; it is none of a picture that is novel all over."""
+    most = float(novel_where.max())
+    return f": up to {most:.2f} of the novelty" if most >= 0.005 else ": no place more than others"
+
+
 def _headline(explanation: Explanation) -> str:
     prediction = explanation.prediction
     if prediction.between is not None:
@@ -153,8 +164,9 @@ def _headline(explanation: Explanation) -> str:
     return say(prediction)
 
 
-def _likeness(prediction: Prediction) -> str:
-    if prediction.novelty is None:
+def _likeness(prediction: Prediction, distance: float | None) -> str:
+    if prediction.novelty is None or distance is None:
         return "This model has no thresholds: it cannot tell how similar the picture is to its training pictures."
     verdict = "above the threshold" if prediction.novelty > 1 else "within what was taught"
-    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. Nearest class: {prediction.nearest}."
+    nearest = f"Nearest class: {prediction.nearest}, at a distance of {distance:.3f}."
+    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. {nearest}"
