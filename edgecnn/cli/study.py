@@ -13,6 +13,7 @@ from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
     Count,
+    Number,
     data_option,
     echo_json,
     group_by_option,
@@ -100,8 +101,19 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 @study.command(short_help="Train without each part of the recipe.")
 @_study_options
 @click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
+@click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: the time of each training.")
+@click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
 @seed_option
-def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int, **values: Any) -> None:
+def ablation(
+    task: str,
+    data: Path | None,
+    *,
+    names: tuple[str, ...],
+    minutes: float | None,
+    per_class: int | None,
+    seed: int,
+    **values: Any,
+) -> None:
     """Train the compact network by variants of its recipe, and measure each on validation, clean and corrupted."""
     chosen, splits = _load(task, data, values, seed)
     from edgecnn_export.studies.ablation import ablate, format_table
@@ -113,6 +125,8 @@ def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int,
         out=where,
         names=names,
         epochs=values["epochs"],
+        minutes=minutes,
+        per_class=per_class,
         seed=seed,
         jobs=values["jobs"],
         progress=_progress,

@@ -22,6 +22,7 @@ NETWORKS = (
     "deep",
 )  # of `compact`, compared by `edgecnn study ablation`
 PRETRAINED: dict[str, PretrainedWeights] = {"lite": LITE0}
+PRETRAINED_FROM_PIXELS = 32  # a side: one place is left behind the last stage
 LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 
