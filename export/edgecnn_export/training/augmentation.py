@@ -101,7 +101,7 @@ def augment(images: NDArray[np.uint8], augmentation: Augmentation, random: np.ra
 def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
     """Flip, warp, thicken or thin, and blur one picture `(h, w, c)`."""
     shape = image.shape
-    image = mirror(image, strengths, random)
+    image = _mirror(image, strengths, random)
     # Half of the pictures keep their pixel grid, since resampling itself blurs.
     if random.random() < max(strengths.share, 0.5):
         image = _warp(image, strengths, random)
@@ -121,7 +121,7 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     return image
 
 
-def mirror(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+def _mirror(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
     """Flip and turn one picture `(h, w, c)` as far as the augmentation allows, which loses nothing."""
     if strengths.flips:
         image = _flip(image, random)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn_export.training.augmentation import Augmentation, augment, mirror
+from edgecnn_export.training.augmentation import Augmentation, augment
 
 
 class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
@@ -32,7 +32,7 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         """Shuffle pictures `(n, h, w, c)` and targets `(n, classes)` for `epoch`, counted from 0.
 
         None for `augmentation` leaves the pictures as they are; `mixup` is the recipe's. `views` `(n, 2)` says which picture
-        is shown in which of its views (`views_of`); where pictures may be mirrored, the view is mirrored and turned again.
+        is shown in which of its views (`views_of`).
         """
         super().__init__(workers=workers, max_queue_size=8)
         self._images, self._targets = images, targets
@@ -52,8 +52,6 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         random = np.random.default_rng((*self._seed, index + 1))
         if self._views is not None:
             images = views_of(images, self._augmentation, self._seed[0], *self._views[chosen].T)
-            if self._augmentation is not None:
-                images = np.stack([mirror(image, self._augmentation, random) for image in images])
         elif self._augmentation is not None:
             images = augment(images, self._augmentation, random)
         return blend(images.astype(np.float32), targets, self._mixup, random)

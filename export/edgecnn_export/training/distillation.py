@@ -7,11 +7,13 @@ of views, and the teacher looks at each of them once.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,14 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.progress import report
 from edgecnn_export.training.augmentation import Augmentation
+from edgecnn_export.training.balancing import alternating
 from edgecnn_export.training.batches import one_hot, views_of
 
 BATCH = 32
-COMPONENTS = 64  # of the teacher's features, by which most of what they say about surfaces is kept
+COMPONENTS = 64  # of the teacher's features: most of what they say about surfaces
+MOST_BYTES = 2**29  # of answers, by which the number of views is bounded
+_SAMPLE = 256  # pictures by which the components are chosen
+_PLACES = 20_000  # of their maps
 _STAGE = "answers of the teacher"
 
 
@@ -31,8 +37,9 @@ class Distillation:
     """How a network learns from the answers of another, `teacher`.
 
     Each picture has up to `views`, the first of them unchanged. `weight` is the teacher's share of what a picture's target
-    says, the labels have the rest; both networks' answers are softened by `temperature`. `features` weighs how far a linear
-    layer on the student's features must come to the teacher's; that layer is dropped behind the training.
+    says, the labels have the rest; both networks' answers are softened by `temperature`. `features` weighs how far the
+    student's last map, through a linear layer that is dropped behind the training, lies from the teacher's: places teach a
+    small network far more than one answer per picture does.
     """
 
     teacher: str = "lite"
@@ -46,13 +53,13 @@ class Distillation:
 class Lessons:
     """What the teacher said about each view.
 
-    `answers` are softened probabilities `(views, n, classes)`, `features` its principal components `(views, n, d)`, of
-    variance 1 on average; both float32.
+    `answers` are softened probabilities `(views, n, classes)` float32, `maps` the principal components of its features on the
+    student's grid `(views, n, h, w, d)` float16, of variance 1 on average.
     """
 
     distillation: Distillation
     answers: NDArray[np.float32]
-    features: NDArray[np.float32]
+    maps: NDArray[np.float16]
 
     @property
     def views(self) -> int:
@@ -60,19 +67,21 @@ class Lessons:
         return len(self.answers)
 
     def targets(self, class_ids: NDArray[np.int64], pictures: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[Any]:
-        """Return targets `(m, 2 * classes + d + 1)` of `pictures` of these classes in these `views`, all `(m,)`."""
+        """Return targets `(m, 2 * classes + h * w * d + 1)` of `pictures` of these classes in these `views`, all `(m,)`."""
         weight, classes = self.distillation.weight, self.answers.shape[2]
         labels, answers = (1 - weight) * one_hot(class_ids, classes), weight * self.answers[views, pictures]
-        return np.concatenate([labels, answers, self.features[views, pictures], np.ones((len(views), 1), np.float32)], axis=1)
+        maps = self.maps[views, pictures].reshape(len(views), -1).astype(np.float32)
+        return np.concatenate([labels, answers, maps, np.ones((len(views), 1), np.float32)], axis=1)
 
     def untaught(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return targets `(m, classes)` of pictures that the teacher has not seen in the form of `targets`."""
-        rest = targets.shape[1] + self.features.shape[2] + 1
+        rest = targets.shape[1] + math.prod(self.maps.shape[2:]) + 1
         return np.concatenate([targets, np.zeros((len(targets), rest), np.float32)], axis=1)
 
 
 def ask_teacher(
     teacher: keras.Model,
+    student: keras.Model,
     train: Dataset,
     distillation: Distillation,
     augmentation: Augmentation | None,
@@ -82,22 +91,58 @@ def ask_teacher(
     clock: Callable[[], float] = time.monotonic,
 ) -> Lessons:
     """Let the teacher answer the views of all training pictures: as many as `distillation` wants and `seconds` allow."""
-    network = keras.Model(teacher.inputs, [teacher.layers[-1].input, teacher.output])
-    features, answers = [], []
-    began, wanted = clock(), distillation.views if augmentation is not None else 1
+    network, grid = keras.Model(teacher.inputs, [_last_map(teacher), teacher.output]), _grid(teacher, student)
+    wanted = distillation.views if augmentation is not None else 1
+    wanted = max(1, min(wanted, MOST_BYTES // (len(train) * math.prod(grid) * COMPONENTS * 2)))
     pictures = np.arange(len(train))
+    mean, basis = _components(network, train.images[alternating(train.class_ids, np.random.default_rng(seed))[:_SAMPLE]])
+    began, answers, maps = clock(), list[NDArray[np.float32]](), list[NDArray[np.float16]]()
     while len(answers) < wanted and (not answers or (clock() - began) * (1 + 1 / len(answers)) <= seconds):
-        view, seen = len(answers), []
+        view, seen = len(answers), list[tuple[NDArray[np.float16], NDArray[np.float32]]]()
         for at in range(0, len(pictures), BATCH):
             chosen = pictures[at : at + BATCH]
             images = views_of(train.images[chosen], augmentation, seed, chosen, np.full(len(chosen), view))
-            seen.append([np.asarray(each, np.float32) for each in network.predict_on_batch(images.astype(np.float32))])
+            features, probabilities = network.predict_on_batch(images.astype(np.float32))
+            seen.append((_resized((features - mean) @ basis, grid), _softened(probabilities, distillation.temperature)))
             report(_STAGE, view * len(train) + at + len(chosen), wanted * len(train))
-        pooled, probabilities = (np.concatenate(part) for part in zip(*seen, strict=True))
-        features.append(pooled)
-        answers.append(_softened(probabilities, distillation.temperature))
+        maps.append(np.concatenate([each for each, _ in seen]))
+        answers.append(np.concatenate([each for _, each in seen]))
     report(_STAGE, wanted * len(train), wanted * len(train))
-    return Lessons(distillation, np.stack(answers), _principal(np.stack(features)))
+    return Lessons(distillation, np.stack(answers), np.stack(maps))
+
+
+def _last_map(network: keras.Model) -> keras.KerasTensor:
+    """Return the last tensor of a network that still has places, `(n, h, w, c)`."""
+    return next(layer.output for layer in reversed(network.layers) if len(layer.output.shape) == 4)
+
+
+def _grid(teacher: keras.Model, student: keras.Model) -> tuple[int, int]:
+    """Return rows and columns at which both maps are compared: the student's, made fewer where the teacher has fewer."""
+    own, theirs = _last_map(student).shape[1:3], _last_map(teacher).shape[1:3]
+    rows, columns = (-(-mine // -(-mine // other)) for mine, other in zip(own, theirs, strict=True))
+    return rows, columns
+
+
+def _components(network: keras.Model, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean `(c,)` and principal components `(c, d)` of the features at all places of images `(n, h, w, c)`.
+
+    Components are divided by one number, which makes their variance 1 on average.
+    """
+    batches = [images[at : at + BATCH].astype(np.float32) for at in range(0, len(images), BATCH)]
+    rows = np.concatenate([network.predict_on_batch(each)[0].reshape(-1, _last_map(network).shape[-1]) for each in batches])
+    rows = rows[:: max(1, len(rows) // _PLACES)].astype(np.float64)
+    mean = rows.mean(axis=0)
+    variances, basis = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
+    kept = np.maximum(variances[::-1][:COMPONENTS], 0)
+    scale = max(float(np.sqrt(kept.mean())), 1e-6)
+    return mean.astype(np.float32), np.asarray(basis[:, ::-1][:, :COMPONENTS] / scale, np.float32)
+
+
+def _resized(maps: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float16]:
+    """Return maps `(n, h, w, d)` as the means over the cells of a `grid` of rows and columns."""
+    if maps.shape[1:3] == grid:
+        return maps.astype(np.float16)
+    return np.stack([cv2.resize(each, grid[::-1], interpolation=cv2.INTER_AREA) for each in maps]).astype(np.float16)
 
 
 def _softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -105,21 +150,16 @@ def _softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
-def _principal(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the strongest components `(views, n, d)` of features `(views, n, channels)`, of variance 1 on average."""
-    rows = features.reshape(-1, features.shape[2]).astype(np.float64)
-    rows -= rows.mean(axis=0)
-    _, basis = np.linalg.eigh(rows.T @ rows)
-    components = rows @ basis[:, ::-1][:, :COMPONENTS]
-    scale = max(float(np.sqrt((components**2).mean())), 1e-6)
-    return np.asarray((components / scale).reshape(*features.shape[:2], -1), np.float32)
-
-
-def with_imitation(network: keras.Model, components: int) -> keras.Model:
-    """Return the network with, behind its probabilities, a linear guess `(n, components)` at the teacher's features."""
-    pooled, probabilities = network.layers[-1].input, network.output
-    guess = keras.layers.Dense(components, dtype="float32", name="imitation")(pooled)
-    return keras.Model(network.inputs, keras.layers.Concatenate(dtype="float32", name="lesson")([probabilities, guess]))
+def with_imitation(network: keras.Model, grid: tuple[int, ...]) -> keras.Model:
+    """Return the network with, behind its probabilities, its guess at the teacher's maps `(h, w, d)`, flattened."""
+    rows, columns, components = grid
+    places = _last_map(network)
+    stride = (-(-places.shape[1] // rows), -(-places.shape[2] // columns))
+    if stride != (1, 1):
+        places = keras.layers.AveragePooling2D(stride, stride, padding="same", name="imitation_places")(places)
+    guess = keras.layers.Conv2D(components, 1, dtype="float32", name="imitation")(places)
+    lesson = keras.layers.Concatenate(dtype="float32", name="lesson")
+    return keras.Model(network.inputs, lesson([network.output, keras.layers.Flatten(dtype="float32")(guess)]))
 
 
 class DistillationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras ships no types

@@ -126,7 +126,7 @@ class Session:
             freeze(network, recipe.frozen)
             self.network = self.model = devices.prepare(network)
             if lessons is not None:
-                self.model = with_imitation(self.network, lessons.features.shape[2])
+                self.model = with_imitation(self.network, lessons.maps.shape[2:])
             self._compile()
         self.validation = _views(splits.validation, recipe.augmentation)
         # Builds losses and metrics. Left to the first `fit`, the JAX backend takes a batch from the epoch for it, and a

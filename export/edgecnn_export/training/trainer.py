@@ -22,6 +22,7 @@ from edgecnn.files import exists, make_folder
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
+from edgecnn_export.networks import build
 from edgecnn_export.plots.contact_sheet import draw_contact_sheet
 from edgecnn_export.reference import MODEL_FILE, is_ours
 from edgecnn_export.training import checkpoints
@@ -86,7 +87,7 @@ def train(
     lessons = None
     if recipe.distillation is not None:
         answering = _train_teacher(task, splits, teacher_folder, recipe, budget, seed, devices, progress)
-        lessons = _ask(answering, splits, recipe, budget, seed, checkpoint, progress)
+        lessons = _ask(answering, build(model, task), splits, recipe, budget, seed, checkpoint, progress)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
     if splits.storable:
         height, width, _ = task.preprocessing.shape
@@ -159,6 +160,7 @@ def _kept(folder: Path, splits: Splits, name: str, seed: int, limits: dict[str, 
 
 def _ask(
     teacher: keras.Model,
+    student: keras.Model,
     splits: Splits,
     recipe: Recipe,
     budget: Budget,
@@ -172,7 +174,7 @@ def _ask(
     if checkpoint is not None:
         distillation, seconds = dataclasses.replace(distillation, views=checkpoint.settings["views"]), math.inf
     lessons = ask_teacher(
-        teacher, splits.train, distillation, recipe.augmentation, seed=seed, seconds=seconds, clock=budget.clock
+        teacher, student, splits.train, distillation, recipe.augmentation, seed=seed, seconds=seconds, clock=budget.clock
     )
     progress(f"the teacher has answered {lessons.views} views of each of {len(splits.train)} training pictures")
     return dataclasses.replace(lessons, distillation=recipe.distillation)
