@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -140,9 +139,15 @@ def _components(network: keras.Model, images: NDArray[np.uint8]) -> tuple[NDArra
 
 def _resized(maps: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float16]:
     """Return maps `(n, h, w, d)` as the means over the cells of a `grid` of rows and columns."""
-    if maps.shape[1:3] == grid:
-        return maps.astype(np.float16)
-    return np.stack([cv2.resize(each, grid[::-1], interpolation=cv2.INTER_AREA) for each in maps]).astype(np.float16)
+    rows, columns = (_shares(size, cells) for size, cells in zip(maps.shape[1:3], grid, strict=True))
+    return np.einsum("yh,nhwd,xw->nyxd", rows, maps, columns, optimize=True).astype(np.float16)
+
+
+def _shares(size: int, cells: int) -> NDArray[np.float32]:
+    """Return which share each of `size` places has in the mean over each of as many `cells` of equal length `(cells, size)`."""
+    edges, places = np.arange(cells + 1)[:, None] * size / cells, np.arange(size)
+    overlap = np.minimum(edges[1:], places + 1) - np.maximum(edges[:-1], places)
+    return np.asarray(np.maximum(overlap, 0) * cells / size, np.float32)
 
 
 def _softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -75,7 +75,7 @@ def train(
     _check_data(task, splits)
     check_folder(out, resume)
     recipe = recipe or find_recipe(model, task)
-    if teacher:
+    if teacher and recipe.distillation is None:
         recipe = _taught(recipe, model, task, progress)
     teacher_folder = teacher_folder or out / "lite"
     checkpoint = _open_checkpoint(out) if resume and not _ended_with_teacher(out, teacher_folder, recipe) else None
