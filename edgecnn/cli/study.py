@@ -71,7 +71,8 @@ def _study_options(command: F) -> F:
 def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: str, seeds: int, **values: Any) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
 
-    Each model is also exported, and its int8 file measured. The test split of the data stays untouched.
+    Each model is also exported, and its int8 file measured. compact is trained without a teacher. The test split of the data
+    stays untouched.
     """
     chosen, splits = _load(task, data, values, 0, network)
     from edgecnn_export.studies.crossval import cross_validate, format_table, to_json

@@ -42,10 +42,10 @@ class Distillation:
     """
 
     teacher: str = "lite"
-    views: int = 8
+    views: int = 16
     weight: float = 0.7
     temperature: float = 2.0
-    features: float = 1.0
+    features: float = 5.0
 
 
 @dataclass(frozen=True, eq=False)
