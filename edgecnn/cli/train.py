@@ -149,14 +149,14 @@ def train(
     if network == "auto":
         from edgecnn_export.training.auto import Limits, train_auto
 
-        run, choice = train_auto(chosen, splits, limits=Limits(budget_ms, max_kb), **options)
+        run, taken = train_auto(chosen, splits, limits=Limits(budget_ms, max_kb), **options)
     else:
         from edgecnn_export.training import train as run_training
 
         taught = network == "compact" and teacher == "lite"
-        run, choice = run_training(chosen, splits, model=network, teacher=taught, **options), None
-    if choice is not None:
-        click.echo("\n".join([*map(str, choice.candidates), f"network: {choice.network}: {choice.reason}"]))
+        run, taken = run_training(chosen, splits, model=network, teacher=taught, **options), None
+    if taken is not None:
+        click.echo("\n".join([*map(str, taken.candidates), f"network: {taken.network}: {taken.reason}"]))
     low, high = run.validation_interval
     beside = "training.json, curves.png" + (" and the split in splits.csv" if run.record["splits_table"] else "")
     click.echo(f"model: {run.folder / 'model.keras'} (beside it {beside})")

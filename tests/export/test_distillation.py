@@ -35,7 +35,7 @@ def weaves(count: int, seed: int, side: int = 64) -> Dataset:
     """Draw stripes along rows or columns, in noise."""
     random = np.random.default_rng(seed)
     class_ids = np.arange(count) % 2
-    waves = np.stack(np.mgrid[:side, :side])[class_ids] * 0.8 + random.uniform(0, 6, count)[:, None, None]
+    waves = np.mgrid[:side, :side][class_ids] * 0.8 + random.uniform(0, 6, count)[:, None, None]
     images = np.clip(128 + 60 * np.sin(waves) + random.normal(0, 20, waves.shape), 0, 255).astype(np.uint8)[..., None]
     return Dataset(images, class_ids.astype(np.int64), tuple(f"weave[{seed}, {i}]" for i in range(count)))
 

@@ -34,7 +34,7 @@ from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.augmentation import Augmentation
 from edgecnn_export.training.balancing import few_of_each
 from edgecnn_export.training.distillation import Distillation
-from edgecnn_export.training.recipes import LEAST_PICTURES, Recipe, find_recipe
+from edgecnn_export.training.recipes import LEAST_PICTURES, NOT_FOR_LITE, Recipe, can_be_taught, find_recipe
 
 SEVERITY = 3
 MEASURED_PICTURES = 1000  # at most, of validation
@@ -197,10 +197,15 @@ def _choose(recipe: Recipe, task: Task, names: Sequence[str]) -> list[Variant]:
     known = {variant.name: variant for variant in VARIANTS}
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"unknown variant {unknown[0]!r}; known: {', '.join(known)}")
+    taught = [each.name for each in VARIANTS if each.change(recipe).distillation is not None]
+    if not can_be_taught(task):
+        if refused := [name for name in names if name in taught]:
+            raise InputError(f"there is no variant {refused[0]} of {task.name}: {NOT_FOR_LITE}")
+        known = {name: variant for name, variant in known.items() if name not in taught}
     if names:
         return [known[name] for name in names]
     networks = {"compact", *(f"compact-{name}" for name in networks_for(task))}
-    changing = (each for each in VARIANTS if each.model != "compact" or each.change(recipe) != recipe)
+    changing = (each for each in known.values() if each.model != "compact" or each.change(recipe) != recipe)
     return [known["recipe"], *(each for each in changing if each.model in networks)]
 
 

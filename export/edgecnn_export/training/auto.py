@@ -160,7 +160,7 @@ def _choose(measured: Sequence[_Measured], limits: Limits, validation: Dataset) 
     fitting = sorted((each for each in measured if limits.admit(each.candidate)), key=lambda each: each.candidate.size_kb)
     if not fitting:
         reached = "; ".join(f"{each.network} {each.latency_ms:.2f} ms and {each.size_kb:.0f} kB" for each in candidates)
-        raise InputError(f"no network keeps {limits}: {reached}; raise the limit")
+        raise InputError(f"no network keeps {limits}: {reached}; raise the limit (both runs stay in the folder of this one)")
     if len(fitting) == 1:
         return Choice(fitting[0].candidate.network, f"the only one that keeps {limits}", candidates)
     small, large = fitting

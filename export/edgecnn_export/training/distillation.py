@@ -140,7 +140,7 @@ def _components(network: keras.Model, images: NDArray[np.uint8]) -> tuple[NDArra
 def _resized(maps: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float16]:
     """Return maps `(n, h, w, d)` as the means over the cells of a `grid` of rows and columns."""
     rows, columns = (_shares(size, cells) for size, cells in zip(maps.shape[1:3], grid, strict=True))
-    return np.einsum("yh,nhwd,xw->nyxd", rows, maps, columns, optimize=True).astype(np.float16)
+    return np.asarray(np.einsum("yh,nhwd,xw->nyxd", rows, maps, columns, optimize=True), np.float16)
 
 
 def _shares(size: int, cells: int) -> NDArray[np.float32]:
