@@ -25,7 +25,8 @@ from edgecnn_export.training.batches import one_hot, views_of
 
 BATCH = 32
 COMPONENTS = 64  # of the teacher's features: most of what they say about surfaces
-MOST_BYTES = 2**29  # of answers, by which the number of views is bounded
+MOST_VIEWS = 12_000  # of all pictures together: three minutes of two cores at 200 x 200
+MOST_BYTES = 2**29  # of what is kept of them
 _SAMPLE = 256  # pictures by which the components are chosen
 _PLACES = 20_000  # of their maps
 _STAGE = "answers of the teacher"
@@ -89,10 +90,14 @@ def ask_teacher(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Lessons:
-    """Let the teacher answer the views of all training pictures: as many as `distillation` wants and `seconds` allow."""
+    """Let the teacher answer as many views of all training pictures as are wanted and `seconds` allow, at least one of each.
+
+    At most MOST_VIEWS in all, and as many as MOST_BYTES hold. Each depends on the seed and its own number only.
+    """
     network, grid = keras.Model(teacher.inputs, [_last_map(teacher), teacher.output]), _grid(teacher, student)
     wanted = distillation.views if augmentation is not None else 1
-    wanted = max(1, min(wanted, MOST_BYTES // (len(train) * math.prod(grid) * COMPONENTS * 2)))
+    bytes_per_round = len(train) * math.prod(grid) * COMPONENTS * 2
+    wanted = max(1, min(wanted, MOST_VIEWS // len(train), MOST_BYTES // bytes_per_round))
     pictures = np.arange(len(train))
     mean, basis = _components(network, train.images[alternating(train.class_ids, np.random.default_rng(seed))[:_SAMPLE]])
     began, answers, maps = clock(), list[NDArray[np.float32]](), list[NDArray[np.float16]]()

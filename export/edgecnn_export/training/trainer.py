@@ -78,7 +78,10 @@ def train(
     if teacher and recipe.distillation is None:
         recipe = _taught(recipe, model, task, progress)
     teacher_folder = teacher_folder or out / "lite"
-    checkpoint = _open_checkpoint(out) if resume and not _ended_with_teacher(out, teacher_folder, recipe) else None
+    ended_early = resume and _ended_with_teacher(out, teacher_folder, recipe)
+    if ended_early and minutes is None and epochs is None:
+        minutes = _minutes_before(teacher_folder)
+    checkpoint = _open_checkpoint(out) if resume and not ended_early else None
     recipe = _with_overrides(recipe, epochs, batch_size, checkpoint)
     if recipe.on_levels and keras.backend.backend() != "tensorflow":
         raise InputError(f"{model} is trained under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
@@ -130,7 +133,7 @@ def _train_teacher(
     assert recipe.distillation is not None
     name = recipe.distillation.teacher
     own = find_recipe(name, task)
-    limits: dict[str, Any] = {"minutes": None if budget.minutes is None else budget.minutes * TEACHER_SHARE}
+    limits: dict[str, Any] = {"minutes": None if budget.minutes is None else round(budget.minutes * TEACHER_SHARE, 6)}
     limits["epochs"] = None if budget.minutes is not None else min(own.epochs, recipe.epochs)
     if (kept := _kept(folder, splits, name, seed, limits)) is not None:
         progress(f"the teacher, {name}, lies in {folder} already")
@@ -244,6 +247,14 @@ def _ended_with_teacher(out: Path, teacher_folder: Path, recipe: Recipe) -> bool
         and begun
         and not any((out / name).exists() for name in (checkpoints.FILE_NAME, MODEL_FILE))
     )
+
+
+def _minutes_before(teacher_folder: Path) -> float | None:
+    """Return the minutes of a training that ended before its student had begun, from its teacher's share."""
+    path = teacher_folder / checkpoints.FILE_NAME
+    settings = Checkpoint.open(path).settings if path.exists() else open_reference(teacher_folder / MODEL_FILE).training
+    minutes = (settings or {}).get("minutes")
+    return None if minutes is None else round(minutes / TEACHER_SHARE, 4)
 
 
 def _open_checkpoint(out: Path) -> Checkpoint:
