@@ -54,8 +54,8 @@ demo: $(READY)
 	@echo "Open demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/novel.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
-	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact
-	$(BIN)/edgecnn train mnist --seed 0 --out runs/mnist-compact
+	$(BIN)/edgecnn train neu --network compact --teacher none --seed 0 --out runs/neu-compact
+	$(BIN)/edgecnn train mnist --network compact --teacher none --seed 0 --out runs/mnist-compact
 	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
 
 docs: $(READY)

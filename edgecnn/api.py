@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgecnn_export.parity.figures import ParityReport
     from edgecnn_export.training import TrainingRun
 
-Network = Literal["compact", "lite", "course", "mobilenet"]
+Network = Literal["auto", "compact", "lite", "course", "mobilenet"]
 Color = Literal["gray", "rgb"]
 FolderFit = Literal["auto", "squash", "pad", "crop"]
 Conflicts = Literal["refuse", "drop", "keep"]
@@ -372,32 +372,46 @@ def load_folder(
 def train(
     data: LabelledFolder,
     *,
-    network: Network = "compact",
+    network: Network = "auto",
+    teacher: bool = True,
     epochs: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     progress: _Progress = print,
 ) -> Run:
-    """Train a network on the folder's pictures; the run is written to `out`, by default `runs/NAME-NETWORK`.
+    """Train a network on the folder's pictures; the run is written to `out`, by default `runs/NAME`, or `runs/NAME-NETWORK`.
 
-    `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the extra `train`. Raises what
-    `edgecnn_export.training.train` raises.
+    `auto` trains lite and, taught by it, compact, and takes one of them (`edgecnn train --help` has the rule); `compact` has
+    the same teacher unless `teacher` is False. `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the
+    extra `train`. Raises what `edgecnn_export.training.train` raises.
     """
+    folder = Path(out) if out is not None else Path("runs") / _run_name(data.task.name, network)
+    if network == "auto":
+        from edgecnn_export.training.auto import train_auto
+
+        found, _ = train_auto(data.task, data.splits, out=folder, epochs=epochs, minutes=minutes, seed=seed, progress=progress)
+        return Run(data, found)
     from edgecnn_export.training import train as run_training
 
-    folder = Path(out) if out is not None else Path("runs") / f"{data.task.name}-{network}"
+    taught = teacher and network == "compact"
     result = run_training(
-        data.task, data.splits, out=folder, model=network, epochs=epochs, minutes=minutes, seed=seed, progress=progress
-    )
+        data.task, data.splits, out=folder, model=network, teacher=taught, epochs=epochs, minutes=minutes, seed=seed,
+        progress=progress,
+    )  # fmt: skip
     return Run(data, result)
+
+
+def _run_name(task: str, network: Network) -> str:
+    """Name the folder of a run as `edgecnn train` does."""
+    return task if network == "auto" else f"{task}-{network}"
 
 
 def export(
     run: Run | Path | str,
     *,
     int8: bool = False,
-    repair: bool = False,
+    repair: bool | None = None,
     file_format: FileFormat = "all",
     out: Path | str | None = None,
     progress: _Progress = print,

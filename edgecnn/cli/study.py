@@ -13,6 +13,7 @@ from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
     Count,
+    Number,
     data_option,
     echo_json,
     group_by_option,
@@ -70,7 +71,8 @@ def _study_options(command: F) -> F:
 def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: str, seeds: int, **values: Any) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
 
-    Each model is also exported, and its int8 file measured. The test split of the data stays untouched.
+    Each model is also exported, and its int8 file measured. compact is trained without a teacher. The test split of the data
+    stays untouched.
     """
     chosen, splits = _load(task, data, values, 0, network)
     from edgecnn_export.studies.crossval import cross_validate, format_table, to_json
@@ -100,8 +102,19 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 @study.command(short_help="Train without each part of the recipe.")
 @_study_options
 @click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
+@click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: the time of each training.")
+@click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
 @seed_option
-def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int, **values: Any) -> None:
+def ablation(
+    task: str,
+    data: Path | None,
+    *,
+    names: tuple[str, ...],
+    minutes: float | None,
+    per_class: int | None,
+    seed: int,
+    **values: Any,
+) -> None:
     """Train the compact network by variants of its recipe, and measure each on validation, clean and corrupted."""
     chosen, splits = _load(task, data, values, seed)
     from edgecnn_export.studies.ablation import ablate, format_table
@@ -113,6 +126,8 @@ def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int,
         out=where,
         names=names,
         epochs=values["epochs"],
+        minutes=minutes,
+        per_class=per_class,
         seed=seed,
         jobs=values["jobs"],
         progress=_progress,

@@ -9,19 +9,39 @@ from typing import Any
 
 import click
 
+from edgecnn.cli.command import Command, Need, check_needs
 from edgecnn.cli.options import Count, Number, data_option, group_by_option, input_options, seed_option, task_and_folder
 from edgecnn.text import printable
 
+_WITH_AUTO = Need("--network auto", lambda values: values["network"] == "auto")
 
-@click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
+
+@click.command(
+    cls=Command,
+    needs={
+        "teacher": Need("--network compact", lambda values: values["network"] == "compact"),
+        "budget_ms": _WITH_AUTO,
+        "max_kb": _WITH_AUTO,
+    },
+    short_help="Train a model on MNIST, NEU or a folder of pictures per class.",
+)
 @click.argument("task")
 @click.option(
     "--network",
-    type=click.Choice(("compact", "lite", "course", "mobilenet")),
-    default="compact",
+    type=click.Choice(("auto", "compact", "lite", "course", "mobilenet")),
+    default="auto",
     show_default=True,
-    help="Network; lite is EfficientNet-Lite0, pretrained on ImageNet.",
+    help="Network; lite is EfficientNet-Lite0, pretrained on ImageNet, auto the better choice of compact and lite.",
 )
+@click.option(
+    "--teacher",
+    type=click.Choice(("lite", "none")),
+    default="lite",
+    show_default=True,
+    help="Network that is trained first and teaches compact.",
+)
+@click.option("--budget-ms", type=Number(0.001, 100_000), help="auto: at most this long per picture, measured here as int8.")
+@click.option("--max-kb", type=Number(1, 1_000_000), help="auto: at most this size of the int8 .tflite file, in 1000 bytes.")
 @click.option(
     "--epochs",
     type=Count(0, 100_000),
@@ -46,7 +66,11 @@ from edgecnn.text import printable
     type=click.Choice(["refuse", "drop", "keep"]),
     help="When two class folders hold the same picture: refuse the folder (default), drop such pictures, or keep them.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-NETWORK.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. Default: runs/TASK, for a stated network runs/TASK-NETWORK.",
+)
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in the run's folder.")
 @click.option(
     "--devices",
@@ -55,7 +79,10 @@ from edgecnn.text import printable
     show_default=True,
     help="GPUs, or without one CPUs, that share each batch.",
 )
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     task: str,
     network: str,
     epochs: int | None,
@@ -72,6 +99,9 @@ def train(
     out: Path | None,
     resume: bool,
     devices: int,
+    teacher: str,
+    budget_ms: float | None,
+    max_kb: float | None,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
@@ -79,12 +109,16 @@ def train(
     70 : 15 : 15, with overlapping pictures kept together. What was read and what was left out is printed on stderr.
 
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
-    stages are trained on augmented pictures. The other networks start from random weights.
+    stages are trained on augmented pictures. compact is small, and learns from a lite that is trained before it, unless
+    --teacher none. auto trains both, measures their int8 files on the validation pictures, and takes the smaller one unless
+    lite is better beyond chance. Digits and pictures below 32 pixels per side are for compact alone. Other networks start from
+    random weights.
 
     Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees) and
     splits.csv (each picture's split and SHA-256). Ctrl-C stops after the current batch and keeps the best weights; continue
     with --resume.
     """
+    check_needs(context)
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
@@ -103,21 +137,27 @@ def train(
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
-    from edgecnn_export.training import train as run_training
+    options: dict[str, Any] = {
+        "out": out or Path("runs") / (chosen.name if network == "auto" else f"{chosen.name}-{network}"),
+        "epochs": epochs,
+        "minutes": minutes,
+        "batch_size": batch_size,
+        "seed": seed,
+        "resume": resume,
+        "devices": devices,
+        "progress": lambda line: click.echo(line, err=True),
+    }
+    if network == "auto":
+        from edgecnn_export.training.auto import Limits, train_auto
 
-    run = run_training(
-        chosen,
-        splits,
-        out=out or Path("runs") / f"{chosen.name}-{network}",
-        model=network,
-        epochs=epochs,
-        minutes=minutes,
-        batch_size=batch_size,
-        seed=seed,
-        resume=resume,
-        devices=devices,
-        progress=lambda line: click.echo(line, err=True),
-    )
+        run, taken = train_auto(chosen, splits, limits=Limits(budget_ms, max_kb), **options)
+    else:
+        from edgecnn_export.training import train as run_training
+
+        taught = network == "compact" and teacher == "lite"
+        run, taken = run_training(chosen, splits, model=network, teacher=taught, **options), None
+    if taken is not None:
+        click.echo("\n".join([*map(str, taken.candidates), f"network: {taken.network}: {taken.reason}"]))
     low, high = run.validation_interval
     beside = "training.json, curves.png" + (" and the split in splits.csv" if run.record["splits_table"] else "")
     click.echo(f"model: {run.folder / 'model.keras'} (beside it {beside})")

@@ -49,7 +49,7 @@ class InputChoice:
     @classmethod
     def stated(cls, color: Color | None, fit: FolderFit, size_hw: tuple[int, int] | None, network: str) -> InputChoice:
         """Return what the options of a command state for a network."""
-        return cls(color, fit, size_hw, LITE_SIDE if network == "lite" else DEFAULT_SIDE)
+        return cls(color, fit, size_hw, LITE_SIDE if network in ("lite", "auto") else DEFAULT_SIDE)
 
 
 DECIDED = InputChoice()  # by the pictures

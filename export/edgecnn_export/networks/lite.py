@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.networks.pretrained import LITE0, load_pretrained
+from edgecnn_export.networks.sizes import PRETRAINED_FROM_PIXELS
 
-MIN_SIDE = 32  # pixels: one place is left behind the last stage
 CUT = 5  # stages that are kept, of 7
 STEM, HEAD = 32, 1280  # channels of the first and of the last convolution
 _EPSILON, _MOMENTUM = 1e-3, 0.99
@@ -59,8 +59,8 @@ def build_lite(task: Task, *, stages: int = CUT, pretrained: bool = True) -> ker
     MissingDependencyError when the package of the weights is not installed.
     """
     height, width, channels = task.preprocessing.shape
-    if min(height, width) < MIN_SIDE:
-        raise InputError(f"lite needs pictures of at least {MIN_SIDE} pixels a side, got {height} x {width}")
+    if min(height, width) < PRETRAINED_FROM_PIXELS:
+        raise InputError(f"lite needs pictures of at least {PRETRAINED_FROM_PIXELS} pixels a side, got {height} x {width}")
     if not 1 <= stages <= len(STAGES):
         raise InputError(f"lite has stages 1 to {len(STAGES)}, not {stages}")
     image = keras.Input((height, width, channels), name="image")

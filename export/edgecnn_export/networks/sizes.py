@@ -1,9 +1,10 @@
-"""Which forms of `compact` there are for which sizes of pictures."""
+"""Which networks there are for which sizes of pictures."""
 
 from __future__ import annotations
 
 from edgecnn.tasks import Task
 
+PRETRAINED_FROM_PIXELS = 32  # a side: one place is left behind the last stage
 LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 NETWORKS = ("narrow-first", "large-kernel-first", "wide-last", "deep")  # compared by `edgecnn study ablation`
 
