@@ -47,8 +47,8 @@ class Form:
 class InkStrip:
     """The ink of several digits, one below the other.
 
-    `pixels` `(h, w)` uint8 is 0 on paper, 255 in ink, 128 at a stroke's edge; digit i has the rows `tops[i]` to `tops[i + 1]`, the
-    first and last `GAP` of which, and as many columns at both sides, are paper.
+    `pixels` `(h, w)` uint8 is 0 on paper, 255 in ink, 128 at a stroke's edge; digit i has the rows `tops[i]` to `tops[i + 1]`,
+    the first and last `GAP` of which, and as many columns at both sides, are paper.
     """
 
     pixels: NDArray[np.uint8]
@@ -115,8 +115,9 @@ def stroke_width(mask: NDArray[np.uint8]) -> float:
 class _Plan:
     """How each ink of a strip that is not empty is to be drawn into a slot; `inks` `(m,)` are their numbers.
 
-    `matrices` `(m, 2, 3)` map the pixels of an ink's part of the strip, enlarged by `scale` `(m,)`, to those of the slot's window
-    `windows` `(m, 4)`: left, top, right, bottom, all that its ink can reach. Then its strokes become wider by `change` `(m,)` pixels.
+    `matrices` `(m, 2, 3)` map the pixels of an ink's part of the strip, enlarged by `scale` `(m,)`, to those of its window in
+    the slot: `windows` `(m, 4)`, left, top, right, bottom of all that its ink can reach. Then its strokes become wider by
+    `change` `(m,)` pixels.
     """
 
     inks: NDArray[np.int64]
@@ -169,7 +170,7 @@ def _upright(
 def _sheared_boxes(
     x: NDArray[np.int64], y: NDArray[np.int64], first: NDArray[np.int64], area: NDArray[np.int64], linear: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the middles `(m, 2)` and the sizes `(m, 2)`, x before y, of the inks' boxes after the maps `linear` `(m, 2, 2)`."""
+    """Return middles `(m, 2)` and sizes `(m, 2)`, x before y, of the inks' boxes after the maps `linear` `(m, 2, 2)`."""
     middle, size = np.empty((len(area), 2)), np.empty((len(area), 2))
     for axis in (0, 1):
         along, down = (np.repeat(linear[:, axis, i], area) for i in (0, 1))
@@ -219,10 +220,9 @@ def _blurred(
     What is many times too large is halved before that, which averages 2 x 2 pixels.
     """
     while scale <= 0.5:
-        ink = cv2.copyMakeBorder(ink, 0, ink.shape[0] % 2, 0, ink.shape[1] % 2, cv2.BORDER_CONSTANT, value=0)
-        ink = np.asarray(
-            cv2.resize(ink, (ink.shape[1] // 2, ink.shape[0] // 2), interpolation=cv2.INTER_LINEAR_EXACT), np.uint8
-        )
+        even = cv2.copyMakeBorder(ink, 0, ink.shape[0] % 2, 0, ink.shape[1] % 2, cv2.BORDER_CONSTANT, value=0)
+        half_wh = even.shape[1] // 2, even.shape[0] // 2
+        ink = np.asarray(cv2.resize(even, half_wh, interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
         # The middle of halved pixel x was at 2 x + 1/2.
         matrix = np.column_stack([2 * matrix[:, :2], matrix[:, 2] + 0.5 * (matrix[:, 0] + matrix[:, 1])])
         scale *= 2
@@ -259,7 +259,7 @@ def _by_disc(strokes: NDArray[np.uint8], radius: int, *, wider: bool) -> NDArray
 
 
 def _reweigh(slots: NDArray[np.uint8], radii: NDArray[np.int64]) -> None:
-    """Make the strokes in slots side by side `(112, m * 112)` wider by `radii` `(m,)` pixels on either side, or narrower, in place.
+    """Make strokes in slots side by side `(112, m * 112)` wider by `radii` `(m,)` pixels on either side, or narrower, in place.
 
     Slots of one radius stand together.
     """

@@ -59,8 +59,8 @@ def find_components(
 ) -> list[Component]:
     """Return the connected components of a mask `(h, w)` uint8 (0 or 255) that the picture's border does not cut off.
 
-    `level` `(h, w)` uint8 is the ink's, 128 and more in the mask; `stains` `(h, w)` numbers its stains, each of which stands out by
-    one of `contrasts` `(n,)` uint8. Components under 4 pixels are left out, and so are all but the 600 largest.
+    `level` `(h, w)` uint8 is the ink's, 128 and more in the mask; `stains` `(h, w)` numbers its stains, each of which stands
+    out by one of `contrasts` `(n,)` uint8. Components under 4 pixels are left out, and so are all but the 600 largest.
     """
     count, labels = cv2.connectedComponents(mask, connectivity=8)
     if not 1 < count <= _MOST_LABELS:

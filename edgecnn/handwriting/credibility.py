@@ -12,7 +12,6 @@ from edgecnn.handwriting.guesses import ONE, Guess
 EVIDENCE = {
     "probability": 0.68,  # the log odds of its largest probability, over those of the reject threshold
     "neighbours": 3.82,  # the mean sureness of the nearest guesses of like height
-    "line": 0.0,  # how far under 1 the mean sureness is of those that stand beside it like the letters of a word
     "contrast": 1.71,  # its contrast, as a share of that of the sheet's ink
     "thinner": 1.61,  # the log of its pen's width over that of the nearest sure digits, where that is below 0
     "height": -2.02,  # how far the log of its height over theirs is from 0
@@ -30,6 +29,8 @@ _AROUND, _ASKED = 8, 5
 _ALIKE = 1.7
 # Letters of a word stand nearer to each other than this share of their height.
 _WORD_GAP = 0.4
+# So many of them are a word, if their mean sureness is less than this.
+_SHORTEST_WORD, _NO_WORD = 4, 0.4
 # So much of a digit's box may lie in that of a larger digit (a 7 reaches over a 0).
 _MOST_COVERED = 0.7
 # Where so many readings reach the threshold, others need only this share of it: it was chosen for marks that stand alone.
@@ -42,6 +43,7 @@ def credible(guesses: list[Guess], reject_threshold: float) -> NDArray[np.bool_]
     if accepted.any():
         evidence = weigh(guesses, reject_threshold)
         accepted &= sum(worth * evidence[name] for name, worth in EVIDENCE.items()) + CONSTANT > 0
+        accepted &= _in_no_word(guesses)
         accepted &= _uncovered(guesses, accepted)
     return accepted
 
@@ -70,7 +72,6 @@ def weigh(guesses: list[Guess], reject_threshold: float) -> dict[str, NDArray[np
     return {
         "probability": _log_odds(sureness) - float(_log_odds(np.array(reject_threshold))),
         "neighbours": _mean_of_nearest(np.where(alike, away, np.inf), sureness),
-        "line": _mean_beside(boxes, sureness) - 1.0,
         "contrast": np.minimum(_contrast_shares(guesses, sure), 1.0),
         "thinner": np.minimum(_over_median(log_stroke, asked), 0.0),
         "height": np.abs(_over_median(log_height, asked)),
@@ -101,22 +102,26 @@ def _mean_of_nearest(away: NDArray[np.float64], sureness: NDArray[np.float64]) -
     return np.asarray((sureness[nearest] * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1), np.float64)
 
 
-def _mean_beside(boxes: NDArray[np.float64], sureness: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean sureness of those that stand in one line with each guess, as close as letters; 1 where none does."""
+def _in_no_word(guesses: list[Guess]) -> NDArray[np.bool_]:
+    """Tell for each guess that it does not stand in a line, as close as letters, most of which read badly: in a word."""
+    sureness = np.array([one.sureness for one in guesses])
+    line = _lines(np.array([one.region.box for one in guesses], np.float64))
+    count = line.sum(axis=1)
+    return np.asarray((count < _SHORTEST_WORD) | (line @ sureness >= _NO_WORD * count), np.bool_)
+
+
+def _lines(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Tell of boxes `(n, 4)` which `(n, n)` stand in one line with which, as close as letters; each with itself."""
     left, top, width, height = boxes.T
     gap = np.maximum(left[:, None], left) - np.minimum((left + width)[:, None], left + width)
     common = np.minimum((top + height)[:, None], top + height) - np.maximum(top[:, None], top)
     low, high = np.minimum(height[:, None], height), np.maximum(height[:, None], height)
-    beside = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < _ALIKE * low)
-    reached = beside
+    reached = (gap < _WORD_GAP * low) & (common > 0.4 * low) & (high < _ALIKE * low)
     while True:  # twice as far along the line with each round
-        further = (reached.astype(np.float32) @ reached) > 0
+        further = np.asarray((reached.astype(np.float32) @ reached) > 0, np.bool_)
         if np.array_equal(further, reached):
-            break
+            return np.asarray(reached, np.int64)
         reached = further
-    np.fill_diagonal(reached, False)
-    count = reached.sum(axis=1)
-    return np.where(count > 0, (reached * sureness).sum(axis=1) / np.maximum(count, 1), 1.0)
 
 
 def _contrast_shares(guesses: list[Guess], sure: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _STRONGER, _LEAST_PART = (168, 208), 0.1
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """A component cut at every place where digits may touch: `numbers` `(n,)` is the slice of each of its pixels, from the left."""
+    """A component cut where digits may touch: `numbers` `(n,)` is the slice of each of its pixels, from the left."""
 
     component: Component
     numbers: NDArray[np.int64]
@@ -184,10 +185,10 @@ def _waists(ink: NDArray[np.bool_], reach: int) -> list[int]:
 
 
 def _accumulated(cost: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cost of the cheapest path from the first row to each cell `(k, rows, columns)`, one column aside a row at most."""
+    """Return the cost of the cheapest path from the top to each cell `(k, rows, columns)`, one column aside a row at most."""
     total = np.full((cost.shape[1], cost.shape[0], cost.shape[2] + 2), np.inf)
     total[:, :, 1:-1] = cost.transpose(1, 0, 2)
-    for above, here in zip(total[:-1], total[1:], strict=True):
+    for above, here in itertools.pairwise(total):
         aside = np.minimum(above[:, :-2], above[:, 2:])
         aside += _ASIDE
         here[:, 1:-1] += np.minimum(aside, above[:, 1:-1], out=aside)
@@ -196,7 +197,7 @@ def _accumulated(cost: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _trace(down: NDArray[np.float64], up: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Follow the cheapest path through each start `(m, 3)` (component, row, column) up and down: columns `(m, rows)`."""
-    rows, columns = down.shape[1:]
+    rows = down.shape[1]
     paths = np.empty((len(starts), rows), np.int64)
     which, begin, at = starts.T
     padded = [np.pad(total, ((0, 0), (0, 0), (1, 1)), constant_values=np.inf) for total in (down, up)]

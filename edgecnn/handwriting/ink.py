@@ -27,8 +27,8 @@ _FADING = 0.6
 _EDGE_LEVEL = 0.45
 # Under a tenth of full brightness there is no paper to write on, only noise that a division would blow up.
 _DARKEST_PAPER = 26
-# The paper's texture is judged by every fourth row.
-_TEXTURE_ROWS = 4
+# The paper's texture is judged by every fourth row, and there by neighbours three pixels apart.
+_TEXTURE_ROWS, _TEXTURE_APART = 4, 3
 _AROUND = np.ones((3, 3), np.uint8)
 
 
@@ -37,9 +37,9 @@ class Ink:
     """What is written on a picture of `(h, w)`.
 
     `stains` `(h, w)` int32 numbers the connected pieces of what may stand out of the paper's texture (0 is paper), `contrasts`
-    `(n,)` uint8 is how far each of them does: 0 for those that are no ink after all, `stained` `(h, w)` uint8 is not 0 where the
-    others are, and `near` `(h, w)` uint8 neither there nor a pixel around. `mask` `(h, w)` uint8 (0 or 255) is the strokes and `level` `(h, w)` uint8 their ink: 0 paper, 128 a stroke's
-    edge, 255 ink.
+    `(n,)` uint8 is how far each of them does: 0 for those that are no ink after all. `stained` `(h, w)` uint8 is not 0 where
+    the others are, and `near` `(h, w)` uint8 neither there nor a pixel around. `mask` `(h, w)` uint8 (0 or 255) is the strokes
+    and `level` `(h, w)` uint8 their ink: 0 paper, 128 a stroke's edge, 255 ink.
     """
 
     stains: NDArray[np.int32]
@@ -80,14 +80,17 @@ def find_paper(image_gray: NDArray[np.uint8], *, flatten: bool = True) -> Paper:
     return Paper(paper, lighter / max(darker, 1e-9))
 
 
-def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False) -> Ink:
-    """Find the ink in a gray picture `(h, w)` uint8, darker than its paper, or with `light` lighter."""
+def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False, enlarged: float = 1.0) -> Ink:
+    """Find the ink in a gray picture `(h, w)` uint8, darker than its paper, or with `light` lighter.
+
+    `enlarged` is how many times as large the picture is as the camera took it: between its pixels there is no texture.
+    """
     gray = np.asarray(cv2.GaussianBlur(image_gray, (3, 3), 0.6), np.uint8)
     around = cv2.resize(paper.small, gray.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
     if light:
         gray, around = np.asarray(cv2.bitwise_not(gray), np.uint8), cv2.bitwise_not(around)
-    contrast = cv2.divide(cv2.subtract(around, gray), cv2.max(around, _DARKEST_PAPER), scale=255)
-    return cut_ink(np.asarray(contrast, np.uint8))
+    contrast = cv2.divide(cv2.subtract(around, gray), np.maximum(around, np.uint8(_DARKEST_PAPER)), scale=255)
+    return cut_ink(np.asarray(contrast, np.uint8), round(_TEXTURE_APART * max(enlarged, 1.0)))
 
 
 def _halved(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -97,22 +100,22 @@ def _halved(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return gray
 
 
-def cut_ink(contrast: NDArray[np.uint8]) -> Ink:
+def cut_ink(contrast: NDArray[np.uint8], apart: int = _TEXTURE_APART) -> Ink:
     """Cut ink from paper by its contrast `(h, w)` uint8: 0 paper, 255 black.
 
     What stands out of the paper's texture is divided into connected pieces, and each is cut again at half of its own
     contrast: so strokes keep their width whatever pen drew them, and pale rules fall away from the dark strokes on them.
     By hysteresis, as in Canny (1986), a piece must stand out somewhere, and reaches as far as it is still stronger than a share
-    of that: so a faint pen's strokes stay whole.
+    of that: so a faint pen's strokes stay whole. The texture shows in neighbours so many pixels `apart`.
     """
-    noise = _noise_level(contrast)
+    noise = _noise_level(contrast, apart)
     above = cv2.threshold(contrast, _FADING * noise, 255, cv2.THRESH_BINARY)[1]
     count, stains = cv2.connectedComponents(above, connectivity=8)
     places = np.flatnonzero(np.asarray(above, np.uint8).view(np.bool_))
     piece, value = stains.ravel()[places], contrast.ravel()[places]
     outstanding = np.zeros(count, np.bool_)
     outstanding[piece[value > noise]] = True
-    contrasts = _contrasts(piece, value, count) * outstanding
+    contrasts = _contrasts(np.asarray(piece, np.int32), value, count) * outstanding
     cuts = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)
     stained = np.zeros(contrast.shape, np.uint8)
     stained.ravel()[places] = cuts[piece]
@@ -136,11 +139,11 @@ def _median(gray: NDArray[np.uint8]) -> int:
     return int(np.searchsorted(np.cumsum(counts), gray.size / 2))
 
 
-def _noise_level(contrast: NDArray[np.uint8]) -> float:
+def _noise_level(contrast: NDArray[np.uint8], apart: int) -> float:
     """Return the contrast that the paper's own texture does not reach."""
-    # Neighbours three pixels apart differ by sqrt(2) standard deviations; where both are 0 the contrast was cut off.
+    # Neighbours differ by sqrt(2) standard deviations; where both are 0 the contrast was cut off.
     rows = np.ascontiguousarray(contrast[:: _TEXTURE_ROWS if len(contrast) > 100 else 1])
-    left, right = np.ascontiguousarray(rows[:, :-3]), np.ascontiguousarray(rows[:, 3:])
+    left, right = np.ascontiguousarray(rows[:, :-apart]), np.ascontiguousarray(rows[:, apart:])
     if left.size == 0:
         return _FAINTEST
     seen = np.asarray(cv2.max(left, right), np.uint8)

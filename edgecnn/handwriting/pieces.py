@@ -19,8 +19,8 @@ _MOST_SLICES_A_DIGIT = 4
 _JOIN_MARGIN, _OWN_HEIGHT, _WHOLE = 0.25, 0.4, 0.9
 # Digits of one number stand side by side: so much of the lower one's height, so little of the narrower one's width in common.
 _LEAST_COMMON_HEIGHT, _MOST_COMMON_WIDTH = 0.4, 0.5
-# What is joined or cut apart is of the hand that wrote what is read surely: within this factor. Where so few digits are known that
-# there is no hand, no more than so many are tried.
+# What is joined or cut apart is of the hand that wrote what is read surely: within this factor. Where so few digits are known
+# that there is no hand, no more than so many are tried.
 _OF_HAND, _KNOWN, _MOST_UNKNOWN = 2.2, 3, 8
 # Of a main stroke's neighbours so many are tried one by one, and all together where they are so few.
 _MOST_PAIRS, _MOST_PIECES = 6, 4
@@ -47,7 +47,7 @@ def with_joins(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> list[Gue
 
 
 def _unions(sheet: Sheet, guesses: list[Guess], loose: list[Guess]) -> list[tuple[list[Component], Component]]:
-    """Return what may be one digit in several pieces, each of which reads badly: the pieces, and all of them as one component."""
+    """Return what may be one digit in pieces, each of which reads badly: the pieces, and all of them as one component."""
     mains = [one.component for one in loose]
     pieces = mains + sheet.fragments
     unions = []
@@ -88,8 +88,8 @@ def with_splits(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> list[Gu
     runs = [[_runs(cut, sheet.width) for cut in own] for own in ways]
     parts = iter(guess_all(sheet, [part for own in runs for pieces in own for part in pieces.values()], runtime, cut=True))
     replaced: dict[int, list[Guess]] = {}
-    for whole, own in zip(doubtful, runs, strict=True):
-        paths = [_best_path({ends: next(parts) for ends in pieces}, whole.component.area) for pieces in own]
+    for whole, found in zip(doubtful, runs, strict=True):
+        paths = [_best_path({ends: next(parts) for ends in pieces}, whole.component.area) for pieces in found]
         value, best = max(paths, key=lambda path: path[0])
         if len(best) > 1 and value > whole.sureness and _side_by_side(best):
             replaced[id(whole)] = best

@@ -54,7 +54,7 @@ def read_digits(
 
 @contextmanager
 def _same_code_everywhere() -> Iterator[None]:
-    """Let OpenCV run its own code, which it runs on ARM, in place of Intel's: that costs more for small pictures than they do."""
+    """Let OpenCV run its own code, as on ARM, in place of Intel's: a call of that may cost more than the work it does."""
     before = cv2.ipp.useIPP()
     cv2.ipp.setUseIPP(False)  # for this thread
     try:

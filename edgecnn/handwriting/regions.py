@@ -25,8 +25,8 @@ from edgecnn.preprocessing import resize
 
 # Larger photographs are worked at this longer side: a digit a hundredth of it high is still 16 pixels.
 WORKING_SIDE = 1600
-# Lower writing than this many pixels is worked at up to three times its size: its strokes are about a pixel wide, and a mask of such
-# pixels breaks them.
+# Lower writing than this many pixels is worked at up to three times its size: its strokes are about a pixel wide, and a mask of
+# such pixels breaks them.
 LOW_WRITING = 24
 MOST_ENLARGED = 3.0
 
@@ -117,7 +117,7 @@ def take_apart(image_gray: NDArray[np.uint8], paper: Paper, setting: Setting, st
     """Take a gray picture `(h, w)` uint8 apart into the components that may be digits or parts of digits."""
     height, width = image_gray.shape
     image_gray = _scaled(image_gray, setting.scale)
-    ink = find_ink(image_gray, paper, light=setting.light)
+    ink = find_ink(image_gray, paper, light=setting.light, enlarged=1 / setting.scale)
     mask, level = (without_lines(ink) if steps.lines else ink.mask), ink.level
     if mask is not ink.mask:
         level = np.where(mask < ink.mask, 0, level).astype(np.uint8)

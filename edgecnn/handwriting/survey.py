@@ -23,12 +23,12 @@ _ENLARGED_TO = 36.0
 # many likely places read well.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
 _READ, _TRIED = 0.8, 8
-# More candidates than few are guessed at in turn, so many of the likeliest first, then so many for each sure one. Likely is what
-# stands on bright paper, to a lesser degree what has strong contrast, and not what is wide.
+# More candidates than few are guessed at in turn: so many of the likeliest first, then so many for each sure one. Likely is
+# what stands on bright paper, to a lesser degree what has strong contrast, and not what is wide.
 _FEW, _FIRST, _EACH = 16, 12, 8
 _CONTRAST, _WIDE = 0.64, 0.5
-# A sheet that lies askew is one whose strokes (so many are looked at) lean otherwise than those of upright sheets do, as columns
-# per row, and do not read well enough; by so many degrees for each column per row it is turned back, and not further than that.
+# A sheet that lies askew is one whose strokes (so many are looked at) lean otherwise than those of upright sheets do, in
+# columns per row, and do not read well enough; it is turned back by so many degrees for each column per row, up to a limit.
 _LEAST_TURNED, _MOST_TURNED = 5, 12
 _LEANS, _USUAL_LEAN, _DEGREES, _FURTHEST = (-0.24, 0.12), -0.08, 95.0, 45.0
 _UPRIGHT, _TURN_MARGIN = 0.9, 0.05
@@ -51,7 +51,7 @@ def survey(image_gray: NDArray[np.uint8], runtime: Runtime, steps: Steps) -> tup
 
 
 def _guess_in_turn(sheet: Sheet, runtime: Runtime) -> list[Guess]:
-    """Guess at a sheet's candidates: at all of them where most of the likeliest are digits, else at what is like those that are.
+    """Guess at all candidates where most of the likeliest are digits, else at what is like those that are.
 
     On an untidy desk only a few of a hundred candidates are digits, and each guess costs as much as any other.
     """
@@ -111,7 +111,7 @@ def _likeliest(sheet: Sheet) -> list[Component]:
 
 
 def _high_enough(sheet: Sheet, base: float) -> float:
-    """Return the scale at which even the low ones of the strokes seen from afar are high enough, that of the picture at least."""
+    """Return the scale at which even the low strokes seen from afar are high enough, that of the picture at least."""
     scale = sheet.setting.scale
     if not sheet.candidates:
         return base

@@ -85,7 +85,7 @@ def simulate_training_set(
 
 
 def redraw(image: NDArray[np.uint8], rng: Rng, *, pen: float | None = None) -> NDArray[np.uint8]:
-    """Draw a digit `(s, s)` uint8 again `(160, 160)`, four times larger than MNIST's: turned, slanted, stretched and bent a little.
+    """Draw a digit `(s, s)` uint8 four times larger than MNIST's `(160, 160)`: a little turned, slanted, stretched and bent.
 
     `pen` is the width of its strokes in pixels of MNIST's scale; by default one is drawn between 1.2 and 4.5.
     """

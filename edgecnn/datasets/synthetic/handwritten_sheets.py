@@ -1,7 +1,8 @@
 """Simulated photographs of handwriting with the truth about every digit: what the reader is developed and measured on.
 
-Real photographs are few and are kept for judging. Here one writer fills a sheet with one pen - digits apart, numbers whose digits
-may touch, the cells of a sudoku, or a note on an untidy desk - and a camera takes it in uneven light, out of focus and with noise.
+Real photographs are few and are kept for judging. Here one writer fills a sheet with one pen - digits apart, numbers whose
+digits may touch, the cells of a sudoku, or a note on an untidy desk - and a camera takes it in uneven light, out of focus and
+with noise.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.camera_digits import redraw
+from edgecnn.datasets.synthetic.clutter import draw_desk, draw_marks, draw_print
 from edgecnn.datasets.synthetic.school_digits import draw_handwritten
 from edgecnn.errors import InputError
-from edgecnn.handwriting.clutter import draw_desk, draw_marks, draw_print
 from edgecnn.handwriting.evaluation import PRINTED, TrueBox
 
 Rng = np.random.Generator
@@ -44,7 +45,7 @@ Digits = Callable[[int, Rng], NDArray[np.uint8]]
 
 
 def pick_digits(images: NDArray[np.uint8], class_ids: NDArray[np.int64], *, drawn: float = 0.3) -> Digits:
-    """Return digits of a data set, `images` `(n, 28, 28)` uint8, and for a share of `drawn` of them drawings of other schools."""
+    """Return digits of a data set, `images` `(n, 28, 28)` uint8; a share of `drawn` are drawings of other schools instead."""
     by_class = [images[class_ids == class_id] for class_id in range(10)]
     if not all(map(len, by_class)):
         raise InputError("expected pictures of all ten digits")
@@ -97,7 +98,7 @@ class _Hand:
 
 
 class _Page:
-    """What is on a sheet as the camera sees it, in pixels of the frame: ink, print, rules and desk are shares of cover, 0 to 255."""
+    """What is on a sheet, in pixels of the frame: ink, print, rules and sheet are shares of cover, 0 to 255."""
 
     def __init__(self, size_hw: tuple[int, int], turn_deg: float) -> None:
         self.height, self.width = size_hw
@@ -133,8 +134,8 @@ class _Page:
 
     def rule(self, start: tuple[float, float], end: tuple[float, float], thickness: int, cover: int) -> None:
         """Draw a straight rule between two places of the sheet."""
-        ends = [np.round(16 * (self._turn @ np.array([*point, 1.0]))).astype(int).tolist() for point in (start, end)]
-        cv2.line(self.rules, *ends, cover, thickness, cv2.LINE_AA, shift=4)
+        first, last = (np.round(16 * (self._turn @ np.array([*point, 1.0]))).astype(int).tolist() for point in (start, end))
+        cv2.line(self.rules, first, last, cover, thickness, cv2.LINE_AA, shift=4)
 
 
 def _fill_digits(page: _Page, hand: _Hand, count: int | None, height: float | None) -> None:
@@ -146,8 +147,8 @@ def _fill_digits(page: _Page, hand: _Hand, count: int | None, height: float | No
     step_x, step_y = height * rng.uniform(1.15, 1.7), height * rng.uniform(1.35, 1.9)
     places = [
         (x, y)
-        for y in np.arange(top + 0.3 * height, bottom - 1.3 * height, step_y)
-        for x in np.arange(left + 0.2 * height, right - height, step_x)
+        for y in np.arange(top + 0.3 * height, bottom - 1.3 * height, step_y).tolist()
+        for x in np.arange(left + 0.2 * height, right - height, step_x).tolist()
     ]
     wanted = len(places) if count is None else count
     chosen = rng.permutation(len(places))
@@ -175,7 +176,7 @@ def _fill_numbers(page: _Page, hand: _Hand, count: int | None, height: float | N
     gap = float(rng.choice([-0.04, 0.02, 0.08, 0.2, 0.4]))
     wanted = _MOST if count is None else count
     written = 0
-    for y in np.arange(top + 0.4 * height, bottom - 1.4 * height, spacing):
+    for y in np.arange(top + 0.4 * height, bottom - 1.4 * height, spacing).tolist():
         x = left + height * rng.uniform(0.2, 1.5) + rng.uniform(0, 0.4) * (right - left)
         slope = rng.normal(0, 0.02)
         start = x
@@ -213,8 +214,8 @@ def _fill_sudoku(page: _Page, hand: _Hand, count: int | None, height: float | No
         strokes = hand.digit(class_id)
         own = cell * rng.uniform(0.5, 0.78)
         width = own * strokes.shape[1] / strokes.shape[0]
-        at = x + (cell - width) * rng.uniform(0.2, 0.8), y + (cell - own) * rng.uniform(0.25, 0.75)
-        page.write(strokes, *at, own, str(class_id), "handwritten_cell")
+        left_of, top_of = x + (cell - width) * rng.uniform(0.2, 0.8), y + (cell - own) * rng.uniform(0.25, 0.75)
+        page.write(strokes, left_of, top_of, own, str(class_id), "handwritten_cell")
     for index in printed:
         x, y = left + (index % 9) * cell, top + (index // 9) * cell
         class_id = 1 + int(rng.integers(9))
@@ -256,10 +257,10 @@ def _ruled(page: _Page, height: float, rng: Rng) -> None:
         return
     spacing = height * (rng.uniform(1.4, 2.2) if kind < 0.8 else rng.uniform(0.5, 1.1))
     spacing, cover, thickness = max(spacing, 10.0), int(rng.integers(30, 160)), max(1, round(height / 45))
-    for y in np.arange(rng.uniform(0, spacing), page.height, spacing):
+    for y in np.arange(rng.uniform(0, spacing), page.height, spacing).tolist():
         page.rule((-page.width, y), (2 * page.width, y), thickness, cover)
     if kind >= 0.8:
-        for x in np.arange(rng.uniform(0, spacing), page.width, spacing):
+        for x in np.arange(rng.uniform(0, spacing), page.width, spacing).tolist():
             page.rule((x, -page.height), (x, 2 * page.height), thickness, cover)
 
 
@@ -291,7 +292,7 @@ def _taken(scene: NDArray[np.float32], page: _Page, rng: Rng) -> NDArray[np.uint
     soft = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.3, min(max(0.045 * writing, 0.5), 2.0)))
     noise = np.float32(rng.uniform(0.3, 5.0)) * rng.standard_normal(scene.shape, np.float32)
     if rng.random() < 0.5:
-        noise = cv2.GaussianBlur(noise, (0, 0), 0.7)
+        noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7), np.float32)
     image = np.clip(soft + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))])

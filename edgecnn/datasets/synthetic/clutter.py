@@ -77,10 +77,9 @@ def draw_desk(size_hw: tuple[int, int], sheet: NDArray[np.uint8], rng: Rng) -> N
 
 def _surface(size_hw: tuple[int, int], rng: Rng) -> NDArray[np.uint8]:
     colour = np.array(_WOODS[int(rng.integers(len(_WOODS)))], np.float32)
-    grain = cv2.GaussianBlur(
-        rng.standard_normal(size_hw, np.float32), (0, 0), sigmaX=rng.uniform(2, 60), sigmaY=rng.uniform(0.8, 3)
-    )
-    grain /= max(float(np.abs(grain).max()), 1e-6)
+    noise = rng.standard_normal(size_hw, np.float32)
+    grain = np.asarray(cv2.GaussianBlur(noise, (0, 0), sigmaX=rng.uniform(2, 60), sigmaY=rng.uniform(0.8, 3)), np.float32)
+    grain = grain / np.float32(max(float(np.abs(grain).max()), 1e-6))
     return np.clip(colour * (1 + np.float32(rng.uniform(0.02, 0.5)) * grain)[..., None], 0, 255).astype(np.uint8)
 
 
