@@ -28,7 +28,8 @@ Window = tuple[slice, slice]
 def without_lines(ink: Ink, longer: float) -> NDArray[np.uint8]:
     """Return the ink's mask `(h, w)` uint8 (0 or 255) less its lines, horizontal and vertical, tilted up to some 15 degrees.
 
-    `longer` is the longer side in pixels of the whole picture. Lines are looked for in the stains, where pale ones are whole. The mask itself where there is none.
+    `longer` is the longer side in pixels of the whole picture. Lines are looked for in the stains, where pale ones are whole.
+    The mask itself where there is none.
     """
     mask = ink.mask
     for region in _long_stains(ink.near, longer):

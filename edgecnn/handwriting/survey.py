@@ -18,8 +18,8 @@ from edgecnn.handwriting.steps import Steps
 _AFAR, _LOWEST, _LOW_SHARE, _HIGH_ENOUGH = 400, 5, 10, 20.0
 # Low writing is enlarged to so many working pixels: thresholds cut between pixels then, and touching strokes come apart.
 _ENLARGED_TO = 36.0
-# Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many times
-# their height, and in steps of so many pixels.
+# Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many
+# times their height, and in steps of so many pixels.
 _MARGIN, _STEP = 4.0, 16
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
 # many likely places read well.
