@@ -190,7 +190,9 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         stack.enter_context(source)
         if not wait_for_model(slot, lambda: switch.ended):
             return Summary(statistics, source.skipped, source.losses, slot.swaps)
-        opened = open_sinks(sinks, source, options.look, classes, notice=notice, memory=state)
+        opened = open_sinks(
+            sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
+        )
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
@@ -285,10 +287,12 @@ def open_sinks(
     *,
     notice: Callable[[str], None] = lambda line: None,
     memory: Path | None = None,
+    contract: Callable[[], Contract] | None = None,
 ) -> list[Sink]:
     """Open what was asked for, each from its own module.
 
-    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart.
+    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart,
+    and `contract` that of the model which runs.
     """
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
@@ -301,7 +305,7 @@ def open_sinks(
     if options.samples is not None:
         from edgecnn_device.sinks.samples import SampleSink
 
-        sinks.append(SampleSink(options.samples))
+        sinks.append(SampleSink(options.samples, contract=contract))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
 

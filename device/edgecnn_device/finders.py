@@ -31,7 +31,8 @@ class Seen:
 
     `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
     which regions the finder itself holds that they are nothing. `latency_ms` is by stage. `judged` says how novel the regions
-    are, None where nobody knows, `where` in each what speaks for its answer is, None where nobody asked.
+    are, None where nobody knows, `where` in each what speaks for its answer is, None where nobody asked. `features` are
+    `(n, channels)` of a model that is judged by them.
     """
 
     regions: list[Region]
@@ -41,6 +42,7 @@ class Seen:
     latency_ms: dict[str, float]
     judged: Judged | None = None
     where: list[Box] | None = None
+    features: NDArray[np.float64] | None = None
 
 
 Look = Callable[[Image, Classifier, Clock], Seen]
@@ -64,7 +66,8 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
         }
         nothing = np.zeros(len(regions), bool)
         hot = _hot_boxes(regions, inputs, answers, classifier) if where else None
-        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot)
+        features = None if judged is None else answers.pooled  # computed already
+        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot, features)
 
     return look
 

@@ -80,7 +80,8 @@ class RegionPrediction:
     """What was seen in a region: `raw` in this frame, `smoothed` over its last ones; `input` is what the network saw.
 
     `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8. `where` is the box, in frame
-    pixels, of what speaks for the answer in this frame; None where that was not asked for, and of what is novel.
+    pixels, of what speaks for the answer in this frame; None where that was not asked for, and of what is novel. `features` are
+    `(channels,)`, what the network's last layer looked at; None of a model that is not judged by them.
     """
 
     region_id: int
@@ -89,6 +90,7 @@ class RegionPrediction:
     raw: Prediction
     smoothed: Prediction
     where: Box | None = None
+    features: NDArray[np.float64] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the region as it stands in JSON Lines, MQTT and the web page."""

@@ -90,7 +90,8 @@ class Tracker:
             smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
         # Nothing speaks for the answer to a picture that is like nothing known.
         where = None if seen.where is None or raw.verdict == "novel" else seen.where[index]
-        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where)
+        features = None if seen.features is None else seen.features[index]
+        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, features)
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""
