@@ -196,7 +196,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around)
+            kept = None if sinks.samples is None else sinks.samples.folder
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
@@ -364,8 +365,9 @@ def open_page(
     notice: Callable[[str], None],
     memory: Path | None,
     surroundings: Surroundings,
+    samples: Path | None,
 ) -> Sink:
-    """Open the web page, which looks at the counters of everything and at its `surroundings`."""
+    """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -379,7 +381,7 @@ def open_page(
         lambda: slot.warning,
         surroundings,
     )
-    sink = WebSink(options, watched, memory=memory if options.port else None)
+    sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")
     return sink
 

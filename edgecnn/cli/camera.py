@@ -294,7 +294,7 @@ def _web(values: dict[str, Any]) -> WebOptions | None:
         return None
     from edgecnn_device.web.options import read_web_options
 
-    return read_web_options(values["web"], values["web_token_file"])
+    return read_web_options(values["web"], values["web_token_file"], values["web_editor_token_file"])
 
 
 def _sentence(summary: Summary) -> str:

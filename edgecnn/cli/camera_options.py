@@ -94,6 +94,7 @@ NEEDS = {
     "keep_mb": _KEEP,
     "keep_days": _KEEP,
     "web_token_file": _WEB,
+    "web_editor_token_file": Need("--web [HOST:]PORT and --keep FOLDER", lambda values: bool(values["web"] and values["keep"])),
     "good": Need.one_of("--web [HOST:]PORT", "--mqtt-discovery"),
     "mqtt_password_file": _MQTT,
     "mqtt_ca": _MQTT,
@@ -266,6 +267,11 @@ page_options = option_group(
     "Page",
     click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; HOST is 127.0.0.1 by default."),
     click.option("--web-token-file", type=_FILE, help="File with the token visitors must show; required beyond this machine."),
+    click.option(
+        "--web-editor-token-file",
+        type=_FILE,
+        help="File with the token of those who may also label kept samples; a page with a token alone only shows them.",
+    ),
     click.option(
         "--good",
         metavar="LABEL,...",

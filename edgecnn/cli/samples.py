@@ -25,8 +25,8 @@ _SHOWN_LEFT_OUT = 5
 def samples() -> None:
     """List, label, export and import what a camera kept.
 
-    DIR is the folder of `edgecnn camera --keep DIR`. Labels are appended to DIR/labels.jsonl: who said what and when. Nothing is ever rewritten, an undo is a further line, and
-    of labels that contradict each other the latest holds.
+    DIR is the folder of `edgecnn camera --keep DIR`. Labels are appended to DIR/labels.jsonl: who said what and when. Nothing
+    is ever rewritten, an undo is a further line, and of labels that contradict each other the latest holds.
     """
 
 
@@ -121,7 +121,7 @@ def export(folder: Path, out: Path, form: Any) -> None:
 
 @samples.command("import")
 @_FOLDER
-@click.argument("source", metavar="SOURCE", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
 @_BY
 def import_(folder: Path, source: Path, by: str | None) -> None:
     """Read labels from class folders, a CSV table (file, label) or an export of Label Studio (.json)."""

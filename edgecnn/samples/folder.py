@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -92,18 +92,23 @@ class SampleFolder:
         return tuple(sorted({each for s in self.samples for each in (s.guess, s.nearest) if each}))
 
 
-def read_samples(folder: Path) -> SampleFolder:
-    """Read what a camera kept in a folder; InputError where there is no folder. One that is damaged is left out and named."""
+def read_samples(folder: Path, known: Mapping[str, Sample] | None = None) -> SampleFolder:
+    """Read what a camera kept in a folder; InputError where there is no folder. One that is damaged is left out and named.
+
+    What was read before is not read again where it is `known`: a sample does not change, but its picture may go.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name the one of: edgecnn camera ... --keep FOLDER")
     names = _files(folder)
     samples, broken = [], {}
     for name in sorted({Path(file).stem for file in names}):
+        has_picture = f"{name}.png" in names
         if f"{name}.json" not in names:
             broken[name] = "has a picture without its JSON"
             continue
         try:
-            samples.append(_read(folder, name, f"{name}.png" in names))
+            sample = (known or {}).get(name) or _read(folder, name, has_picture)
+            samples.append(sample if (sample.picture is not None) == has_picture else _read(folder, name, has_picture))
         except (InputError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             broken[name] = f"has a damaged JSON ({type(error).__name__})"
     return SampleFolder(folder, tuple(sorted(samples, key=lambda sample: (sample.at, sample.name))), broken)

@@ -8,15 +8,14 @@ import multiprocessing
 import resource
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_files import START, keep
 
 from edgecnn.cli.samples import samples as command
 from edgecnn.datasets.folder import task_from_folder
@@ -25,23 +24,6 @@ from edgecnn.samples.exchange import export_samples, import_labels
 from edgecnn.samples.folder import group_events, read_samples
 from edgecnn.samples.labels import FILE, HEAD, LabelLog, check_label
 from edgecnn.samples.likeness import ALIKE, decode_features, encode_features, group_alike
-
-START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-
-
-def keep(folder: Path, number: int, *, after_s: float = 0.0, features: list[float] | None = None, **region: object) -> str:
-    """Write a sample as a camera does and return its name."""
-    at = START + timedelta(seconds=after_s)
-    name = f"{at:%Y%m%dT%H%M%S.%f}Z-{number}-1"
-    picture = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
-    cv2.imwrite(str(folder / f"{name}.png"), picture)
-    answer = {"box": [0, 0, 24, 24], "label": "good", "verdict": "label", "probability": 0.9, **region}
-    body = {"captured_at": at.isoformat(), "source": "cam", "regions": [answer], "kept": ["random"], "guess": "good"}
-    body["model"] = {"sha256": "ab", "export_id": "cd"}
-    if features is not None:
-        body["features"] = encode_features(np.array(features))
-    (folder / f"{name}.json").write_text(json.dumps(body))
-    return name
 
 
 @pytest.fixture
