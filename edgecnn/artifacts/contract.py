@@ -288,6 +288,22 @@ class Contract:
         sides = () if self.features is None or self.head is None else self.features.shape[1:]
         return len(sides) == 3 and sum(side != 1 for side in sides) > 1  # in ONNX the channels come first
 
+    def differs_from(self, other: Contract) -> str | None:
+        """Say why this is for another task than the `other`; None where it is for the same.
+
+        A task is its labels and its input: its name is that of a folder, and the folder of a retraining has another one.
+        """
+        if self.labels != other.labels:
+            if set(self.labels) == set(other.labels):
+                return f"has the same classes in another order: {', '.join(self.labels)} and not {', '.join(other.labels)}"
+            parts = {"new": set(self.labels) - set(other.labels), "gone": set(other.labels) - set(self.labels)}
+            named = [f"{word}: {', '.join(sorted(found)[:4])}" for word, found in parts.items() if found]
+            return f"has other classes ({'; '.join(named)})"
+        mine, theirs = self.preprocessing, other.preprocessing
+        if (mine.color, mine.fit) != (theirs.color, theirs.fit):
+            return f"takes pictures as {mine.color} with fit {mine.fit}, and not as {theirs.color} with fit {theirs.fit}"
+        return None
+
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
         body = dataclasses.asdict(self)

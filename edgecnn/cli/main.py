@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("edgecnn.cli.train", "Train a model on MNIST, NEU or a folder of pictures per class."),
     "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
     "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
+    "compare": ("edgecnn.cli.compare", "Say whether a new model is better, no worse or worse than an old one."),
     "study": ("edgecnn.cli.study", "Longer measurements: cross-validation, ablation, a class left out, maps."),
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "explain": ("edgecnn.cli.explain", "Show what stands behind the answer to one picture."),

@@ -105,15 +105,21 @@ def label(folder: Path, names: tuple[str, ...], label: str | None, other: bool, 
     show_default=True,
     help="folder: OUT/<class>/ with OUT/samples.csv, for: edgecnn train OUT --group-by OUT/samples.csv.",
 )
-def export(folder: Path, out: Path, form: Any) -> None:
+@click.option("--with-random", is_flag=True, help="Into a folder, too, what was kept at random: it cannot measure any more.")
+def export(folder: Path, out: Path, form: Any, with_random: bool) -> None:
     """Write labelled samples as class folders, a table or Label Studio tasks.
 
     Pictures of one event (close in time, or alike to the model) have one group in the table, so that no split divides them.
+    What was kept at random stays out of a folder, with all of its event: by it, and by nothing that was trained on, can the
+    next model be measured (edgecnn compare --field DIR).
     """
+    from edgecnn.errors import InputError
     from edgecnn.samples.exchange import export_samples
 
+    if with_random and form != "folder":
+        raise InputError(f"--with-random needs --format folder; {form} has all samples")
     found, labels = _read(folder)
-    done = export_samples(found, labels, out, form)
+    done = export_samples(found, labels, out, form, with_random=with_random)
     counts = ", ".join(f"{count} {label}" for label, count in done.counts.items()) or "nothing new"
     click.echo(printable(f"{out}: {counts}"))
     _show_left_out(done.left_out)

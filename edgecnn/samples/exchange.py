@@ -36,13 +36,14 @@ class Exported:
     left_out: dict[str, str]
 
 
-def export_samples(found: SampleFolder, labels: Labels, out: Path, form: Form) -> Exported:
+def export_samples(found: SampleFolder, labels: Labels, out: Path, form: Form, *, with_random: bool = False) -> Exported:
     """Write labelled samples to `out`: a folder, or a file that is new; Label Studio's file has the unlabelled ones too.
 
+    What was kept at random stays out of a folder, with all of its event, unless `with_random`: it is there to measure with.
     Raises OutputError where something of somebody else's stands in the way: then nothing was written.
     """
     if form == "folder":
-        return export_folder(found, labels, out)
+        return export_folder(found, labels, out, with_random=with_random)
     if out.exists():
         raise OutputError(f"{out} exists; it is not overwritten: choose another name")
     chosen, left_out = _labelled(found, labels)
@@ -56,7 +57,7 @@ def export_samples(found: SampleFolder, labels: Labels, out: Path, form: Form) -
     return Exported(_counts(chosen, labels), left_out)
 
 
-def export_folder(found: SampleFolder, labels: Labels, out: Path) -> Exported:
+def export_folder(found: SampleFolder, labels: Labels, out: Path, *, with_random: bool = False) -> Exported:
     """Copy pictures to `out/<class>/`, those of no class to `out/_other/`, and write `out/samples.csv`.
 
     The table's columns `file` and `group` are what `--group-by` reads: pictures of one event have one group. `out` may hold
@@ -65,23 +66,35 @@ def export_folder(found: SampleFolder, labels: Labels, out: Path) -> Exported:
     chosen, left_out = _labelled(found, labels)
     events, table = group_events(found.samples), out / TABLE
     old = _rows_of(table)
+    measured = {events[sample.name] for sample in found.samples if "random" in sample.reasons and not with_random}
     moves: list[tuple[Path, Path]] = []
     rows = []
     for sample in chosen:
         label = labels.of[sample.name].label
-        if sample.picture is None or label == BAD:
-            left_out[sample.name] = "its picture is gone" if sample.picture is None else "labelled as a bad picture"
+        reason = _unusable(sample, label, events[sample.name] in measured)
+        if reason is not None or sample.picture is None:
+            left_out[sample.name] = str(reason)
             continue
         target = out / label / f"{sample.name}.png"
         moves.append((sample.picture, target))
         rows.append(_row(sample, labels, events, f"{label}/{sample.name}.png"))
     exported = [sample for sample in chosen if sample.name not in left_out]
     if not exported:
-        raise InputError(f"{found.folder} has no labelled picture to export; label some with: edgecnn review {found.folder}")
+        why = f": {next(iter(left_out.values()))}" if left_out else f"; label some with: edgecnn review {found.folder}"
+        raise InputError(f"{found.folder} has no labelled picture to export{why}")
     copied = _copy(moves)
     names = {row["sample"] for row in rows}
     write_bytes(table, _table([row for row in old if row["sample"] not in names] + rows))
     return Exported(_counts([s for s in exported if s.name not in copied], labels), left_out | copied)
+
+
+def _unusable(sample: Sample, label: str, is_measured_with: bool) -> str | None:
+    """Say why nothing is to be learned from a labelled sample."""
+    if sample.picture is None:
+        return "its picture is gone"
+    if label == BAD:
+        return "labelled as a bad picture"
+    return "kept at random, or of such an event: to measure with (--with-random)" if is_measured_with else None
 
 
 def _labelled(found: SampleFolder, labels: Labels) -> tuple[list[Sample], dict[str, str]]:

@@ -22,7 +22,8 @@ from edgecnn.samples.likeness import DUPLICATE, Features, decode_features, dista
 # The ring makes these names, and nobody else does: what has another name is somebody's own.
 NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-\d+-\d+")
 REASONS = ("random", "novel", "unsure", "disagrees")
-EVENT_S = 10.0  # samples of one source that are no further apart may show one part
+# Samples of one source that are no further apart may show one part; longer than a minute, a chain of them is a day of doubt.
+EVENT_S, LONGEST_EVENT_S = 10.0, 60.0
 _MOST_JSON = 2**20
 
 
@@ -160,11 +161,14 @@ def group_events(samples: Sequence[Sample]) -> dict[str, str]:
     `samples` are in order of time. An event is called by the name of its first sample; its pictures may show the same part,
     and must not stand on both sides of a split.
     """
-    links, last = [], dict[str, int]()
+    links, last, began = [], dict[str, int](), dict[str, datetime]()
     for index, sample in enumerate(samples):
         before = last.get(sample.source)
-        if before is not None and (sample.at - samples[before].at).total_seconds() <= EVENT_S:
+        is_near = before is not None and (sample.at - samples[before].at).total_seconds() <= EVENT_S
+        if before is not None and is_near and (sample.at - began[sample.source]).total_seconds() <= LONGEST_EVENT_S:
             links.append((before, index))
+        else:
+            began[sample.source] = sample.at
         last[sample.source] = index
     groups = connected(len(samples), [*links, *_duplicates(samples)]).tolist()
     first: dict[int, str] = {}
