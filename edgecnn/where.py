@@ -19,6 +19,7 @@ from edgecnn.errors import InputError
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import Answers
+from edgecnn.runtimes.taught import TaughtRuntime
 
 Map = NDArray[np.float32]
 # Sigma of the contrast's window in shorter sides; 1/40 and 1/17 point as well within the noise of 300 pictures.
@@ -32,7 +33,7 @@ def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> 
     Raises InputError for a model whose features have no places: it says what a picture shows, and not where.
     """
     features = answers.features
-    if features is None or answers.places == 1 or not isinstance(runtime, HeadRuntime):
+    if features is None or answers.places == 1 or not isinstance(runtime, HeadRuntime | TaughtRuntime):
         raise InputError("this model has no map of features, so that nothing says where it looked")
     weights = (runtime.weights - runtime.weights.mean(axis=1, keepdims=True)).astype(np.float32)
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]

@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "camera": ("edgecnn.cli.camera", "Classify a camera's frames until stopped."),
     "review": ("edgecnn.cli.review", "Label kept samples on a page, by keyboard or phone."),
+    "teach": ("edgecnn.cli.teach", "Teach a class to an exported model by pictures, without training."),
     "samples": ("edgecnn.cli.samples", "List, label, export and import what a camera kept."),
     "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the frame rate of the camera loop."),
     "service": ("edgecnn.cli.service", "Print or install the systemd unit that keeps a camera running."),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.rejection.evidence import unit
+from edgecnn.runtimes.head import unit
 
 # Distances of unit features, 0 to 2, on NEU with the shipped model: a picture and itself under a sensor's noise stay below
 # 0.1 in 95 % of cases, and two different pictures of a class are further apart in 99 %. That
