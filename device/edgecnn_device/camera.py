@@ -305,8 +305,10 @@ def open_sinks(
         sinks.append(video)
     if options.samples is not None:
         from edgecnn_device.sinks.samples import SampleSink
+        from edgecnn_device.sinks.timeline import Timeline
 
-        sinks.append(SampleSink(options.samples, contract=contract))
+        timeline = None if source.live else Timeline(live=False, fps=source.fps)
+        sinks.append(SampleSink(options.samples, contract=contract, timeline=timeline))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
 

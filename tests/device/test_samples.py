@@ -17,6 +17,7 @@ from edgecnn.samples.labels import LabelLog
 from edgecnn.testing import LABELS, JumpingClock, gray_picture
 from edgecnn_device.frames import OK, STAGES, Observation, Region, RegionPrediction
 from edgecnn_device.sinks.samples import SampleOptions, SampleSink
+from edgecnn_device.sinks.timeline import Timeline
 
 
 def answer(class_id: int = 0, verdict: Verdict = "label", probability: float = 0.9) -> Prediction:
@@ -159,6 +160,14 @@ def test_a_log_of_labels_that_cannot_be_read_does_not_stop_the_ring(tmp_path: Pa
 
     assert sum(path.stat().st_size for path in tmp_path.glob("*Z-*")) <= 50_000
     assert (tmp_path / "labels.jsonl").read_text() == "somebody's own notes\n"
+
+
+def test_in_a_file_the_time_is_that_of_the_recording(tmp_path: Path, clock: JumpingClock) -> None:
+    sink = SampleSink(SampleOptions(tmp_path, every_s=None), clock=clock, timeline=Timeline(live=False, fps=10.0))
+    for number in range(1, 51):  # five seconds of a recording, at once
+        sink.write(seen(number, answer(verdict="novel"), features=pointing(number)))
+
+    assert len(list(tmp_path.glob("*.png"))) == 5
 
 
 def test_a_sample_says_what_the_model_answered(tmp_path: Path, sink: SampleSink) -> None:

@@ -28,6 +28,7 @@ from edgecnn.samples.labels import LabelLog
 from edgecnn.samples.likeness import DUPLICATE, Features, decode_features, distances, encode_features
 from edgecnn.text import json_text
 from edgecnn_device.frames import Observation, RegionPrediction
+from edgecnn_device.sinks.timeline import Timeline
 
 if TYPE_CHECKING:
     from edgecnn.artifacts import Contract
@@ -82,16 +83,18 @@ class SampleSink:
         options: SampleOptions,
         *,
         contract: Callable[[], Contract] | None = None,
+        timeline: Timeline | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         seed: int | None = None,
     ) -> None:
         """Take stock of the folder, which is created; OutputError when that is not possible, or when another camera has it.
 
-        `contract` gives that of the model which runs. `wall_clock` is asked once, for the ages of what is there: boards
-        without a battery set theirs while they run. `seed` draws the random times.
+        `contract` gives that of the model which runs, `timeline` the time of a file, which passes faster than the clock's.
+        `wall_clock` is asked once, for the ages of what is there: boards without a battery set theirs while they run. `seed`
+        draws the random times.
         """
-        self._options, self._contract, self._clock = options, contract, clock
+        self._options, self._contract, self._clock, self._timeline = options, contract, clock, timeline
         self._random = random.Random(seed)
         self._folder = make_folder(options.folder)
         self._unlock = weakref.finalize(self, os.close, _lock(self._folder))
@@ -104,8 +107,9 @@ class SampleSink:
         for picture, written_s in _kept(self._folder):
             self._remember(picture, now_s - max(0.0, wall_s - written_s), _read_body(picture.with_suffix(".json")))
         self._credit = max(0.0, _BURST * (options.max_bytes - self._bytes()))
-        self._credited_s = self._useful_due_s = self._forget_due_s = now_s
-        self._random_due_s = self._next_random(now_s)
+        self._forget_due_s = now_s
+        self._credited_s = self._useful_due_s = begun_s = 0.0 if timeline is not None else now_s
+        self._random_due_s = self._next_random(begun_s)
         self._log, self._labelled, self._log_print = LabelLog(self._folder), frozenset[str](), (0, 0)
 
     def __enter__(self) -> SampleSink:
@@ -118,7 +122,8 @@ class SampleSink:
     def write(self, observation: Observation) -> None:
         """Keep the regions of one observation that are wanted."""
         now_s = self._clock()
-        for prediction, reasons in self._wanted(observation, now_s):
+        seen_s = now_s if self._timeline is None else self._timeline.at(observation)
+        for prediction, reasons in self._wanted(observation, seen_s):
             self._keep(observation, prediction, reasons, now_s)
         if now_s >= self._forget_due_s:
             self._forget(now_s)
