@@ -86,9 +86,9 @@ def check_label(text: str) -> str:
     if text in (OTHERS, BAD):
         return text
     label = label_of(text)
-    if label.startswith(("_", ".")) or any(letter in label for letter in '/\\:*?"<>|') or len(label.encode()) > _MOST_LABEL:
+    if label.startswith(("_", ".")) or "/" in label or "\\" in label or len(label.encode()) > _MOST_LABEL:
         raise InputError(
-            f"{label[:60]!r} cannot be the name of a class: it becomes a folder's; use letters, digits, spaces and hyphens"
+            f"{label[:60]!r} cannot be the name of a class: it becomes a folder's, without slashes, and without . or _ in front"
         )
     if part_named(label) is not None:
         raise InputError(f"{label!r} is what a split is called, and cannot be the name of a class")

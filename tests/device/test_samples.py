@@ -91,6 +91,16 @@ def test_what_looks_the_same_to_the_model_is_not_kept_twice(tmp_path: Path, sink
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
+def test_tiles_of_one_frame_that_look_the_same_are_kept_once(tmp_path: Path, sink: SampleSink) -> None:
+    observation = seen(1, answer(verdict="novel"), features=pointing(1))
+    tiles = tuple(replace(observation.predictions[0], region_id=number) for number in range(6))
+    other = replace(tiles[0], region_id=6, features=pointing(2))
+
+    sink.write(replace(observation, predictions=(*tiles, other)))
+
+    assert sorted(path.stem[-1] for path in tmp_path.glob("*.png")) == ["0", "6"]
+
+
 def test_duplicates_of_before_a_restart_are_known(tmp_path: Path, clock: JumpingClock) -> None:
     for number in range(2):
         clock.jump(2)

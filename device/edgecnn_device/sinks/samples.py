@@ -124,7 +124,9 @@ class SampleSink:
         now_s = self._clock()
         seen_s = now_s if self._timeline is None else self._timeline.at(observation)
         for prediction, reasons in self._wanted(observation, seen_s):
-            self._keep(observation, prediction, reasons, now_s)
+            # Asked again: tiles of one frame may look the same.
+            if "random" in reasons or not self._is_duplicate(prediction):
+                self._keep(observation, prediction, reasons, now_s)
         if now_s >= self._forget_due_s:
             self._forget(now_s)
 
