@@ -26,5 +26,5 @@ def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
     model, contract_json = split_bytes(data, path)
     assert contract_json is not None
     signature, fingerprint = sign_contract(contract_json, key)
-    write_bytes(path, join_bytes(model, contract_json, artifact.contract.labels, artifact.format, signature=signature))
+    write_bytes(path, join_bytes(model, contract_json, artifact.contract.graph_labels, artifact.format, signature=signature))
     return fingerprint

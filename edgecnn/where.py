@@ -21,6 +21,7 @@ from edgecnn.rejection.evidence import Evidence, Judged
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import Answers
+from edgecnn.runtimes.taught import TaughtRuntime
 
 Map = NDArray[np.float32]
 MapName = Literal["class", "novelty"]
@@ -42,7 +43,7 @@ def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> 
     Raises InputError for a model whose features have no places: it says what a picture shows, and not where.
     """
     features = _features(answers)
-    if not isinstance(runtime, HeadRuntime):
+    if not isinstance(runtime, HeadRuntime | TaughtRuntime):
         raise InputError(_NO_MAP)
     weights = (runtime.weights - runtime.weights.mean(axis=1, keepdims=True)).astype(np.float32)
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]

@@ -190,11 +190,14 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             return Summary(statistics, source.skipped, source.losses, slot.swaps)
         if unguarded := slot.current.classifier.warning:
             notice(unguarded)
-        opened = open_sinks(sinks, source, options.look, classes, notice=notice, memory=state)
+        opened = open_sinks(
+            sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
+        )
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around)
+            kept = None if sinks.samples is None else sinks.samples.folder
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
@@ -290,10 +293,12 @@ def open_sinks(
     *,
     notice: Callable[[str], None] = lambda line: None,
     memory: Path | None = None,
+    contract: Callable[[], Contract] | None = None,
 ) -> list[Sink]:
     """Open what was asked for, each from its own module.
 
-    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart.
+    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart,
+    and `contract` that of the model which runs.
     """
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
@@ -305,8 +310,10 @@ def open_sinks(
         sinks.append(video)
     if options.samples is not None:
         from edgecnn_device.sinks.samples import SampleSink
+        from edgecnn_device.sinks.timeline import Timeline
 
-        sinks.append(SampleSink(options.samples))
+        timeline = None if source.live else Timeline(live=False, fps=source.fps)
+        sinks.append(SampleSink(options.samples, contract=contract, timeline=timeline))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
 
@@ -365,8 +372,9 @@ def open_page(
     notice: Callable[[str], None],
     memory: Path | None,
     surroundings: Surroundings,
+    samples: Path | None,
 ) -> Sink:
-    """Open the web page, which looks at the counters of everything and at its `surroundings`."""
+    """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -380,7 +388,7 @@ def open_page(
         lambda: _warning(slot),
         surroundings,
     )
-    sink = WebSink(options, watched, memory=memory if options.port else None)
+    sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")
     return sink
 

@@ -92,7 +92,8 @@ class RegionPrediction:
 
     `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8. `where` is the box, in frame
     pixels, of what speaks for the answer in this frame (`where_map` is `class`), or of what is most novel (`novelty`); None
-    where that was not asked for. `behind` is None of a finder that reads by itself.
+    where that was not asked for. `behind` is None of a finder that reads by itself. `features` are `(channels,)`, what the
+    network's last layer looked at; None of a model that is not judged by them.
     """
 
     region_id: int
@@ -103,6 +104,7 @@ class RegionPrediction:
     where: Box | None = None
     where_map: MapName | None = None
     behind: Behind | None = None
+    features: NDArray[np.float64] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the region as it stands in JSON Lines, MQTT and the web page."""

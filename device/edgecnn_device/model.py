@@ -399,11 +399,8 @@ class ModelSlot:
 
 def _check_task(old: Artifact, new: Artifact) -> None:
     """Refuse a model that is for something else: finder and sinks were chosen for the task at the start."""
-    if (old.contract.task, old.contract.preprocessing.fit) != (new.contract.task, new.contract.preprocessing.fit):
-        raise ArtifactError(
-            f"{new.path} is for the task {new.contract.task!r}, {old.contract.task!r} is running; restart the camera to "
-            "change the task"
-        )
+    if (difference := new.contract.differs_from(old.contract)) is not None:
+        raise ArtifactError(f"{new.path} {difference} than the running model; restart the camera to change that")
 
 
 def fingerprint(path: Path) -> tuple[int, ...] | None:

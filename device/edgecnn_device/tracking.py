@@ -90,8 +90,10 @@ class Tracker:
             smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
         where, where_map = (None, None) if seen.where is None else seen.where[index]
         behind = None if seen.answers is None else Behind(classifier, seen.answers, index)
+        pooled = None if seen.judged is None or seen.answers is None else seen.answers.pooled  # computed already
+        features = None if pooled is None else pooled[index]
         return RegionPrediction(
-            track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, where_map, behind
+            track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, where_map, behind, features
         )
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:

@@ -54,7 +54,7 @@ class Artifact:
             raise DigestError(
                 f"{path} was damaged or altered: its model has SHA-256 {digest}, expected {contract.model_sha256}"
             )
-        if name == "tflite" and tflite_file.read_labels(data) not in (None, contract.labels):
+        if name == "tflite" and tflite_file.read_labels(data) not in (None, contract.graph_labels):
             raise ContractError(f"{path} was altered: its {tflite_file.LABELS_NAME} is not the list of its contract")
         if trusted is not None:
             trusted.check(contract_json, _naming(path, _signature, data, name), path)
@@ -125,7 +125,7 @@ def split_bytes(data: bytes, path: Path) -> tuple[bytes, bytes | None]:
 
 def join(model: bytes, contract: Contract, name: str) -> bytes:
     """Return the bytes of an artifact: the model and, behind it, the contract. `name` is `tflite` or `onnx`."""
-    return join_bytes(model, contract.to_json(), contract.labels, name)
+    return join_bytes(model, contract.to_json(), contract.graph_labels, name)
 
 
 def join_bytes(

@@ -48,7 +48,7 @@ _EXAMPLES = (
     "edgecnn camera exports/neu/neu-int8.tflite --source belt.mp4 --roi 400,120,480,480 --csv belt.csv",
     "edgecnn camera neu --source rtsp://192.168.1.20/stream --tiles 6x1 --jsonl predictions.jsonl",
     "edgecnn camera neu --source /dev/video0 --web 8080 --mqtt mqtt://broker.local/line-1 --mqtt-discovery",
-    "edgecnn camera neu --source csi --exposure 2 --keep samples --keep-below 0.8",
+    "edgecnn camera neu --source csi --exposure 2 --keep samples",
     "edgecnn camera neu --source 0 --jsonl predictions.jsonl --print-config > camera.toml",
 )
 
@@ -284,7 +284,7 @@ def _web(values: dict[str, Any]) -> WebOptions | None:
         return None
     from edgecnn_device.web.options import read_web_options
 
-    return read_web_options(values["web"], values["web_token_file"])
+    return read_web_options(values["web"], values["web_token_file"], values["web_editor_token_file"])
 
 
 def _sentence(summary: Summary) -> str:

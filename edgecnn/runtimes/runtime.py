@@ -52,9 +52,9 @@ class Answers:
         return np.asarray((self.values.astype(np.int32) - zero_point) * np.float32(self.spec.scale), np.float32)
 
     def answered(self, probabilities: NDArray[np.float32]) -> Answers:
-        """Return the same features with probabilities that were computed from them; the model's own become `graph`."""
+        """Return the same features with probabilities that were computed from them; the model's own become or stay `graph`."""
         other = copy.copy(self)  # with the sums, which need not be computed again
-        object.__setattr__(other, "graph", self.probabilities)
+        object.__setattr__(other, "graph", self.probabilities if self.graph is None else self.graph)
         object.__setattr__(other, "probabilities", probabilities)
         return other
 

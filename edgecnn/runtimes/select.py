@@ -13,6 +13,7 @@ from edgecnn.errors import ContractError, InferenceError, InputError, MissingDep
 from edgecnn.quiet import quiet_start
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import FeatureRuntime, Runtime
+from edgecnn.runtimes.taught import TaughtRuntime
 from edgecnn.runtimes.tflite import TfliteRuntime, check_tensors, first_line
 
 ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
@@ -36,7 +37,8 @@ def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int
     if contract.head is None or contract.features is None:
         return opened
     try:
-        return HeadRuntime(opened, contract.head, channels(contract.features, artifact.format))
+        head = HeadRuntime(opened, contract.head, channels(contract.features, artifact.format))
+        return TaughtRuntime(head, contract) if contract.taught else head
     except ContractError as error:
         raise ContractError(f"{artifact.path}: {error}") from error
 

@@ -275,7 +275,14 @@ def test_a_task_that_nobody_shipped_is_one_clear_error() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"], ["--write", "changes"], ["--video-fps", "5"]],
+    [
+        ["--keep-below", "0.5"],
+        ["--keep-every", "5"],
+        ["--roi", "1"],
+        ["--tiles", "6"],
+        ["--write", "every"],
+        ["--video-fps", "5"],
+    ],
 )
 def test_options_that_make_no_sense_are_refused(artifacts: Path, arguments: list[str]) -> None:
     with pytest.raises(InputError, match=arguments[0]):

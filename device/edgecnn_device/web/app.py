@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib import resources
 
 from starlette.applications import Starlette
@@ -16,6 +16,7 @@ from edgecnn_device.web.prometheus import CONTENT_TYPE, Metrics
 from edgecnn_device.web.status import read_model_card, read_stats
 from edgecnn_device.web.views import BOUNDARY, STREAM_START, dump
 
+_TABS = b'<nav class="tabs" aria-label="Pages"><a href="./" aria-current="page">Live</a><a href="review">Review</a></nav>'
 _FILES = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
@@ -27,8 +28,11 @@ _STREAM_HZ, _PICTURES_HZ, _EVENTS_HZ = 15.0, 10.0, 60.0
 _PATIENCE_S = 5.0
 
 
-def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
-    """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state."""
+def build_app(shown: Shown, is_allowed: Callable[[Request], bool], more: Sequence[Route] = ()) -> Starlette:
+    """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state.
+
+    `more` are the routes of the review, where samples are kept.
+    """
     watched, broadcast, history, today = shown.watched, shown.broadcast, shown.history, shown.today
 
     def healthz(request: Request) -> Response:
@@ -104,8 +108,8 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         "/snapshot.jpg": snapshot,
         "/stream.mjpg": stream,
     }
-    routes = [Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()]
-    app = Starlette(routes=[*routes, Route("/api/acknowledge", _in_loop(acknowledge), methods=["POST"])])
+    routes = [Route(path, _in_loop(answer)) for path, answer in (answers | _page_files(has_review=bool(more))).items()]
+    app = Starlette(routes=[*routes, *more, Route("/api/acknowledge", _in_loop(acknowledge), methods=["POST"])])
     app.router.redirect_slashes = False  # it would lead to wherever the visitor's Host header says
     return app
 
@@ -115,12 +119,14 @@ def _whole_number(request: Request, name: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-def _page_files() -> dict[str, Callable[[Request], Response]]:
+def _page_files(*, has_review: bool) -> dict[str, Callable[[Request], Response]]:
     """Read the page's files into memory: no path of a request ever meets the file system."""
     folder = resources.files("edgecnn_device.web") / "page"
 
     def serve(name: str, kind: str) -> Callable[[Request], Response]:
         body = (folder / name).read_bytes()
+        if not has_review:
+            body = body.replace(_TABS, b"")
         return lambda request: Response(body, media_type=kind)
 
     return {path: serve(name, kind) for path, (name, kind) in _FILES.items()}

@@ -14,8 +14,9 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import InputError
 from edgecnn.files import write_bytes
 from edgecnn.preprocessing import as_bgr
-from edgecnn.rejection.evidence import run_with_features, unit
+from edgecnn.rejection.evidence import run_with_features
 from edgecnn.robustness.corruptions import SEVERITIES, corrupt, corruptions_for
+from edgecnn.runtimes.head import unit
 from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.where import overlay

@@ -144,7 +144,7 @@ def _open_candidate(path: Path, reference: Model, stated: ForeignModel) -> _Cand
     stated = _as_reference(stated, reference)
     if is_foreign(path, read_file(path), stated.labels):
         found = open_foreign(path, stated)
-        _check_task(found.artifact, dataclasses.replace(task, name=found.artifact.contract.task))
+        _check_task(found.artifact, task)
         notes = tuple(f"{path.name}: {note}" for note in found.notes)
         return _Candidate(found.artifact, _matched(found.artifact, found.runtime, task), notes)
     artifact = Artifact.open(path)
@@ -169,8 +169,6 @@ def _as_reference(stated: ForeignModel, reference: Model) -> ForeignModel:
 
 def _check_task(artifact: Artifact, task: Task) -> None:
     contract = artifact.contract
-    if contract.task != task.name:
-        raise ContractError(f"{artifact.path} is of the task {contract.task!r}, the reference of {task.name!r}")
     if set(contract.labels) != set(task.labels):
         raise ContractError(
             f"{artifact.path} knows the labels {', '.join(contract.labels)}; the reference {', '.join(task.labels)}"
