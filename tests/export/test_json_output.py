@@ -38,6 +38,8 @@ COMMANDS = {
     "data check": ["FOLDER"],
     "data info": ["FOLDER"],
     "data photos": ["PHOTOS"],
+    "compare": ["neu", "neu", "--data", "FOLDER"],
+    "samples list": ["SAMPLES"],
 }
 
 
@@ -70,7 +72,19 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "photos").mkdir()
     cv2.imwrite(str(folder / "photos/a.png"), np.full((200, 200, 3), 255, np.uint8))
     (folder / "photos/labels.csv").write_text("file,x,y,w,h,label,kind\na.png,10,10,40,60,3,digit\n")
-    found = {"FOLDER": folder / "parts", "PICTURE": path, "OUT": folder / "out", "PHOTOS": folder / "photos", "MASKS": masks}
+    (folder / "samples").mkdir()
+    cv2.imwrite(str(folder / "samples/one.png"), made.images[0])
+    region = {"id": 1, "box": [0, 0, 200, 200], "label": None, "verdict": "novel", "class_id": 0, "probability": 0.5}
+    sample = {"source": "drawn", "captured_at": "2026-11-29T00:31:53+00:00", "regions": [region], "kept": ["novel"]}
+    (folder / "samples/one.json").write_text(json.dumps(sample))
+    found = {
+        "SAMPLES": folder / "samples",
+        "FOLDER": folder / "parts",
+        "PICTURE": path,
+        "OUT": folder / "out",
+        "PHOTOS": folder / "photos",
+        "MASKS": masks,
+    }
     return {name: str(path) for name, path in found.items()}
 
 
