@@ -21,6 +21,7 @@ LEAST_COSINE = 0.85  # of two descriptors that match
 NEAREST = 4  # matches of one feature that count
 MOST_IN_CELL = 4096  # what more features than that look like tells pictures apart no longer: it is compared in parts
 LEAST_VOTES = 3
+MOST_PARTNERS = 16  # candidates of one picture, those with the most matches: a long burst hangs together by fewer
 TOLERANCE = 4.0  # pixels between a feature and where the similarity puts it
 MOST_ZOOM = 2.5  # of one picture on the other
 _ROWS = 2048  # of a matrix product
@@ -58,7 +59,20 @@ def find_candidates(features: Features, *, mirrored: bool = True) -> list[Candid
         pair = candidate.first, candidate.second
         if pair not in best or candidate.matches > best[pair].matches:
             best[pair] = candidate
-    return [best[pair] for pair in sorted(best)]
+    return _strongest([best[pair] for pair in sorted(best)])
+
+
+def _strongest(candidates: list[Candidate]) -> list[Candidate]:
+    """Keep those that are among the MOST_PARTNERS of either of their pictures."""
+    taken: dict[int, int] = {}
+    kept = []
+    for candidate in sorted(candidates, key=lambda c: -c.matches):
+        ends = candidate.first, candidate.second
+        if min(taken.get(end, 0) for end in ends) < MOST_PARTNERS:
+            kept.append(candidate)
+            for end in ends:
+                taken[end] = taken.get(end, 0) + 1
+    return sorted(kept, key=lambda c: (c.first, c.second))
 
 
 @dataclass(frozen=True, eq=False)

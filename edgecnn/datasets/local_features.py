@@ -20,7 +20,7 @@ SIDE = 160  # pixels of the longer side that features are looked for in
 MOST_FEATURES = 120  # per picture
 FEATURE_BUDGET = 6_000_000  # of all pictures: half a gigabyte
 DIMENSIONS = 32
-_SAMPLE = 400  # pictures whose descriptors give the axes
+_SAMPLE = 64  # pictures whose descriptors give the axes
 _SCALE = 160.0  # of the components of a unit vector as bytes; none of 32 is near 127 / 160
 
 SCENERY_SAMPLE = 48  # pictures of either half of the classes
@@ -159,7 +159,7 @@ def _sift(
         mask = (~scenery.hides_light(light)).astype(np.uint8)
     scale = max(picture.shape) / max(light.shape)
     gray = np.clip(128 + 42 * light, 0, 255).astype(np.uint8)
-    finder = cv2.SIFT_create(nfeatures=most, contrastThreshold=0.01, edgeThreshold=20)  # type: ignore[attr-defined]
+    finder = cv2.SIFT_create(nfeatures=most, contrastThreshold=0.01, edgeThreshold=20, nOctaveLayers=2)  # type: ignore[attr-defined]
     keypoints, descriptors = finder.detectAndCompute(gray, mask)
     if descriptors is None:
         return np.zeros((0, 4), np.float32), np.zeros((0, 128), np.float32)
@@ -177,7 +177,7 @@ def _axes(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the mean `(128,)` and the principal axes `(128, DIMENSIONS)` of the descriptors of some of the pictures."""
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), _SAMPLE)).astype(int))
-    seen = np.concatenate([_sift(pictures[i], min(most, 30), scenery)[1] for i in chosen])
+    seen = np.concatenate([_sift(pictures[i], most, scenery)[1] for i in chosen])
     if len(seen) < 2:
         return np.zeros(128, np.float32), np.eye(128, DIMENSIONS, dtype=np.float32)
     mean = seen.mean(axis=0)
