@@ -34,7 +34,7 @@ def data() -> None:
 )
 @group_by_option
 @json_option
-def check(folder: Path, seed: int, table: Path | None, group_by: Path | None, as_json: bool) -> None:
+def check(folder: Path, seed: int, table: Path | None, group_by: str | None, as_json: bool) -> None:
     """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
     Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a

@@ -63,7 +63,7 @@ def train(
     batch_size: int | None,
     seed: int,
     data: Path | None,
-    group_by: Path | None,
+    group_by: str | None,
     rule: str,
     color: Any,
     size_hw: tuple[int, int] | None,

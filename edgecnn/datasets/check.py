@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
 from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import parse_group_by
 from edgecnn.datasets.layout import Layout, find_layout
 from edgecnn.datasets.overlap import Overlap, Overlaps, connected
 from edgecnn.datasets.overlap_cache import known_overlaps
@@ -86,22 +86,22 @@ class FolderCheck:
         return tuple(pair for pair in self.pairs if pair.kind == "duplicate")
 
 
-def check_folder(folder: Path, *, seed: int = 0, group_by: Path | None = None) -> FolderCheck:
+def check_folder(folder: Path, *, seed: int = 0, group_by: str | Path | None = None) -> FolderCheck:
     """Check `folder/<class>/<pictures>`, or any form of NEU in files. Findings are returned, never raised.
 
-    `group_by` is a table of which pictures show the same part (`GroupTable`): those count as related, as overlapping ones do.
+    `group_by` says which pictures show the same part (`parse_group_by`): those count as related, as overlapping ones do.
     Raises DatasetError when the folder holds no labelled pictures at all, and for a table that does not fit it.
     """
-    table = None if group_by is None else GroupTable.read(group_by)
+    stated = None if group_by is None else parse_group_by(group_by)
     contents = _read(folder)
     class_ids = np.array([contents.labels.index(picture.file.label) for picture in contents.pictures], np.int64)
     digests = [picture.sha256 for picture in contents.pictures]
     overlaps = known_overlaps([picture.gray for picture in contents.pictures], class_ids, digests)
-    if table is not None:
-        groups, remark = table.join([picture.file.name for picture in contents.pictures], overlaps.groups)
+    if stated is not None:
+        groups, remark = stated.join([picture.file for picture in contents.pictures], overlaps.groups)
         note(remark)
         overlaps = replace(overlaps, groups=groups)
-    return _summarised(contents, class_ids, overlaps, seed, by_group=table is not None)
+    return _summarised(contents, class_ids, overlaps, seed, by_group=stated is not None)
 
 
 @dataclass(frozen=True)

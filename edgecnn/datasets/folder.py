@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import GroupBy, parse_group_by
 from edgecnn.datasets.layout import Layout, find_layout, label_of
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import DECIDED, InputChoice, Picture, read_pictures
@@ -112,15 +112,15 @@ def read_layout(
 
 
 def task_from_folder(
-    folder: Path, *, choice: InputChoice = DECIDED, conflicts: Conflicts = "keep", group_by: Path | None = None
+    folder: Path, *, choice: InputChoice = DECIDED, conflicts: Conflicts = "keep", group_by: str | Path | None = None
 ) -> Task:
     """Make a task of a folder: its name, its class folders as labels, and an input that fits most of its pictures.
 
     `choice` states what is not to be decided by the pictures: see `fitting_input`. `conflicts`: see `read_folder`; `group_by`
-    is a table of which pictures show the same part (`GroupTable`). `flips` stays off: whether a mirrored part is the same part
+    says which pictures show the same part (`parse_group_by`). `flips` stays off: whether a mirrored part is the same part
     is not for us to guess.
     """
-    table = None if group_by is None else GroupTable.read(group_by)
+    stated = None if group_by is None else parse_group_by(group_by)
     contents = read_folder(folder, choice, conflicts)
     contents.require_classes()
     name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "folder"
@@ -135,25 +135,25 @@ def task_from_folder(
     def load(chosen: Path | None, seed: int) -> Splits:
         own = chosen is None or chosen.resolve() == folder.resolve()
         if own and unused:
-            return divide(task, unused.pop(), seed, table)
-        return load_folder(task, chosen or folder, seed, conflicts=conflicts, table=table)
+            return divide(task, unused.pop(), seed, stated)
+        return load_folder(task, chosen or folder, seed, conflicts=conflicts, group_by=stated)
 
     return replace(task, load=load)
 
 
 def load_folder(
-    task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep", table: GroupTable | None = None
+    task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep", group_by: GroupBy | None = None
 ) -> Splits:
     """Load the pictures of `folder` for `task` and divide them as `divide` does; `conflicts`: see `read_folder`.
 
     Raises DatasetError when the class folders are not the task's labels, or a class is too small.
     """
     contents = read_folder(folder, task.preprocessing, conflicts)
-    return divide(task, contents, seed, table)
+    return divide(task, contents, seed, group_by)
 
 
-def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | None = None) -> Splits:
-    """Divide a folder's pictures 70 : 15 : 15, those that overlap or are a group of `table` kept together; or as its owner did.
+def divide(task: Task, contents: FolderContents, seed: int, group_by: GroupBy | None = None) -> Splits:
+    """Divide a folder's pictures 70 : 15 : 15, those that show the same thing or are a group by `group_by` kept together; or as its owner did.
 
     Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is
     reported as notes. Raises DatasetError when the classes are not the task's labels, or a class is too small.
@@ -172,8 +172,8 @@ def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | 
     class_ids = np.array([class_id_of[picture.file.label] for picture in pictures], np.int64)
     digests = tuple(picture.sha256 for picture in pictures)
     groups = known_overlaps([picture.gray for picture in pictures], class_ids, digests).groups
-    if table is not None:
-        groups, remark = table.join([picture.file.name for picture in pictures], groups)
+    if group_by is not None:
+        groups, remark = group_by.join([picture.file for picture in pictures], groups)
         note(f"  {remark}")
     whole = Dataset(
         np.stack([picture.image for picture in pictures]),
@@ -183,7 +183,7 @@ def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | 
         digests,
     )
     parts, rule = _parts(task, whole, contents, seed)
-    rule += "" if table is None else f"; groups by {table.path.name}"
+    rule += "" if group_by is None else f"; groups by {group_by.title}"
     if contents.layout.divided:
         summary = replace(summary, crossing=find_crossing(whole.names, groups, dict(zip(PARTS, parts, strict=True))))
         _warn(summary.crossing_lines())
