@@ -30,6 +30,8 @@ from edgecnn.tasks import SHIPPED, Task
 
 Conflicts = Literal["refuse", "drop", "keep"]
 PARTS = ("train", "validation", "test")
+GROUPED_RULE = "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
+OWN_RULE = "the folder's own "  # how the rule of a folder begins that its owner divided
 _FROM_TRAIN = (0.85, 0.15)  # train and validation, where the owner of a folder divided it without validation
 
 
@@ -199,9 +201,9 @@ def _parts(task: Task, whole: Dataset, contents: FolderContents, seed: int) -> t
     everything = np.arange(len(whole))
     if not contents.layout.divided:
         parts = _deal(task, whole, everything, seed, SHARES)
-        return parts, "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
+        return parts, GROUPED_RULE
     owned = [everything[[picture.file.part == part for picture in contents.pictures]] for part in PARTS]
-    rule = f"the folder's own {', '.join(part for part, own in zip(PARTS, owned, strict=True) if len(own))}"
+    rule = OWN_RULE + f"{', '.join(part for part, own in zip(PARTS, owned, strict=True) if len(own))}"
     if len(owned[VALIDATION]) == 0:
         owned[TRAIN], owned[VALIDATION] = _deal(task, whole, owned[TRAIN], seed, _FROM_TRAIN)
         rule += "; validation: 15 % of its train, pictures that overlap kept together"
