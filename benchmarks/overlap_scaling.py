@@ -78,7 +78,9 @@ def main() -> None:
     if stated.row:
         print(measure(stated.counts[0]))
         return
-    print("| pictures | making them, CPU s | search, CPU s | wall s | peak memory, GiB | recall | precision |\n|---|---|---|---|---|---|---|")
+    print(
+        "| pictures | making them, CPU s | search, CPU s | wall s | peak memory, GiB | recall | precision |\n|---|---|---|---|---|---|---|"
+    )
     for count in stated.counts:
         subprocess.run([sys.executable, "-m", "benchmarks.overlap_scaling", "--row", str(count)], check=True)
 

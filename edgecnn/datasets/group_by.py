@@ -78,7 +78,9 @@ def _by_expression(text: str) -> GroupBy:
 
     def groups_of(files: Sequence[LabelledFile]) -> list[str | None]:
         found = [expression.search(file.name) for file in files]
-        if odd := next((file.name for file, match in zip(files, found, strict=True) if match is None or match[1] is None), None):
+        if odd := next(
+            (file.name for file, match in zip(files, found, strict=True) if match is None or match[1] is None), None
+        ):
             raise DatasetError(f"--group-by {text!r} does not match {odd}")
         return [match[1] for match in found if match is not None]
 
@@ -88,7 +90,9 @@ def _by_expression(text: str) -> GroupBy:
 def _by_folder(files: Sequence[LabelledFile]) -> list[str | None]:
     """Name the folder of each file that lies deeper than its class folder."""
     if not any(file.deeper for file in files):
-        raise DatasetError(f"--group-by folder: {files[0].name} and all others lie in their class folder, in no folder per part")
+        raise DatasetError(
+            f"--group-by folder: {files[0].name} and all others lie in their class folder, in no folder per part"
+        )
     return [str(PurePosixPath(file.name).parent) if file.deeper else None for file in files]
 
 

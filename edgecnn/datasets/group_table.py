@@ -56,16 +56,38 @@ class GroupTable:
         return found
 
 
+def read_column(path: Path, column: str) -> dict[str, str]:
+    """Return what a table with the column `file` says of each in another column; nothing where it has no such column."""
+    return {_plain(row["file"] or ""): (row[column] or "").strip() for row in _table(path) if column in row and "file" in row}
+
+
 def _rows(path: Path) -> list[tuple[str, str]]:
-    text = read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8-sig", "surrogateescape")
+    table = _table(path)
+    if table and not set(_COLUMNS) <= set(table[0]):
+        raise DatasetError(
+            f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {_head(path)!r}"
+        )
+    rows = [(_plain(row["file"] or ""), (row["group"] or "").strip()) for row in table]
+    return [(name, group) for name, group in rows if name and group]
+
+
+def _text(path: Path) -> str:
+    return read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8-sig", "surrogateescape")
+
+
+def _head(path: Path) -> str:
+    return _text(path).split("\n", 1)[0][:60]
+
+
+def _table(path: Path) -> list[dict[str, str | None]]:
+    text = _text(path)
     head = text.split("\n", 1)[0]
     try:
-        table = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",", strict=True)
-        rows = [(_plain(row["file"] or ""), (row["group"] or "").strip()) for row in table]
-    except (KeyError, csv.Error) as error:
-        columns = " and ".join(_COLUMNS)
-        raise DatasetError(f"{path} is not a table with the columns {columns}; its first line is {head[:60]!r}") from error
-    return [(name, group) for name, group in rows if name and group]
+        return list(csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",", strict=True))
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {head[:60]!r}"
+        ) from error
 
 
 def _plain(name: str) -> str:

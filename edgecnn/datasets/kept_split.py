@@ -63,7 +63,9 @@ def keep_split(splits: Splits, classes: int, table: Path, *, seed: int) -> Split
     _report(whole, kept, parts, len(part_of), table)
     train, validation, test = (whole.take(np.flatnonzero(parts == part)) for part in range(len(SPLITS)))
     _refuse_gaps(train, validation, classes, table)
-    info = replace(splits.info, rule=f"{KEPT_RULE}{table} divided it; new pictures with their groups, else 70 : 15 : 15 by class")
+    info = replace(
+        splits.info, rule=f"{KEPT_RULE}{table} divided it; new pictures with their groups, else 70 : 15 : 15 by class"
+    )
     return replace(splits, train=train, validation=validation, test=test, info=info)
 
 
@@ -97,6 +99,8 @@ def _by_split(parts: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
 def _refuse_gaps(train: Dataset, validation: Dataset, classes: int, table: Path) -> None:
     there: Sequence[set[int]] = [set(part.class_ids.tolist()) for part in (train, validation)]
     if missing := sorted(set(range(classes)) - there[0]):
-        raise DatasetError(f"class {missing[0]} of the folder has no training picture in the split of {table}; --splits new divides again")
+        raise DatasetError(
+            f"class {missing[0]} of the folder has no training picture in the split of {table}; --splits new divides again"
+        )
     if not there[1]:
         raise DatasetError(f"the split of {table} has no validation pictures in this folder; --splits new divides again")

@@ -146,9 +146,7 @@ def extract_features(pictures: Sequence[NDArray[np.uint8]], scenery: Scenery | N
 _MIRROR = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].reshape(-1)
 
 
-def _sift(
-    picture: NDArray[np.uint8], most: int, scenery: Scenery | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _sift(picture: NDArray[np.uint8], most: int, scenery: Scenery | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return x, y, size and angle `(n, 4)` of up to `most` features and their descriptors `(n, 128)`, as square roots.
 
     Square roots of shares: Arandjelović and Zisserman, "Three things everyone should know", CVPR 2012.

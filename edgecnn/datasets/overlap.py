@@ -250,7 +250,11 @@ def _search(
     threshold = _score_threshold(scored, class_ids)
     found = [pair for pair in scored if pair.score >= threshold]
     looks = _class_looks(found, class_ids)
-    kept = [pair for pair in found if pair.kind == "overlap" or not {int(class_ids[pair.first]), int(class_ids[pair.second])} & looks]
+    kept = [
+        pair
+        for pair in found
+        if pair.kind == "overlap" or not {int(class_ids[pair.first]), int(class_ids[pair.second])} & looks
+    ]
     return threshold, threshold > 1, tuple(sorted(looks)), kept
 
 
@@ -382,6 +386,9 @@ def _class_looks(found: Sequence[Overlap], class_ids: NDArray[np.int64]) -> set[
     for class_id in np.unique(class_ids):
         members = np.flatnonzero(class_ids == class_id)
         most = CLASS_LOOK * len(members)
-        if len(members) >= CLASS_PICTURES and np.bincount(overlapping[members]).max() <= most < np.bincount(groups[members]).max():
+        if (
+            len(members) >= CLASS_PICTURES
+            and np.bincount(overlapping[members]).max() <= most < np.bincount(groups[members]).max()
+        ):
             looks.add(int(class_id))
     return looks

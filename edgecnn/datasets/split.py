@@ -103,6 +103,16 @@ def extend_split(
     return parts
 
 
+def deal_folds(
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64], classes: int, folds: int, *, seed: int
+) -> NDArray[np.int64]:
+    """Return the fold `(n,)` of each picture: as many of each class in each as whole groups allow, in seeded order."""
+    counts, numbers = _counted(class_ids, groups, classes)
+    wanted = np.repeat(counts.sum(axis=0)[None] / folds, folds, axis=0)
+    free = np.full(len(counts), FREE)
+    return _deal(counts, wanted, np.random.default_rng(seed), free, np.zeros_like(wanted))[numbers]
+
+
 def _deal(
     counts: NDArray[np.float64],
     wanted: NDArray[np.float64],
