@@ -28,6 +28,7 @@ class Parts(Sequence[NDArray[np.uint8]]):
     """`count` gray pictures `(200, 200)`: the second half shows the parts of the first half again."""
 
     def __init__(self, count: int) -> None:
+        """Make a sequence of `count` pictures."""
         self._count = count
 
     def __len__(self) -> int:
@@ -78,9 +79,8 @@ def main() -> None:
     if stated.row:
         print(measure(stated.counts[0]))
         return
-    print(
-        "| pictures | making them, CPU s | search, CPU s | wall s | peak memory, GiB | recall | precision |\n|---|---|---|---|---|---|---|"
-    )
+    print("| pictures | making them, CPU s | search, CPU s | wall s | peak memory, GiB | recall | precision |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for count in stated.counts:
         subprocess.run([sys.executable, "-m", "benchmarks.overlap_scaling", "--row", str(count)], check=True)
 

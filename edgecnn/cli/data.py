@@ -49,11 +49,11 @@ def check(
     group_by: str | None,
     as_json: bool,
 ) -> None:
-    """Look for copies, overlapping crops, the same part again, conflicting labels and damaged files in DIR/<class>/<pictures>.
+    """Look for copies, overlaps, the same part again, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
-    The same part is found in other light, cropped, shifted, turned or mirrored. A background that pictures of different classes
-    share does not count. Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a
-    data set exits with 2.
+    The same part is found in other light, cropped, shifted, turned or mirrored. A background that pictures of different
+    classes share does not count. Reports how much of a random test split would have been seen in training. Findings exit
+    with 0; a folder that is not a data set exits with 2.
     """
     from edgecnn.datasets.check import check_folder, compare_with_table
     from edgecnn.datasets.check_page import write_page

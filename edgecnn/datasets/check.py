@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
+from edgecnn.datasets.flattery import Flattery, measure_flattery
 from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
 from edgecnn.datasets.group_by import parse_group_by
-from edgecnn.datasets.layout import Layout, find_layout
-from edgecnn.datasets.flattery import Flattery, measure_flattery
 from edgecnn.datasets.group_table import GroupTable, read_column
+from edgecnn.datasets.layout import Layout, find_layout
 from edgecnn.datasets.overlap import Overlap, Overlaps
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture
@@ -53,10 +53,10 @@ class FolderCheck:
     `odd_sizes` files to `height x width` where that is not `usual_size`; `empty_classes` have no picture that can be used.
     `summary` says what a training would make of the folder.
 
-    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
-    mean over LEAK_SEEDS seeds; with stated groups, that show the same part as one. `group_ids` are the files' groups, `flattery`
-    tells what the leak does to an accuracy, None where it was not measured. `looks` are labels; it, `scenery` and `threshold`:
-    see `edgecnn.datasets.overlap.Overlaps`.
+    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training
+    picture, mean over LEAK_SEEDS seeds; with stated groups, that show the same part as one. `group_ids` are the files'
+    groups, `flattery` tells what the leak does to an accuracy, None where it was not measured. `looks` are labels; it,
+    `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
     """
 
     folder: str

@@ -1,8 +1,9 @@
 """Which pictures may show the same thing: features that match, and agree on how one picture lies on the other.
 
 Comparing all features would cost the square of their number. Each is compared with those of its cell alone: cells are the
-regions nearest to about sqrt(n) features drawn from all (an inverted file; Sivic and Zisserman, ICCV 2003), found by one blocked
-matrix product. Matches of one pair of pictures then vote for a similarity (Lowe 2004, section 7.3), which least squares refine.
+regions nearest to about sqrt(n) features drawn from all (an inverted file; Sivic and Zisserman, ICCV 2003), found by one
+blocked matrix product. Matches of one pair of pictures then vote for a similarity (Lowe 2004, section 7.3), which least
+squares refine.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _strongest(candidates: list[Candidate]) -> list[Candidate]:
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """The inverted file: `centres` `(c, d)`, and the features `order` `(n,)`, those of cell `i` at `starts[i]:starts[i + 1]`."""
+    """The inverted file: `centres` `(c, d)`, and features `order` `(n,)`, those of cell `i` at `starts[i]:starts[i + 1]`."""
 
     centres: NDArray[np.float32]
     order: Indices
@@ -116,7 +117,8 @@ def _matches(features: Features, cells: _Cells, queries: NDArray[np.int8], stage
     """Return features and those of other pictures that match them, looked for in the two nearest cells of each."""
     ways = min(2, len(cells.centres))
     order, starts = _by_cell(_nearest(queries, cells.centres, ways).reshape(-1), len(cells.centres))
-    owners, found = features.owners, [np.zeros((2, 0), np.int32)]
+    owners = features.owners
+    found: list[NDArray[np.int32]] = [np.zeros((2, 0), np.int32)]
     for cell in range(len(cells.centres)):
         asking, members = order[starts[cell] : starts[cell + 1]] // ways, cells.members(cell)
         for some, among in _parts(asking, members):
@@ -219,7 +221,7 @@ def _best_votes(
             for values, half in ((shifts.real, along_x), (shifts.imag, along_y))
         )
         bins = (((pairs * _TURNS + turn) * 8 + zoom) * 64 + x) * 64 + y
-        names, index, counts = np.unique(bins, return_inverse=True, return_counts=True)
+        _, index, counts = np.unique(bins, return_inverse=True, return_counts=True)
         votes = counts[index.reshape(-1)]
         top = _max_by(pairs, votes)
         fullest = _first_of_each(pairs, votes == top, index.reshape(-1))

@@ -155,8 +155,9 @@ def load_folder(
 
 
 def divide(task: Task, contents: FolderContents, seed: int, group_by: GroupBy | None = None) -> Splits:
-    """Divide a folder's pictures 70 : 15 : 15, those that show the same thing or are a group by `group_by` kept together; or as its owner did.
+    """Divide a folder's pictures 70 : 15 : 15, groups kept together, or as its owner did.
 
+    Groups are pictures that show the same thing, and what `group_by` states.
     Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is
     reported as notes. Raises DatasetError when the classes are not the task's labels, or a class is too small.
     """

@@ -35,7 +35,7 @@ class GroupTable:
         return cls(path, groups)
 
     def groups_of(self, names: Sequence[str]) -> list[str | None]:
-        """Return the stated group of each picture, by its path in the data folder; bare names count where they name one picture.
+        """Return the stated group of each picture, by its path in the data folder; bare names count where they name one.
 
         Raises DatasetError when the table names none of them.
         """

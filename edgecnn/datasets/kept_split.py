@@ -46,9 +46,9 @@ def kept_by_run(run: Path) -> Path | None:
 def keep_split(splits: Splits, classes: int, table: Path, *, seed: int) -> Splits:
     """Return the pictures of `splits` divided as `table` says, those that it does not know dealt to it by their groups.
 
-    Pictures are known by their content: a renamed or relabelled one stays where it was. How many were kept, are new, or are gone
-    is reported as a note. Raises InputError for a folder that its owner divided, DatasetError when the folder holds none of the
-    pictures, or a class has none to train on or to validate with.
+    Pictures are known by their content: a renamed or relabelled one stays where it was. How many were kept, are new, or are
+    gone is reported as a note. Raises InputError for a folder that its owner divided, DatasetError when the folder holds none
+    of the pictures, or a class has none to train on or to validate with.
     """
     if splits.info.rule.startswith(OWN_RULE):
         raise InputError(f"{splits.info.source} is divided by its own folders; a stored split would move its pictures")

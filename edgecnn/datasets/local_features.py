@@ -53,7 +53,7 @@ class Features:
 
 def even_light(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a picture, shrunk to at most SIDE a side, without slow changes of light, its local contrast about 1."""
-    image = _shrunk(picture).astype(np.float32)
+    image = np.asarray(_shrunk(picture), np.float32)
     high = image - cv2.GaussianBlur(image, (0, 0), 6)
     contrast = np.sqrt(cv2.GaussianBlur(high * high, (0, 0), 8)) + 2  # 2 gray levels: noise of an even surface stays small
     return np.asarray(high / contrast, np.float32)
@@ -98,7 +98,7 @@ def find_scenery(pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.in
     if halves[0] is None or halves[1] is None:
         return None
     shared = _agreement(halves[0], halves[1]) > SCENERY_CORRELATION
-    return Scenery(size, (halves[0] + halves[1]) / 2, shared) if shared.any() else None
+    return Scenery(size, np.asarray((halves[0] + halves[1]) / 2, np.float32), shared) if shared.any() else None
 
 
 def _median_light(
@@ -183,9 +183,9 @@ def _axes(
     return mean, np.asarray(axes[:, ::-1][:, :DIMENSIONS], np.float32)
 
 
-def _as_bytes(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+def _as_bytes(vectors: NDArray[np.floating]) -> NDArray[np.int8]:
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return np.clip(np.rint(unit * _SCALE), -127, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(unit * _SCALE), -127, 127), np.int8)
 
 
 def as_units(vectors: NDArray[np.int8]) -> NDArray[np.float32]:

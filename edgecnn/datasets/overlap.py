@@ -60,7 +60,8 @@ class Overlap:
 
     `kind` is `duplicate` (the same pixels, saved again), `overlap` (shifted, the light unchanged) or `again` (turned, mirrored,
     in another scale or light). Pixel `(y, x)` of the second of an overlap shows what `(y, x) + shift_yx` of the first shows; of
-    other kinds it is 0. `share` is the part of the first's area that both show, `score` the correlation there (1.0 = the same pixels).
+    other kinds it is 0. `share` is the part of the first's area that both show, `score` the correlation there (1.0 = the same
+    pixels).
     """
 
     first: int
@@ -362,7 +363,7 @@ def _kind(first: _Structure, second: _Structure, affine: NDArray[np.float64]) ->
 
 
 def _score_threshold(scored: Sequence[Overlap], class_ids: NDArray[np.int64]) -> float:
-    """Return the lowest threshold, from MIN_SCORE, at which pairs across classes say that few within are false; above 1 if none.
+    """Return the lowest threshold, from MIN_SCORE, at which pairs across classes tell that few within are false; 2 if none.
 
     Target and decoy (Elias and Gygi, Nature Methods 4, 2007): unrelated pictures look alike across classes as they do within,
     so pairs across, scaled to the number of pairs that there are, count the false ones within.
@@ -375,7 +376,7 @@ def _score_threshold(scored: Sequence[Overlap], class_ids: NDArray[np.int64]) ->
         decoys, targets = int((above & across).sum()), int((above & ~across).sum())
         if decoys < LEAST_ACROSS or decoys * same / (1 - same) <= FALSE_PAIRS * targets:
             return float(threshold)
-    return math.inf
+    return 2.0
 
 
 def _class_looks(found: Sequence[Overlap], class_ids: NDArray[np.int64]) -> set[int]:

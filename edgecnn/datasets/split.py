@@ -82,8 +82,8 @@ def extend_split(
 ) -> NDArray[np.int64]:
     """Return the part `(n,)` of each picture: that of `kept` `(n,)`, and for those that are FREE there one that is dealt.
 
-    A kept picture never moves. A new one joins the part of its group, where that stands in several the first of train, validation
-    and test; groups of new pictures alone are dealt so that all pictures together come closest to SHARES.
+    A kept picture never moves. A new one joins the part of its group, where that stands in several the first of train,
+    validation and test; groups of new pictures alone are dealt so that all pictures together come closest to SHARES.
     """
     counts, numbers = _counted(class_ids, groups, classes)
     parts = kept.copy()
