@@ -71,7 +71,7 @@ def _features(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     layers = [picture.astype(np.float32), *(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma) for sigma in _SIGMAS)]
     bands = [np.abs(fine - coarse) for fine, coarse in itertools.pairwise(layers)]
     structure = [np.log1p(cv2.resize(band, (4, 4), interpolation=cv2.INTER_AREA)).reshape(-1) for band in bands]
-    return np.concatenate([np.asarray(hog.compute(image)).reshape(-1), small, *structure]).astype(np.float32)
+    return np.asarray(np.concatenate([np.asarray(hog.compute(image)).reshape(-1), small, *structure]), np.float32)
 
 
 def _hits(

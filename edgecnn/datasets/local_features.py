@@ -53,8 +53,8 @@ class Features:
 
 def even_light(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a picture, shrunk to at most SIDE a side, without slow changes of light, its local contrast about 1."""
-    image = np.asarray(_shrunk(picture), np.float32)
-    high = image - cv2.GaussianBlur(image, (0, 0), 6)
+    image = _shrunk(picture).astype(np.float32)
+    high = np.asarray(image - cv2.GaussianBlur(image, (0, 0), 6), np.float32)
     contrast = np.sqrt(cv2.GaussianBlur(high * high, (0, 0), 8)) + 2  # 2 gray levels: noise of an even surface stays small
     return np.asarray(high / contrast, np.float32)
 

@@ -98,7 +98,8 @@ def find_overlaps(images_gray: Sequence[NDArray[np.uint8]], class_ids: NDArray[n
     unique = np.setdiff1d(np.arange(len(class_ids)), [pair.second for pair in copies])
     pictures = _Chosen(images_gray, unique)
     sizes = looked_at.sizes[unique]
-    threshold, scenery, looks = MIN_SCORE, False, ()
+    threshold, scenery = MIN_SCORE, False
+    looks: tuple[int, ...] = ()
     if len(unique) < 2:
         found = []
     elif np.median(sizes, axis=0).min() < LEAST_SIDE:
