@@ -14,7 +14,7 @@ from edgecnn.markup import figure, row
 from edgecnn.pictures import read_picture
 from edgecnn.text import printable
 
-MOST_PAIRS = 60  # of each section; a page of some megabytes
+MOST_PAIRS = 36  # of each section; a page of some megabytes
 _STYLE = (
     "body{font-family:sans-serif;margin:24px;max-width:1100px}figure{display:inline-block;vertical-align:top}"
     ".pair{display:inline-block;border:1px solid #ccc;border-radius:4px;margin:4px;padding:4px;max-width:360px;font-size:13px}"

@@ -163,3 +163,29 @@ def test_groups_do_not_depend_on_the_order_of_the_files(order: list[int]) -> Non
     moved = known_overlaps([pictures[i] for i in order], class_ids[order], [digests[i] for i in order]).groups
 
     assert np.array_equal(moved[:, None] == moved[None], straight[order][:, None] == straight[order][None])
+
+
+def gear(random: np.random.Generator, *, defect: bool) -> Picture:
+    """One of many gears of one design, thrown on an even belt; a defect is a scratch of its own."""
+    drawn = np.full((SIDE, SIDE), 70, np.uint8)
+    for tooth in np.linspace(0, 2 * np.pi, 12, endpoint=False):
+        tip = np.rint(SIDE / 2 + 62 * np.array([np.cos(tooth), np.sin(tooth)])).astype(int)
+        cv2.line(drawn, (SIDE // 2, SIDE // 2), tuple(tip.tolist()), 150, 16)
+    cv2.circle(drawn, (SIDE // 2, SIDE // 2), 48, 160, -1)
+    cv2.circle(drawn, (SIDE // 2 + 8, SIDE // 2), 12, 60, -1)
+    if defect:
+        ends = random.integers(SIDE // 2 - 40, SIDE // 2 + 40, (2, 2)).tolist()
+        cv2.line(drawn, ends[0], ends[1], 230, 2)
+    thrown_gear = turned(drawn, random.uniform(0, 360), tuple(random.uniform(-20, 20, 2)))
+    return as_jpeg(exposed(thrown_gear, random.uniform(0.9, 1.1), int(random.integers(1 << 30))), 92)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.85, 0.15)])
+def test_parts_of_one_design_are_no_group(shares: tuple[float, float]) -> None:
+    random = np.random.default_rng(0)
+    class_ids = np.repeat([0, 1], [round(40 * share) for share in shares])
+    pictures = [gear(random, defect=bool(class_id)) for class_id in class_ids]
+
+    groups = find_overlaps(pictures, class_ids).groups
+
+    assert np.bincount(groups).max() <= 4
