@@ -343,11 +343,11 @@ def load_folder(
 ) -> LabelledFolder:
     """Read pictures from one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
 
-    `color`, `fit` and `size_hw` are the model's input, by default what suits most pictures; `conflicts` says what to do about
-    the same picture in two classes, by default `refuse`; `group_by` is a CSV table (file, group) of which pictures show the
-    same part. With `task`, `mnist` or `neu`, the folder holds that data set as it is published, and is divided as the shipped
-    model was trained. Raises DatasetError when the folder cannot be used, InputError for what says how to read a folder beside
-    `task`.
+    `color`, `fit` and `size_hw` are the model's input, by default what suits most pictures; `conflicts` says what to do
+    about the same picture in two classes, by default `refuse`; `group_by` says which pictures show the same part: a CSV
+    table (file, group), a regular expression with one group, `folder`, or `minutes:N`. With `task`, `mnist` or `neu`, the
+    folder holds that data set as it is published, and is divided as the shipped model was trained. Raises DatasetError when
+    the folder cannot be used, InputError for what says how to read a folder beside `task`.
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.datasets.load import load_splits
@@ -356,9 +356,8 @@ def load_folder(
 
     path = Path(folder)
     if task is None:
-        table = None if group_by is None else Path(group_by)
         choice = InputChoice(color, fit, size_hw)
-        found = task_from_folder(path, choice=choice, conflicts=conflicts or "refuse", group_by=table)
+        found = task_from_folder(path, choice=choice, conflicts=conflicts or "refuse", group_by=group_by)
     elif (color, fit, size_hw, conflicts, group_by) != (None, "auto", None, None, None):
         raise InputError(
             "color, fit, size_hw, conflicts and group_by belong to a folder of your own; "

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError, PictureError
-from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
+from edgecnn.exif import DATE_TIME, MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
 from edgecnn.formats import HEAD_BYTES, sniff
 from edgecnn.memory import limit_bytes
@@ -112,11 +112,21 @@ def _hush_opencv() -> None:
 
 def camera_of(data: bytes) -> str | None:
     """Return make and model of the camera that the EXIF of a JPEG or the tags of a TIFF state, None where they do not."""
-    tiff = next((data[at + 10 :] for marker, at in jpeg_segments(data) if _is_exif(data, marker, at)), b"")
-    tags = read_tags(tiff if data.startswith(JPEG) else data)
+    tags = _tags_of(data)
     stated = [str(tags[tag]) for tag in (MAKE, MODEL) if tags.get(tag)]
     # Many models repeat the make.
     return (stated[-1] if len(stated) < 2 or stated[1].startswith(stated[0]) else " ".join(stated)) if stated else None
+
+
+def taken_at(data: bytes) -> str | None:
+    """Return the date and time (`YYYY:MM:DD HH:MM:SS`) that EXIF or the tags of a TIFF state, None where they do not."""
+    stated = _tags_of(data).get(DATE_TIME)
+    return str(stated) if stated else None
+
+
+def _tags_of(data: bytes) -> dict[int, str | int]:
+    tiff = next((data[at + 10 :] for marker, at in jpeg_segments(data) if _is_exif(data, marker, at)), b"")
+    return read_tags(tiff if data.startswith(JPEG) else data)
 
 
 def _is_cut_short(data: bytes) -> bool:

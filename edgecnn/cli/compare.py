@@ -65,7 +65,7 @@ def compare(
     data: Path | None,
     field: Path | None,
     splits: tuple[Path, ...],
-    group_by: Path | None,
+    group_by: str | None,
     max_drop: float,
     confidence: float,
     seed: int,

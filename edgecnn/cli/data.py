@@ -14,7 +14,7 @@ from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, echo_json, gro
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
-    from edgecnn.datasets.check import FolderCheck, Pair
+    from edgecnn.datasets.check import FolderCheck, Pair, TableComparison
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
 
@@ -32,26 +32,46 @@ def data() -> None:
 @click.option(
     "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups in a CSV table (file, group, split)."
 )
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a page with the pairs side by side."
+)
+@click.option(
+    "--measure", is_flag=True, help="Also measure what a random split does to an accuracy, by a quick classifier; --html does."
+)
 @group_by_option
 @json_option
-def check(folder: Path, seed: int, table: Path | None, group_by: Path | None, as_json: bool) -> None:
-    """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
+def check(
+    folder: Path,
+    seed: int,
+    table: Path | None,
+    page: Path | None,
+    measure: bool,
+    group_by: str | None,
+    as_json: bool,
+) -> None:
+    """Look for copies, overlaps, the same part again, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
-    Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a
-    data set exits with 2.
+    The same part is found in other light, cropped, shifted, turned or mirrored. A background that pictures of different
+    classes share does not count. Reports how much of a random test split would have been seen in training. Findings exit
+    with 0; a folder that is not a data set exits with 2.
     """
     from edgecnn.datasets.check import check_folder, compare_with_table
+    from edgecnn.datasets.check_page import write_page
 
     start = time.monotonic()
-    found = check_folder(folder, seed=seed, group_by=group_by)
-    compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
+    found = check_folder(folder, seed=seed, group_by=group_by, flattery=measure or page is not None)
+    compared = None if table is None else compare_with_table(found, table)
+    if page is not None:
+        write_page(found, page, compared)
     if as_json:
-        body = found.to_json() | ({} if compared is None else {"against": compared})
+        body = found.to_json() | ({} if compared is None else {"against": dataclasses.asdict(compared)})
         echo_json(body)
     else:
         _show_check(found)
         if compared is not None:
             _show_comparison(compared)
+        if page is not None:
+            click.echo(printable(f"page: {page}"))
         click.echo(f"checked in {time.monotonic() - start:.0f} s", err=True)
 
 
@@ -171,12 +191,11 @@ def _show_check(found: FolderCheck) -> None:
         click.echo(printable(line))
     if found.empty_classes:
         click.echo(printable(f"  class folders without pictures: {', '.join(found.empty_classes)}"))
-    if found.scenery:
-        click.echo("  pictures of different classes share their background: only copies were counted as overlapping")
-    duplicates = found.duplicates()
-    _show_pairs("copies", duplicates)
-    overlapping = len(found.pairs) - len(duplicates)
-    click.echo(f"  overlapping pairs: {overlapping}")
+    for line in found.remarks():
+        click.echo(printable(f"  {line}"))
+    _show_pairs("copies", found.duplicates())
+    click.echo(f"  overlapping pairs: {len(found.of_kind('overlap'))}")
+    click.echo(f"  pairs of the same part again: {len(found.of_kind('again'))}")
     click.echo(f"  groups: {found.groups} with {found.grouped} pictures, the largest with {found.largest_group}")
     _show_pairs("conflicting labels", found.conflicts)
     _show_files("left out", found.unreadable)
@@ -186,15 +205,23 @@ def _show_check(found: FolderCheck) -> None:
     for line in (*found.summary.crossing_lines(), *found.summary.warnings()):
         click.echo(printable(f"  warning: {line}"))
     click.echo(f"  a random test split would have leaked {100 * found.leaked:.1f} % of its pictures")
+    if found.flattery is not None:
+        from edgecnn.datasets.check_page import describe_flattery
+
+        click.echo(f"  {describe_flattery(found.flattery)}")
 
 
-def _show_comparison(compared: dict[str, int]) -> None:
+def _show_comparison(compared: TableComparison) -> None:
     click.echo("  against the table:")
-    click.echo(f"    {compared['joined']} of {compared['recorded']} pictures with a recorded companion joined with one")
-    click.echo(f"    {compared['whole']} of {compared['groups']} recorded groups found whole, {compared['exact']} exactly")
+    click.echo(f"    {compared.joined} of {compared.recorded} pictures with a recorded companion joined with one")
+    click.echo(f"    {compared.whole} of {compared.groups} recorded groups found whole, {compared.exact} exactly")
+    for name, share in (("recall", compared.recall), ("precision", compared.precision)):
+        low, high = share.interval
+        value = share.right / max(share.count, 1)
+        click.echo(f"    pair {name} {value:.3f} ({share.right} of {share.count}; 95 % interval {low:.3f} to {high:.3f})")
     click.echo(
-        f"    {compared['beyond']} of {compared['pairs']} pairs lie across recorded groups, "
-        f"{compared['straddling']} across recorded splits"
+        f"    {len(compared.across)} of {compared.pairs} pairs lie across recorded groups, "
+        f"{compared.straddling} across recorded splits"
     )
 
 

@@ -183,9 +183,9 @@ def group_by_option(command: F) -> F:
     """Add --group-by."""
     return click.option(
         "--group-by",
-        type=click.Path(path_type=Path),
-        metavar="FILE.csv",
-        help="Table (file, group) of which pictures show the same part; a group stays on one side of every split.",
+        metavar="REGEX|FILE.csv|folder|minutes:N",
+        help="Which pictures show the same part: what one group of a regular expression finds in their paths, a table "
+        "(file, group), their folder within the class folder, or no more than N minutes between them.",
     )(command)
 
 
@@ -284,7 +284,7 @@ def task_and_folder(
     choice: InputChoice | None = None,
     conflicts: Conflicts | None = None,
     default_conflicts: Conflicts = "keep",
-    group_by: Path | None = None,
+    group_by: str | None = None,
 ) -> tuple[Task, Path | None]:
     """Return the task that a command's TASK names and where its data is: a shipped task with --data, or a folder's own.
 

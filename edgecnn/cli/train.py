@@ -60,6 +60,13 @@ _WITH_AUTO = Need("--network auto", lambda values: values["network"] == "auto")
     show_default=True,
     help="How pictures are split; random, the common way, lets overlapping pictures leak.",
 )
+@click.option(
+    "--splits",
+    "stored",
+    metavar="RUN|FILE|new",
+    help="Keep the split of this run or splits.csv and deal only new pictures to it; new divides again. Default: the split of "
+    "the run that --out replaces.",
+)
 @input_options
 @click.option(
     "--conflicts",
@@ -90,8 +97,9 @@ def train(
     batch_size: int | None,
     seed: int,
     data: Path | None,
-    group_by: Path | None,
+    group_by: str | None,
     rule: str,
+    stored: str | None,
     color: Any,
     size_hw: tuple[int, int] | None,
     fit: Any,
@@ -106,7 +114,8 @@ def train(
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
     A folder with train, val and test (or train and test), each with class folders, keeps its own split; any other is split
-    70 : 15 : 15, with overlapping pictures kept together. What was read and what was left out is printed on stderr.
+    70 : 15 : 15, with pictures of the same part kept together. Training a folder again into the same run keeps the split: no
+    picture moves, and new ones are dealt to it. What was read and what was left out is printed on stderr.
 
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
     stages are trained on augmented pictures. compact is small, and learns from a lite that is trained before it, unless
@@ -119,6 +128,7 @@ def train(
     with --resume.
     """
     check_needs(context)
+    from edgecnn.datasets.kept_split import keep_split
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
@@ -132,13 +142,17 @@ def train(
     chosen, folder = task_and_folder(
         task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by
     )
+    out = out or Path("runs") / (chosen.name if network == "auto" else f"{chosen.name}-{network}")
+    table = _stored_split(stored, own=data is None and folder is not None, rule=rule, out=out)
     splits = load_splits(chosen, folder, seed)
+    if table is not None:
+        splits = keep_split(splits, len(chosen.labels), table, seed=seed)
     if rule == "random":
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
     options: dict[str, Any] = {
-        "out": out or Path("runs") / (chosen.name if network == "auto" else f"{chosen.name}-{network}"),
+        "out": out,
         "epochs": epochs,
         "minutes": minutes,
         "batch_size": batch_size,
@@ -180,3 +194,17 @@ def train(
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
         return 130
     return 0
+
+
+def _stored_split(stated: str | None, *, own: bool, rule: str, out: Path) -> Path | None:
+    """Return the table of the split to keep: the stated one, else that of the run in `out` unless it was dealt at random."""
+    from edgecnn.datasets.kept_split import find_table, kept_by_run
+    from edgecnn.errors import InputError
+
+    if stated is None:
+        return kept_by_run(out) if own and rule == "grouped" else None
+    if not own:
+        raise InputError("--splits belongs to a folder of your own; the split of a named task is known")
+    if rule == "random" and stated != "new":
+        raise InputError("--splits keeps a split, and --split random deals at random: leave one of them out")
+    return None if stated == "new" else find_table(Path(stated))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import parse_group_by
 from edgecnn.datasets.layout import OTHERS, find_layout
 from edgecnn.datasets.split_table import read_splits_table
 from edgecnn.errors import DatasetError, InputError
@@ -127,7 +127,7 @@ class _Answered:
         return _Answered(*(getattr(self, name)[which] for name in ("right", "named", "unsure", "novel")))
 
 
-def find_pictures(data: Path, *, group_by: Path | None = None, splits: Sequence[Path] = ()) -> list[LabelledPicture]:
+def find_pictures(data: Path, *, group_by: Path | str | None = None, splits: Sequence[Path] = ()) -> list[LabelledPicture]:
     """Return the pictures of class folders, and those in `_other`.
 
     Of a folder that its owner divided it is the test part. What a table of `splits` names as trained on or chosen by is left
@@ -137,10 +137,9 @@ def find_pictures(data: Path, *, group_by: Path | None = None, splits: Sequence[
     files = [file for file in layout.files if not layout.divided or file.part == "test"]
     if layout.divided:
         note(f"{data} is divided by its owner: its test part is compared on")
-    names = [file.name for file in files]
     groups: list[str | None] = [None] * len(files)
     if group_by is not None:
-        joined, remark = GroupTable.read(group_by).join(names, np.arange(len(names)))
+        joined, remark = parse_group_by(group_by).join(files, np.arange(len(files)))
         groups = [str(group) for group in joined.tolist()]
         note(remark)
     pictures = [LabelledPicture(file.path, file.label, group) for file, group in zip(files, groups, strict=True)]
