@@ -25,7 +25,7 @@ from edgecnn.preprocessing import resize
 from edgecnn.runtimes.runtime import Runtime
 
 PRINTED = "printed_cell"
-STEP_NAMES = ("illumination", "lines", "enlarging", "turning", "joining", "splitting", "stroke_weight", "deskew", "reject")
+STEP_NAMES = ("illumination", "lines", "scale", "turning", "joining", "splitting", "stroke_weight", "deskew", "reject")
 _COLUMNS = ("file", "x", "y", "w", "h", "label", "kind")
 # A reading belongs to a digit when its centre lies in the digit's box and its height is not of another size.
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.5, 1.5
