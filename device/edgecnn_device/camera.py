@@ -137,11 +137,11 @@ class Switch:
                 signal.signal(number, handler)
 
 
-def _choose_look(contract: Contract, options: LookOptions) -> Look:
+def _choose_look(contract: Contract, options: LookOptions, *, live: bool) -> Look:
     if options.where and not contract.has_map:
         raise InputError("--where needs a model with a map of features; this one says what a picture shows, and not where")
     return choose_look(
-        contract.preprocessing, find=options.find, tiles=options.tiles, overlap=options.overlap, where=options.where
+        contract.preprocessing, find=options.find, tiles=options.tiles, overlap=options.overlap, where=options.where, live=live
     )
 
 
@@ -160,7 +160,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
         contract = slot.first.contract
         reads = contract.preprocessing.fit == "digit"
-        look = _choose_look(contract, options.look)
+        look = _choose_look(contract, options.look, live=live)
         if contract.evidence is None and contract.reject_threshold is None and options.model.reject_threshold is None:
             notice("this model has no thresholds: every picture gets a label, whatever it shows; export it with its pictures")
         source = open_source(replace(options.source, digits=reads))
@@ -220,7 +220,7 @@ def watch(
     transform = Transform(roi=None if roi is None else Roi.parse(",".join(map(str, roi))))
     preprocessing = classifier.preprocessing
     options = SourceOptions(source, fps=fps, transform=transform, digits=preprocessing.fit == "digit")
-    look = choose_look(preprocessing, find="auto", tiles=tiles, overlap=0.0)
+    look = choose_look(preprocessing, find="auto", tiles=tiles, overlap=0.0, live=is_live(options))
     opened = open_source(options)
     limits = Limits(live=opened.live, interval_s=1 / opened.fps if opened.live else 0.0)
     watcher = Watcher(lambda: classifier, look, Health(limits), Tracker(smooth))

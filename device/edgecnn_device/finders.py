@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import Answers, answer
 from edgecnn_device.frames import Box, Image, Region
+
+if TYPE_CHECKING:
+    from edgecnn.handwriting import DigitReading
 
 Finder = Callable[[Image], list[Region]]
 Clock = Callable[[], float]
@@ -156,9 +159,28 @@ def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> 
     """
     from edgecnn.handwriting import read_digits
 
+    return _read(classifier, clock, lambda runtime: read_digits(image_bgr, runtime, classifier.reject_threshold or 0.0))
+
+
+class ReadHandwritingOverTime:
+    """Reads handwritten digits in a camera's frames as `read_handwriting` does, but what did not change only every second."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        from edgecnn.handwriting.over_time import ReaderOverTime
+
+        self._reader = ReaderOverTime()
+
+    def __call__(self, image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
+        """Return what is in a frame."""
+        threshold = classifier.reject_threshold or 0.0
+        return _read(classifier, clock, lambda runtime: self._reader.read(image_bgr, runtime, threshold, clock()))
+
+
+def _read(classifier: Classifier, clock: Clock, read: Callable[[Runtime], list[DigitReading]]) -> Seen:
     started_s = clock()
     runtime = _TimedRuntime(classifier.runtime, clock)
-    readings = read_digits(image_bgr, runtime, classifier.reject_threshold or 0.0)
+    readings = read(runtime)
     invoke_ms = 1000 * runtime.spent_s
     latency_ms = {"find": 1000 * (clock() - started_s) - invoke_ms, "preprocess": 0.0, "invoke": invoke_ms}
     shape = classifier.preprocessing.shape
@@ -170,13 +192,19 @@ def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> 
 
 
 class _TimedRuntime:
-    """A runtime that knows how long it ran."""
+    """A runtime that knows how long it ran; equal to another of the same runtime."""
 
     def __init__(self, runtime: Runtime, clock: Clock) -> None:
         self.name = runtime.name
         self.spent_s = 0.0
         self._runtime = runtime
         self._clock = clock
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TimedRuntime) and other._runtime is self._runtime
+
+    def __hash__(self) -> int:
+        return hash(id(self._runtime))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         started_s = self._clock()
@@ -192,8 +220,12 @@ def choose_look(
     tiles: str | None = None,
     overlap: float = 0.0,
     where: bool = False,
+    live: bool = False,
 ) -> Look:
-    """Choose the look that was asked for; `auto` looks for digits where the model wants them, else at the whole frame."""
+    """Choose the look that was asked for; `auto` looks for digits where the model wants them, else at the whole frame.
+
+    Of a `live` source's frames, digits are read where something changes; a file's frames are each read for themselves.
+    """
     if find not in get_args(Find):
         raise InputError(f"unknown finder {find!r}; known: {', '.join(get_args(Find))}")
     if tiles is not None:
@@ -206,5 +238,5 @@ def choose_look(
     if find == "digits" or (find == "auto" and wants_digits):
         if where:
             raise InputError("--where is for models that look at whole regions; a digit that is read is the place itself")
-        return read_handwriting
+        return ReadHandwritingOverTime() if live else read_handwriting
     return look_at(find_whole, where=where)

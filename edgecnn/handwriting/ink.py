@@ -84,13 +84,55 @@ def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False
     """Find the ink in a gray picture `(h, w)` uint8, darker than its paper, or with `light` lighter.
 
     `enlarged` is how many times as large the picture is as the camera took it: between its pixels there is no texture.
+
+    What stands out of the paper's texture is divided into connected pieces, and each is cut again at half of its own
+    contrast: so strokes keep their width whatever pen drew them, and pale rules fall away from the dark strokes on them.
+    By hysteresis, as in Canny (1986), a piece must stand out somewhere, and reaches as far as it is still stronger than a share
+    of that: so a faint pen's strokes stay whole.
     """
     gray = np.asarray(cv2.GaussianBlur(image_gray, (3, 3), 0.6), np.uint8)
-    around = cv2.resize(paper.small, gray.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
+    around = np.asarray(cv2.resize(paper.small, gray.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
     if light:
-        gray, around = np.asarray(cv2.bitwise_not(gray), np.uint8), cv2.bitwise_not(around)
-    contrast = cv2.divide(cv2.subtract(around, gray), np.maximum(around, np.uint8(_DARKEST_PAPER)), scale=255)
-    return cut_ink(np.asarray(contrast, np.uint8), round(_TEXTURE_APART * max(enlarged, 1.0)))
+        gray, around = np.asarray(cv2.bitwise_not(gray), np.uint8), np.asarray(cv2.bitwise_not(around), np.uint8)
+    darker = np.asarray(cv2.subtract(around, gray), np.uint8)
+    noise = _noise_level(darker, around, round(_TEXTURE_APART * max(enlarged, 1.0)))
+    above = cv2.compare(darker, cv2.LUT(around, _limits(int(_FADING * noise))), cv2.CMP_GT)
+    count, stains = cv2.connectedComponents(above, connectivity=8)
+    places = np.flatnonzero(np.asarray(above, np.uint8).view(np.bool_))
+    piece, value = np.asarray(stains.ravel()[places], np.int32), _contrast(darker.ravel()[places], around.ravel()[places])
+    outstanding = np.zeros(count, np.bool_)
+    outstanding[piece[value > noise]] = True
+    contrasts = _contrasts(piece, value, count) * outstanding
+    stained = np.zeros(gray.shape, np.uint8)
+    stained.ravel()[places] = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)[piece]
+    # Just outside a piece its neighbour's cut still holds: the strokes' flanks are needed for an edge between pixels.
+    near = np.asarray(cv2.dilate(stained, _AROUND), np.uint8)
+    level = _levels(darker, around, near)
+    mask = np.asarray(cv2.threshold(level, 127, 255, cv2.THRESH_BINARY)[1], np.uint8)
+    return Ink(np.asarray(stains, np.int32), np.round(contrasts).astype(np.uint8), stained, near, mask, level)
+
+
+# Divisions are those of whole numbers, to the nearest: OpenCV's own differ between x86 and ARM.
+def _contrast(darker: NDArray[np.uint8], paper: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return by how much pixels are darker than their paper, as shares of it: 0 to 255."""
+    whole = np.maximum(paper, _DARKEST_PAPER).astype(np.uint16)
+    return ((darker.astype(np.uint16) * 255 + whole // 2) // whole).astype(np.uint8)
+
+
+def _limits(contrast: int) -> NDArray[np.uint8]:
+    """Return for each brightness of paper `(256,)` by how much darker a pixel may be and not exceed a contrast."""
+    whole = np.maximum(np.arange(256), _DARKEST_PAPER)
+    return np.minimum(((contrast + 1) * whole - whole // 2 - 1) // 255, 255).astype(np.uint8)
+
+
+def _levels(darker: NDArray[np.uint8], paper: NDArray[np.uint8], edges: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the ink `(h, w)`: 128 where a pixel's contrast is that of the edge there, 0 where `edges` is 0."""
+    places = np.flatnonzero(edges.view(np.bool_))
+    edge = edges.ravel()[places].astype(np.uint16)
+    contrast = _contrast(darker.ravel()[places], paper.ravel()[places]).astype(np.uint16)
+    level = np.zeros(darker.shape, np.uint8)
+    level.ravel()[places] = np.minimum((contrast * 128 + edge // 2) // edge, 255)
+    return level
 
 
 def _halved(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -98,32 +140,6 @@ def _halved(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     while max(gray.shape) > _BACKGROUND_SIDE and min(gray.shape) > 1:
         gray = np.asarray(cv2.resize(gray, (gray.shape[1] // 2, gray.shape[0] // 2), interpolation=cv2.INTER_LINEAR_EXACT))
     return gray
-
-
-def cut_ink(contrast: NDArray[np.uint8], apart: int = _TEXTURE_APART) -> Ink:
-    """Cut ink from paper by its contrast `(h, w)` uint8: 0 paper, 255 black.
-
-    What stands out of the paper's texture is divided into connected pieces, and each is cut again at half of its own
-    contrast: so strokes keep their width whatever pen drew them, and pale rules fall away from the dark strokes on them.
-    By hysteresis, as in Canny (1986), a piece must stand out somewhere, and reaches as far as it is still stronger than a share
-    of that: so a faint pen's strokes stay whole. The texture shows in neighbours so many pixels `apart`.
-    """
-    noise = _noise_level(contrast, apart)
-    above = cv2.threshold(contrast, _FADING * noise, 255, cv2.THRESH_BINARY)[1]
-    count, stains = cv2.connectedComponents(above, connectivity=8)
-    places = np.flatnonzero(np.asarray(above, np.uint8).view(np.bool_))
-    piece, value = stains.ravel()[places], contrast.ravel()[places]
-    outstanding = np.zeros(count, np.bool_)
-    outstanding[piece[value > noise]] = True
-    contrasts = _contrasts(np.asarray(piece, np.int32), value, count) * outstanding
-    cuts = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)
-    stained = np.zeros(contrast.shape, np.uint8)
-    stained.ravel()[places] = cuts[piece]
-    # Just outside a piece its neighbour's cut still holds: the strokes' flanks are needed for an edge between pixels.
-    near = np.asarray(cv2.dilate(stained, _AROUND), np.uint8)
-    level = np.asarray(cv2.divide(contrast, near, scale=128), np.uint8)
-    mask = np.asarray(cv2.threshold(level, 127, 255, cv2.THRESH_BINARY)[1], np.uint8)
-    return Ink(np.asarray(stains, np.int32), np.round(contrasts).astype(np.uint8), stained, near, mask, level)
 
 
 def _contrasts(piece: NDArray[np.int32], value: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
@@ -139,11 +155,12 @@ def _median(gray: NDArray[np.uint8]) -> int:
     return int(np.searchsorted(np.cumsum(counts), gray.size / 2))
 
 
-def _noise_level(contrast: NDArray[np.uint8], apart: int) -> float:
+def _noise_level(darker: NDArray[np.uint8], paper: NDArray[np.uint8], apart: int) -> float:
     """Return the contrast that the paper's own texture does not reach."""
+    rows = slice(None, None, _TEXTURE_ROWS if len(darker) > 100 else 1)
+    contrast = _contrast(darker[rows], paper[rows])
     # Neighbours differ by sqrt(2) standard deviations; where both are 0 the contrast was cut off.
-    rows = np.ascontiguousarray(contrast[:: _TEXTURE_ROWS if len(contrast) > 100 else 1])
-    left, right = np.ascontiguousarray(rows[:, :-apart]), np.ascontiguousarray(rows[:, apart:])
+    left, right = np.ascontiguousarray(contrast[:, :-apart]), np.ascontiguousarray(contrast[:, apart:])
     if left.size == 0:
         return _FAINTEST
     seen = np.asarray(cv2.max(left, right), np.uint8)

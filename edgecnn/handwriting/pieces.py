@@ -8,9 +8,8 @@ import numpy as np
 
 from edgecnn.handwriting.components import WIDEST, Component, Hand, is_digit_shaped, joined, pairs
 from edgecnn.handwriting.cuts import Slices, parted, slices
-from edgecnn.handwriting.guesses import ONE, SURE, UNSURE, Guess, guess_all
+from edgecnn.handwriting.guesses import ONE, SURE, UNSURE, Guess, Guesser
 from edgecnn.handwriting.regions import Sheet
-from edgecnn.runtimes.runtime import Runtime
 
 # A reading in n pieces must be better than the one in a piece by this factor to the power of n - 1.
 _PIECE_PRIOR = 0.85
@@ -28,13 +27,13 @@ _MOST_PAIRS, _MOST_PIECES = 6, 4
 _NOT_SEVERAL, _NARROWEST_TO_SPLIT = 0.85, 0.5
 
 
-def with_joins(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> list[Guess]:
+def with_joins(sheet: Sheet, guesses: list[Guess], guess: Guesser) -> list[Guess]:
     """Replace guesses whose pieces read better as one digit."""
     # What reads surely as a digit is no piece of another, but for a 1: that is any upright stroke.
     loose = [one for one in guesses if one.sureness < _WHOLE or one.class_id == ONE]
     apart = {id(one.component): one for one in loose}
     hopeful = [(_needed(group, union, apart), group, union) for group, union in _unions(sheet, guesses, loose)]
-    together = guess_all(sheet, [union for _, _, union in hopeful], runtime)
+    together = guess(sheet, [union for _, _, union in hopeful])
     used: set[int] = set()
     kept = []
     gains = [one.sureness - need for one, (need, _, _) in zip(together, hopeful, strict=True)]
@@ -75,7 +74,7 @@ def _needed(group: list[Component], union: Component, apart: dict[int, Guess]) -
     return sum(part.sureness * part.component.area for part in parts) / union.area + several * _JOIN_MARGIN
 
 
-def with_splits(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> list[Guess]:
+def with_splits(sheet: Sheet, guesses: list[Guess], guess: Guesser) -> list[Guess]:
     """Replace unsure guesses by the digits that their slices read as, where that is better."""
     doubtful = _doubtful(guesses)
     if not doubtful:
@@ -86,7 +85,7 @@ def with_splits(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> list[Gu
         if (other := parted(part, sheet.width)) is not None:
             own.append(other)
     runs = [[_runs(cut, sheet.width) for cut in own] for own in ways]
-    parts = iter(guess_all(sheet, [part for own in runs for pieces in own for part in pieces.values()], runtime, cut=True))
+    parts = iter(guess(sheet, [part for own in runs for pieces in own for part in pieces.values()], cut=True))
     replaced: dict[int, list[Guess]] = {}
     for whole, found in zip(doubtful, runs, strict=True):
         paths = [_best_path({ends: next(parts) for ends in pieces}, whole.component.area) for pieces in found]

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.handwriting.credibility import credible, sure_enough
+from edgecnn.handwriting.guesses import Guesser
+from edgecnn.handwriting.memory import Memory
 from edgecnn.handwriting.pieces import with_joins, with_splits
 from edgecnn.handwriting.regions import DigitRegion, gray_of
 from edgecnn.handwriting.steps import ALL_STEPS, Steps
@@ -41,19 +43,24 @@ class DigitReading:
 
 
 def read_digits(
-    image_bgr: NDArray[np.uint8], runtime: Runtime, reject_threshold: float, steps: Steps = ALL_STEPS
+    image_bgr: NDArray[np.uint8],
+    runtime: Runtime,
+    reject_threshold: float,
+    steps: Steps = ALL_STEPS,
+    memory: Memory | None = None,
 ) -> list[DigitReading]:
     """Find and read the handwritten digits of a picture `(h, w, 3)` uint8 BGR, from top to bottom.
 
     `runtime` is an MNIST model. What it gives less than `reject_threshold` to (among other digits: less than half of it), and
-    what stands in a word, is returned with `class_id` None. Raises ShapeError for another array.
+    what stands in a word, is returned with `class_id` None. A `memory` of the same scene knows what need not be classified
+    again. Raises ShapeError for another array.
     """
-    with _same_code_everywhere():
-        return _read(image_bgr, runtime, reject_threshold, steps)
+    with same_code_everywhere():
+        return _read(image_bgr, Guesser(runtime, memory), reject_threshold, steps)
 
 
 @contextmanager
-def _same_code_everywhere() -> Iterator[None]:
+def same_code_everywhere() -> Iterator[None]:
     """Let OpenCV run its own code, as on ARM, in place of Intel's: a call of that may cost more than the work it does."""
     before = cv2.ipp.useIPP()
     cv2.ipp.setUseIPP(False)  # for this thread
@@ -63,12 +70,12 @@ def _same_code_everywhere() -> Iterator[None]:
         cv2.ipp.setUseIPP(before)
 
 
-def _read(image_bgr: NDArray[np.uint8], runtime: Runtime, reject_threshold: float, steps: Steps) -> list[DigitReading]:
-    sheet, guesses = survey(gray_of(image_bgr), runtime, steps)
+def _read(image_bgr: NDArray[np.uint8], guess: Guesser, reject_threshold: float, steps: Steps) -> list[DigitReading]:
+    sheet, guesses = survey(gray_of(image_bgr), guess, steps)
     if steps.joining:
-        guesses = with_joins(sheet, guesses, runtime)
+        guesses = with_joins(sheet, guesses, guess)
     if steps.splitting:
-        guesses = with_splits(sheet, guesses, runtime)
+        guesses = with_splits(sheet, guesses, guess)
     guesses.sort(key=lambda one: (one.region.box[1], one.region.box[0]))
     accepted = credible(guesses, reject_threshold) if steps.reject else sure_enough(guesses, 1e-6)
     return [

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.handwriting.components import WIDEST, Component, Hand, slants
-from edgecnn.handwriting.guesses import Guess, guess_all
+from edgecnn.handwriting.guesses import Guess, Guesser
 from edgecnn.handwriting.ink import Paper, find_paper
 from edgecnn.handwriting.regions import LOW_WRITING, MOST_ENLARGED, WORKING_SIDE, Setting, Sheet, take_apart, writing_height
 from edgecnn.handwriting.steps import Steps
-from edgecnn.runtimes.runtime import Runtime
 
 # From afar the longer side has at most so many pixels. What is higher than so many of them may be writing, and when all but a
 # tenth of that is high enough it needs no closer look.
@@ -34,37 +33,37 @@ _LEANS, _USUAL_LEAN, _DEGREES, _FURTHEST = (-0.24, 0.12), -0.08, 95.0, 45.0
 _UPRIGHT, _TURN_MARGIN = 0.9, 0.05
 
 
-def survey(image_gray: NDArray[np.uint8], runtime: Runtime, steps: Steps) -> tuple[Sheet, list[Guess]]:
+def survey(image_gray: NDArray[np.uint8], guess: Guesser, steps: Steps) -> tuple[Sheet, list[Guess]]:
     """Take a gray picture `(h, w)` uint8 apart at its writing's own scale, and guess at all that may be a digit."""
     base = max(1.0, max(image_gray.shape) / WORKING_SIDE)
     afar = base
     while max(image_gray.shape) / afar > _AFAR and steps.scale:
         afar *= 2
     paper = find_paper(image_gray, flatten=steps.illumination)
-    sheet = _from_afar(image_gray, paper, afar, runtime, steps)
+    sheet = _from_afar(image_gray, paper, afar, guess, steps)
     for choose in (_high_enough, _enlarged) if steps.scale else ():
         scale = choose(sheet, base)
         if scale != sheet.setting.scale:
             sheet = take_apart(image_gray, paper, replace(sheet.setting, scale=scale), steps)
-    guesses = _guess_in_turn(sheet, runtime)
-    return _upright(sheet, guesses, runtime) if steps.turning else (sheet, guesses)
+    guesses = _guess_in_turn(sheet, guess)
+    return _upright(sheet, guesses, guess) if steps.turning else (sheet, guesses)
 
 
-def _guess_in_turn(sheet: Sheet, runtime: Runtime) -> list[Guess]:
+def _guess_in_turn(sheet: Sheet, guess: Guesser) -> list[Guess]:
     """Guess at all candidates where most of the likeliest are digits, else at what is like those that are.
 
     On an untidy desk only a few of a hundred candidates are digits, and each guess costs as much as any other.
     """
     parts = sheet.candidates
     if len(parts) <= _FEW:
-        return guess_all(sheet, parts, runtime)
+        return guess(sheet, parts)
     order = np.argsort(-likelihood(sheet, parts), kind="stable")
     first, rest = [parts[i] for i in order[:_FIRST]], [parts[i] for i in order[_FIRST:]]
-    guesses = guess_all(sheet, first, runtime)
+    guesses = guess(sheet, first)
     sure = [one.component for one in guesses if one.sureness >= _READ]
     if 2 * len(sure) < len(guesses):
         rest = _like(sure, rest)[: _EACH * len(sure)]
-    return guesses + guess_all(sheet, rest, runtime)
+    return guesses + guess(sheet, rest)
 
 
 def likelihood(sheet: Sheet, components: list[Component]) -> NDArray[np.float64]:
@@ -92,7 +91,7 @@ def _like(known: list[Component], others: list[Component]) -> list[Component]:
     return [same[i] for i in np.argsort(away, kind="stable")]
 
 
-def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, runtime: Runtime, steps: Steps) -> Sheet:
+def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, guess: Guesser, steps: Steps) -> Sheet:
     """Take a picture apart as ink on paper or chalk on a board, whichever stands out or, in doubt, reads better."""
     ratio = paper.light_over_dark
     likelier = take_apart(image_gray, paper, Setting(scale, ratio >= 1), steps)
@@ -100,7 +99,7 @@ def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, runtim
         return likelier
     other = take_apart(image_gray, paper, Setting(scale, ratio < 1), steps)
     read, read_otherwise = (
-        sum(one.sureness >= _READ for one in guess_all(sheet, _likeliest(sheet), runtime)) for sheet in (likelier, other)
+        sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet))) for sheet in (likelier, other)
     )
     return other if read_otherwise > read else likelier
 
@@ -133,7 +132,7 @@ def _enlarging(sheet: Sheet, base: float) -> float:
     return base if height >= LOW_WRITING * base else max(height / _ENLARGED_TO, base / MOST_ENLARGED)
 
 
-def _upright(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> tuple[Sheet, list[Guess]]:
+def _upright(sheet: Sheet, guesses: list[Guess], guess: Guesser) -> tuple[Sheet, list[Guess]]:
     """Turn a sheet that lies askew, as its strokes lean, when its candidates read clearly better then."""
     slim = [one for one in guesses if one.component.aspect <= WIDEST]
     if len(slim) < _LEAST_TURNED:
@@ -145,9 +144,9 @@ def _upright(sheet: Sheet, guesses: list[Guess], runtime: Runtime) -> tuple[Shee
     if _LEANS[0] <= lean <= _LEANS[1] or as_it_lies >= _UPRIGHT:
         return sheet, guesses
     turned = sheet.turned(round(min(max(_DEGREES * (_USUAL_LEAN - lean), -_FURTHEST), _FURTHEST)))
-    if _mean_sureness(guess_all(turned, parts, runtime)) <= as_it_lies + _TURN_MARGIN:
+    if _mean_sureness(guess(turned, parts)) <= as_it_lies + _TURN_MARGIN:
         return sheet, guesses
-    return turned, guess_all(turned, [one.component for one in guesses], runtime)
+    return turned, guess(turned, [one.component for one in guesses])
 
 
 def _mean_sureness(guesses: list[Guess]) -> float:

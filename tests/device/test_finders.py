@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.testing import FakeRuntime, JumpingClock, fake_classifier, gray_picture
-from edgecnn_device.finders import Tiles, choose_look, look_at, read_handwriting, spans
+from edgecnn_device.finders import ReadHandwritingOverTime, Tiles, choose_look, look_at, read_handwriting, spans
 
 
 @given(length=st.integers(1, 4000), count=st.integers(1, 64), overlap=st.floats(0, 0.9))
@@ -56,6 +56,12 @@ def test_tiles_that_make_no_grid_are_refused_with_an_example(text: str) -> None:
 def test_digits_are_looked_for_only_by_a_model_of_digits() -> None:
     with pytest.raises(InputError, match="needs a model of handwritten digits"):
         choose_look(Preprocessing(200, 200), find="digits")
+
+
+def test_a_camera_of_digits_reads_only_what_changed() -> None:
+    look = choose_look(Preprocessing(28, 28, "gray", "digit"), live=True)
+
+    assert isinstance(look, ReadHandwritingOverTime)
 
 
 def test_a_model_of_digits_looks_for_digits_by_itself() -> None:
