@@ -7,7 +7,7 @@ where there is ink.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -60,6 +60,12 @@ class Paper:
     small: NDArray[np.uint8]
     light_over_dark: float
 
+    def within(self, window: tuple[int, int, int, int], frame_hw: tuple[int, int]) -> Paper:
+        """Return the paper in a window `(x, y, width, height)` of the frame."""
+        x, y, width, height = window
+        whole = np.asarray(cv2.resize(self.small, frame_hw[::-1], interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
+        return replace(self, small=np.ascontiguousarray(whole[y : y + height, x : x + width]))
+
 
 def find_paper(image_gray: NDArray[np.uint8], *, flatten: bool = True) -> Paper:
     """Find the paper of a gray picture `(h, w)` uint8.
@@ -99,9 +105,11 @@ def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False
     above = cv2.compare(darker, cv2.LUT(around, _limits(int(_FADING * noise))), cv2.CMP_GT)
     count, stains = cv2.connectedComponents(above, connectivity=8)
     places = np.flatnonzero(np.asarray(above, np.uint8).view(np.bool_))
-    piece, value = np.asarray(stains.ravel()[places], np.int32), _contrast(darker.ravel()[places], around.ravel()[places])
-    outstanding = np.zeros(count, np.bool_)
-    outstanding[piece[value > noise]] = True
+    piece, value = (
+        np.asarray(stains.ravel().take(places), np.intp),
+        _contrast(darker.ravel().take(places), around.ravel().take(places)),
+    )
+    outstanding = np.bincount(piece, value > noise, count) > 0
     contrasts = _contrasts(piece, value, count) * outstanding
     stained = np.zeros(gray.shape, np.uint8)
     stained.ravel()[places] = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)[piece]
@@ -112,11 +120,17 @@ def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False
     return Ink(np.asarray(stains, np.int32), np.round(contrasts).astype(np.uint8), stained, near, mask, level)
 
 
-# Divisions are those of whole numbers, to the nearest: OpenCV's own differ between x86 and ARM.
+def _ratio(numbers: NDArray[np.uint8], wholes: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+    """Return so many times the ratio of numbers, rounded, 255 at most; OpenCV's own division differs between x86 and ARM."""
+    ratio = numbers * np.float32(times)
+    ratio /= wholes
+    ratio += np.float32(0.5)
+    return np.minimum(ratio, np.float32(255), out=ratio).astype(np.uint8)
+
+
 def _contrast(darker: NDArray[np.uint8], paper: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return by how much pixels are darker than their paper, as shares of it: 0 to 255."""
-    whole = np.maximum(paper, _DARKEST_PAPER).astype(np.uint16)
-    return ((darker.astype(np.uint16) * 255 + whole // 2) // whole).astype(np.uint8)
+    return _ratio(darker, np.maximum(paper, np.uint8(_DARKEST_PAPER)), 255)
 
 
 def _limits(contrast: int) -> NDArray[np.uint8]:
@@ -128,10 +142,9 @@ def _limits(contrast: int) -> NDArray[np.uint8]:
 def _levels(darker: NDArray[np.uint8], paper: NDArray[np.uint8], edges: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the ink `(h, w)`: 128 where a pixel's contrast is that of the edge there, 0 where `edges` is 0."""
     places = np.flatnonzero(edges.view(np.bool_))
-    edge = edges.ravel()[places].astype(np.uint16)
-    contrast = _contrast(darker.ravel()[places], paper.ravel()[places]).astype(np.uint16)
+    contrast = _contrast(darker.ravel().take(places), paper.ravel().take(places))
     level = np.zeros(darker.shape, np.uint8)
-    level.ravel()[places] = np.minimum((contrast * 128 + edge // 2) // edge, 255)
+    level.ravel()[places] = _ratio(contrast, edges.ravel().take(places), 128)
     return level
 
 
@@ -142,12 +155,12 @@ def _halved(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return gray
 
 
-def _contrasts(piece: NDArray[np.int32], value: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
+def _contrasts(piece: NDArray[np.intp], value: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
     """Return the mean contrast of each piece's darker half `(count,)`; 0 for what has no pixel."""
     mean = np.bincount(piece, value, count) / np.maximum(np.bincount(piece, minlength=count), 1)
-    darker = value >= mean[piece]
-    total = np.bincount(piece[darker], value[darker], count)
-    return np.asarray(total / np.maximum(np.bincount(piece[darker], minlength=count), 1), np.float64)
+    darker = value >= mean.take(piece)
+    total = np.bincount(piece, value * darker, count)
+    return np.asarray(total / np.maximum(np.bincount(piece, darker, count), 1), np.float64)
 
 
 def _median(gray: NDArray[np.uint8]) -> int:

@@ -49,13 +49,11 @@ class Memory:
         """Tell for boxes of a sheet whether the frame has changed in them."""
         if self._changed is None:
             return np.ones(len(boxes), np.bool_)
-        height, width = self._changed.shape[0] - 1, self._changed.shape[1] - 1
-        across, down = (
-            side * sheet.setting.scale / full for side, full in zip((width, height), sheet.frame_hw[::-1], strict=True)
-        )
-        left, top = np.floor(boxes[:, 0] * across).astype(int), np.floor(boxes[:, 1] * down).astype(int)
-        right = np.minimum(np.ceil((boxes[:, 0] + boxes[:, 2]) * across).astype(int), width)
-        bottom = np.minimum(np.ceil((boxes[:, 1] + boxes[:, 3]) * down).astype(int), height)
+        size = np.array(self._changed.shape[::-1]) - 1
+        shares = size / sheet.frame_hw[::-1]
+        first = sheet.setting.corner + boxes[:, :2] * sheet.setting.scale
+        left, top = np.floor(first * shares).astype(int).T
+        right, bottom = np.minimum(np.ceil((first + boxes[:, 2:4] * sheet.setting.scale) * shares).astype(int), size).T
         total = self._changed
         return np.asarray(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left] > 0, np.bool_)
 

@@ -33,11 +33,20 @@ MOST_ENLARGED = 3.0
 
 @dataclass(frozen=True)
 class Setting:
-    """How a picture is worked: pixels of the frame per working pixel, chalk (`light`) or ink, and by how much it is turned."""
+    """How a picture is worked: pixels of the frame per working pixel, chalk (`light`) or ink, and by how much it is turned.
+
+    `window` is the part of the frame that is looked at, `(x, y, width, height)` in its pixels; None is all of it.
+    """
 
     scale: float
     light: bool
     turn_deg: float = 0.0
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """The place `(x, y)` in the frame of what is looked at."""
+        return (0, 0) if self.window is None else self.window[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +93,10 @@ class Sheet:
 
     def _frame_box(self, component: Component) -> tuple[int, int, int, int]:
         x, y, width, height = component.box
-        left, top = int(x * self.setting.scale), int(y * self.setting.scale)
-        right = min(round((x + width) * self.setting.scale), self.frame_hw[1])
-        bottom = min(round((y + height) * self.setting.scale), self.frame_hw[0])
+        scale, (across, down) = self.setting.scale, self.setting.corner
+        left, top = across + int(x * scale), down + int(y * scale)
+        right = min(across + round((x + width) * scale), self.frame_hw[1])
+        bottom = min(down + round((y + height) * scale), self.frame_hw[0])
         return left, top, max(right - left, 1), max(bottom - top, 1)
 
 
@@ -115,16 +125,21 @@ def gray_of(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def take_apart(image_gray: NDArray[np.uint8], paper: Paper, setting: Setting, steps: Steps = ALL_STEPS) -> Sheet:
     """Take a gray picture `(h, w)` uint8 apart into the components that may be digits or parts of digits."""
-    height, width = image_gray.shape
+    frame_hw = image_gray.shape
+    here = paper
+    if setting.window is not None:
+        x, y, width, height = setting.window
+        image_gray = np.ascontiguousarray(image_gray[y : y + height, x : x + width])
+        here = paper.within(setting.window, frame_hw)
     image_gray = _scaled(image_gray, setting.scale)
-    ink = find_ink(image_gray, paper, light=setting.light, enlarged=1 / setting.scale)
-    mask, level = (without_lines(ink) if steps.lines else ink.mask), ink.level
+    ink = find_ink(image_gray, here, light=setting.light, enlarged=1 / setting.scale)
+    mask, level = (without_lines(ink, max(frame_hw) / setting.scale) if steps.lines else ink.mask), ink.level
     if mask is not ink.mask:
         level = np.where(mask < ink.mask, 0, level).astype(np.uint8)
     found = find_components(mask, level, ink.stains, ink.contrasts)
     candidates = [part for part in found if is_digit_shaped(part)]
     fragments = [part for part in found if not is_digit_shaped(part)]
-    return Sheet(candidates, fragments, paper, image_gray.shape[1], (height, width), setting, steps)
+    return Sheet(candidates, fragments, paper, image_gray.shape[1], frame_hw, setting, steps)
 
 
 def _scaled(image_gray: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -25,21 +25,22 @@ _ROUGHLY = 4
 Window = tuple[slice, slice]
 
 
-def without_lines(ink: Ink) -> NDArray[np.uint8]:
+def without_lines(ink: Ink, longer: float) -> NDArray[np.uint8]:
     """Return the ink's mask `(h, w)` uint8 (0 or 255) less its lines, horizontal and vertical, tilted up to some 15 degrees.
 
-    Lines are looked for in the stains, where pale ones are whole. The mask itself where there is none.
+    `longer` is the longer side in pixels of the whole picture. Lines are looked for in the stains, where pale ones are whole.
+    The mask itself where there is none.
     """
     mask = ink.mask
-    for region in _long_stains(ink.near):
+    for region in _long_stains(ink.near, longer):
         for upright in (False, True):
             if upright not in region.upright:
                 continue
             stains, strokes = (part[region.window] for part in (ink.stained, ink.mask))
             if upright:
                 stains, strokes = stains.T, strokes.T
-            for window, own in _windows(stains, max(ink.mask.shape)):
-                line = _line_in(stains, strokes, window, own, max(ink.mask.shape))
+            for window, own in _windows(stains, longer):
+                line = _line_in(stains, strokes, window, own, longer)
                 if line is not None:
                     mask = mask.copy() if mask is ink.mask else mask
                     part = mask[region.window]
@@ -55,12 +56,12 @@ class _Region:
     upright: tuple[bool, ...]
 
 
-def _long_stains(near: NDArray[np.uint8]) -> list[_Region]:
+def _long_stains(near: NDArray[np.uint8], longer: float) -> list[_Region]:
     # Every pixel of `near` is of a square of three around one: every third tells of them all.
     seen = np.ascontiguousarray(near[1::_SQUARE, 1::_SQUARE])
     if seen.size == 0:
         return []
-    shortest = _SHORTEST * max(near.shape)
+    shortest = _SHORTEST * longer
     _, _, stats, _ = cv2.connectedComponentsWithStats(seen, connectivity=8, ltype=cv2.CV_16U)
     regions = []
     for left, top, width, height in stats[1:, :4].tolist():
@@ -71,7 +72,7 @@ def _long_stains(near: NDArray[np.uint8]) -> list[_Region]:
     return regions
 
 
-def _windows(stains: NDArray[np.uint8], longer: int) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
+def _windows(stains: NDArray[np.uint8], longer: float) -> Iterator[tuple[Window, NDArray[np.bool_]]]:
     """Yield where near-horizontal lines may be in stains `(h, w)` uint8 of a picture with that longer side.
 
     They are looked at with every few columns only.
@@ -104,7 +105,7 @@ def _level_pieces(stains: NDArray[np.uint8], piece: int, columns: int) -> NDArra
 
 
 def _line_in(
-    stains: NDArray[np.uint8], mask: NDArray[np.uint8], window: Window, own: NDArray[np.bool_], longer: int
+    stains: NDArray[np.uint8], mask: NDArray[np.uint8], window: Window, own: NDArray[np.bool_], longer: float
 ) -> NDArray[np.uint8] | None:
     """Return the pixels `(h, w)` of a window that are of a line and belong to no stroke across it; None without a line."""
     piece = max(9, round(_PIECE * longer))

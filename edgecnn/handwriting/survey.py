@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.handwriting.components import WIDEST, Component, Hand, slants
-from edgecnn.handwriting.guesses import Guess, Guesser
+from edgecnn.handwriting.components import WIDEST, Component, Hand, joined_box, slants
+from edgecnn.handwriting.guesses import UNSURE, Guess, Guesser
 from edgecnn.handwriting.ink import Paper, find_paper
 from edgecnn.handwriting.regions import LOW_WRITING, MOST_ENLARGED, WORKING_SIDE, Setting, Sheet, take_apart, writing_height
 from edgecnn.handwriting.steps import Steps
@@ -18,6 +18,9 @@ from edgecnn.handwriting.steps import Steps
 _AFAR, _LOWEST, _LOW_SHARE, _HIGH_ENOUGH = 400, 5, 10, 20.0
 # Low writing is enlarged to so many working pixels: thresholds cut between pixels then, and touching strokes come apart.
 _ENLARGED_TO = 36.0
+# Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many
+# times their height, and in steps of so many pixels.
+_MARGIN, _STEP = 4.0, 16
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
 # many likely places read well.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
@@ -41,10 +44,11 @@ def survey(image_gray: NDArray[np.uint8], guess: Guesser, steps: Steps) -> tuple
         afar *= 2
     paper = find_paper(image_gray, flatten=steps.illumination)
     sheet = _from_afar(image_gray, paper, afar, guess, steps)
-    for choose in (_high_enough, _enlarged) if steps.scale else ():
-        scale = choose(sheet, base)
-        if scale != sheet.setting.scale:
-            sheet = take_apart(image_gray, paper, replace(sheet.setting, scale=scale), steps)
+    if steps.scale:
+        for setting in (_closer, _enlarged):
+            wanted = setting(sheet, base, guess)
+            if wanted != sheet.setting:
+                sheet = take_apart(image_gray, paper, wanted, steps)
     guesses = _guess_in_turn(sheet, guess)
     return _upright(sheet, guesses, guess) if steps.turning else (sheet, guesses)
 
@@ -72,7 +76,7 @@ def likelihood(sheet: Sheet, components: list[Component]) -> NDArray[np.float64]
     boxes = np.array([part.box for part in components], np.float64) * sheet.setting.scale
     small = sheet.paper.small
     shares = np.array(small.shape) / np.array(sheet.frame_hw)
-    y, x = (boxes[:, axis] + boxes[:, axis + 2] / 2 for axis in (1, 0))
+    y, x = (sheet.setting.corner[axis] + boxes[:, axis] + boxes[:, axis + 2] / 2 for axis in (1, 0))
     y, x = (np.minimum((at * share).astype(int), side - 1) for at, share, side in zip((y, x), shares, small.shape, strict=True))
     brightness = (255.0 - small if sheet.setting.light else small * 1.0)[y, x]
     wide = np.maximum(boxes[:, 2] / boxes[:, 3] - 0.8, 0)
@@ -99,32 +103,53 @@ def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, guess:
         return likelier
     other = take_apart(image_gray, paper, Setting(scale, ratio < 1), steps)
     read, read_otherwise = (
-        sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet))) for sheet in (likelier, other)
+        sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet, _TRIED))) for sheet in (likelier, other)
     )
     return other if read_otherwise > read else likelier
 
 
-def _likeliest(sheet: Sheet) -> list[Component]:
+def _likeliest(sheet: Sheet, count: int) -> list[Component]:
     slim = [part for part in sheet.candidates if part.aspect <= WIDEST]
-    return [slim[i] for i in np.argsort(-likelihood(sheet, slim), kind="stable")[:_TRIED]] if slim else []
+    return [slim[i] for i in np.argsort(-likelihood(sheet, slim), kind="stable")[:count]] if slim else []
 
 
-def _high_enough(sheet: Sheet, base: float) -> float:
-    """Return the scale at which even the low strokes seen from afar are high enough, that of the picture at least."""
+def _closer(sheet: Sheet, base: float, guess: Guesser) -> Setting:
+    """Return how to work a sheet seen from afar: so that even its low strokes are high enough, as the picture is at most."""
     scale = sheet.setting.scale
     if not sheet.candidates:
-        return base
+        return replace(sheet.setting, scale=base)
     strong = 0.5 * float(np.median([part.contrast for part in sheet.candidates]))
     parts = [part for part in sheet.candidates + sheet.fragments if part.height >= _LOWEST and part.contrast >= strong]
     low = float(np.percentile([part.height for part in parts], _LOW_SHARE)) * scale
     while scale > base and low < _HIGH_ENOUGH * scale:
         scale /= 2
-    return _enlarging(sheet, base) if scale == base else scale
+    return replace(sheet.setting, scale=_enlarging(sheet, base) if scale == base else scale)
 
 
-def _enlarged(sheet: Sheet, base: float) -> float:
-    """Return the scale at which the writing is to be worked after a closer look: larger than the picture's where it is low."""
-    return _enlarging(sheet, base) if sheet.setting.scale == base else sheet.setting.scale
+def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
+    """Return how to work a sheet after a closer look: larger than the picture is where the writing is low."""
+    scale = _enlarging(sheet, base) if sheet.setting.scale == base else sheet.setting.scale
+    if scale >= base or len(sheet.candidates) <= _FEW:
+        return replace(sheet.setting, scale=scale)
+    first = guess(sheet, _likeliest(sheet, _FIRST))
+    read = [one.component for one in first if one.sureness >= UNSURE]
+    if 2 * len(read) >= len(first):
+        return replace(sheet.setting, scale=scale)
+    if not read:
+        return sheet.setting
+    return replace(sheet.setting, scale=scale, window=_window_round(read, sheet))
+
+
+def _window_round(components: list[Component], sheet: Sheet) -> tuple[int, int, int, int]:
+    """Return the part of the frame `(x, y, width, height)` where components stand and others of their size may."""
+    left, top, width, height = np.array(joined_box(components)) * sheet.setting.scale
+    margin = _MARGIN * max(part.height for part in components) * sheet.setting.scale
+    frame_height, frame_width = sheet.frame_hw
+    # In steps, so that it stays where it is when the ink's outline flickers.
+    x, y = (max(int((at - margin) // _STEP) * _STEP, 0) for at in (left, top))
+    right = min(int((left + width + margin) // _STEP + 1) * _STEP, frame_width)
+    bottom = min(int((top + height + margin) // _STEP + 1) * _STEP, frame_height)
+    return x, y, right - x, bottom - y
 
 
 def _enlarging(sheet: Sheet, base: float) -> float:
