@@ -125,7 +125,7 @@ def _ratio(numbers: NDArray[np.uint8], wholes: NDArray[np.uint8], times: int) ->
     ratio = numbers * np.float32(times)
     ratio /= wholes
     ratio += np.float32(0.5)
-    return np.minimum(ratio, np.float32(255), out=ratio).astype(np.uint8)
+    return np.asarray(np.minimum(ratio, np.float32(255), out=ratio), np.uint8)
 
 
 def _contrast(darker: NDArray[np.uint8], paper: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -136,7 +136,7 @@ def _contrast(darker: NDArray[np.uint8], paper: NDArray[np.uint8]) -> NDArray[np
 def _limits(contrast: int) -> NDArray[np.uint8]:
     """Return for each brightness of paper `(256,)` by how much darker a pixel may be and not exceed a contrast."""
     whole = np.maximum(np.arange(256), _DARKEST_PAPER)
-    return np.minimum(((contrast + 1) * whole - whole // 2 - 1) // 255, 255).astype(np.uint8)
+    return np.asarray(np.minimum(((contrast + 1) * whole - whole // 2 - 1) // 255, 255), np.uint8)
 
 
 def _levels(darker: NDArray[np.uint8], paper: NDArray[np.uint8], edges: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -125,7 +125,7 @@ def gray_of(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def take_apart(image_gray: NDArray[np.uint8], paper: Paper, setting: Setting, steps: Steps = ALL_STEPS) -> Sheet:
     """Take a gray picture `(h, w)` uint8 apart into the components that may be digits or parts of digits."""
-    frame_hw = image_gray.shape
+    frame_hw = image_gray.shape[0], image_gray.shape[1]
     here = paper
     if setting.window is not None:
         x, y, width, height = setting.window

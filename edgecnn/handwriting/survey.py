@@ -129,7 +129,7 @@ def _closer(sheet: Sheet, base: float, guess: Guesser) -> Setting:
 def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
     """Return how to work a sheet after a closer look: larger than the picture is where the writing is low."""
     scale = _enlarging(sheet, base) if sheet.setting.scale == base else sheet.setting.scale
-    if scale >= base or len(sheet.candidates) <= _FEW:
+    if scale >= base:
         return replace(sheet.setting, scale=scale)
     first = guess(sheet, _likeliest(sheet, _FIRST))
     read = [one.component for one in first if one.sureness >= UNSURE]
