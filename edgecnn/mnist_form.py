@@ -31,7 +31,9 @@ _CROSS, _LEVEL = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8), np.ones(
 # Blank pixels all round each ink of a strip: as far as the blur of what is enlarged reaches, and one more.
 GAP = 3
 _BLUR = 0.4
-_SLOT = SIDE * _ZOOM
+# Slots stand side by side with so much paper around each that no blur reaches from one into the next.
+_SLOT, _APART = SIDE * _ZOOM, 4
+_PITCH = _SLOT + 2 * _APART
 _AT_ONCE = 64  # slots that stay in a small processor's cache
 
 
@@ -96,7 +98,7 @@ def ink_forms(strip: InkStrip, form: Form = Form(), turn_deg: float = 0.0) -> ND
     order = np.argsort(radii, kind="stable")
     for first in range(0, len(order), _AT_ONCE):
         numbers = order[first : first + _AT_ONCE]
-        slots = np.zeros((_SLOT, len(numbers) * _SLOT), np.uint8)
+        slots = np.zeros((_SLOT, len(numbers) * _PITCH), np.uint8)
         _draw(strip, soft, plan, numbers, slots)
         _reweigh(slots, radii[numbers])
         _shrink(slots, plan.inks[numbers], forms)
@@ -196,7 +198,7 @@ def _scale(
 
 
 def _draw(strip: InkStrip, soft: NDArray[np.uint8], plan: _Plan, numbers: NDArray[np.int64], slots: NDArray[np.uint8]) -> None:
-    """Draw inks into slots side by side `(112, m * 112)`, black and white.
+    """Draw inks into slots side by side `(112, m * 120)`, black and white.
 
     `soft` is the strip's pixels blurred.
     """
@@ -207,7 +209,8 @@ def _draw(strip: InkStrip, soft: NDArray[np.uint8], plan: _Plan, numbers: NDArra
         if plan.scale[number] < 1:
             source, matrix = _blurred(strip.pixels[tops[ink] : tops[ink + 1]], matrix, float(plan.scale[number]))
         left, top, right, bottom = plan.windows[number].tolist()
-        window = slots[top:bottom, slot * _SLOT + left : slot * _SLOT + right]
+        corner = slot * _PITCH + _APART
+        window = slots[top:bottom, corner + left : corner + right]
         cv2.warpAffine(source, matrix, (right - left, bottom - top), dst=window, flags=cv2.INTER_LINEAR)
     cv2.threshold(slots, EDGE - 1, 255, cv2.THRESH_BINARY, dst=slots)
 
@@ -259,13 +262,13 @@ def _by_disc(strokes: NDArray[np.uint8], radius: int, *, wider: bool) -> NDArray
 
 
 def _reweigh(slots: NDArray[np.uint8], radii: NDArray[np.int64]) -> None:
-    """Make strokes in slots side by side `(112, m * 112)` wider by `radii` `(m,)` pixels on either side, or narrower, in place.
+    """Make strokes in slots side by side `(112, m * 120)` wider by `radii` `(m,)` pixels on either side, or narrower, in place.
 
     Slots of one radius stand together.
     """
     ends = np.append(np.flatnonzero(np.diff(radii)) + 1, len(radii)).tolist()
     for first, end in itertools.pairwise([0, *ends]):
-        _reweigh_alike(slots[:, first * _SLOT : end * _SLOT], int(radii[first]))
+        _reweigh_alike(slots[:, first * _PITCH : end * _PITCH], int(radii[first]))
 
 
 def _reweigh_alike(strokes: NDArray[np.uint8], radius: int) -> None:
@@ -283,10 +286,10 @@ _SHRINKING = math.sqrt((0.25 * (_ZOOM**2 - 1) - 0.25) / 4)
 
 
 def _shrink(slots: NDArray[np.uint8], inks: NDArray[np.int64], forms: NDArray[np.uint8]) -> None:
-    """Shrink slots side by side `(112, m * 112)` to the forms of `inks` `(m,)`, each with its centre of mass at MNIST's."""
+    """Shrink slots side by side `(112, m * 120)` to the forms of `inks` `(m,)`, each with its centre of mass at MNIST's."""
     half = cv2.resize(slots, (slots.shape[1] // 2, _SLOT // 2), interpolation=cv2.INTER_LINEAR_EXACT)
     soft = np.asarray(cv2.GaussianBlur(half, (0, 0), _SHRINKING), np.uint8)
-    by, side = 2 / _ZOOM, _SLOT // 2
+    by, side = 2 / _ZOOM, _PITCH // 2
     matrix = np.array([[by, 0, 0], [0, by, 0]])
     for slot, ink in enumerate(inks.tolist()):
         drawn, form = soft[:, slot * side : (slot + 1) * side], forms[ink]

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-RUNS = 5
+RUNS = 3
 REJECT_THRESHOLD = 0.8
 Reader = Callable[[NDArray[np.uint8]], int]
 

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 from edgecnn.handwriting.guesses import ONE, Guess
 
 # What each piece of evidence is worth, in natural logarithms of the odds: a logistic regression on simulated sheets
-# (`benchmarks/digits/fit_credibility.py`), without the constant.
+# (`python -m benchmarks.fit_credibility`), without the constant.
 EVIDENCE = {
-    "probability": 0.68,  # the log odds of its largest probability, over those of the reject threshold
-    "neighbours": 3.82,  # the mean sureness of the nearest guesses of like height
-    "contrast": 1.71,  # its contrast, as a share of that of the sheet's ink
-    "thinner": 1.61,  # the log of its pen's width over that of the nearest sure digits, where that is below 0
-    "height": -2.02,  # how far the log of its height over theirs is from 0
-    "one": -1.38,  # it reads as a 1, as any stroke does
-    "holds": -1.91,  # how many other guesses stand within its box, 2 at most
-    "sure": 2.37,  # the share of the sheet's guesses that are sure
-    "digits": 0.23,  # the log of their number and one
+    "probability": 0.79,  # the log odds of its largest probability, over those of the reject threshold
+    "neighbours": 3.74,  # the mean sureness of the nearest guesses of like height
+    "contrast": 1.89,  # its contrast, as a share of that of the sheet's ink
+    "thinner": 2.13,  # the log of its pen's width over that of the nearest sure digits, where that is below 0
+    "height": -1.15,  # how far the log of its height over theirs is from 0
+    "one": -2.05,  # it reads as a 1, as any stroke does
+    "holds": -0.53,  # how many other guesses stand within its box, 2 at most
+    "sure": 4.66,  # the share of the sheet's guesses that are sure
+    "digits": 0.53,  # the log of their number and one
 }
-# The constant: chosen so that one false report comes to two hundred simulated digits.
-CONSTANT = -4.9
+# The constant: chosen so that three false reports come to two hundred digits of those sheets.
+CONSTANT = -7.19
 # Who is sure, who counts as another guess within a box, and who of the sure ones is asked.
 _SURE, _INSIDE = 0.8, 0.5
 _AROUND, _ASKED = 8, 5

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.handwriting.credibility import credible, sure_enough
-from edgecnn.handwriting.guesses import Guesser
+from edgecnn.handwriting.guesses import Guess, Guesser
 from edgecnn.handwriting.memory import Memory
 from edgecnn.handwriting.pieces import with_joins, with_splits
 from edgecnn.handwriting.regions import DigitRegion, gray_of
@@ -70,13 +70,18 @@ def same_code_everywhere() -> Iterator[None]:
         cv2.ipp.setUseIPP(before)
 
 
-def _read(image_bgr: NDArray[np.uint8], guess: Guesser, reject_threshold: float, steps: Steps) -> list[DigitReading]:
+def guess_at_all(image_bgr: NDArray[np.uint8], guess: Guesser, steps: Steps = ALL_STEPS) -> list[Guess]:
+    """Return what all places of a picture are taken for, from top to bottom, however doubtful."""
     sheet, guesses = survey(gray_of(image_bgr), guess, steps)
     if steps.joining:
         guesses = with_joins(sheet, guesses, guess)
     if steps.splitting:
         guesses = with_splits(sheet, guesses, guess)
-    guesses.sort(key=lambda one: (one.region.box[1], one.region.box[0]))
+    return sorted(guesses, key=lambda one: (one.region.box[1], one.region.box[0]))
+
+
+def _read(image_bgr: NDArray[np.uint8], guess: Guesser, reject_threshold: float, steps: Steps) -> list[DigitReading]:
+    guesses = guess_at_all(image_bgr, guess, steps)
     accepted = credible(guesses, reject_threshold) if steps.reject else sure_enough(guesses, 1e-6)
     return [
         DigitReading(one.region, one.probabilities, one.class_id if ok else None)
