@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.handwriting.components import WIDEST, Component, Hand, joined_box, slants
-from edgecnn.handwriting.guesses import UNSURE, Guess, Guesser
+from edgecnn.handwriting.guesses import Guess, Guesser
 from edgecnn.handwriting.ink import Paper, find_paper
 from edgecnn.handwriting.regions import LOW_WRITING, MOST_ENLARGED, WORKING_SIDE, Setting, Sheet, take_apart, writing_height
 from edgecnn.handwriting.steps import Steps
@@ -132,7 +132,7 @@ def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
     if scale >= base:
         return replace(sheet.setting, scale=scale)
     first = guess(sheet, _likeliest(sheet, _FIRST))
-    read = [one.component for one in first if one.sureness >= UNSURE]
+    read = [one.component for one in first if one.sureness >= _READ]
     if 2 * len(read) >= len(first):
         return replace(sheet.setting, scale=scale)
     if not read:
