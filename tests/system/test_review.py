@@ -97,11 +97,22 @@ def test_everything_is_done_by_keyboard(browser: webdriver.Chrome, page: ReviewP
     press(browser, "n")
     wait_until(lambda: is_shown(browser, "naming"), 5, "dialog")
     press(browser, "new kind", Keys.ENTER)
-    press(browser, "0", "b", Keys.ARROW_DOWN, "1", "u")
+    press(browser, "o", "b", Keys.ARROW_DOWN, "1", "u")
     wait_until(lambda: text(browser, "counts") == "3 of 100 labelled", LIMIT_S, "answers")
 
     assert sorted(said.label for said in labels(folder).of.values()) == ["_bad", "_other", "new kind"]
     assert "new kind" in text(browser, "classes")
+
+
+def test_a_class_that_is_called_by_a_digit_has_that_key(browser: webdriver.Chrome, page: ReviewProcess, folder: Path) -> None:
+    press(browser, "n")
+    wait_until(lambda: is_shown(browser, "naming"), 5, "dialog")
+    press(browser, "2", Keys.ENTER)
+    wait_until(lambda: len(browser.find_elements(By.CSS_SELECTOR, "#classes button")) == 6, LIMIT_S, "new class")
+    press(browser, "2", "3")
+    wait_until(lambda: text(browser, "counts") == "3 of 100 labelled", LIMIT_S, "answers")
+
+    assert [act.label for act in labels(folder).acts] == ["2", "2", "class 1"]
 
 
 def test_a_label_that_was_answered_survives_a_kill_and_the_page_says_when_one_was_not(

@@ -16,6 +16,7 @@ let current = 0;
 let cursor = -1;
 let busy = Promise.resolve();
 let waiting = 0;
+let byKey = new Map();
 const acts = [];
 
 function element(name, className, text) {
@@ -144,11 +145,20 @@ function describe({card, line, samples}) {
   card.setAttribute("aria-label", line.textContent);
 }
 
+// A class that is called by a digit has that key; the others have what is left of 1 to 9.
+function keysOf(classes) {
+  const taken = new Set(classes.filter((label) => /^[0-9]$/.test(label)));
+  const free = [...KEYS].filter((key) => !taken.has(key));
+  return classes.map((label) => (taken.has(label) ? label : free.shift()));
+}
+
 function showClasses() {
+  const keys = keysOf(list.classes);
+  byKey = new Map(list.classes.map((label, i) => [keys[i], label]));
   const buttons = list.classes.map((label, i) => {
     const button = element("button", `class-${i % 10}`);
     button.type = "button";
-    if (i < KEYS.length) button.append(element("kbd", "", KEYS[i]));
+    if (keys[i]) button.append(element("kbd", "", keys[i]));
     button.append(human(label));
     button.addEventListener("click", () => label_(label));
     return button;
@@ -332,8 +342,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, dialog, textarea");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !cards.length) return;
   if (event.target.closest("a, button") && [" ", "Enter"].includes(event.key)) return;
-  const place = KEYS.indexOf(event.key);
-  const action = place >= 0 && place < list.classes.length ? () => label_(list.classes[place]) : ACTIONS[event.key];
+  const action = byKey.has(event.key) ? () => label_(byKey.get(event.key)) : ACTIONS[event.key];
   if (!action) return;
   event.preventDefault();
   action();
