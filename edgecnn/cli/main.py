@@ -20,7 +20,7 @@ COMMANDS = {
     "train": ("edgecnn.cli.train", "Train a model on MNIST, NEU or a folder of pictures per class."),
     "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
     "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
-    "study": ("edgecnn.cli.study", "Longer measurements: cross-validation, ablation, a class left out, maps."),
+    "study": ("edgecnn.cli.study", "Longer measurements: cross-validation, ablation, learning curves, maps."),
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "explain": ("edgecnn.cli.explain", "Show what stands behind the answer to one picture."),
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),

@@ -55,6 +55,7 @@ from edgecnn.text import printable
     show_default=True,
     help="GPUs, or without one CPUs, that share each batch.",
 )
+@click.option("--report/--no-report", default=True, help="Write report.html, which takes up to two minutes. Default: yes.")
 def train(
     task: str,
     network: str,
@@ -72,6 +73,7 @@ def train(
     out: Path | None,
     resume: bool,
     devices: int,
+    report: bool,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
@@ -81,9 +83,9 @@ def train(
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
     stages are trained on augmented pictures. The other networks start from random weights.
 
-    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees) and
-    splits.csv (each picture's split and SHA-256). Ctrl-C stops after the current batch and keeps the best weights; continue
-    with --resume.
+    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees),
+    splits.csv (each picture's split and SHA-256) and report.html: mistakes, label suspects, what to photograph next. Ctrl-C
+    stops after the current batch and keeps the best weights; continue with --resume.
     """
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
@@ -132,4 +134,8 @@ def train(
         advice = "; continue with --resume" if run.resumable else ""
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
         return 130
+    if report and splits.storable:
+        from edgecnn_export.pages.report import write_report
+
+        click.echo(f"report: {write_report(run, splits, seed=seed)}")
     return 0
