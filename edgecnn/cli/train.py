@@ -104,12 +104,16 @@ def train(
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
+    from edgecnn.files import check_replaceable
     from edgecnn_export.training import train as run_training
 
+    out = out or Path("runs") / f"{chosen.name}-{network}"
+    page = out / "report.html"
+    check_replaceable(page)
     run = run_training(
         chosen,
         splits,
-        out=out or Path("runs") / f"{chosen.name}-{network}",
+        out=out,
         model=network,
         epochs=epochs,
         minutes=minutes,
@@ -130,6 +134,7 @@ def train(
         click.echo(printable(f"not measurable: {label}, which has no validation pictures"))
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
+    page.unlink(missing_ok=True)  # of a training that was here before
     if run.interrupted:
         advice = "; continue with --resume" if run.resumable else ""
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)

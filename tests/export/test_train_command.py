@@ -16,6 +16,12 @@ from edgecnn_export.models import open_reference
 from edgecnn_export.training.trainer import _check_folder
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes seconds: see test_report.py."""
+    monkeypatch.setattr("edgecnn_export.pages.report.write_report", lambda run, *_, **__: run.folder / "report.html")
+
+
 @pytest.fixture(scope="module")
 def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of pictures per class: bright and dark noise, each picture of its own grain."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.datasets.overlap_cache import numbered
 from edgecnn.errors import EdgecnnError, InputError
-from edgecnn.files import read_bytes, write_bytes
+from edgecnn.files import exists, read_bytes, write_bytes
 from edgecnn.progress import report
 from edgecnn.tasks import Task
 from edgecnn_export.networks import build
@@ -128,18 +128,26 @@ def _components(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _read(path: Path, key: str, count: int) -> NDArray[np.float32] | None:
     """Return what was kept under this key, None where there is nothing or it is damaged."""
+    kept = _kept(path)
+    if kept is None or kept[0] != key:
+        return None
+    fits = kept[1].ndim == 2 and len(kept[1]) == count and bool(np.isfinite(kept[1]).all())
+    return kept[1] if fits else None
+
+
+def _kept(path: Path) -> tuple[str, NDArray[np.float32]] | None:
+    """Return the key and the features in a file, None where it is none of ours."""
     try:
         with np.load(io.BytesIO(read_bytes(path, at_most=_MAX_BYTES)), allow_pickle=False) as kept:
-            features = np.asarray(kept["features"], np.float32)
-            known = str(kept["key"]) == key
-    except (EdgecnnError, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            return str(kept["key"]), np.asarray(kept["features"], np.float32)
+    except (EdgecnnError, ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile):
         return None
-    fits = known and features.ndim == 2 and len(features) == count and bool(np.isfinite(features).all())
-    return features if fits else None
 
 
 def _write(path: Path, key: str, features: NDArray[np.float32]) -> None:
+    if exists(path) and _kept(path) is None:
+        return  # somebody else's
     packed = io.BytesIO()
     np.savez(packed, key=np.array(key), features=features.astype(np.float16))
-    with contextlib.suppress(EdgecnnError):  # it is found again
+    with contextlib.suppress(EdgecnnError):  # without it they are computed again
         write_bytes(path, packed.getvalue())

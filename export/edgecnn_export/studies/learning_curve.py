@@ -189,7 +189,8 @@ def extrapolate(
     weights = random.exponential(size=(_DRAWS, len(members)))
     rates = weights @ errors.T / (weights @ members)[:, None]
     gains = _falls(rates, sizes, factor, random.uniform(0, 1, _DRAWS))
-    low, high = np.quantile(gains, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    most = _falls(rates, sizes, factor, np.zeros(_DRAWS))  # nothing stays: the middle of the draws lies below what is possible
+    low, high = np.quantile(gains, (1 - LEVEL) / 2), np.quantile(most, (1 + LEVEL) / 2)
     return float(np.median(gains)), (float(low), float(high))
 
 
