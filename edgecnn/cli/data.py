@@ -138,9 +138,7 @@ def generate(name: str, folder: Path, count: int, seed: int) -> None:
     needs={"by": Need.one_of("--plant"), "seeds": Need.one_of("--plant")},
 )
 @click.argument("source", metavar="DIR|RUN|TASK")
-@click.option(
-    "--plant", "planted", type=Share(), help="Plant this share of wrong labels, such as 5%, and count which are found."
-)
+@click.option("--plant", type=Share(), help="Plant this share of wrong labels, such as 5%, and count which are found.")
 @click.option(
     "--plant-by",
     "by",
@@ -156,7 +154,7 @@ def generate(name: str, folder: Path, count: int, seed: int) -> None:
 @json_option
 def suspects(
     source: str,
-    planted: float | None,
+    plant: float | None,
     by: Any,
     seeds: int,
     data: Path | None,
@@ -176,13 +174,13 @@ def suspects(
     frozen = frozen_features(source, data, group_by, seed)
     from edgecnn_export.studies.suspects import find_suspects, measure_planted
 
-    if planted is not None:
-        counted_ = [measure_planted(frozen, planted, by=by, seed=each) for each in range(seeds)]
+    if plant is not None:
+        measured = [measure_planted(frozen, plant, by=by, seed=each) for each in range(seeds)]
         if as_json:
-            echo_json({"source": source, "share": planted, "seeds": [each.to_json() for each in counted_]})
+            echo_json({"source": source, "share": plant, "seeds": [each.to_json() for each in measured]})
             return
-        click.echo(printable(f"{source}: {planted:.1%} wrong labels planted by {by} among {len(frozen.pool)} pictures"))
-        for each in counted_:
+        click.echo(printable(f"{source}: {plant:.1%} wrong labels planted by {by} among {len(frozen.pool)} pictures"))
+        for each in measured:
             click.echo(f"  seed {each.seed}: {each.describe()}")
         return
     found = find_suspects(frozen, seed=seed)
