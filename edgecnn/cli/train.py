@@ -140,7 +140,7 @@ def train(
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
         return 130
     if report and splits.storable:
-        from edgecnn_export.pages.report import write_report
+        from edgecnn_export.studies.report import write_report
 
         click.echo(f"report: {write_report(run, splits, seed=seed)}")
     return 0

@@ -19,7 +19,7 @@ from edgecnn_export.training.trainer import _check_folder
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the page, which takes seconds: see test_report.py."""
-    monkeypatch.setattr("edgecnn_export.pages.report.write_report", lambda run, *_, **__: run.folder / "report.html")
+    monkeypatch.setattr("edgecnn_export.studies.report.write_report", lambda run, *_, **__: run.folder / "report.html")
 
 
 @pytest.fixture(scope="module")

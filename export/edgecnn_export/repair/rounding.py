@@ -166,18 +166,23 @@ def _looked_at(
 
 def _patches(layer: keras.Layer, inputs: NDArray[np.float32], pictures: Any, rows: Any, columns: Any) -> Array:
     """Return what a convolution looks at, `(places, taps, channels)`."""
-    padded, starts = inputs, list[list[Any]]()
+    starts = list[list[Any]]()
     for axis, at in ((0, rows), (1, columns)):
         stride, side, dilation = layer.strides[axis], layer.kernel_size[axis], layer.dilation_rate[axis]
-        reach = (side - 1) * dilation + 1
+        before, reach = 0, (side - 1) * dilation + 1
         if layer.padding == "same":  # as TensorFlow does: the odd one behind
-            total = max((-(-inputs.shape[axis + 1] // stride) - 1) * stride + reach - inputs.shape[axis + 1], 0)
-            width = [(0, 0)] * 4
-            width[axis + 1] = (total // 2, total - total // 2)
-            padded = np.pad(padded, width)
-        starts.append([at * stride + tap * dilation for tap in range(side)])
-    taps = [padded[pictures, y, x] for y in starts[0] for x in starts[1]]
+            before = max((-(-inputs.shape[axis + 1] // stride) - 1) * stride + reach - inputs.shape[axis + 1], 0) // 2
+        starts.append([at * stride + tap * dilation - before for tap in range(side)])
+    taps = [_at(inputs, pictures, y, x) for y in starts[0] for x in starts[1]]
     return np.stack(taps, axis=1).astype(np.float64)
+
+
+def _at(inputs: NDArray[np.float32], pictures: Any, rows: Any, columns: Any) -> NDArray[np.float32]:
+    """Return the values `(places, channels)` at some places, 0 beyond the border: a padded copy would be as large again."""
+    height, width = inputs.shape[1:3]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    values = inputs[pictures, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return np.where(inside[:, None], values, np.float32(0))
 
 
 def _by_group(kernel: Array, layer: keras.Layer) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 from edgecnn.metrics import wilson_interval
 from edgecnn.progress import report
-from edgecnn.text import aligned
+from edgecnn.text import aligned, counted
 from edgecnn_export.studies.frozen import Frozen
 from edgecnn_export.studies.out_of_fold import fit, held_out
 
@@ -60,7 +60,9 @@ class ClassCurve:
             return f"{self.label}: {self.pictures} pictures in {self.groups} groups, too few to say what more would bring"
         low, high = (round(100 * each) for each in self.interval)
         brings = f"about +{100 * self.gain:.0f} points, {low} to {high}" if high else "next to nothing"
-        return f"{self.more} more pictures of {self.label}: {brings}"
+        parts = round(self.more * self.groups / self.pictures) if self.more else 0
+        of = f", of about {counted(max(parts, 1), 'other part')}" if self.pictures > 1.5 * self.groups else ""
+        return f"{self.more} more pictures of {self.label}{of}: {brings}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset, Splits
+from edgecnn.datasets.dataset import Dataset, Splits, rank_in_class
 from edgecnn.errors import EdgecnnError
 from edgecnn.files import write_bytes
 from edgecnn.metrics import wilson_interval
@@ -252,7 +252,7 @@ def _curve_rows(curve: LearningCurve) -> list[dict[str, str]]:
 
 
 def _gain(one: ClassCurve) -> str:
-    return one.advice().removeprefix(f"{one.label}: ")
+    return one.advice().removeprefix(f"{one.label}: ").replace(f" more pictures of {one.label}", " more pictures", 1)
 
 
 def _sheet(run: TrainingRun, train: Dataset, seed: int) -> list[dict[str, Any]]:
@@ -270,11 +270,13 @@ def _sheet(run: TrainingRun, train: Dataset, seed: int) -> list[dict[str, Any]]:
 
 
 def _mistakes(run: TrainingRun, validation: Dataset) -> dict[str, Any]:
-    """Return the validation pictures that were read wrongly, the surest first, with what spoke for the answer."""
+    """Return the validation pictures that were read wrongly, the surest first, one of each group before their siblings."""
     probabilities = run.reference.runtime().run(validation.images)
     answers = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != validation.class_ids)
-    shown = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")][:MOST_MISTAKES]
+    wrong = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")]
+    repeats = rank_in_class(wrong if validation.groups is None else validation.groups[wrong])
+    shown = wrong[np.argsort(repeats > 0, kind="stable")][:MOST_MISTAKES]
     maps = place_maps(run.reference.model, validation.images[shown], answers[shown]) if len(shown) else None
     labels = run.reference.task.labels
     pictures = []
