@@ -21,8 +21,8 @@ from edgecnn.datasets.load import load_splits
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
-from edgecnn_export.studies import report as page
 from edgecnn_export.studies import frozen
+from edgecnn_export.studies import report as page
 from edgecnn_export.training import train as run_training
 from edgecnn_export.training.session import TrainingRun
 
