@@ -1,4 +1,4 @@
-# make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
+# make demo     set everything up, train a folder of drawn parts, export the shipped NEU model to int8, prove parity, classify
 # make test     set everything up, check style, types and layers, run the tests
 # make WORKERS=2 test   the same with two test processes side by side
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
@@ -41,6 +41,8 @@ endif
 
 demo: $(READY)
 	@rm -rf demo && mkdir demo
+	$(BIN)/edgecnn data generate parts demo/parts --count 20 --seed 7
+	$(BIN)/edgecnn train demo/parts --network lite --minutes 0.5 --out demo/parts-run
 	$(BIN)/edgecnn export neu --int8 --out demo/neu $(DEMO_DATA)
 	$(BIN)/edgecnn verify demo/neu/neu-int8.tflite
 	$(BIN)/edgecnn data generate neu demo/pictures --count 1 --seed 7
@@ -51,7 +53,7 @@ demo: $(READY)
 	$(BIN)/edgecnn explain demo/neu/neu-int8.tflite demo/pictures/patches/patches_1.png --out demo/explain.html $(DEMO_DATA)
 	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
 	$(BIN)/edgecnn robustness demo/neu/neu-int8.tflite --pictures 60 --plot demo/robustness.png $(DEMO_DATA) > demo/robustness.txt
-	@echo "Open demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/novel.png, demo/filters.png and demo/robustness.png."
+	@echo "Open demo/parts-run/report.html, demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/novel.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
 	$(BIN)/edgecnn train neu --network compact --teacher none --seed 0 --out runs/neu-compact

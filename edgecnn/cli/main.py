@@ -21,7 +21,7 @@ COMMANDS = {
     "export": ("edgecnn.cli.export", "Export a trained model to TFLite and ONNX, and prove that nothing was lost."),
     "parity": ("edgecnn.cli.parity", "Compare exported models with their reference on the same pictures."),
     "compare": ("edgecnn.cli.compare", "Say whether a new model is better, no worse or worse than an old one."),
-    "study": ("edgecnn.cli.study", "Longer measurements: cross-validation, ablation, a class left out, maps."),
+    "study": ("edgecnn.cli.study", "Longer measurements: cross-validation, ablation, learning curves, maps."),
     "classify": ("edgecnn.cli.classify", "Classify pictures."),
     "explain": ("edgecnn.cli.explain", "Show what stands behind the answer to one picture."),
     "evaluate": ("edgecnn.cli.evaluate", "Measure a model's accuracy on a split of its data set."),

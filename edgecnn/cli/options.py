@@ -100,6 +100,20 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         return sides
 
 
+class Share(click.ParamType):  # type: ignore[type-arg]
+    """A share of pictures: `5%` or 0.05."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share, 0.1 % to a half."""
+        found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(%?)", str(value).strip())
+        share = float(found[1]) / (100 if found[2] else 1) if found else math.nan
+        if not 0.001 <= share <= 0.5:
+            self.fail(f"{str(value)[:40]!r} is no share of 0.1% to 50%, such as 5% or 0.05.", param, ctx)
+        return share
+
+
 class NumberOrAuto(Number):
     """A finite number of `low` to `high`, or the word auto."""
 

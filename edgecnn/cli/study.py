@@ -12,6 +12,7 @@ from edgecnn.cli.command import Group
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
+    OUTPUT_FILE,
     Count,
     Number,
     data_option,
@@ -28,11 +29,12 @@ from edgecnn.text import printable
 if TYPE_CHECKING:
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
+    from edgecnn_export.studies.frozen import Frozen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, a class left out, maps.")
+@click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, learning curves, maps.")
 def study() -> None:
     """Measure what takes longer. A study that trains takes hours: Ctrl-C stops it, and the same command continues it."""
 
@@ -227,6 +229,43 @@ def where(
     click.echo(format_table(rows))
 
 
+@study.command("learning-curve", short_help="Say what more pictures of each class would bring.")
+@click.argument("source", metavar="DIR|RUN|TASK")
+@click.option("--more", type=Count(1, 100_000), default=20, show_default=True, help="So many more pictures of a class.")
+@click.option("--plot", type=OUTPUT_FILE, help="Picture of the curves to write.")
+@data_option
+@group_by_option
+@seed_option
+@json_option
+def learning_curve(
+    source: str, more: int, plot: Path | None, data: Path | None, group_by: str | None, seed: int, as_json: bool
+) -> None:
+    """Thin out each class of DIR/<class>/<pictures>, or of a training's RUN, and tell what more of it would bring.
+
+    A head on features of the pretrained network is fitted to a quarter, a half and all of a class's groups, and asked about
+    others. What more pictures bring is said up to twice those that there are. Takes a minute.
+    """
+    if plot is not None:
+        from edgecnn_export.plots.figures import check_format
+
+        check_format(plot)
+    frozen = frozen_features(source, data, group_by, seed)
+    from edgecnn_export.studies.learning_curve import draw_curves, format_table
+    from edgecnn_export.studies.learning_curve import learning_curve as measure
+
+    found = measure(frozen, more=more, seed=seed)
+    if plot is not None:
+        draw_curves(found, plot)
+    if as_json:
+        echo_json({"source": source, "seed": seed} | found.to_json())
+        return
+    click.echo(
+        printable(f"{source}: {found.pictures} pictures; a head on features of the pretrained network, held out by group")
+    )
+    for line in format_table(found).split("\n"):
+        click.echo(printable(line))
+
+
 def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, network: str = "compact") -> tuple[Task, Splits]:
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
@@ -236,6 +275,34 @@ def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, netwo
     choice = InputChoice.stated(values["color"], values["fit"], values["size_hw"], network)
     chosen, folder = task_and_folder(task, data, choice=choice, group_by=values["group_by"])
     return chosen, load_splits(chosen, folder, seed)
+
+
+def frozen_features(source: str, data: Path | None, group_by: str | None, seed: int) -> Frozen:
+    """Return the pictures of a task, a folder or a run, with their features under the pretrained network.
+
+    A run keeps them beside its model, and knows its own groups.
+    """
+    from edgecnn.errors import InputError
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()
+    from edgecnn.datasets.load import load_splits
+    from edgecnn.datasets.reading import InputChoice
+    from edgecnn_export.models import open_model
+    from edgecnn_export.reference import MODEL_FILE
+    from edgecnn_export.studies.frozen import FILE_NAME, freeze_features
+
+    run = Path(source)
+    if not (run / MODEL_FILE).is_file():
+        choice = InputChoice.stated(None, "auto", None, "lite")
+        task, folder = task_and_folder(source, data, choice=choice, group_by=group_by)
+        return freeze_features(task, load_splits(task, folder, seed), seed=seed)
+    if group_by is not None:
+        raise InputError(
+            f"--group-by belongs to a folder of pictures; the run {source} has the groups that it was trained with"
+        )
+    model = open_model(source)
+    return freeze_features(model.task, model.splits(data, seed), cache=run / FILE_NAME, seed=seed)
 
 
 def _progress(line: str) -> None:

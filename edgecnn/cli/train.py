@@ -86,6 +86,7 @@ _WITH_AUTO = Need("--network auto", lambda values: values["network"] == "auto")
     show_default=True,
     help="GPUs, or without one CPUs, that share each batch.",
 )
+@click.option("--report/--no-report", default=True, help="Write report.html, which takes up to two minutes. Default: yes.")
 @click.pass_context
 def train(
     context: click.Context,
@@ -110,6 +111,7 @@ def train(
     teacher: str,
     budget_ms: float | None,
     max_kb: float | None,
+    report: bool,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
@@ -123,9 +125,9 @@ def train(
     lite is better beyond chance. Digits and pictures below 32 pixels per side are for compact alone. Other networks start from
     random weights.
 
-    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees) and
-    splits.csv (each picture's split and SHA-256). Ctrl-C stops after the current batch and keeps the best weights; continue
-    with --resume.
+    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees),
+    splits.csv (each picture's split and SHA-256) and report.html: mistakes, label suspects, what to photograph next. Ctrl-C
+    stops after the current batch and keeps the best weights; continue with --resume.
     """
     check_needs(context)
     from edgecnn.datasets.kept_split import keep_split
@@ -151,6 +153,10 @@ def train(
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
+    from edgecnn.files import check_replaceable
+
+    page = out / "report.html"
+    check_replaceable(page)
     options: dict[str, Any] = {
         "out": out,
         "epochs": epochs,
@@ -189,10 +195,15 @@ def train(
             f"{len(splits.validation)} validation pictures promise nothing, at least {MIN_PICTURES} are needed; "
             "add pictures and train again"
         )
+    page.unlink(missing_ok=True)  # of a training that was here before
     if run.interrupted:
         advice = "; continue with --resume" if run.resumable else ""
         click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
         return 130
+    if report and splits.storable:
+        from edgecnn_export.studies.report import write_report
+
+        click.echo(f"report: {write_report(run, splits, seed=seed)}")
     return 0
 
 

@@ -42,6 +42,12 @@ def draw_parts(folder: Path, count: int = 70, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes seconds: see test_report.py."""
+    monkeypatch.setattr("edgecnn_export.studies.report.write_report", lambda run, *_, **__: run.folder / "report.html")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `my-parts`, the run `runs/my-parts-compact` and its export `exports/my-parts`, as README makes them."""

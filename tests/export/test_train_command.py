@@ -18,6 +18,12 @@ from edgecnn_export.training.trainer import check_folder
 PLAIN = ("--network", "compact", "--teacher", "none")
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes seconds: see test_report.py."""
+    monkeypatch.setattr("edgecnn_export.studies.report.write_report", lambda run, *_, **__: run.folder / "report.html")
+
+
 @pytest.fixture(scope="module")
 def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of pictures per class: bright and dark noise, each picture of its own grain."""
