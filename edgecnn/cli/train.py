@@ -148,7 +148,7 @@ def train(
     table = _stored_split(stored, own=data is None and folder is not None, rule=rule, out=out)
     splits = load_splits(chosen, folder, seed)
     if table is not None:
-        splits = keep_split(splits, len(chosen.labels), table, seed=seed)
+        splits = keep_split(splits, len(chosen.labels), table, seed=seed, stated=stored is not None)
     if rule == "random":
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
