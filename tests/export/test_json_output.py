@@ -35,7 +35,7 @@ COMMANDS = {
     "doctor": ["neu"],
     "inspect": ["neu"],
     "verify": ["neu"],
-    "data check": ["FOLDER"],
+    "data check": ["FOLDER", "--measure", "--against", "TABLE"],
     "data info": ["FOLDER"],
     "data photos": ["PHOTOS"],
     "data suspects": ["FOLDER"],
@@ -81,6 +81,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "samples/one.json").write_text(json.dumps(sample))
     found = {
         "SAMPLES": folder / "samples",
+        "TABLE": folder / "groups.csv",
         "FOLDER": folder / "parts",
         "PICTURE": path,
         "OUT": folder / "out",
