@@ -21,7 +21,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.training import TrainingRun, train
-from edgecnn_export.training.budget import still_rising
+from edgecnn_export.training.budget import startup_seconds, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.recipes import find_recipe
 
@@ -150,7 +150,7 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(uninterrupted
 def test_minutes_decide_the_epochs_and_nothing_else(tmp_path: Path) -> None:
     ticks, said = itertools.count(step=10), list[str]()  # each look at the clock costs 10 s
 
-    timed = run(tmp_path / "timed", epochs=None, minutes=2, clock=lambda: float(next(ticks)), progress=said.append)
+    timed = run(tmp_path / "timed", epochs=None, minutes=4, clock=lambda: float(next(ticks)), progress=said.append)
 
     recipe = dataclasses.replace(find_recipe("compact", TASK), batch_size=16, by_epoch=True)
     counted = run(tmp_path / "counted", epochs=timed.record["epochs"], recipe=recipe)
@@ -189,6 +189,12 @@ def test_a_training_to_resume_keeps_the_time_that_it_was_given(broken_off: Path)
 )
 def test_a_training_is_still_rising_while_its_last_epochs_bring_much(losses_by_epoch: list[float], rising: bool) -> None:
     assert still_rising(losses_by_epoch) is rising
+
+
+def test_what_only_the_first_batch_has_to_do_counts_once() -> None:
+    assert startup_seconds(began=100.0, first_end=107.0, ended=116.0, batches=10) == 6.0
+    assert startup_seconds(began=100.0, first_end=100.5, ended=116.0, batches=10) == 0.0
+    assert startup_seconds(began=100.0, first_end=107.0, ended=107.0, batches=1) == 0.0
 
 
 def test_a_training_says_at_its_end_whether_more_would_help(tmp_path: Path) -> None:

@@ -364,8 +364,8 @@ def _network(run: TrainingRun) -> list[tuple[str, str]]:
         ("Trained", f"{record['history'][-1]['epoch']} epochs, best {record['best_epoch']}, seed {record['seed']}"),
         ("On", f"{record['device']}, {record['precision']}"),
     ]
-    if isinstance(why := record.get("why"), str):
-        rows.insert(1, ("Why", why))
+    if (choice := record.get("choice")) is not None:
+        rows.insert(1, ("Why", choice["reason"]))
     return [(name, printable(value)) for name, value in rows]
 
 

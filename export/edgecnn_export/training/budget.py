@@ -45,9 +45,18 @@ class Budget:
         return math.inf if self.minutes is None else 60 * self.minutes - (self.clock() - self.began)
 
     def epochs(self, seconds_per_epoch: float, reserve: float, at_most: int) -> int:
-        """Return how many epochs there will be in all after a first one that took so long; `reserve` seconds stay unused."""
+        """Return how many epochs there will be in all after a first one; `reserve` seconds stay unused."""
         more = (self.left() - reserve) / max(seconds_per_epoch, 1e-3)
         return int(min(max(1 + more, 1), at_most))
+
+
+def startup_seconds(began: float, first_end: float, ended: float, batches: int) -> float:
+    """Return how much longer the first batch of an epoch took than the others did on average, 0 for a single batch.
+
+    `began`, `first_end` and `ended` are times in seconds. The first batch of a training builds and traces the network.
+    """
+    usual = (ended - first_end) / (batches - 1) if batches > 1 else first_end - began
+    return max(first_end - began - usual, 0.0)
 
 
 def learning_rate(recipe: Recipe, epoch: int, epochs: int | None) -> float:

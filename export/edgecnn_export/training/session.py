@@ -37,7 +37,7 @@ from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.balancing import alternating, balanced_weights
 from edgecnn_export.training.batches import EpochBatches, one_hot
-from edgecnn_export.training.budget import Budget, duration, learning_rate, still_rising
+from edgecnn_export.training.budget import Budget, duration, learning_rate, startup_seconds, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import Devices
 from edgecnn_export.training.distillation import DistillationLoss, Lessons, label_accuracy, with_imitation
@@ -118,6 +118,7 @@ class Session:
         self.devices, self.budget, self.lessons = devices, budget, lessons
         self.epochs: int | None = recipe.epochs if budget.minutes is None else None  # None: not decided yet
         self.history: list[dict[str, float]] = []
+        self._startup_s = 0.0  # of the latest epoch, for what no other one has to do
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
         self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed, lessons=lessons)
@@ -186,7 +187,7 @@ class Session:
                 break  # a part of an epoch counts only when there is nothing else
             if self.epochs is None:
                 at_most = self.recipe.most_epochs or self.recipe.epochs
-                self.epochs = self.budget.epochs(entry["seconds"], self._reserve(), at_most)
+                self.epochs = self.budget.epochs(entry["seconds"] - self._startup_s, self._reserve(), at_most)
             self._remember(entry, interrupted)
             progress(_line(entry, f"epoch {self.done}/{self.epochs}", self._seconds_left()))
         if not interrupted.is_set():
@@ -319,9 +320,13 @@ class Session:
         if self.recipe.by_epoch:
             self.model.optimizer.learning_rate = learning_rate(self.recipe, epoch, self.epochs)
         watch = _Watch(
-            lambda: interrupted.is_set() or (not self.history and self.budget.left() <= 0), f"epoch {epoch + 1}", len(batches)
+            lambda: interrupted.is_set() or (not self.history and self.budget.left() <= 0),
+            f"epoch {epoch + 1}",
+            len(batches),
+            self.budget.clock,
         )
         fitted = self.model.fit(batches, verbose=0, shuffle=False, callbacks=[watch])
+        self._startup_s = startup_seconds(start, watch.first_end, self.budget.clock(), len(batches))
         batches.release()
         entry = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in fitted.history.items()}
         return entry | self._validated() | {"seconds": self.budget.clock() - start}
@@ -396,12 +401,15 @@ class Session:
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """Ends Keras' loop after the batch at which `stop()` was true, and reports how far the epoch is."""
 
-    def __init__(self, stop: Callable[[], bool], name: str, batches: int) -> None:
+    def __init__(self, stop: Callable[[], bool], name: str, batches: int, clock: Callable[[], float]) -> None:
         super().__init__()
-        self._stop, self._name, self._batches = stop, name, batches
+        self._stop, self._name, self._batches, self._clock = stop, name, batches, clock
+        self.first_end = 0.0  # s
         report(name, 0, batches)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if batch == 0:
+            self.first_end = self._clock()
         if self._stop():
             self.model.stop_training = True
         report(self._name, batch + 1, self._batches)
