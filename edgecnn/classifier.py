@@ -17,10 +17,11 @@ from edgecnn.errors import InputError
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.rejection.evidence import Evidence, Judged
+from edgecnn.rejection.good_parts import GoodParts
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights
 from edgecnn.runtimes.runtime import Answers, answer
-from edgecnn.where import class_maps, fine_maps
+from edgecnn.where import pixel_maps
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -74,7 +75,7 @@ class Classifier:
     preprocessing: Preprocessing
     reject_threshold: float | None = None
     notes: tuple[str, ...] = ()
-    evidence: Evidence | None = None
+    evidence: Evidence | GoodParts | None = None
 
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
@@ -126,9 +127,8 @@ class Classifier:
         answers = answer(self.runtime, inputs)
         predictions = self.interpret_all(answers)
         if where:
-            maps = class_maps(self.runtime, answers, [each.class_id for each in predictions])
-            pairs = zip(predictions, fine_maps(inputs, maps), strict=True)
-            predictions = [replace(each, where=own) for each, own in pairs]
+            maps = pixel_maps(self.runtime, inputs, answers, [each.class_id for each in predictions])
+            predictions = [replace(each, where=own) for each, own in zip(predictions, maps, strict=True)]
         return predictions
 
     @property
@@ -150,6 +150,11 @@ class Classifier:
             return self if novelty is None else replace(self, evidence=evidence)
         evidence = None if evidence is None else evidence.with_thresholds(unsure_below=threshold)
         return replace(self, reject_threshold=threshold, evidence=evidence)
+
+    @property
+    def only_good(self) -> bool:
+        """True when the model knows good parts alone: its maps say what is odd about a picture."""
+        return len(self.labels) == 1
 
     def interpret_all(self, answers: Answers) -> list[Prediction]:
         """Say what each answer of a batch means."""
@@ -199,11 +204,14 @@ class Classifier:
         return self.labels[first], self.labels[second]
 
 
-def read_evidence(contract: Contract) -> Evidence | None:
+def read_evidence(contract: Contract) -> Evidence | GoodParts | None:
     """Return when a model's answers are unsure or novel; None where its contract does not say."""
-    if contract.evidence is None or contract.head is None:
+    if contract.head is None:
         return None
-    return Evidence(contract.evidence, len(read_weights(contract.head)), len(contract.labels))
+    channels = len(read_weights(contract.head))
+    if contract.good_parts is not None:
+        return GoodParts(contract.good_parts, channels)
+    return None if contract.evidence is None else Evidence(contract.evidence, channels, len(contract.labels))
 
 
 def artifact_path(model: Path | str) -> Path:

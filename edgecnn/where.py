@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import InputError
 from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import Answers
 
@@ -29,13 +30,28 @@ _HOT = 0.5  # of the way from the mean of a map to its maximum
 def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> list[Map]:
     """Return what each place adds to the score of a class, `(h, w)` for each picture, relative to the other classes.
 
-    Raises InputError for a model whose features have no places: it says what a picture shows, and not where.
+    Of a model that knows good parts only, how much more novel each place is than a good picture may be. Raises InputError for a
+    model whose features have no places: it says what a picture shows, and not where.
     """
     features = answers.features
+    if features is not None and isinstance(runtime, GoodPartsRuntime):
+        return list(runtime.bank.novelty_maps(features) - 1)
     if features is None or answers.places == 1 or not isinstance(runtime, HeadRuntime):
         raise InputError("this model has no map of features, so that nothing says where it looked")
     weights = (runtime.weights - runtime.weights.mean(axis=1, keepdims=True)).astype(np.float32)
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]
+
+
+def pixel_maps(runtime: Runtime, images: NDArray[np.uint8], answers: Answers, class_ids: Sequence[int]) -> list[Map]:
+    """Return `class_maps` as fine as the model's inputs `(n, height, width, channels)`: `(height, width)` each.
+
+    Raises what `class_maps` raises.
+    """
+    place_maps = class_maps(runtime, answers, class_ids)
+    if isinstance(runtime, GoodPartsRuntime):  # an odd place need not have any structure
+        height, width = images.shape[1:3]
+        return [enlarge(own, (height, width), (width, height)) for own in place_maps]
+    return fine_maps(images, place_maps)
 
 
 def fine_maps(images: NDArray[np.uint8], place_maps: Sequence[Map]) -> list[Map]:

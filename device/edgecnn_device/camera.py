@@ -161,7 +161,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         contract = slot.first.contract
         reads = contract.preprocessing.fit == "digit"
         look = _choose_look(contract, options.look)
-        if contract.evidence is None and contract.reject_threshold is None and options.model.reject_threshold is None:
+        if contract.guard is None and contract.reject_threshold is None and options.model.reject_threshold is None:
             notice("this model has no thresholds: every picture gets a label, whatever it shows; export it with its pictures")
         source = open_source(replace(options.source, digits=reads))
         check_files(sinks, options.source, endless=source.endless)

@@ -71,12 +71,12 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
 
 def _hot_boxes(regions: list[Region], inputs: Image, answers: Answers, classifier: Classifier) -> list[Box]:
     """Return for each region, in frame pixels, the box of what speaks most for its most probable class."""
-    from edgecnn.where import class_maps, fine_maps, hot_box
+    from edgecnn.where import hot_box, pixel_maps
 
     height, width, _ = classifier.preprocessing.shape
     boxes = []
     class_ids = answers.probabilities.argmax(axis=1).tolist()
-    maps = fine_maps(inputs, class_maps(classifier.runtime, answers, class_ids))
+    maps = pixel_maps(classifier.runtime, inputs, answers, class_ids)
     for region, place_map in zip(regions, maps, strict=True):
         left, top, across, down = region.box
         shown_x, shown_y, shown_w, shown_h = classifier.preprocessing.source_box((across, down))

@@ -88,8 +88,9 @@ class Tracker:
         smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
         if len(history) > 1:
             smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
-        # Nothing speaks for the answer to a picture that is like nothing known.
-        where = None if seen.where is None or raw.verdict == "novel" else seen.where[index]
+        # Nothing speaks for the answer to a picture that is like nothing known; of good parts there is only what is odd.
+        shown = seen.where is not None and (raw.verdict == "novel") == classifier.only_good
+        where = seen.where[index] if shown and seen.where is not None else None
         return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where)
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:

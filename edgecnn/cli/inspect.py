@@ -43,6 +43,8 @@ def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
 
 
 def _threshold(contract: Contract) -> str:
+    if contract.good_parts is not None:
+        return f"novel above a distance of {contract.good_parts.novel_above:.3g}: {contract.good_parts.describe()}"
     if contract.evidence is not None:
         found = contract.evidence
         return f"unsure below {found.unsure_below:.3f}, novel above {found.novel_above:.3f}: {found.describe()}"

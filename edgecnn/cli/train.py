@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgecnn.cli.only_good import Rate, check_options, train_good
 from edgecnn.cli.options import Count, Number, data_option, group_by_option, input_options, seed_option, task_and_folder
 from edgecnn.text import printable
 
@@ -55,6 +56,10 @@ from edgecnn.text import printable
     show_default=True,
     help="GPUs, or without one CPUs, that share each batch.",
 )
+@click.option("--only-good", is_flag=True, help="TASK is a folder of good parts only: learn to tell odd ones.")
+@click.option(
+    "--false-alarms", type=Rate(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
+)
 def train(
     task: str,
     network: str,
@@ -72,6 +77,8 @@ def train(
     out: Path | None,
     resume: bool,
     devices: int,
+    only_good: bool,
+    false_alarms: float | None,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
@@ -80,6 +87,8 @@ def train(
 
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
     stages are trained on augmented pictures. The other networks start from random weights.
+
+    With --only-good, lite is taken as it is: a part is novel when a place of it looks like none of the good parts.
 
     Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees) and
     splits.csv (each picture's split and SHA-256). Ctrl-C stops after the current batch and keeps the best weights; continue
@@ -90,18 +99,21 @@ def train(
     from edgecnn.datasets.split import deal_at_random
     from edgecnn_export.frameworks import require_keras
 
+    check_options(only_good, false_alarms)
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
         click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
     require_keras()  # missing, it is missed before pictures are loaded
-    choice = InputChoice.stated(color, fit, size_hw, network)
+    choice = InputChoice.stated(color, fit, size_hw, "lite" if only_good else network)
     chosen, folder = task_and_folder(
-        task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by
+        task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by, only_good=only_good
     )
     splits = load_splits(chosen, folder, seed)
     if rule == "random":
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
+    if only_good:
+        return train_good(chosen, splits, out, false_alarms, seed)
     from edgecnn_export.training import train as run_training
 
     run = run_training(

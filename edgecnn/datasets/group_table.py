@@ -61,7 +61,12 @@ class GroupTable:
         return connected(len(names), links), remark
 
     def _of(self, names: Sequence[str]) -> list[str | None]:
-        """Return each picture's stated group; bare names count only where they name one picture."""
+        """Return each picture's stated group; bare names count only where they name one picture.
+
+        A table of a folder's pictures serves for one of its class folders as well: `scratch/a.png` there is `a.png` here.
+        """
+        if not any(_plain(name) in self.groups or PurePosixPath(name).name in self.groups for name in names):
+            return self._above(names)
         bare = Counter(PurePosixPath(name).name for name in names)
         found = []
         for name in names:
@@ -72,6 +77,12 @@ class GroupTable:
                 group = self.groups[own]
             found.append(group)
         return found
+
+    def _above(self, names: Sequence[str]) -> list[str | None]:
+        """Return the groups of pictures in the one folder of the table's that ends in all of their paths."""
+        folders = {str(PurePosixPath(name).parent) for name in self.groups}
+        found = [[self.groups.get(f"{folder}/{_plain(name)}") for name in names] for folder in sorted(folders)]
+        return max(found, key=lambda groups: sum(group is not None for group in groups), default=[None] * len(names))
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from edgecnn.cli.main import main
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
 from edgecnn_export.models import open_reference
-from edgecnn_export.training.trainer import _check_folder
+from edgecnn_export.training.trainer import check_folder
 
 
 @pytest.fixture(scope="module")
@@ -181,4 +181,4 @@ def test_a_folder_with_files_of_somebody_elses_is_not_trained_into(tmp_path: Pat
     (tmp_path / name).write_bytes(b"mine")
 
     with pytest.raises(InputError, match=f"{name} was not written by edgecnn train"):
-        _check_folder(tmp_path, resume=False)
+        check_folder(tmp_path, resume=False)

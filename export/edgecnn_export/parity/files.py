@@ -24,6 +24,7 @@ from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare, too_f
 from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
+from edgecnn_export.parity.good_parts import NOVEL, GoodOrNovel, with_damaged
 from edgecnn_export.reference import Reference
 
 UNKNOWN = ForeignModel()
@@ -79,6 +80,7 @@ def measure(
 ) -> Measured:
     """Compare artifacts with the reference on one split; `max_drop` in points, the task's own margin by default.
 
+    Models that know good parts only are compared on these and on damaged copies (see `parity.good_parts`).
     Where the split's pictures are too few, those of the training split serve as unlabelled ones (see `parity.margins`).
     A candidate may be another tool's `.tflite`: `stated` is what the user says of it. What nobody says is as in the reference.
 
@@ -95,11 +97,15 @@ def measure(
     runtimes = {name: candidate.runtime for name, candidate in opened.items()}
     sizes = {name: artifact.path.stat().st_size for name, artifact in artifacts.items()}
     corruptions = corruptions_for(task)
+    ours, labels = reference.runtime, task.labels
+    if task.only_good:
+        dataset, labels = with_damaged(dataset, seed), (*task.labels, NOVEL)
+        ours, runtimes = GoodOrNovel(ours), {name: GoodOrNovel(runtime) for name, runtime in runtimes.items()}
     report = compare(
-        reference.runtime,
+        ours,
         runtimes,
         dataset,
-        labels=task.labels,
+        labels=labels,
         max_drop=task.max_drop if max_drop is None else max_drop,
         confidence=confidence,
         data=data_info(splits, split),
@@ -116,7 +122,7 @@ def measure(
         name: explain(
             report,
             name,
-            reference.runtime,
+            ours,
             runtimes[name],
             dataset,
             _source(reference, artifacts[name]),

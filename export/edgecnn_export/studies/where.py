@@ -23,7 +23,7 @@ from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.text import percent
-from edgecnn.where import class_maps, enlarge, fine_maps
+from edgecnn.where import enlarge, pixel_maps
 
 Marks = Mapping[str, NDArray[np.bool_]]
 _COLUMNS = ("file", "class", "x", "y", "w", "h")
@@ -68,7 +68,7 @@ def measure_where(
         images = dataset.images[part]
         images = images if corruption is None else corrupt(images, corruption, severity, seed)
         answers = answer(runtime, images)
-        maps = fine_maps(images, class_maps(runtime, answers, answers.probabilities.argmax(axis=1).tolist()))
+        maps = pixel_maps(runtime, images, answers, answers.probabilities.argmax(axis=1).tolist())
         for i, place_map in zip(part, maps, strict=True):
             mark = marks[Path(dataset.names[i]).name]
             whole = enlarge(place_map, task.preprocessing.shape[:2], (mark.shape[1], mark.shape[0]))

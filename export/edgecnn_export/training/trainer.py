@@ -62,7 +62,7 @@ def train(
     shape than the task's, OutputError when `out` cannot be written.
     """
     _check_data(task, splits)
-    _check_folder(out, resume)
+    check_folder(out, resume)
     checkpoint = _open_checkpoint(out) if resume else None
     recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
     if recipe.on_levels and keras.backend.backend() != "tensorflow":
@@ -127,7 +127,8 @@ def _check_data(task: Task, splits: Splits) -> None:
             raise DatasetError(f"the {name} split has class ids outside 0..{len(task.labels) - 1}")
 
 
-def _check_folder(out: Path, resume: bool) -> None:
+def check_folder(out: Path, resume: bool = False) -> None:
+    """Raise InputError where a run in `out` would replace what no training wrote, or an unfinished one without `resume`."""
     make_folder(out)
     if not resume and (out / checkpoints.FILE_NAME).exists():
         raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
