@@ -73,6 +73,13 @@ def read(folder: Path, kind: str) -> list[np.ndarray]:
     return [cv2.imread(str(path)) for path in sorted((folder / kind).glob("*.png"))]
 
 
+def command(*words: object) -> object:
+    """Return the exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return ended.value.code
+
+
 def test_a_run_says_what_it_promises_and_holds_for_good_parts(run: OnlyGoodRun) -> None:
     record = json.loads((run.folder / "training.json").read_text())
 
@@ -145,10 +152,10 @@ def test_the_commands_take_the_file_as_any_other(
 ) -> None:
     file, hole = exported / "good-int8.tflite", folder / "hole" / "0.png"
 
-    main(["classify", str(file), str(hole), "--json", "--where", str(tmp_path / "heat.png")])
+    assert command("classify", file, hole, "--json", "--where", tmp_path / "heat.png") == 0
     (row,) = json.loads(capsys.readouterr().out)["pictures"]
-    main(["verify", str(file)])
-    main(["inspect", str(file)])
+    assert command("verify", file) == 0
+    assert command("inspect", file) == 0
     shown = capsys.readouterr().out
 
     assert (row["label"], row["verdict"]) == (None, "novel")
@@ -189,8 +196,5 @@ def test_a_study_holds_each_good_part_out_once() -> None:
 def test_an_option_that_would_be_ignored_is_refused(
     folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["train", str(folder / "good"), *options])
-
-    assert ended.value.code == 2
+    assert command("train", folder / "good", *options) == 2
     assert message in capsys.readouterr().err
