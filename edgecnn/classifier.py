@@ -17,7 +17,7 @@ from edgecnn.errors import InputError
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.rejection.evidence import Evidence, Judged
-from edgecnn.rejection.good_parts import GoodParts
+from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights
 from edgecnn.runtimes.runtime import Answers, answer
@@ -75,7 +75,7 @@ class Classifier:
     preprocessing: Preprocessing
     reject_threshold: float | None = None
     notes: tuple[str, ...] = ()
-    evidence: Evidence | GoodParts | None = None
+    evidence: Guard | None = None
 
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
@@ -204,7 +204,7 @@ class Classifier:
         return self.labels[first], self.labels[second]
 
 
-def read_evidence(contract: Contract) -> Evidence | GoodParts | None:
+def read_evidence(contract: Contract) -> Guard | None:
     """Return when a model's answers are unsure or novel; None where its contract does not say."""
     if contract.head is None:
         return None

@@ -12,7 +12,8 @@ from edgecnn import metrics
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.metrics import Share
-from edgecnn.rejection.evidence import Evidence, run_with_features
+from edgecnn.rejection.evidence import run_with_features
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import run_all
 
@@ -69,7 +70,7 @@ def evaluate(
     dataset: Dataset,
     labels: tuple[str, ...],
     *,
-    evidence: Evidence | None = None,
+    evidence: Guard | None = None,
     confidence: float = 0.95,
 ) -> Evaluation:
     """Measure a model on a data set, and what of it gets a label where `evidence` says; DatasetError when it is empty."""

@@ -137,6 +137,9 @@ def _row(file: Path, prediction: Prediction, labels: tuple[str, ...]) -> dict[st
 
 
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:
+    if len(labels) == 1:
+        verdict = "novel: like none of the good parts" if prediction.verdict == "novel" else labels[0]
+        return f"{verdict} (novelty {prediction.novelty:.2f})"
     ranked = prediction.probabilities.argsort()[::-1][:TOP]
     top = ", ".join(f"{labels[i]} {prediction.probabilities[i]:.3f}" for i in ranked)
     if prediction.verdict == "novel":

@@ -63,7 +63,8 @@ def _features(contract: Contract) -> str:
         return "none: the model does not end in a dense layer with a softmax, so that nothing tells what is novel, nor where"
     if contract.head is None:
         return f"{_tensor(contract.features)}; the dense layer behind them is too large to be carried: nothing is made of them"
-    return f"{_tensor(contract.features)}, of which the probabilities are computed"
+    what = "probabilities are" if contract.good_parts is None else "likeness to good parts is"
+    return f"{_tensor(contract.features)}, of which the {what} computed"
 
 
 def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
@@ -73,7 +74,7 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         ("labels", ", ".join(f"{i} {label}" for i, label in enumerate(contract.labels))),
         ("model", f"{contract.model}, {contract.parameters:,} parameters, {contract.precision}"),
         ("input", f"{_tensor(contract.input)}; any picture -> {fitted.height} x {fitted.width} {fitted.color} by {fitted.fit}"),
-        ("output", f"{_tensor(contract.output)} -> probabilities"),
+        ("output", f"{_tensor(contract.output)} -> {'probabilities' if contract.good_parts is None else 'not read'}"),
         ("features", _features(contract)),
         ("reject threshold", _threshold(contract)),
         ("made with", ", ".join(f"{name} {version}" for name, version in contract.versions.items())),

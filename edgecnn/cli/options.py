@@ -303,7 +303,7 @@ def task_and_folder(
         task = find_task(name)  # raises for another name, listing the known ones
         stated = choice or DECIDED
         fit = None if stated.fit == "auto" else stated.fit
-        options = {"--color": stated.color, "--fit": fit, "--size": stated.size_hw, "--conflicts": conflicts}
+        options: dict[str, Any] = {"--color": stated.color, "--fit": fit, "--size": stated.size_hw, "--conflicts": conflicts}
         options |= {"--group-by": group_by, "--only-good": only_good or None}
         for option, value in options.items():
             if value is not None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import GoodPartsInfo
 from edgecnn.errors import DatasetError, InputError
-from edgecnn.rejection.evidence import Findings, Judged
-from edgecnn.runtimes.good_parts import MAX_BANK_BYTES, Bank, novelty_of
+from edgecnn.rejection.evidence import Evidence, Findings, Judged
+from edgecnn.runtimes.good_parts import MAX_BANK_BYTES, Bank, novelty_of, unit_places
 
 FALSE_ALARMS = 0.01
 PLACES = 512  # of good parts that the bank keeps: with twice as many the file passes a megabyte, and finds no more
@@ -54,31 +54,37 @@ class GoodParts:
         return other
 
 
+Guard = Evidence | GoodParts  # what says which pictures get a label
+
+
 def fit_bank(
     features: NDArray[np.float32], *, wanted: float = FALSE_ALARMS, places: int = PLACES, seed: int = 0
 ) -> GoodPartsInfo:
     """Fit a bank to the features of good parts `(n, h, w, channels)`; its threshold is still to be chosen.
 
     It keeps `places` of them, far apart from each other: greedy k-centre (Sener and Savarese, ICLR 2018, arXiv:1708.00489),
-    on random projections, as PatchCore does.
+    as PatchCore does.
     """
     channels = features.shape[-1]
-    rows = features.reshape(-1, channels)
+    rows = unit_places(features)
     random = np.random.default_rng(seed)
     if len(rows) > MOST_PLACES:
         rows = rows[np.sort(random.choice(len(rows), MOST_PLACES, replace=False))]
-    chosen = rows[_far_apart(rows, min(places, MAX_BANK_BYTES // channels), random)]
+    chosen = rows[far_apart(rows, min(places, MAX_BANK_BYTES // channels), random)]
     scale = float(np.abs(chosen).max() / 127) or 1.0
     bank = base64.b64encode(np.rint(chosen / scale).astype(np.int8).tobytes()).decode()
     return GoodPartsInfo(bank, scale, novel_above=1.0, wanted=wanted, false_alarms=wanted, parts=1, pictures=1)
 
 
-def _far_apart(rows: NDArray[np.float32], count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return the indices of at most `count` of `rows` `(n, channels)`, each the one farthest from those before it."""
+def far_apart(rows: NDArray[np.float32], count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return the indices of at most `count` of `rows` `(n, channels)`, each the one farthest from those before it.
+
+    Distances are those of random projections.
+    """
     width = min(_PROJECTED, rows.shape[1])
     projected = rows @ random.standard_normal((rows.shape[1], width)).astype(np.float32)
     chosen = [int(random.integers(len(rows)))]
-    gaps = ((projected - projected[chosen[0]]) ** 2).sum(axis=1)
+    gaps: NDArray[np.float32] = ((projected - projected[chosen[0]]) ** 2).sum(axis=1)
     while len(chosen) < min(count, len(rows)) and float(gaps.max()) > 0:
         chosen.append(int(gaps.argmax()))
         gaps = np.minimum(gaps, ((projected - projected[chosen[-1]]) ** 2).sum(axis=1))

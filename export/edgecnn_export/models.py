@@ -16,7 +16,7 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import is_foreign, open_foreign
 from edgecnn.normalization import Normalization
-from edgecnn.rejection.evidence import Evidence
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.shipped import reference_path, shipped_tasks, task_of
@@ -73,7 +73,7 @@ class Model:
         return None if self.reference is None else self.reference.reject_threshold
 
     @property
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> Guard | None:
         """When its answers are unsure or novel, None where it does not say."""
         return None if self.artifact is None else read_evidence(self.artifact.contract)
 

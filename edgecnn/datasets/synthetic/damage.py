@@ -24,7 +24,7 @@ def damage_all(images: Image, seed: int) -> Image:
 def damage(image: Image, other: Image, random: np.random.Generator, kind: int) -> Image:
     """Return a picture `(h, w, c)` with damage; a patch of an `other` part is pasted where the kind asks for one."""
     draw, fill = _KINDS[kind % len(_KINDS)]
-    mask = cv2.GaussianBlur(draw(image.shape[:2], random), (0, 0), random.uniform(0.4, 1.5))[..., None]
+    mask = cv2.GaussianBlur(draw((image.shape[0], image.shape[1]), random), (0, 0), random.uniform(0.4, 1.5))[..., None]
     levels = image.astype(np.float32)
     mixed = levels * (1 - mask) + fill(levels, other.astype(np.float32), random) * mask
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)

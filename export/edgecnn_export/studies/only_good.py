@@ -39,6 +39,10 @@ _TO_FIT = 0.6  # of the good parts that are not held out; the others choose the 
 ALL = "all"
 
 
+Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+Fit = Callable[[Task, Splits, int], Score]
+
+
 @dataclass(frozen=True, eq=False)
 class OnlyGoodData:
     """Good parts and damaged ones by kind, each with groups: pictures of one group show the same part."""
@@ -131,12 +135,13 @@ def study_only_good(
     folds: int = 2,
     false_alarms: float = FALSE_ALARMS,
     seed: int = 0,
+    fit: Fit | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> OnlyGoodFigures:
     """Hold every good part out once, fit to the others, export to int8 and measure that file on it and on all damaged parts.
 
-    Of the parts to fit to, 60 % make the bank and the others choose the threshold. The interval of the AUROC is the percentile
-    bootstrap over parts. Raises DatasetError for less than three good parts a fold.
+    Of the parts to fit to, 60 % make the bank and the others choose the threshold. `fit` is another way to score. The interval
+    of the AUROC is the percentile bootstrap over parts. Raises DatasetError for less than three good parts a fold.
     """
     groups = _groups_of(data.good)
     parts = np.unique(groups)
@@ -149,11 +154,12 @@ def study_only_good(
     promised = 0.0
     for fold in range(folds):
         splits = _splits(data.good, order[fold::folds], order)
-        runtime, info = _int8(data.task, splits, false_alarms, seed)
+        score = (fit or fit_int8)(data.task, splits, seed)
+        info = with_threshold(_asked(false_alarms), score(splits.validation.images), splits.validation.groups)
         held_out = np.isin(groups, order[fold::folds])
-        good[held_out], fold_of[held_out] = runtime.scores(data.good.images[held_out]) / info.novel_above, fold
+        good[held_out], fold_of[held_out] = score(data.good.images[held_out]) / info.novel_above, fold
         for kind, pictures in data.others.items():
-            damaged[kind].append(runtime.scores(pictures.images) / info.novel_above)
+            damaged[kind].append(score(pictures.images) / info.novel_above)
         promised = max(promised, info.false_alarms)
         progress(f"{fold + 1} of {folds} folds done")
     ours = good, fold_of, groups
@@ -174,15 +180,24 @@ def _splits(good: Dataset, held_out: NDArray[np.int64], order: NDArray[np.int64]
     return Splits(train, validation, test, SplitInfo("good parts", "by part"))
 
 
-def _int8(task: Task, splits: Splits, false_alarms: float, seed: int) -> tuple[GoodPartsRuntime, GoodPartsInfo]:
-    """Return the int8 file's runtime and what its own features say of good parts."""
-    reference = record_calibration(fit_only_good(task, splits, false_alarms=false_alarms, seed=seed), splits, seed)
+def fit_int8(task: Task, splits: Splits, seed: int) -> Score:
+    """Fit a bank to the training pictures, and return how the int8 file scores pictures `(n, h, w, c)`."""
+    return int8_runtime(task, splits, seed).scores
+
+
+def int8_runtime(task: Task, splits: Splits, seed: int) -> GoodPartsRuntime:
+    """Fit a bank to the training pictures, and run it behind the int8 file; its threshold is that of the float network."""
+    reference = record_calibration(fit_only_good(task, splits, seed=seed), splits, seed)
     with tempfile.TemporaryDirectory() as folder:
         made = export(reference, out=Path(folder), formats=["tflite"], int8=True, seed=seed).files[-1]
         runtime = open_runtime(Artifact.open(made.path))
     assert isinstance(runtime, GoodPartsRuntime)
-    scores = runtime.scores(splits.validation.images)
-    return runtime, with_threshold(runtime.bank.info, scores, splits.validation.groups)
+    return runtime
+
+
+def _asked(false_alarms: float) -> GoodPartsInfo:
+    """Return what is asked for, before anything is known of good parts."""
+    return GoodPartsInfo("", 1.0, 1.0, wanted=false_alarms, false_alarms=false_alarms, parts=1, pictures=1)
 
 
 def _groups_of(pictures: Dataset) -> NDArray[np.int64]:
