@@ -206,12 +206,11 @@ class Classifier:
 
 def read_evidence(contract: Contract) -> Guard | None:
     """Return when a model's answers are unsure or novel; None where its contract does not say."""
-    if contract.head is None:
-        return None
-    channels = len(read_weights(contract.head))
     if contract.good_parts is not None:
-        return GoodParts(contract.good_parts, channels)
-    return None if contract.evidence is None else Evidence(contract.evidence, channels, len(contract.labels))
+        return GoodParts(contract.good_parts)
+    if contract.evidence is None or contract.head is None:
+        return None
+    return Evidence(contract.evidence, len(read_weights(contract.head)), len(contract.labels))
 
 
 def artifact_path(model: Path | str) -> Path:

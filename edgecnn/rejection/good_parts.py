@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import GoodPartsInfo
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.rejection.evidence import Evidence, Findings, Judged
-from edgecnn.runtimes.good_parts import MAX_BANK_BYTES, Bank, novelty_of, unit_places
+from edgecnn.runtimes.good_parts import MAX_BANK_BYTES, novelty_of, unit_places
 
 FALSE_ALARMS = 0.01
 PLACES = 512  # of good parts that the bank keeps: with twice as many the file passes a megabyte, and finds no more
@@ -27,9 +27,9 @@ _DECIMALS = 4
 class GoodParts:
     """A contract's `GoodPartsInfo`, ready to judge the answers of a `GoodPartsRuntime`: what `Evidence` is to classes."""
 
-    def __init__(self, info: GoodPartsInfo, channels: int) -> None:
-        """Read the bank; ContractError when it is none."""
-        self.info = Bank(info, channels).info
+    def __init__(self, info: GoodPartsInfo) -> None:
+        """Take the thresholds; the bank is the runtime's."""
+        self.info = info
         self._novel_above = info.novel_above  # that the runtime divides by
 
     def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

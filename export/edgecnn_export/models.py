@@ -16,7 +16,7 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import is_foreign, open_foreign
 from edgecnn.normalization import Normalization
-from edgecnn.rejection.good_parts import Guard
+from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.shipped import reference_path, shipped_tasks, task_of
@@ -75,7 +75,10 @@ class Model:
     @property
     def evidence(self) -> Guard | None:
         """When its answers are unsure or novel, None where it does not say."""
-        return None if self.artifact is None else read_evidence(self.artifact.contract)
+        if self.artifact is not None:
+            return read_evidence(self.artifact.contract)
+        good = None if self.reference is None else self.reference.good_parts
+        return None if good is None else GoodParts(good)
 
     @property
     def trained_on(self) -> str | None:
@@ -244,6 +247,11 @@ def open_subjects(sources: Sequence[str], stated: ForeignOptions = UNSTATED_OPTI
     notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]
     for model in opened[1:]:
         _check_same_task(opened[0], model)
+    if opened[0].task.only_good:
+        raise InputError(
+            f"{opened[0].name} knows good parts only, of which no accuracy is measured; edgecnn evaluate counts its false "
+            "alarms, and edgecnn study only-good measures it on damaged parts"
+        )
     model = next((model for model in opened if model.reference is not None), opened[0])
     return OpenedSubjects(_paired(_named(opened)), model, tuple(notes))
 

@@ -109,7 +109,7 @@ def test_a_picture_off_by_one_place_is_novel_and_says_where() -> None:
     runtime = GoodPartsRuntime(Features(odd), info, 6)
 
     answers = runtime.answer(numbered(2))
-    judged = GoodParts(info, 6).judge(np.zeros((2, 6)), answers.probabilities)
+    judged = GoodParts(info).judge(np.zeros((2, 6)), answers.probabilities)
 
     assert answers.probabilities.shape == (2, 1)
     assert judged.novelty[0] < 1 < judged.novelty[1]
@@ -118,7 +118,7 @@ def test_a_picture_off_by_one_place_is_novel_and_says_where() -> None:
 
 def test_another_novelty_moves_the_verdict_and_a_probability_is_refused() -> None:
     info = with_threshold(fit_bank(FEATURES), np.array([1.0]))
-    evidence = GoodParts(info, 6)
+    evidence = GoodParts(info)
     doubled = evidence.with_thresholds(novel_above=2 * info.novel_above)
     answer = np.array([[2**-1.5]], np.float32)
 

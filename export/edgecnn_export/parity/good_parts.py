@@ -16,6 +16,7 @@ from edgecnn.datasets.synthetic.damage import damage_all
 from edgecnn.runtimes import Runtime
 
 NOVEL = "novel"
+VARIANTS = 600  # unlabelled pictures for the bound by margins
 
 
 class GoodOrNovel:
@@ -38,3 +39,9 @@ def with_damaged(good: Dataset, seed: int) -> Dataset:
     names = tuple(f"{name}, damaged" for name in good.names)
     class_ids = np.ones(len(good), np.int64)
     return concatenate([good, replace(good, images=damage_all(good.images, seed), class_ids=class_ids, names=names)])
+
+
+def damaged_variants(good: Dataset, seed: int) -> NDArray[np.uint8]:
+    """Return copies of good parts with damage, about VARIANTS `(n, h, w, c)`: near ties are frequent among them."""
+    rounds = max(1, VARIANTS // max(1, len(good)))
+    return np.concatenate([damage_all(good.images, seed + 1 + i) for i in range(rounds)])
