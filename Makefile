@@ -1,5 +1,6 @@
-# make demo     set everything up, export the shipped NEU model to int8, prove parity, classify pictures
+# make demo     set everything up, train a folder of drawn parts, export the shipped NEU model to int8, prove parity, classify
 # make test     set everything up, check style, types and layers, run the tests
+# make WORKERS=2 test   the same with two test processes side by side
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
 # make test-home-assistant   run a camera before a real Home Assistant, in an environment of its own; needs Python 3.13 and mosquitto
 # make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reference/reliability.md
@@ -40,21 +41,23 @@ endif
 
 demo: $(READY)
 	@rm -rf demo && mkdir demo
+	$(BIN)/edgecnn data generate parts demo/parts --count 20 --seed 7
+	$(BIN)/edgecnn train demo/parts --network lite --minutes 0.5 --out demo/parts-run
 	$(BIN)/edgecnn export neu --int8 --out demo/neu $(DEMO_DATA)
 	$(BIN)/edgecnn verify demo/neu/neu-int8.tflite
 	$(BIN)/edgecnn data generate neu demo/pictures --count 1 --seed 7
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/* --plot demo/predictions.png
 	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/pictures/scratches --where demo/where.png
 	$(BIN)/edgecnn data generate mnist demo/digits --count 1 --seed 7
-	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/digits/3
+	$(BIN)/edgecnn classify demo/neu/neu-int8.tflite demo/digits/3 --where demo/novel.png
 	$(BIN)/edgecnn explain demo/neu/neu-int8.tflite demo/pictures/patches/patches_1.png --out demo/explain.html $(DEMO_DATA)
 	$(BIN)/edgecnn filters demo/pictures/crazing/*.png --model neu --out demo/filters.png
 	$(BIN)/edgecnn robustness demo/neu/neu-int8.tflite --pictures 60 --plot demo/robustness.png $(DEMO_DATA) > demo/robustness.txt
-	@echo "Open demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/filters.png and demo/robustness.png."
+	@echo "Open demo/parts-run/report.html, demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/novel.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
-	$(BIN)/edgecnn train neu --seed 0 --out runs/neu-compact
-	$(BIN)/edgecnn train mnist --seed 0 --out runs/mnist-compact
+	$(BIN)/edgecnn train neu --network compact --teacher none --seed 0 --out runs/neu-compact
+	$(BIN)/edgecnn train mnist --network compact --teacher none --seed 0 --out runs/mnist-compact
 	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
 
 docs: $(READY)
@@ -77,7 +80,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadfile)
 
 test-system: $(READY)
 	@tests/system/install.sh

@@ -260,7 +260,7 @@ def cost_of_tiles(model: Model, images: Sequence[Image], *, rounds: int = 5) -> 
 
 
 def cost_of_viewers(model: str, viewers: int, seconds: float, folder: Path) -> dict[str, float]:
-    """Run a live synthetic camera at 30 frames a second with its page and so many viewers of the stream.
+    """Run a live synthetic camera at 30 frames a second with its page and this many viewers of the stream.
 
     Returns the processor time of the camera's process in percent of one core, the 95th percentiles of frame age and of
     publishing in milliseconds, and frames a second.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import SplitInfo, Splits
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import parse_group_by
 from edgecnn.datasets.reading import LITE_SIDE, InputChoice
 from edgecnn.rejection.good_parts import far_apart
 from edgecnn.tasks import Task
@@ -124,12 +124,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--others", type=Path, action="append", required=True)
-    parser.add_argument("--group-by", type=Path)
+    parser.add_argument("--group-by")
     parser.add_argument("--seed", type=int, default=0)
     stated = parser.parse_args()
     require_keras()
-    table = None if stated.group_by is None else GroupTable.read(stated.group_by)
-    data = read_only_good(stated.folder, stated.others, choice=InputChoice(side=LITE_SIDE), table=table)
+    group_by = None if stated.group_by is None else parse_group_by(stated.group_by)
+    data = read_only_good(stated.folder, stated.others, choice=InputChoice(side=LITE_SIDE), group_by=group_by)
     ways: dict[str, Fit] = {"edgecnn, int8": fit_int8, "PaDiM, float32": padim, "PatchCore, float32": patchcore}
     kinds = [*data.others, ALL]
     print(f"| way | {' | '.join(kinds)} (95 % interval, by part) |\n|---|{'---|' * len(kinds)}", flush=True)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import digit_frames
 from benchmarks.loop_costs import write_video
 from edgecnn.shipped import int8_path
 
@@ -47,7 +48,8 @@ def main() -> None:
     peers, missing = measure_peers(exports)
     loop = run_json("benchmarks.loop_costs", "neu")
     models = run_json("edgecnn", "bench", "neu", "mnist", *map(str, sorted(exports.glob("*.onnx"))))
-    output.write_text("\n".join(page(peers, missing, loop, models)) + "\n")
+    digits = digit_frames.measure()
+    output.write_text("\n".join(page(peers, missing, loop, models, digits)) + "\n")
 
 
 def run_json(module: str, *arguments: str) -> dict[str, Any]:
@@ -102,7 +104,13 @@ def measure(python: str, script: str, exports: Path, video: Path) -> dict[str, A
     return figures | {"first_s": first_s}
 
 
-def page(peers: dict[str, dict[str, float]], missing: list[str], loop: dict[str, Any], models: dict[str, Any]) -> list[str]:
+def page(
+    peers: dict[str, dict[str, float]],
+    missing: list[str],
+    loop: dict[str, Any],
+    models: dict[str, Any],
+    digits: list[dict[str, Any]],
+) -> list[str]:
     """Return the lines of the page."""
     notes = loop["board"]["notes"]
     return [
@@ -130,6 +138,14 @@ def page(peers: dict[str, dict[str, float]], missing: list[str], loop: dict[str,
         "640x480 to the model's input, then one inference; milliseconds, `edgecnn bench`.",
         "",
         *model_lines(models),
+        "",
+        "## Whole frames of digits",
+        "",
+        "Simulated sheets, the mean of three; processor time on one thread, the best of several readings. *Floor* is halving",
+        "the frame and one inference of what was classified, *unchanged* the same frame again from a live camera, *d5a7022*",
+        "the reader of 27 November 2026 in an environment of its own, in turn with ours (`python -m benchmarks.digit_frames`).",
+        "",
+        *digit_frames.lines(digits),
     ]
 
 
@@ -157,12 +173,12 @@ def peer_lines(peers: dict[str, dict[str, float]], missing: list[str]) -> list[s
         where = [title for column, title in columns.items() if row[column] < 0.97 * ours[column]]
         if where and name != "edgecnn_loop":
             behind.append(f"- {PEERS[name][1]} ({', '.join(where)}): {NOTES.get(name, 'see the columns')}.")
-    said = ["The camera loop is behind (by 3 % or more):", "", *behind] if behind else ["The camera loop is behind none."]
+    summary = ["The camera loop is behind (by 3 % or more):", "", *behind] if behind else ["The camera loop is behind none."]
     size = ours["install_bytes"] / bare["install_bytes"]
     return [
         *lines,
         "",
-        *said,
+        *summary,
         "",
         f"The base install is {size:.3f} times the size of its large dependencies alone (target: {_at_most(size, 1.15)}).",
         *([f"\nCould not be installed here, so not measured: {'; '.join(missing)}."] if missing else []),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes one environment for each way of classifying a video, below benchmarks/.envs. What cannot be had is said and left out.
+# Makes one environment for each way of classifying a video, below benchmarks/.envs. What cannot be installed is reported and left out.
 # PEERS="edgecnn supervision" sets only these up; ultralytics brings PyTorch with CUDA, several gigabytes.
 cd "$(dirname "$0")" || exit 1
 mkdir -p .envs
@@ -16,7 +16,7 @@ make_env() { # name, then what pip is to install
         echo "$name cannot be had here; its row is left out" >&2
 }
 
-for peer in ${PEERS:-edgecnn supervision roboflow edge_impulse keras ultralytics}; do
+for peer in ${PEERS:-edgecnn supervision roboflow edge_impulse keras reader_d5a7022 ultralytics}; do
     case $peer in
         edgecnn) make_env edgecnn .. ;;
         supervision) make_env supervision supervision ai-edge-litert "$OPENCV" ;;
@@ -26,6 +26,9 @@ for peer in ${PEERS:-edgecnn supervision roboflow edge_impulse keras ultralytics
             make_env edge_impulse numpy six psutil ai-edge-litert "$OPENCV"
             .envs/edge_impulse/bin/pip install --quiet --disable-pip-version-check --no-deps edge_impulse_linux ;;
         keras) make_env keras tensorflow-cpu 'keras>=3.15,<3.16' "$OPENCV" ;;
+        reader_d5a7022) # the reader of digits of 27 November 2026, before it was made fast
+            mkdir -p .envs/d5a7022 && git -C .. archive d5a7022 | tar -x -C .envs/d5a7022 &&
+                make_env reader_d5a7022 ./.envs/d5a7022 || echo "the history has no d5a7022; its columns are left out" >&2 ;;
         ultralytics) make_env ultralytics ultralytics ;;
     esac
 done

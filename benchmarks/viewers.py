@@ -28,7 +28,7 @@ def watch_page(address: str, viewers: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Open so many streams, say so when each has brought its first bytes, and read until we are ended."""
+    """Open this many streams, report when each has brought its first bytes, and read until ended."""
     address, viewers = urlsplit(sys.argv[1]), int(sys.argv[2])
     host = f"{address.hostname}:{address.port}"
     request = f"GET /stream.mjpg HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()

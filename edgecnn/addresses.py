@@ -26,7 +26,7 @@ def looks_like_address(text: str) -> bool:
 
 
 def may_hold_secret(text: str) -> bool:
-    """Tell whether a text that is no readable address could still have a password in it, so that no message may repeat it."""
+    """Tell whether a text that is not a readable address could still have a password in it, so that no message repeats it."""
     return looks_like_address(text) or bool(_SECRETIVE & set(text))
 
 
@@ -79,7 +79,7 @@ def split_address(address: str, *, schemes: Sequence[str] = (), form: str = FORM
     if not address.isprintable() or " " in address:
         raise _refuse("it holds spaces or characters that cannot be printed", form)
     if "@" in parts.path + parts.query + parts.fragment:
-        raise _refuse("an @ stands behind a /, ? or #", form)
+        raise _refuse("an @ follows a /, ? or #", form)
     if port == 0:
         raise _refuse("port 0 is not valid", form)
     if not _is_host(parts.hostname or "") and (parts.hostname or parts.scheme not in _WITHOUT_HOST or port is None):

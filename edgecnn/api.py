@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgecnn_export.parity.figures import ParityReport
     from edgecnn_export.training import TrainingRun
 
-Network = Literal["compact", "lite", "course", "mobilenet"]
+Network = Literal["auto", "compact", "lite", "course", "mobilenet"]
 Color = Literal["gray", "rgb"]
 FolderFit = Literal["auto", "squash", "pad", "crop"]
 Conflicts = Literal["refuse", "drop", "keep"]
@@ -216,7 +216,7 @@ class Answer:
     like nothing that was taught. `best` names the most probable class all the same. `probabilities` are of all classes;
     `image_bgr` is the picture, `(h, w, 3)` uint8. `novelty` is above 1 for what is novel, and `nearest` is the class whose
     training pictures are nearest: both None of a model without features. `where` `(h, w)` float32 says which places speak for
-    `best`.
+    `best`, `novel_where` which make the picture novel.
     """
 
     label: str | None
@@ -228,6 +228,7 @@ class Answer:
     novelty: float | None = None
     nearest: str | None = None
     where: NDArray[np.float32] | None = None
+    novel_where: NDArray[np.float32] | None = None
     input_hw: tuple[int, int] = (0, 0)
 
     @classmethod
@@ -245,6 +246,7 @@ class Answer:
             prediction.novelty,
             prediction.nearest,
             prediction.where,
+            prediction.novel_where,
             classifier.preprocessing.shape[:2],
         )
 
@@ -252,12 +254,15 @@ class Answer:
         return f"Answer({self.label or self.verdict}, {self.best} {self.probability:.1%})"
 
     def _repr_html_(self) -> str:
+        from edgecnn.where import overlay
+
         title = f"{self.label or self.verdict} ({self.best} {self.probability:.1%})"
         figures = [markup.figure(self.image_bgr, title)]
         if self.where is not None:
-            from edgecnn.where import overlay
-
-            figures.append(markup.figure(overlay(self.image_bgr, self.where, self.input_hw), "where"))
+            figures.append(markup.figure(overlay(self.image_bgr, self.where, self.input_hw), f"what speaks for {self.best}"))
+        if self.novel_where is not None:
+            novel = overlay(self.image_bgr, self.novel_where, self.input_hw, "novelty")
+            figures.append(markup.figure(novel, "what is novel"))
         return markup.row([*figures, markup.stems(self.probabilities)])
 
 
@@ -281,8 +286,8 @@ class Model:
     def __call__(self, picture: Path | str | NDArray[np.uint8], *, where: bool = False) -> Answer:
         """Classify one picture: a file, or an array, gray `(h, w)` or BGR `(h, w, 3)` uint8.
 
-        With `where`, the answer says which places speak for it; InputError for a model without a map of features. Raises
-        PictureError for a file that is no whole picture, ShapeError for another array.
+        With `where`, the answer says which places speak for it, and which are novel; InputError for a model without a map of
+        features. Raises PictureError for a file that is not a whole picture, ShapeError for another array.
         """
         from edgecnn.pictures import read_picture
 
@@ -315,8 +320,8 @@ class Seen:
         return None if self.observation.frame is None else self.observation.frame.number
 
     def __repr__(self) -> str:
-        said = (self.label or "unknown") if self.state == "ok" else f"{self.state}: {self.reason}"
-        return f"Seen(frame {self.frame}: {said})"
+        answer = (self.label or "unknown") if self.state == "ok" else f"{self.state}: {self.reason}"
+        return f"Seen(frame {self.frame}: {answer})"
 
     def _repr_html_(self) -> str:
         frame = self.observation.frame
@@ -336,13 +341,13 @@ def load_folder(
     group_by: Path | str | None = None,
     seed: int = 0,
 ) -> LabelledFolder:
-    """Read pictures that lie in one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
+    """Read pictures from one folder per class and divide them 70 : 15 : 15, or as train, val and test folders say.
 
-    `color`, `fit` and `size_hw` are the model's input, by default what suits most pictures; `conflicts` says what to do about
-    the same picture in two classes, by default `refuse`; `group_by` is a CSV table (file, group) of which pictures show the
-    same part. With `task`, `mnist` or `neu`, the folder holds that data set as it is published, and is divided as the shipped
-    model was trained. Raises DatasetError when the folder cannot be used, InputError for what says how to read a folder beside
-    `task`.
+    `color`, `fit` and `size_hw` are the model's input, by default what suits most pictures; `conflicts` says what to do
+    about the same picture in two classes, by default `refuse`; `group_by` says which pictures show the same part: a CSV
+    table (file, group), a regular expression with one group, `folder`, or `minutes:N`. With `task`, `mnist` or `neu`, the
+    folder holds that data set as it is published, and is divided as the shipped model was trained. Raises DatasetError when
+    the folder cannot be used, InputError for what says how to read a folder beside `task`.
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.datasets.load import load_splits
@@ -351,9 +356,8 @@ def load_folder(
 
     path = Path(folder)
     if task is None:
-        table = None if group_by is None else Path(group_by)
         choice = InputChoice(color, fit, size_hw)
-        found = task_from_folder(path, choice=choice, conflicts=conflicts or "refuse", group_by=table)
+        found = task_from_folder(path, choice=choice, conflicts=conflicts or "refuse", group_by=group_by)
     elif (color, fit, size_hw, conflicts, group_by) != (None, "auto", None, None, None):
         raise InputError(
             "color, fit, size_hw, conflicts and group_by belong to a folder of your own; "
@@ -367,32 +371,46 @@ def load_folder(
 def train(
     data: LabelledFolder,
     *,
-    network: Network = "compact",
+    network: Network = "auto",
+    teacher: bool = True,
     epochs: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     progress: _Progress = print,
 ) -> Run:
-    """Train a network on the folder's pictures; the run lies in `out`, by default `runs/NAME-NETWORK`.
+    """Train a network on the folder's pictures; the run is written to `out`, by default `runs/NAME`, or `runs/NAME-NETWORK`.
 
-    `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the extra `train`. Raises what
-    `edgecnn_export.training.train` raises.
+    `auto` trains lite and, taught by it, compact, and takes one of them (`edgecnn train --help` has the rule); `compact` has
+    the same teacher unless `teacher` is False. `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the
+    extra `train`. Raises what `edgecnn_export.training.train` raises.
     """
+    folder = Path(out) if out is not None else Path("runs") / _run_name(data.task.name, network)
+    if network == "auto":
+        from edgecnn_export.training.auto import train_auto
+
+        found, _ = train_auto(data.task, data.splits, out=folder, epochs=epochs, minutes=minutes, seed=seed, progress=progress)
+        return Run(data, found)
     from edgecnn_export.training import train as run_training
 
-    folder = Path(out) if out is not None else Path("runs") / f"{data.task.name}-{network}"
+    taught = teacher and network == "compact"
     result = run_training(
-        data.task, data.splits, out=folder, model=network, epochs=epochs, minutes=minutes, seed=seed, progress=progress
-    )
+        data.task, data.splits, out=folder, model=network, teacher=taught, epochs=epochs, minutes=minutes, seed=seed,
+        progress=progress,
+    )  # fmt: skip
     return Run(data, result)
+
+
+def _run_name(task: str, network: Network) -> str:
+    """Name the folder of a run as `edgecnn train` does."""
+    return task if network == "auto" else f"{task}-{network}"
 
 
 def export(
     run: Run | Path | str,
     *,
     int8: bool = False,
-    repair: bool = False,
+    repair: bool | None = None,
     file_format: FileFormat = "all",
     out: Path | str | None = None,
     progress: _Progress = print,
@@ -400,8 +418,8 @@ def export(
     """Write a model as TFLite and ONNX and prove each file against it, on the validation pictures of its training.
 
     `run` is a Run, the path of one or of a `.keras` file, or the name of a task that ships. With `repair`, int8 files that fail
-    go through remedies until one passes. The files lie in `out`, by default `exports/NAME`. Needs the extra `export`. Raises
-    what `edgecnn_export.exporter.export` raises; DatasetError when there are no pictures to prove the files with.
+    go through remedies until one passes. The files are written to `out`, by default `exports/NAME`. Needs the extra `export`.
+    Raises what `edgecnn_export.exporter.export` raises; DatasetError when there are no pictures to prove the files with.
     """
     from edgecnn_export.frameworks import require_keras
 
@@ -434,8 +452,8 @@ def compare(reference: Run | Path | str, *files: Path | str, data: Path | str | 
     opened = open_model(str(reference.folder if isinstance(reference, Run) else reference), of_task="keras")
     splits = opened.splits(None if data is None else Path(data), seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits.validation, seed=seed)
-    said = None if doubt is None else doubt.text
-    return measure(opened, [str(file) for file in files], splits, "validation", doubt=said, seed=seed).report
+    reason = None if doubt is None else doubt.text
+    return measure(opened, [str(file) for file in files], splits, "validation", doubt=reason, seed=seed).report
 
 
 def open(model: Path | str, *, runtime: str | None = None, threads: int = 1, verify: bool = True) -> Model:
@@ -469,8 +487,8 @@ def watch(
     """Return what a camera, video or folder of pictures shows, frame by frame, until it ends or you stop.
 
     `source` is what `edgecnn camera --source` takes: 0, /dev/video0, rtsp://..., a video file, a folder. `roi` is x, y, width
-    and height in pixels, or in fractions of the picture where one is no integer. `tiles` such as `3x2` looks at each part by
-    itself; `good` are the labels that are no defect. Raises InputError for what cannot be opened.
+    and height in pixels, or as fractions of the picture where one is not an integer. `tiles` such as `3x2` looks at each part
+    by itself; `good` are the labels that are no defect. Raises InputError for what cannot be opened.
     """
     from edgecnn_device.camera import watch as run_watch
     from edgecnn_device.classes import Classes

@@ -21,10 +21,10 @@ from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights
 from edgecnn.runtimes.runtime import Answers, answer
-from edgecnn.where import pixel_maps
+from edgecnn.where import class_maps, enlarge, fine_maps, novelty_maps
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-
+NO_THRESHOLDS = "this model has no thresholds: every picture gets a label, whatever it shows; export it again with its pictures"
 
 Verdict = Literal["label", "unsure", "novel"]
 
@@ -35,8 +35,9 @@ class Prediction:
 
     An answer is `unsure` where no class is probable enough, and `novel` where the picture is like nothing that was taught:
     `novelty` is then above 1. `nearest` is the class whose training pictures are nearest. Both are None of a model without
-    features. `where` `(height, width)` float32, of the size of the model's input, says which places speak for the class,
-    where that was asked for.
+    features. Two maps `(height, width)` float32, of the size of the model's input, are there where they were asked for: `where`
+    says which places speak for the class, and `novel_where` which make the picture novel, on the scale of `novelty`. The
+    second is None of a model without thresholds.
     """
 
     label: str | None
@@ -48,6 +49,7 @@ class Prediction:
     nearest: str | None = None
     between: tuple[str, str] | None = None
     where: NDArray[np.float32] | None = None
+    novel_where: NDArray[np.float32] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the prediction with plain numbers; what is not known is left out."""
@@ -119,22 +121,40 @@ class Classifier:
     def classify(self, images_bgr: Sequence[NDArray[np.uint8]], *, where: bool = False) -> list[Prediction]:
         """Classify pictures of any size, gray `(h, w)` or BGR `(h, w, 3)` uint8.
 
-        With `where`, a prediction says which places speak for it; InputError for a model without a map of features.
+        With `where`, a prediction says which places speak for it, and which make it novel; InputError for a model without a
+        map of features.
         """
         if not images_bgr:
             return []
         inputs = np.stack([self.preprocessing(image) for image in images_bgr])
         answers = answer(self.runtime, inputs)
         predictions = self.interpret_all(answers)
-        if where:
-            maps = pixel_maps(self.runtime, inputs, answers, [each.class_id for each in predictions])
-            predictions = [replace(each, where=own) for each, own in zip(predictions, maps, strict=True)]
-        return predictions
+        return self.locate(inputs, answers, predictions) if where else predictions
+
+    def locate(self, inputs: NDArray[np.uint8], answers: Answers, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Return predictions of inputs `(n, height, width, channels)` with their maps; InputError without a map of features.
+
+        Of good parts alone there is only what is novel: with one class nothing speaks for it rather than for another.
+        """
+        maps: list[NDArray[np.float32] | None] = [None] * len(predictions)
+        novel = maps
+        size_hw = self.preprocessing.shape[:2]
+        if not self.only_good:
+            maps = [*fine_maps(inputs, class_maps(self.runtime, answers, [each.class_id for each in predictions]))]
+        if self.evidence is not None:
+            novel = [enlarge(each, size_hw, size_hw[::-1]) for each in novelty_maps(self.evidence, answers)]
+        rows = zip(predictions, maps, novel, strict=True)
+        return [replace(each, where=own, novel_where=strange) for each, own, strange in rows]
 
     @property
     def unsure_below(self) -> float | None:
         """The probability below which an answer is unsure, None where every answer is named."""
         return self.reject_threshold if self.evidence is None else self.evidence.info.unsure_below
+
+    @property
+    def warning(self) -> str:
+        """What should be known beside its answers: that all of them are labels; "" otherwise."""
+        return NO_THRESHOLDS if self.unsure_below is None else ""
 
     def rejecting(self, threshold: float | None, novelty: float | None = None) -> Classifier:
         """Return the classifier whose answers are unsure below another probability, and novel above another novelty than 1.
@@ -153,7 +173,7 @@ class Classifier:
 
     @property
     def only_good(self) -> bool:
-        """True when the model knows good parts alone: its maps say what is odd about a picture."""
+        """True when the model knows good parts alone: its answers are `label` and `novel`, its maps those of novelty."""
         return len(self.labels) == 1
 
     def interpret_all(self, answers: Answers) -> list[Prediction]:
@@ -166,6 +186,16 @@ class Classifier:
         if self.evidence is None or pooled is None:
             return None
         return self.evidence.judge(pooled, answers.probabilities)
+
+    def distance(self, answers: Answers) -> float | None:
+        """Return how far the first picture of a batch is from the nearest centre, 0 to 2; None of a model without evidence.
+
+        Of good parts alone it is the mean distance of its oddest places to the nearest good ones.
+        """
+        pooled = None if self.evidence is None else answers.pooled
+        if self.evidence is None or pooled is None:
+            return None
+        return self.evidence.distance(pooled[:1], answers.probabilities[:1])
 
     def interpret_rows(self, probabilities: NDArray[np.float32], judged: Judged | None) -> list[Prediction]:
         """Say what answers `(n, classes)` mean."""
@@ -222,7 +252,7 @@ def artifact_path(model: Path | str) -> Path:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not an exported file; {_in_folder(path)}")
     if path.suffix.lower() in KERAS_SUFFIXES and path.is_file():
-        raise InputError(f"{path} is what Keras saves, not an exported file; make one of it: edgecnn export {path} --int8")
+        raise InputError(f"{path} is what Keras saves, not an exported file; make one from it: edgecnn export {path} --int8")
     return path
 
 
@@ -241,5 +271,5 @@ def _in_folder(folder: Path) -> str:
     if exported:
         return f"name one of those in it: {', '.join(exported[:4])}"
     if (folder / "model.keras").is_file() or (folder / "saved_model.pb").is_file():
-        return f"make one of the model in it: edgecnn export {folder} --int8"
-    return f"it holds none, nor a model to make one of ({' or '.join(SUFFIXES)} is run here)"
+        return f"make one from the model in it: edgecnn export {folder} --int8"
+    return f"it holds none, nor a model to make one from ({' or '.join(SUFFIXES)} is run here)"

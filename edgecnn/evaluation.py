@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn import metrics
+from edgecnn.classifier import Classifier
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.metrics import Share
 from edgecnn.rejection.evidence import run_with_features
 from edgecnn.rejection.good_parts import Guard
+from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.runtime import run_all
+from edgecnn.runtimes.runtime import answer_slices, run_all
+from edgecnn.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures of one model on one data set; shares lie in 0..1.
+    """Figures of one model on one data set; shares are in 0..1.
 
     `interval` is the two-sided Wilson interval of `accuracy` at `confidence`; `confusion` `(classes, classes)` counts pictures,
     the row is the true class; `calibration_error` is the expected calibration error of the probabilities. `named` are the
@@ -102,3 +106,32 @@ def evaluate(
         named=named,
         named_right=named_right,
     )
+
+
+def measure_agreement(
+    one: Classifier,
+    other: Classifier,
+    task: Task,
+    images: NDArray[np.uint8],
+    *,
+    severity: int | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Share]:
+    """Return on how many inputs `(n, h, w, c)` two files say the same: the same label, or both unsure, or both novel.
+
+    The first share, `clean`, is of the pictures as they are; with a `severity`, 1 to 5, one of each corruption follows.
+    """
+    found = {"clean": _agree(one, other, images)}
+    for corruption in () if severity is None else corruptions_for(task):
+        progress(f"comparing the files under {corruption.name}")
+        found[corruption.name] = _agree(one, other, corrupt(images, corruption, severity or 0, seed))
+    return found
+
+
+def _agree(one: Classifier, other: Classifier, images: NDArray[np.uint8]) -> Share:
+    said = [
+        [(p.verdict, p.label) for part in answer_slices(each.runtime, images) for p in each.interpret_all(part)]
+        for each in (one, other)
+    ]
+    return Share(sum(mine == theirs for mine, theirs in zip(*said, strict=True)), len(images))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-MAKE, MODEL, SAMPLE_FORMAT = 0x010F, 0x0110, 0x0153
+MAKE, MODEL, DATE_TIME, SAMPLE_FORMAT = 0x010F, 0x0110, 0x0132, 0x0153
 _SHORT, _ASCII = 3, 2
 _MAX_ENTRIES, _MAX_TEXT = 512, 256
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact, Contract, golden
-from edgecnn.artifacts.artifact import file_format, split, without_contract
+from edgecnn.artifacts.artifact import file_format, read_file, split_bytes, without_contract
 from edgecnn.artifacts.contract import GoldenVectors, ParityInfo, TensorSpec
 from edgecnn.artifacts.tflite_metadata import Described, describe
 from edgecnn.endings import find_ending
@@ -39,7 +39,8 @@ _TINY_WEIGHTS = 0.05  # of inputs of about 1 the first weights are about 1; a di
 class ForeignModel:
     """What a user states of another tool's `.tflite`: labels in class order, how it wants its pictures, which output is meant.
 
-    What is None is taken from the file where that says it, `otherwise` is how its pixels are where neither says it.
+    What is None is taken from the file where that says it, `otherwise` is how its pixels are where neither says it. `options`
+    names in messages what states it.
     """
 
     labels: tuple[str, ...] | None = None
@@ -47,6 +48,7 @@ class ForeignModel:
     fit: Fit = "squash"
     output: str | None = None
     otherwise: Normalization | None = None
+    options: str = "--labels and the like"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,47 +60,28 @@ class OpenedModel:
     notes: tuple[str, ...]
 
 
-def is_foreign(path: Path, labels: tuple[str, ...] | None) -> bool:
-    """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
-
-    Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
-    `.onnx` without a contract.
-    """
-    name = file_format(path)
-    model, contract_json = split(path)
-    if contract_json is not None:
-        return False
-    if name != "tflite":
-        raise ContractError(f"{path} {without_contract(name, path)}")
-    if labels is None and describe(model).labels is None:
-        raise InputError(
-            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; of such a one name the classes in "
-            "order: --labels a,b,c or a file with one a line"
-        )
-    return True
-
-
 class ForeignTrial:
     """Another tool's `.tflite` that was read, while a child process tries it."""
 
     def __init__(
         self,
         path: Path,
+        data: bytes,
         stated: ForeignModel,
         *,
         runtime: str | None = None,
         threads: int = 1,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Read the file and start; the child has `timeout_s` seconds.
+        """Start with the bytes that were read from `path`; the child has `timeout_s` seconds.
 
         InputError for a file that has a contract, ContractError for an `.onnx` that has none.
         """
-        self.model, contract_json = split(path)
+        self.model, contract_json = split_bytes(data, path)
         if contract_json is None and file_format(path) != "tflite":
             raise ContractError(f"{path} {without_contract(file_format(path), path)}")
         if contract_json is not None:
-            raise InputError(f"{path} carries its own labels and preprocessing; omit --labels and the like")
+            raise InputError(f"{path} carries its own labels and preprocessing; omit {stated.options}")
         from edgecnn.runtimes.probe import Trial  # with it comes what starts processes
 
         self._path, self._stated, self._runtime, self._threads = path, stated, runtime, threads
@@ -137,7 +120,7 @@ def open_foreign(
     Raises InputError when neither file nor user say what must be known: the labels, or the range of its pixels. ContractError
     when its tensors are no picture in and no classes out, InferenceError when a runtime refuses it.
     """
-    return ForeignTrial(path, stated, runtime=runtime, threads=threads, timeout_s=timeout_s).open()
+    return ForeignTrial(path, read_file(path), stated, runtime=runtime, threads=threads, timeout_s=timeout_s).open()
 
 
 def _adapted(path: Path, model: bytes, runtime: TfliteRuntime, about: Described, stated: ForeignModel) -> OpenedModel:

@@ -36,7 +36,7 @@ def read_labels(text: str) -> tuple[str, ...]:
     elif "," in text:
         labels = tuple(label for label in (label.strip() for label in text.split(",")) if label)
     else:
-        raise InputError(f"--labels {text}: neither a list such as a,b,c nor a file with one label a line")
+        raise InputError(f"--labels {text}: neither a list such as a,b,c nor a file with one label per line")
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise InputError(f"--labels must name at least two different classes, got {list(labels)}")
     return labels

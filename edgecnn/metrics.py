@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -35,11 +34,18 @@ class Share:
         return {"hits": self.hits, "count": self.count, "share": self.value, "interval": list(self.interval)}
 
 
+def _quantile(confidence: float) -> float:
+    """Return how many standard deviations on both sides of a normal distribution's mean hold this share of it."""
+    from statistics import NormalDist  # fractions and decimals come with it, which a classifier does without
+
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
 def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the two-sided score interval of a proportion (Wilson, JASA 22, 1927); (0, 1) when nothing was counted."""
     if count == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = _quantile(confidence)
     share = successes / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -95,12 +101,12 @@ def auroc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> f
 
 
 def auroc_interval(area: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score-like interval of an AUROC of so many scores (Newcombe, Statistics in Medicine 25, 2006, method 5).
+    """Return the score-like interval of an AUROC of this many scores (Newcombe, Statistics in Medicine 25, 2006, method 5).
 
     It holds all areas from which `area` is not further than the normal quantile times the standard error that Hanley and
     McNeil give for them, and so says something of an area of 1 too.
     """
-    z, extra = NormalDist().inv_cdf(0.5 + confidence / 2), (positives + negatives) / 2 - 1
+    z, extra = _quantile(confidence), (positives + negatives) / 2 - 1
 
     def is_near(other: float) -> bool:
         spread = other * (1 - other) * (1 + extra * ((1 - other) / (2 - other) + other / (1 + other)))

@@ -19,7 +19,7 @@ class Normalization:
     """What a model takes instead of raw pixels: `pixel * scale + offset`, then with `bgr` the channels turned round.
 
     `scale` and `offset` hold one number for all channels, or one each in the order red, green, blue, whatever order the model
-    takes them in. InputError when they hold another count of numbers, or one that is no number.
+    takes them in. InputError when they hold another count of numbers, or one that is not a number.
     """
 
     scale: tuple[float, ...] = (1.0,)
@@ -43,7 +43,7 @@ class Normalization:
         return f"pixel * ({numbers[0]}) + ({numbers[1]})" + (" BGR" if self.bgr else "")
 
     def check(self, channels: int) -> None:
-        """Raise InputError unless a model of so many channels, 1 or 3, can want its pixels so."""
+        """Raise InputError unless a model of this many channels, 1 or 3, can take its pixels that way."""
         if channels == 1 and (self.bgr or len(self.scale) > 1 or len(self.offset) > 1):
             raise InputError(f"{self.name} is for pictures in colour, this model takes gray ones")
 
@@ -82,7 +82,7 @@ class InputConvention:
         return any(each is not None for each in (self.pixels, self.color, self.size_hw))
 
     def normalization(self, channels: int, otherwise: Normalization = RAW) -> Normalization:
-        """Return the normalization of a model of so many channels; `otherwise` is what it is where no range was stated.
+        """Return the normalization of a model of this many channels; `otherwise` is what it is where no range was stated.
 
         Raises InputError for a colour that does not fit the channels, or a normalization that does not.
         """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError, PictureError
-from edgecnn.exif import MAKE, MODEL, SAMPLE_FORMAT, read_tags
+from edgecnn.exif import DATE_TIME, MAKE, MODEL, SAMPLE_FORMAT, read_tags
 from edgecnn.files import read_bytes
 from edgecnn.formats import HEAD_BYTES, sniff
 from edgecnn.memory import limit_bytes
@@ -35,8 +35,8 @@ _FLOAT = 3  # SampleFormat of TIFF 6.0, section 19
 def read_picture(path: Path, *, memory_bytes: int | None = None) -> NDArray[np.uint8]:
     """Read a picture as BGR `(height, width, 3)` uint8, turned upright as its EXIF says.
 
-    Raises PictureError for a file that is no picture of a form that is read here, is cut short, or claims more pixels than are
-    decoded: MAX_PIXELS, fewer where decoding would take half of the `memory_bytes` that this process may have.
+    Raises PictureError for a file that is not a picture of a form that is read here, is cut short, or claims more pixels than
+    are decoded: MAX_PIXELS, fewer where decoding would take half of the `memory_bytes` that this process may have.
     """
     if path.is_dir():
         raise PictureError(f"{path} is a folder, not a picture")
@@ -112,11 +112,21 @@ def _hush_opencv() -> None:
 
 def camera_of(data: bytes) -> str | None:
     """Return make and model of the camera that the EXIF of a JPEG or the tags of a TIFF state, None where they do not."""
-    tiff = next((data[at + 10 :] for marker, at in jpeg_segments(data) if _is_exif(data, marker, at)), b"")
-    tags = read_tags(tiff if data.startswith(JPEG) else data)
+    tags = _tags_of(data)
     stated = [str(tags[tag]) for tag in (MAKE, MODEL) if tags.get(tag)]
     # Many models repeat the make.
     return (stated[-1] if len(stated) < 2 or stated[1].startswith(stated[0]) else " ".join(stated)) if stated else None
+
+
+def taken_at(data: bytes) -> str | None:
+    """Return the date and time (`YYYY:MM:DD HH:MM:SS`) that EXIF or the tags of a TIFF state, None where they do not."""
+    stated = _tags_of(data).get(DATE_TIME)
+    return str(stated) if stated else None
+
+
+def _tags_of(data: bytes) -> dict[int, str | int]:
+    tiff = next((data[at + 10 :] for marker, at in jpeg_segments(data) if _is_exif(data, marker, at)), b"")
+    return read_tags(tiff if data.startswith(JPEG) else data)
 
 
 def _is_cut_short(data: bytes) -> bool:

@@ -21,10 +21,10 @@ def sign_file(path: Path, key: Path, *, timeout_s: float = 10.0) -> str:
     data = read_file(path)
     artifact = Artifact.read(data, path)
     if artifact.contract.parity.verdict == "fail":
-        raise InputError(f"{path} failed its parity; a signature would let boards take it for a good one")
+        raise InputError(f"{path} failed its parity; a signature would make boards accept it as good")
     verify(artifact, timeout_s=timeout_s).demand()
     model, contract_json = split_bytes(data, path)
     assert contract_json is not None
     signature, fingerprint = sign_contract(contract_json, key)
-    write_bytes(path, join_bytes(model, contract_json, artifact.contract.labels, artifact.format, signature=signature))
+    write_bytes(path, join_bytes(model, contract_json, artifact.contract.graph_labels, artifact.format, signature=signature))
     return fingerprint

@@ -41,7 +41,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
 
 
 def json_text(value: Any) -> str:
-    r"""Return `value` as indented JSON in which what is no readable text is escaped (`\udcff`, `\u009b`).
+    r"""Return `value` as indented JSON in which unreadable text is escaped (`\udcff`, `\u009b`).
 
     That is bytes that are no UTF-8, and all that a terminal would act upon or that turns the direction of text.
     """

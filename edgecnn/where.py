@@ -2,70 +2,106 @@
 
 Where a network ends in a mean over all places and a dense layer, the class's score is the mean of a score for each place: its
 class activation map (Zhou et al., arXiv:1512.04150) is exact, and costs one small product. It is as coarse as the network's
-last map; what is drawn and boxed is that map times the picture's own local contrast, which points better
-(docs/explanation/rejection.md).
+last map; what is drawn and boxed is that map, smoothed along the picture's edges, times the picture's own local contrast, which
+points better (docs/explanation/rejection.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError
+from edgecnn.rejection.evidence import Evidence, Judged
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import Answers
+from edgecnn.runtimes.taught import TaughtRuntime
 
 Map = NDArray[np.float32]
+MapName = Literal["class", "novelty"]
+COLORS_BGR: dict[MapName, tuple[int, int, int]] = {"class": (40, 40, 230), "novelty": (230, 90, 20)}
 # Sigma of the contrast's window in shorter sides; 1/40 and 1/17 point as well within the noise of 300 pictures.
 _WINDOW = 1 / 25
+# Radius of the guided filter in shorter sides, and the variance of levels (0 to 1) that counts as an edge; 1/24 and 0.001 point
+# as well, 1/6 and 1/4 worse.
+_GUIDED, _EDGE = 1 / 12, 0.01
+# What is drawn in full colour at least: novelty has a scale, and what is due to no place is not to look as if it were.
+_LEAST_FULL: dict[MapName, float] = {"class": 1e-9, "novelty": 0.05}
+_NO_MAP = "this model has no map of features, so that nothing says where it looked"
 _HOT = 0.5  # of the way from the mean of a map to its maximum
 
 
 def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> list[Map]:
     """Return what each place adds to the score of a class, `(h, w)` for each picture, relative to the other classes.
 
-    Of a model that knows good parts only, how much more novel each place is than a good picture may be. Raises InputError for a
-    model whose features have no places: it says what a picture shows, and not where.
+    Raises InputError for a model whose features have no places: it says what a picture shows, and not where.
     """
-    features = answers.features
-    if features is not None and isinstance(runtime, GoodPartsRuntime):
-        return list(runtime.bank.novelty_maps(features) - 1)
-    if features is None or answers.places == 1 or not isinstance(runtime, HeadRuntime):
-        raise InputError("this model has no map of features, so that nothing says where it looked")
+    features = _features(answers)
+    if not isinstance(runtime, HeadRuntime | TaughtRuntime):
+        raise InputError(_NO_MAP)
     weights = (runtime.weights - runtime.weights.mean(axis=1, keepdims=True)).astype(np.float32)
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]
 
 
-def pixel_maps(runtime: Runtime, images: NDArray[np.uint8], answers: Answers, class_ids: Sequence[int]) -> list[Map]:
-    """Return `class_maps` as fine as the model's inputs `(n, height, width, channels)`: `(height, width)` each.
+def novelty_maps(guard: Guard, answers: Answers) -> list[Map]:
+    """Return how much of a picture's novelty is due to each place and its neighbours, `(h, w)` for each picture.
 
-    Raises what `class_maps` raises.
+    It is the picture's distance to the nearest centre minus the distance that the picture would have without these places, on
+    the scale of `Prediction.novelty`: 1 is the threshold, and 0 or less is no reason to call it novel. The neighbours of a
+    place are those up to a seventh of the map's shorter side away. Of good parts alone it is how far each place lies beyond the
+    threshold, on the same scale. Raises InputError for a model without a map of features.
     """
-    place_maps = class_maps(runtime, answers, class_ids)
-    if isinstance(runtime, GoodPartsRuntime):  # an odd place need not have any structure
-        height, width = images.shape[1:3]
-        return [enlarge(own, (height, width), (width, height)) for own in place_maps]
-    return fine_maps(images, place_maps)
+    features = _features(answers)
+    if isinstance(guard, Evidence):
+        return [_novelty_map(guard, own.astype(np.float64)) for own in features]
+    return list(guard.novelties(features) - 1)
+
+
+def _novelty_map(evidence: Evidence, features: NDArray[np.float64]) -> Map:
+    whole = features.sum(axis=(0, 1))
+    without = whole - _windows(features, round(min(features.shape[:2]) / 7))
+    distances = evidence.distances(np.vstack([whole, without.reshape(-1, len(whole))])).min(axis=1)
+    due = (distances[0] - distances[1:]) / evidence.info.novel_above
+    return np.asarray(due.reshape(features.shape[:2]), np.float32)
+
+
+def _windows(features: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Return sums over all places up to `reach` rows and columns away, of `(h, w, channels)`."""
+    padded = np.pad(features, ((reach, reach), (reach, reach), (0, 0)))
+    for axis in (0, 1):
+        padded = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).sum(axis=-1)
+    return np.asarray(padded)
+
+
+def _features(answers: Answers) -> NDArray[np.float32]:
+    features = answers.features
+    if features is None or answers.places == 1:
+        raise InputError(_NO_MAP)
+    return features
 
 
 def fine_maps(images: NDArray[np.uint8], place_maps: Sequence[Map]) -> list[Map]:
     """Return class maps as fine as the model's inputs `(n, height, width, channels)` uint8: `(height, width)` each, 0 or more.
 
-    Where a place speaks for the class, it is the structure in it that speaks: the map times the picture's contrast around each
-    pixel, its standard deviation under a Gaussian window. A map that speaks for the class nowhere counts from its lowest value.
-    Both are computed on a grid of about four places for each sigma of the window, which is a tenth of the work.
+    Where a place speaks for the class, it is the structure in it that speaks: the map, smoothed by a guided filter (He, Sun and
+    Tang, TPAMI 35, 2013) whose guide is the picture, times the picture's contrast around each pixel, its standard deviation
+    under a Gaussian window. A map that speaks for the class nowhere counts from its lowest value. All are
+    computed on a grid of about four places for each sigma of the window, which is a tenth of the work.
     """
     height, width = images.shape[1:3]
     found = []
     for image, own in zip(images, place_maps, strict=True):
         contrast = _contrast(image)
         speaking = _from_zero(enlarge(own, (height, width), (contrast.shape[1], contrast.shape[0])))
+        speaking = _guided(speaking, image)
         fine = cv2.resize(speaking * contrast, (width, height), interpolation=cv2.INTER_LINEAR)
         found.append(np.asarray(fine, np.float32))
     return found
@@ -74,6 +110,22 @@ def fine_maps(images: NDArray[np.uint8], place_maps: Sequence[Map]) -> list[Map]
 def _from_zero(values: Map) -> Map:
     lowest = 0.0 if float(values.max()) > 0 else float(values.min())
     return np.asarray(np.maximum(values - lowest, 0), np.float32)
+
+
+def _guided(place_map: Map, image: NDArray[np.uint8]) -> Map:
+    """Return a map, 0 or more, that follows the edges of a picture `(height, width, channels)`: locally, it is linear in it."""
+    size_wh = place_map.shape[1], place_map.shape[0]
+    radius = max(1, round(min(size_wh) * _GUIDED))
+    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA).reshape(*place_map.shape, -1)
+    guide = np.asarray(small.mean(axis=2, dtype=np.float32) / 255, np.float32)
+
+    def mean(values: Map) -> Map:
+        side = 2 * radius + 1
+        return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
+
+    mean_guide, mean_map = mean(guide), mean(place_map)
+    slope = (mean(guide * place_map) - mean_guide * mean_map) / (mean(guide * guide) - mean_guide**2 + _EDGE)
+    return np.asarray(np.maximum(mean(slope) * guide + mean(mean_map - slope * mean_guide), 0), np.float32)
 
 
 def _contrast(image: NDArray[np.uint8]) -> Map:
@@ -106,8 +158,29 @@ def _blurred(levels: NDArray[np.float32], size_wh: tuple[int, int], sigma: float
     return np.asarray(blurred.reshape(size_wh[1], size_wh[0], -1), np.float32)
 
 
+def locating_maps(
+    runtime: Runtime, guard: Guard | None, inputs: NDArray[np.uint8], answers: Answers, judged: Judged | None
+) -> list[tuple[MapName, Map] | None]:
+    """Return the map that says where each answer lies, 0 or more: of novelty if the picture is novel, else of its class.
+
+    None for what passes as good where good parts alone are known: no place of it is odd.
+    """
+    maps: list[tuple[MapName, Map] | None] = []
+    for i, class_id in enumerate(answers.probabilities.argmax(axis=1).tolist()):
+        own = answers.only(i)
+        if guard is not None and judged is not None and judged.novelty[i] > 1:
+            maps.append(("novelty", np.maximum(novelty_maps(guard, own)[0], 0)))
+        elif isinstance(runtime, GoodPartsRuntime):
+            maps.append(None)
+        else:
+            maps.append(("class", fine_maps(inputs[i : i + 1], class_maps(runtime, own, [class_id]))[0]))
+    return maps
+
+
 def enlarge(place_map: Map, input_hw: tuple[int, int], size_wh: tuple[int, int]) -> Map:
     """Return a map `(h, w)` of a network's input of `input_hw` in the size of the whole picture, smooth between its places."""
+    if place_map.shape == tuple(input_hw) == size_wh[::-1]:
+        return place_map  # every place is a pixel
     axes = zip((place_map.shape[1], place_map.shape[0]), (input_hw[1], input_hw[0]), size_wh, strict=True)
     columns, rows = (_places(*each) for each in axes)
     grid = np.meshgrid(columns, rows)
@@ -141,15 +214,29 @@ def hot_box(place_map: Map, input_hw: tuple[int, int], size_wh: tuple[int, int])
     return left, top, width, height
 
 
-def overlay(image_bgr: NDArray[np.uint8], place_map: Map, input_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a picture `(h, w, 3)` uint8 with the places that speak for its answer in red; the rest stays as it is.
+def overlay(
+    image_bgr: NDArray[np.uint8], place_map: Map, input_hw: tuple[int, int], name: MapName = "class"
+) -> NDArray[np.uint8]:
+    """Return a picture `(h, w, 3)` uint8 with the places that count in red, those that are novel in blue; the rest stays.
 
     The picture is gray, `(h, w)` or `(h, w, 1)`, or BGR `(h, w, 3)`.
     """
     height, width = image_bgr.shape[:2]
     picture = cv2.cvtColor(image_bgr, cv2.COLOR_GRAY2BGR) if image_bgr.shape[2:] != (3,) else image_bgr
-    heat = np.clip(enlarge(place_map, input_hw, (width, height)), 0, None)
-    share = 0.6 * heat / max(float(heat.max()), 1e-9)
-    red = np.array([40, 40, 230], np.float32)
-    mixed = picture * (1 - share[..., None]) + red * share[..., None]
+    share = _opacity(enlarge(place_map, input_hw, (width, height)), name)[..., None]
+    mixed = picture * (1 - share) + np.array(COLORS_BGR[name], np.float32) * share
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
+
+
+def layer(place_map: Map, name: MapName) -> NDArray[np.uint8]:
+    """Return what `overlay` lays over a picture as a picture of its own: BGRA `(h, w, 4)` uint8, as large as the map."""
+    bgra = np.empty((*place_map.shape, 4), np.uint8)
+    bgra[..., :3] = COLORS_BGR[name]
+    bgra[..., 3] = np.rint(255 * _opacity(place_map, name))
+    return bgra
+
+
+def _opacity(place_map: Map, name: MapName) -> Map:
+    """Return how much of a map hides the picture below, 0 to 0.6; nothing where it is 0 or less."""
+    heat = np.maximum(place_map, 0)
+    return np.asarray(0.6 * heat / max(float(heat.max()), _LEAST_FULL[name]), np.float32)

@@ -159,7 +159,7 @@ def to_json(before: Board, after: Board) -> dict[str, Any]:
     busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
     notes = [note] if (note := slowed_down(before, after)) else []
     if busy > _BUSY:
-        notes.append(f"the machine was busy (load {busy:.1f} a processor): believe ratios of one run, not milliseconds")
+        notes.append(f"the machine was busy (load {busy:.1f} per processor): believe ratios of one run, not milliseconds")
     return {"before": asdict(before), "after": asdict(after), "notes": notes}
 
 

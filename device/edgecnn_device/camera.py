@@ -1,4 +1,4 @@
-"""Puts source, model, finder and sinks together and runs the loop until it ends or is told to."""
+"""Puts source, model, finder and sinks together and runs the loop until it ends or is stopped."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class SinkOptions:
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """All that a camera needs to run; `frames` ends it after so many, `state` is what it keeps for its next start.
+    """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
     `good` are the labels that are no defect; None tells them by their usual names.
     """
@@ -137,11 +137,11 @@ class Switch:
                 signal.signal(number, handler)
 
 
-def _choose_look(contract: Contract, options: LookOptions) -> Look:
+def _choose_look(contract: Contract, options: LookOptions, *, live: bool) -> Look:
     if options.where and not contract.has_map:
         raise InputError("--where needs a model with a map of features; this one says what a picture shows, and not where")
     return choose_look(
-        contract.preprocessing, find=options.find, tiles=options.tiles, overlap=options.overlap, where=options.where
+        contract.preprocessing, find=options.find, tiles=options.tiles, overlap=options.overlap, where=options.where, live=live
     )
 
 
@@ -160,9 +160,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
         contract = slot.first.contract
         reads = contract.preprocessing.fit == "digit"
-        look = _choose_look(contract, options.look)
-        if contract.guard is None and contract.reject_threshold is None and options.model.reject_threshold is None:
-            notice("this model has no thresholds: every picture gets a label, whatever it shows; export it with its pictures")
+        look = _choose_look(contract, options.look, live=live)
         source = open_source(replace(options.source, digits=reads))
         check_files(sinks, options.source, endless=source.endless)
         classes = Classes.choose(contract.labels, good=options.good, reads=reads)
@@ -174,7 +172,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             Health(limits),
             tracker,
             choose_gate(options.look),
-            warning=lambda: slot.warning,
+            warning=lambda: _warning(slot),
         )
 
         def between() -> bool:
@@ -190,17 +188,27 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         stack.enter_context(source)
         if not wait_for_model(slot, lambda: switch.ended):
             return Summary(statistics, source.skipped, source.losses, slot.swaps)
-        opened = open_sinks(sinks, source, options.look, classes, notice=notice, memory=state)
+        if unguarded := slot.current.classifier.warning:
+            notice(unguarded)
+        opened = open_sinks(
+            sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
+        )
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around)
+            kept = None if sinks.samples is None else sinks.samples.folder
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
         run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def _warning(slot: ModelSlot) -> str:
+    """Say what should be known of the running model: why it is another than it should be, and that nothing is unsure to it."""
+    return "; ".join(each for each in (slot.warning, slot.current.classifier.warning) if each)
 
 
 def watch(
@@ -214,13 +222,13 @@ def watch(
 ) -> Iterator[Observation]:
     """Return the observations of one source by one classifier, made as they are asked for; nothing is written.
 
-    `roi` is x, y, width, height in pixels, or in fractions of the picture where one is no integer. Raises InputError for what
-    cannot be opened.
+    `roi` is x, y, width, height in pixels, or as fractions of the picture where one is not an integer. Raises InputError for
+    what cannot be opened.
     """
     transform = Transform(roi=None if roi is None else Roi.parse(",".join(map(str, roi))))
     preprocessing = classifier.preprocessing
     options = SourceOptions(source, fps=fps, transform=transform, digits=preprocessing.fit == "digit")
-    look = choose_look(preprocessing, find="auto", tiles=tiles, overlap=0.0)
+    look = choose_look(preprocessing, find="auto", tiles=tiles, overlap=0.0, live=is_live(options))
     opened = open_source(options)
     limits = Limits(live=opened.live, interval_s=1 / opened.fps if opened.live else 0.0)
     watcher = Watcher(lambda: classifier, look, Health(limits), Tracker(smooth))
@@ -285,10 +293,12 @@ def open_sinks(
     *,
     notice: Callable[[str], None] = lambda line: None,
     memory: Path | None = None,
+    contract: Callable[[], Contract] | None = None,
 ) -> list[Sink]:
     """Open what was asked for, each from its own module.
 
-    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart.
+    `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart,
+    and `contract` that of the model which runs.
     """
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
@@ -300,8 +310,10 @@ def open_sinks(
         sinks.append(video)
     if options.samples is not None:
         from edgecnn_device.sinks.samples import SampleSink
+        from edgecnn_device.sinks.timeline import Timeline
 
-        sinks.append(SampleSink(options.samples))
+        timeline = None if source.live else Timeline(live=False, fps=source.fps)
+        sinks.append(SampleSink(options.samples, contract=contract, timeline=timeline))
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
 
@@ -360,8 +372,9 @@ def open_page(
     notice: Callable[[str], None],
     memory: Path | None,
     surroundings: Surroundings,
+    samples: Path | None,
 ) -> Sink:
-    """Open the web page, which looks at the counters of everything and at its `surroundings`."""
+    """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -372,10 +385,10 @@ def open_page(
         lambda: slot.swaps,
         lambda: slot.refusals,
         classes,
-        lambda: slot.warning,
+        lambda: _warning(slot),
         surroundings,
     )
-    sink = WebSink(options, watched, memory=memory if options.port else None)
+    sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")
     return sink
 

@@ -26,7 +26,7 @@ class Classes:
 
     @classmethod
     def choose(cls, labels: Sequence[str], *, good: Sequence[str] | None = None, reads: bool = False) -> Classes:
-        """Hold all `labels` for defects but the `good` ones, which are told by their usual names where nobody gives them.
+        """Hold all `labels` for defects but the `good` ones, which are recognized by their usual names where nobody gives them.
 
         `*` is all of them. A model that `reads` has no defects unless `good` is given. InputError for a good label that the
         model has not.

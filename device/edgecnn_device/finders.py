@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import Answers, answer
+from edgecnn.where import MapName
 from edgecnn_device.frames import Box, Image, Region
+
+if TYPE_CHECKING:
+    from edgecnn.handwriting import DigitReading
 
 Finder = Callable[[Image], list[Region]]
 Clock = Callable[[], float]
@@ -31,7 +35,9 @@ class Seen:
 
     `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
     which regions the finder itself holds that they are nothing. `latency_ms` is by stage. `judged` says how novel the regions
-    are, None where nobody knows, `where` in each what speaks for its answer is, None where nobody asked.
+    are, None where nobody knows, `where` in which box of each the answer lies and by which map, None where nobody asked, or for
+    a region where nothing does (`locating_maps`). `answers` are what `probabilities` come from, None of a finder that has asked
+    for more than these regions.
     """
 
     regions: list[Region]
@@ -40,14 +46,15 @@ class Seen:
     rejected: NDArray[np.bool_]
     latency_ms: dict[str, float]
     judged: Judged | None = None
-    where: list[Box] | None = None
+    where: list[tuple[Box, MapName] | None] | None = None
+    answers: Answers | None = None
 
 
 Look = Callable[[Image, Classifier, Clock], Seen]
 
 
 def look_at(find: Finder, *, where: bool = False) -> Look:
-    """Return a look that classifies all regions of a finder as one batch; with `where`, it says what speaks for each answer."""
+    """Return a look that classifies all regions of a finder as one batch; with `where`, it says where each answer lies."""
 
     def look(image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
         started_s = clock()
@@ -63,21 +70,29 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
             "invoke": 1000 * (clock() - prepared_s),
         }
         nothing = np.zeros(len(regions), bool)
-        hot = _hot_boxes(regions, inputs, answers, classifier) if where else None
-        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot)
+        hot = _hot_boxes(regions, inputs, answers, judged, classifier) if where else None
+        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot, answers)
 
     return look
 
 
-def _hot_boxes(regions: list[Region], inputs: Image, answers: Answers, classifier: Classifier) -> list[Box]:
-    """Return for each region, in frame pixels, the box of what speaks most for its most probable class."""
-    from edgecnn.where import hot_box, pixel_maps
+def _hot_boxes(
+    regions: list[Region], inputs: Image, answers: Answers, judged: Judged | None, classifier: Classifier
+) -> list[tuple[Box, MapName] | None]:
+    """Return for each region, in frame pixels, the box of what speaks most for its most probable class, or is most novel.
+
+    None where nothing does: see `locating_maps`.
+    """
+    from edgecnn.where import hot_box, locating_maps
 
     height, width, _ = classifier.preprocessing.shape
-    boxes = []
-    class_ids = answers.probabilities.argmax(axis=1).tolist()
-    maps = pixel_maps(classifier.runtime, inputs, answers, class_ids)
-    for region, place_map in zip(regions, maps, strict=True):
+    boxes: list[tuple[Box, MapName] | None] = []
+    maps = locating_maps(classifier.runtime, classifier.evidence, inputs, answers, judged)
+    for region, located in zip(regions, maps, strict=True):
+        if located is None:
+            boxes.append(None)
+            continue
+        name, place_map = located
         left, top, across, down = region.box
         shown_x, shown_y, shown_w, shown_h = classifier.preprocessing.source_box((across, down))
         x, y, w, h = hot_box(place_map, (height, width), (width, height))
@@ -86,7 +101,8 @@ def _hot_boxes(regions: list[Region], inputs: Image, answers: Answers, classifie
             min(across, round(shown_x + (x + w) * shown_w / width)),
             min(down, round(shown_y + (y + h) * shown_h / height)),
         )
-        boxes.append((left + first[0], top + first[1], max(1, last[0] - first[0]), max(1, last[1] - first[1])))
+        box = left + first[0], top + first[1], max(1, last[0] - first[0]), max(1, last[1] - first[1])
+        boxes.append((box, name))
     return boxes
 
 
@@ -156,9 +172,28 @@ def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> 
     """
     from edgecnn.handwriting import read_digits
 
+    return _read(classifier, clock, lambda runtime: read_digits(image_bgr, runtime, classifier.reject_threshold or 0.0))
+
+
+class ReadHandwritingOverTime:
+    """Reads handwritten digits in a camera's frames as `read_handwriting` does, but what did not change only every second."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        from edgecnn.handwriting.over_time import ReaderOverTime
+
+        self._reader = ReaderOverTime()
+
+    def __call__(self, image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
+        """Return what is in a frame."""
+        threshold = classifier.reject_threshold or 0.0
+        return _read(classifier, clock, lambda runtime: self._reader.read(image_bgr, runtime, threshold, clock()))
+
+
+def _read(classifier: Classifier, clock: Clock, read: Callable[[Runtime], list[DigitReading]]) -> Seen:
     started_s = clock()
     runtime = _TimedRuntime(classifier.runtime, clock)
-    readings = read_digits(image_bgr, runtime, classifier.reject_threshold or 0.0)
+    readings = read(runtime)
     invoke_ms = 1000 * runtime.spent_s
     latency_ms = {"find": 1000 * (clock() - started_s) - invoke_ms, "preprocess": 0.0, "invoke": invoke_ms}
     shape = classifier.preprocessing.shape
@@ -170,13 +205,19 @@ def read_handwriting(image_bgr: Image, classifier: Classifier, clock: Clock) -> 
 
 
 class _TimedRuntime:
-    """A runtime that knows how long it ran."""
+    """A runtime that knows how long it ran; equal to another of the same runtime."""
 
     def __init__(self, runtime: Runtime, clock: Clock) -> None:
         self.name = runtime.name
         self.spent_s = 0.0
         self._runtime = runtime
         self._clock = clock
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TimedRuntime) and other._runtime is self._runtime
+
+    def __hash__(self) -> int:
+        return hash(id(self._runtime))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         started_s = self._clock()
@@ -192,8 +233,12 @@ def choose_look(
     tiles: str | None = None,
     overlap: float = 0.0,
     where: bool = False,
+    live: bool = False,
 ) -> Look:
-    """Choose the look that was asked for; `auto` looks for digits where the model wants them, else at the whole frame."""
+    """Choose the look that was asked for; `auto` looks for digits where the model wants them, else at the whole frame.
+
+    Of a `live` source's frames, digits are read where something changes; a file's frames are each read for themselves.
+    """
     if find not in get_args(Find):
         raise InputError(f"unknown finder {find!r}; known: {', '.join(get_args(Find))}")
     if tiles is not None:
@@ -205,6 +250,6 @@ def choose_look(
         raise InputError("--find digits needs a model of handwritten digits (28 x 28, fit 'digit')")
     if find == "digits" or (find == "auto" and wants_digits):
         if where:
-            raise InputError("--where is for models that look at whole regions; a digit that is read is the place itself")
-        return read_handwriting
+            raise InputError("--where is for models that look at whole regions; the box of a digit is the place already")
+        return ReadHandwritingOverTime() if live else read_handwriting
     return look_at(find_whole, where=where)

@@ -45,7 +45,7 @@ def _changed(image: Image, before: Image, levels: int) -> NDArray[np.bool_]:
 
 
 def _light(now: NDArray[np.float32], then: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return by how much the light of each row has changed, `(h,)`; 1 where that is no wave."""
+    """Return by how much the light of each row has changed, `(h,)`; 1 where the change is not a wave."""
     bright = then >= _DARK
     exact = bright & (then < _BRIGHT) & (now < _BRIGHT)
     few = np.count_nonzero(exact, axis=1) < _MIN_PIXELS

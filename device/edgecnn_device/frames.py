@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.classifier import Prediction
+from edgecnn.classifier import Classifier, Prediction
+from edgecnn.runtimes.runtime import Answers
+from edgecnn.where import MapName
 
 Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -23,7 +25,7 @@ class Frame:
     `number` counts what the source delivered from 0 on, the skipped ones too. `captured_at` is the wall clock's time in UTC,
     `monotonic_s` the same moment on the clock that cannot be set. `source` names the camera, or the picture's own path.
     `media_time_s` is where the frame stands in a video file, in seconds from its beginning; None elsewhere.
-    `unusable` says why nothing can be said of the picture, where its source knows that.
+    `unusable` says why the picture cannot be judged, where its source knows that.
     """
 
     image_bgr: Image
@@ -76,11 +78,22 @@ STATES = ("ok", "stale", "blind", "error")
 
 
 @dataclass(frozen=True, eq=False)
+class Behind:
+    """What stands behind the answer to a region, for those who ask: who gave it, and which row of a batch it was."""
+
+    classifier: Classifier
+    answers: Answers
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
 class RegionPrediction:
     """What was seen in a region: `raw` in this frame, `smoothed` over its last ones; `input` is what the network saw.
 
     `region_id` stays the same from frame to frame. `input` is `(height, width, channels)` uint8. `where` is the box, in frame
-    pixels, of what speaks for the answer in this frame; None where that was not asked for, and of what is novel.
+    pixels, of what speaks for the answer in this frame (`where_map` is `class`), or of what is most novel (`novelty`); None
+    where that was not asked for. `behind` is None of a finder that reads by itself. `features` are `(channels,)`, what the
+    network's last layer looked at; None of a model that is not judged by them.
     """
 
     region_id: int
@@ -89,6 +102,9 @@ class RegionPrediction:
     raw: Prediction
     smoothed: Prediction
     where: Box | None = None
+    where_map: MapName | None = None
+    behind: Behind | None = None
+    features: NDArray[np.float64] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the region as it stands in JSON Lines, MQTT and the web page."""
@@ -96,7 +112,7 @@ class RegionPrediction:
             "id": self.region_id,
             "box": list(self.region.box),
             **_answer(self.raw),
-            **({} if self.where is None else {"where": list(self.where)}),
+            **({} if self.where is None else {"where": list(self.where), "where_map": self.where_map}),
             "smoothed": _answer(self.smoothed),
         }
 

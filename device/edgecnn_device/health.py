@@ -12,7 +12,7 @@ from edgecnn_device.frames import OK, Frame, Image, Missing, State
 from edgecnn_device.torn import coarse_sample, torn
 
 _SUSPICIOUS = 5
-# A frozen picture of up to a megapixel is told by all of its pixels.
+# A frozen picture of up to a megapixel is recognized by all of its pixels.
 _MOST_PIXELS = 2**20
 # Levels of 8 bits: a covered sensor with its gain up stays below DARK nearly everywhere, a flooded one above BRIGHT.
 DARK, BRIGHT, FLAT_DEVIATION = 32, 245, 1.5
@@ -88,7 +88,7 @@ def blindness(image_bgr: Image, sample: Image) -> str:
     `sample` is a coarse grid of the picture's pixels: the whole is looked at only when the grid is suspicious.
     """
     mean, deviation = _brightness(sample)
-    # Few values above DARK mean a low mean: an ordinary picture is told by this one figure.
+    # Few values above DARK mean a low mean: this one figure recognizes an ordinary picture.
     if mean < DARK + _SUSPICIOUS * DARK_PART * (255 - DARK) and _is_black(image_bgr, sample):
         return "black picture"
     if mean >= BRIGHT and int(sample.min()) >= BRIGHT and _is_saturated(image_bgr):

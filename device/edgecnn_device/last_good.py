@@ -32,7 +32,7 @@ class LastGood:
     def keep(self, model: Path, data: bytes, runtime: str) -> None:
         """Keep `data`, which was read from the file `model` and verified on `runtime`; OutputError when that is not possible.
 
-        What is there already is not written again: a card has only so many writes.
+        What is there already is not written again: an SD card endures a limited number of writes.
         """
         if self.knows(model, data, runtime):
             return

@@ -80,7 +80,7 @@ class Statistics:
 
 @dataclass(eq=False)
 class Watcher:
-    """All that stands between a frame and what is said about it.
+    """All that stands between a frame and its observation.
 
     `model()` gives the classifier of this very frame; `warning()` what should be known beside its answers, mostly nothing.
     """
@@ -122,9 +122,9 @@ def run_loop(
 
 
 def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Statistics) -> Iterator[Observation]:
-    """Yield what is to be said: about each frame that passes the gate, each change of state, and every second of silence.
+    """Yield what is to be reported: each frame that passes the gate, each change of state, and every second of silence.
 
-    A warning that comes or goes is said of the next frame, whether the gate lets it pass or not.
+    A warning that comes or goes is reported with the next frame, whether the gate lets it pass or not.
     """
     last_state, last_warning, said_s = "ok", "", -np.inf
     wall = ClockWatch()

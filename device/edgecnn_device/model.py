@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.artifacts import Artifact, golden
-from edgecnn.artifacts.artifact import read_file
+from edgecnn.artifacts.artifact import is_foreign, read_file
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifier import Classifier, artifact_path, named_path
 from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
@@ -22,11 +22,13 @@ from edgecnn.shipped import is_shipped
 from edgecnn_device.last_good import LastGood
 
 if TYPE_CHECKING:
-    from edgecnn.foreign import ForeignModel, ForeignTrial, OpenedModel
+    from edgecnn.foreign import ForeignModel, OpenedModel
     from edgecnn.runtimes.probe import Verification
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
 _INSIST = "; --no-verify runs it anyway"
+
+Known = Callable[[Path, bytes, str], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,8 @@ class ModelOptions:
     """Which model and how: a path or a task's name, the runtime, its threads, other thresholds, the check.
 
     Where a `trusted` key is given, only files that it has signed are run, in an exchange too. The check is made in a process
-    of its own, which has `timeout_s` seconds. `foreign` is what is stated of another tool's `.tflite`: such a file has no
-    contract to be verified by, and is tried with a few pictures.
+    of its own, which has `timeout_s` seconds. `foreign` is what the user states of another tool's `.tflite`, None for nothing:
+    a file of ours, or one that says all about itself.
     """
 
     model: str
@@ -58,54 +60,35 @@ class ModelOptions:
     foreign: ForeignModel | None = None
 
 
-class Candidate:
-    """A model file that was read and whose digests are right, while its golden vectors are replayed.
+class Ours:
+    """A model file of ours that was read and whose digests are right, while its golden vectors are replayed.
 
     That is done in a child process, since a model can crash a runtime, or never end; but for one that came with edgecnn, or
-    that `known` tells to have passed on this machine before, for which this process will do. Another tool's model has no
-    golden vectors, and is tried with a few pictures.
+    that `known` remembers to have passed on this machine before, for which this process will do.
     """
 
-    def __init__(self, options: ModelOptions, *, known: Callable[[Path, bytes, str], bool] = lambda *_: False) -> None:
-        """Read the file and start the check; raises what `Artifact.open` raises."""
+    def __init__(self, path: Path, data: bytes, options: ModelOptions, *, known: Known = lambda *_: False) -> None:
+        """Check the bytes of a file that was read from `path`, and start; raises what `Artifact.read` raises."""
         self._options = options
-        path = artifact_path(options.model)
-        # Taken before the file is read: one that is exchanged meanwhile differs from it afterwards.
-        self.fingerprint = fingerprint(path)
+        self.data = data
+        self.artifact = self.promised = Artifact.read(data, path, trusted=options.trusted)
+        runtime_name = import_runtime(self.artifact.format, options.runtime)
+        self._is_known = options.verify and (is_shipped(path) or known(path, data, runtime_name))
         self._verification: Verification | None = None
-        self._is_known = False
-        self._opened: OpenedModel | None = None
-        self._foreign = None if options.foreign is None else _try_foreign(path, options, options.foreign)
-        if self._foreign is not None:
-            self.data = self._foreign.model
-            return
-        self.data = read_file(path)
-        self._artifact = Artifact.read(self.data, path, trusted=options.trusted)
-        runtime_name = import_runtime(self._artifact.format, options.runtime)
-        self._is_known = options.verify and (is_shipped(path) or known(path, self.data, runtime_name))
         if options.verify and not self._is_known:
             from edgecnn.runtimes.probe import Verification  # with it comes what starts processes
 
             self._verification = Verification(
-                self._artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
+                self.artifact, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
             )
-
-    @property
-    def artifact(self) -> Artifact:
-        """The model and its contract; that of another tool's model is known when it was tried, which this waits for."""
-        return self._artifact if self._foreign is None else self._open_foreign(self._foreign).artifact
 
     def is_like(self, running: Artifact) -> bool:
         """Tell whether it is the very model that runs."""
-        if self._foreign is not None:
-            return self.data == running.model
-        found = self._artifact
+        found = self.artifact
         return (found.model, found.contract, found.path) == (running.model, running.contract, running.path)
 
     def is_ready(self) -> bool:
         """Tell whether `model` need not wait for a child process; raises what speaks against the model, see there."""
-        if self._foreign is not None:
-            return self._foreign.poll()
         verified = None if self._verification is None else self._verification.poll()
         if verified is not None:
             self._verification = None
@@ -115,51 +98,102 @@ class Candidate:
     def model(self) -> Model:
         """Wait for the end of the check and open the model in this process.
 
-        Raises what `open_runtime` or, for another tool's model, `open_foreign` raises, ArtifactError when this machine computes
-        something else than the contract's golden vectors say, and InferenceError when the model crashes or does not end.
+        Raises what `open_runtime` raises, ArtifactError when this machine computes something else than the contract's golden
+        vectors say, and InferenceError when the model crashes or does not end.
         """
-        options = self._options
-        if self._foreign is not None:
-            theirs = self._open_foreign(self._foreign)
-            contract, threshold = theirs.artifact.contract, options.reject_threshold
-            classifier = Classifier(theirs.runtime, contract.labels, contract.preprocessing, threshold, notes=theirs.notes)
-            return Model(theirs.artifact, classifier, verified=False)
+        options, contract = self._options, self.artifact.contract
         if self._verification is not None:
             verification, self._verification = self._verification, None
             verification.wait().demand(_INSIST)
-        contract = self._artifact.contract
-        runtime = open_runtime(self._artifact, runtime=options.runtime, threads=options.threads)
+        runtime = open_runtime(self.artifact, runtime=options.runtime, threads=options.threads)
         if self._is_known:
-            golden.replay(contract, partial(answer, runtime)).demand(str(self._artifact.path), runtime.name, _INSIST)
+            golden.replay(contract, partial(answer, runtime)).demand(str(self.artifact.path), runtime.name, _INSIST)
         classifier = Classifier.running(runtime, contract).rejecting(options.reject_threshold, options.novelty)
-        return Model(self._artifact, classifier, verified=options.verify)
+        return Model(self.artifact, classifier, verified=options.verify)
 
     def discard(self) -> None:
         """End the check."""
-        if self._foreign is not None:
-            self._foreign.stop()
         if self._verification is not None:
             self._verification.stop()
             self._verification = None
 
-    def _open_foreign(self, trial: ForeignTrial) -> OpenedModel:
+
+class Theirs:
+    """Another tool's `.tflite` that was read: it has no golden vectors, and is tried with a few pictures in a child process."""
+
+    promised: Artifact | None = None  # what it is shows when it was tried
+
+    def __init__(self, path: Path, data: bytes, options: ModelOptions) -> None:
+        """Begin to try it; SignatureError where a signature is demanded, else what `ForeignTrial` raises."""
+        from edgecnn.foreign import ForeignModel, ForeignTrial  # few cameras need what it reads files with
+
+        if options.trusted is not None:
+            raise SignatureError(f"{path} is another tool's model and cannot be signed; omit --require-signature")
+        stated = ForeignModel() if options.foreign is None else options.foreign
+        self._reject_threshold = options.reject_threshold
+        self._opened: OpenedModel | None = None
+        self._trial = ForeignTrial(
+            path, data, stated, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s
+        )
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model in the form of an artifact, which waits for the end of the trial."""
+        return self._open().artifact
+
+    def is_like(self, running: Artifact) -> bool:
+        """Tell whether it is the very model that runs."""
+        return self._trial.model == running.model
+
+    def is_ready(self) -> bool:
+        """Tell whether `model` need not wait for the child process; InferenceError when a runtime refuses the model."""
+        return self._trial.poll()
+
+    def model(self) -> Model:
+        """Wait for the end of the trial and open the model in this process; raises what `open_foreign` raises."""
+        theirs = self._open()
+        contract = theirs.artifact.contract
+        classifier = Classifier(
+            theirs.runtime, contract.labels, contract.preprocessing, self._reject_threshold, notes=theirs.notes
+        )
+        return Model(theirs.artifact, classifier, verified=False)
+
+    def discard(self) -> None:
+        """End the trial."""
+        self._trial.stop()
+
+    def _open(self) -> OpenedModel:
         if self._opened is None:
-            self._opened = trial.open()
+            self._opened = self._trial.open()
         return self._opened
 
 
+Candidate = Ours | Theirs
+
+
+def read_candidate(options: ModelOptions, *, known: Known = lambda *_: False) -> Candidate:
+    """Read a model file, once, and begin to check it as what it is.
+
+    Raises what `Artifact.open` raises, and InputError where something is stated of a file that has a contract.
+    """
+    path = artifact_path(options.model)
+    data = read_file(path)
+    return Theirs(path, data, options) if _is_foreign(path, data, options.foreign) else Ours(path, data, options, known=known)
+
+
+def _is_foreign(path: Path, data: bytes, stated: ForeignModel | None) -> bool:
+    """Tell which kind a file is; one of ours of which something is stated counts as another tool's, which then refuses it."""
+    try:
+        return is_foreign(path, data, None if stated is None else stated.labels) or stated is not None
+    except EdgecnnError:
+        if stated is not None:
+            raise
+        return False  # as one of ours it says what is wrong with it, or the last good one runs
+
+
 def open_model(options: ModelOptions) -> Model:
-    """Open and verify a model; raises what `Artifact.open` and `Candidate.model` raise."""
-    return Candidate(options).model()
-
-
-def _try_foreign(path: Path, options: ModelOptions, stated: ForeignModel) -> ForeignTrial:
-    """Begin to try another tool's `.tflite`; SignatureError where a signature is demanded."""
-    from edgecnn.foreign import ForeignTrial  # few cameras need what it reads files with
-
-    if options.trusted is not None:
-        raise SignatureError(f"{path} is another tool's model and cannot be signed; omit --require-signature")
-    return ForeignTrial(path, stated, runtime=options.runtime, threads=options.threads, timeout_s=options.timeout_s)
+    """Open and verify a model; raises what `read_candidate` and `Candidate.model` raise."""
+    return read_candidate(options).model()
 
 
 class ModelSlot:
@@ -180,7 +214,7 @@ class ModelSlot:
     ) -> None:
         """Read the first model and begin to check it, which `current` waits for.
 
-        `notice` is told in one line of every exchange and of every refusal. Raises what `Artifact.open` raises when there is no
+        `notice` receives one line for every exchange and every refusal. Raises what `Artifact.open` raises when there is no
         last good model either.
         """
         self.swaps = 0
@@ -188,8 +222,7 @@ class ModelSlot:
         self.warning = ""
         self._path = named_path(options.model)
         self._options = replace(options, model=str(self._path))
-        is_proven = options.verify and options.foreign is None
-        self._last_good = None if is_shipped(self._path) or not is_proven else last_good
+        self._last_good = None if is_shipped(self._path) or not options.verify or options.foreign is not None else last_good
         self._notice = notice
         self._clock = clock
         self._remind_s, self._reminded_s = remind_s, clock()
@@ -199,6 +232,9 @@ class ModelSlot:
         self._began_s = clock()
         self._current: Model | None = None
         self._candidate: Candidate | None = self._first()
+        self._kind = type(self._candidate)
+        if self._kind is Theirs:
+            self._last_good = None  # nothing proves such a model
 
     @property
     def first(self) -> Artifact:
@@ -251,7 +287,7 @@ class ModelSlot:
     def _first(self) -> Candidate:
         """Read the file, or the last good one where it is bad."""
         try:
-            return Candidate(self._options, known=self._is_known)
+            return read_candidate(self._options, known=self._is_known)
         except EdgecnnError as error:
             return self._fall_back(error)
 
@@ -278,7 +314,7 @@ class ModelSlot:
         if kept is None or not kept.is_file():
             raise error
         try:
-            candidate = self._read_like(None if refused is None else refused.artifact, replace(self._options, model=str(kept)))
+            candidate = self._read_like(None if refused is None else refused.promised, kept, Ours)
         except EdgecnnError as also:
             raise type(error)(f"{error}; nor can the last good model be used: {also}") from error
         self.refusals += 1
@@ -287,13 +323,12 @@ class ModelSlot:
         self._notice(self.warning)
         return candidate
 
-    @staticmethod
-    def _read_like(other: Artifact | None, options: ModelOptions) -> Candidate:
+    def _read_like(self, other: Artifact | None, path: Path, kind: type[Candidate]) -> Candidate:
         """Read a model that is for the same as the `other`; ArtifactError when it is for something else."""
-        candidate = Candidate(options)
+        candidate = kind(path, read_file(path), self._options)
         try:
-            if other is not None and options.foreign is None:  # else it is known when the model was tried
-                _check_task(other, candidate.artifact)
+            if other is not None and candidate.promised is not None:
+                _check_task(other, candidate.promised)
         except ArtifactError:
             candidate.discard()
             raise
@@ -304,7 +339,7 @@ class ModelSlot:
 
     def _keep(self, model: Model, candidate: Candidate) -> None:
         """Keep what has just passed, unless it is what was kept."""
-        if self._last_good is None or model.artifact.path != self._path:
+        if self._last_good is None or model.artifact.path != self._path or isinstance(candidate, Theirs):
             return
         try:
             self._last_good.keep(self._path, candidate.data, model.classifier.runtime.name)
@@ -326,7 +361,7 @@ class ModelSlot:
         self.close()
         self._began_s = self._clock()
         try:
-            candidate = self._read_like(running, self._options)
+            candidate = self._read_like(running, artifact_path(self._path), self._kind)
         except Exception as error:  # whatever a new file does, the running camera goes on
             self._refuse(error)
             return
@@ -364,11 +399,8 @@ class ModelSlot:
 
 def _check_task(old: Artifact, new: Artifact) -> None:
     """Refuse a model that is for something else: finder and sinks were chosen for the task at the start."""
-    if (old.contract.task, old.contract.preprocessing.fit) != (new.contract.task, new.contract.preprocessing.fit):
-        raise ArtifactError(
-            f"{new.path} is for the task {new.contract.task!r}, {old.contract.task!r} is running; restart the camera to "
-            "change the task"
-        )
+    if (difference := new.contract.differs_from(old.contract)) is not None:
+        raise ArtifactError(f"{new.path} {difference} than the running model; restart the camera to change that")
 
 
 def fingerprint(path: Path) -> tuple[int, ...] | None:

@@ -113,14 +113,14 @@ def _gray_blocks(image_bgr: Image, sample: Image) -> str:
 def _candidates(image_bgr: Image, sample: Image) -> list[int]:
     """Return the grays of which enough blocks could be made; nearly always none, which must cost nearly nothing."""
     at = np.flatnonzero((sample[..., 1] | (_GRAYS[0] ^ _GRAYS[1])) == _GRAYS[1])  # either of them
-    # A coarse grid that misses some of the blocks still meets half of so many.
+    # A coarse grid that misses some of the blocks still meets half of them.
     if len(at) < _MIN_GRAY / 2 * sample[..., 1].size or not _lie_in_blocks(image_bgr, at[:: len(at) // _FEW].tolist()):
         return []
     return [gray for gray in _GRAYS if _could_be_blocks(image_bgr, gray)]
 
 
 def _lie_in_blocks(image_bgr: Image, places: list[int]) -> bool:
-    """Say whether half of some gray places of the sample lie in blocks of that gray; in a torn picture nearly all do."""
+    """Tell whether half of some gray places of the sample are in blocks of that gray; in a torn picture nearly all do."""
     (height, width), (columns, rows) = image_bgr.shape[:2], _SAMPLE_WH
     allowed = len(places) // 2
     for place in places:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
 from edgecnn_device.finders import Seen
-from edgecnn_device.frames import Box, RegionPrediction
+from edgecnn_device.frames import Behind, Box, RegionPrediction
 
 # A region that was not seen for this many frames is forgotten.
 PATIENCE = 5
@@ -88,10 +88,13 @@ class Tracker:
         smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
         if len(history) > 1:
             smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
-        # Nothing speaks for the answer to a picture that is like nothing known; of good parts there is only what is odd.
-        shown = seen.where is not None and (raw.verdict == "novel") == classifier.only_good
-        where = seen.where[index] if shown and seen.where is not None else None
-        return RegionPrediction(track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where)
+        where, where_map = (None, None) if seen.where is None else seen.where[index] or (None, None)
+        behind = None if seen.answers is None else Behind(classifier, seen.answers, index)
+        pooled = None if seen.judged is None or seen.answers is None else seen.answers.pooled  # computed already
+        features = None if pooled is None else pooled[index]
+        return RegionPrediction(
+            track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, where_map, behind, features
+        )
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""

@@ -40,7 +40,7 @@ _MAX_BYTES, _WIDTH = 150_000, 960
 
 
 def main() -> None:
-    """Make all pictures anew in the folder of this file."""
+    """Make all pictures again in the folder of this file."""
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         drawn = () if find_data("neu") else ("--data", "synthetic")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from edgecnn.artifacts import onnx_file, tflite_file
 from edgecnn.artifacts.contract import Contract
 from edgecnn.artifacts.signature import TrustedKey
-from edgecnn.errors import ArtifactError, ContractError, DigestError
+from edgecnn.errors import ArtifactError, ContractError, DigestError, InputError
 from edgecnn.files import read_bytes, write_bytes
 
 MAX_FILE_BYTES = 2**30
@@ -54,7 +54,7 @@ class Artifact:
             raise DigestError(
                 f"{path} was damaged or altered: its model has SHA-256 {digest}, expected {contract.model_sha256}"
             )
-        if name == "tflite" and tflite_file.read_labels(data) not in (None, contract.labels):
+        if name == "tflite" and tflite_file.read_labels(data) not in (None, contract.graph_labels):
             raise ContractError(f"{path} was altered: its {tflite_file.LABELS_NAME} is not the list of its contract")
         if trusted is not None:
             trusted.check(contract_json, _naming(path, _signature, data, name), path)
@@ -81,12 +81,36 @@ def file_format(path: Path) -> str:
 def without_contract(name: str, path: Path) -> str:
     """Say of a `tflite` or `onnx` file without a contract what it may be, and what can be done with it."""
     way_out = (
-        f"run such a one with: edgecnn classify {path} PICTURE --labels a,b,c"
+        f"run such a file with: edgecnn classify {path} PICTURE --labels a,b,c"
         if name == "tflite"
         else "of other tools' files only .tflite is run; export the Keras model that it was made from: "
         "edgecnn export MODEL.keras --labels a,b,c"
     )
     return f"carries no edgecnn contract: it is cut short, or another tool's model; {way_out}"
+
+
+def is_foreign(path: Path, data: bytes, labels: tuple[str, ...] | None) -> bool:
+    """Tell whether a file is a `.tflite` without a contract whose labels are known: by the user, or by its label file.
+
+    `data` is what was read from `path`.
+
+    Raises InputError where they are not: it is another tool's, or one of ours that was cut short. ContractError for an
+    `.onnx` without a contract.
+    """
+    name = file_format(path)
+    model, contract_json = split_bytes(data, path)
+    if contract_json is not None:
+        return False
+    if name != "tflite":
+        raise ContractError(f"{path} {without_contract(name, path)}")
+    from edgecnn.artifacts.tflite_metadata import describe  # for other tools' files alone
+
+    if labels is None and describe(model).labels is None:
+        raise InputError(
+            f"{path} carries no edgecnn contract: it is cut short, or another tool's model; if so, name its classes in "
+            "order: --labels a,b,c or a file with one per line"
+        )
+    return True
 
 
 def split(path: Path) -> tuple[bytes, bytes | None]:
@@ -101,7 +125,7 @@ def split_bytes(data: bytes, path: Path) -> tuple[bytes, bytes | None]:
 
 def join(model: bytes, contract: Contract, name: str) -> bytes:
     """Return the bytes of an artifact: the model and, behind it, the contract. `name` is `tflite` or `onnx`."""
-    return join_bytes(model, contract.to_json(), contract.labels, name)
+    return join_bytes(model, contract.to_json(), contract.graph_labels, name)
 
 
 def join_bytes(

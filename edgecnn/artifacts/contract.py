@@ -23,7 +23,7 @@ MAX_HELD_OUT = 100_000
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 # What a file has no need of is left out of it.
-_LEFT_OUT = ("repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence", "good_parts")
+_LEFT_OUT = ("repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence", "good_parts", "taught")
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,26 @@ class GoodPartsInfo:
 
 
 @dataclass(frozen=True)
+class TaughtInfo:
+    """A class that was added or corrected after the export, by centres of the features of `pictures`, named by their SHA-256.
+
+    `label` is the class, `at` when it was taught. The `centres` are as many of the evidence's, the taught ones standing last
+    and in the order of teaching. A picture whose features are nearer to the centres that were taught of a class than to those
+    of every other class is of that class; `softness` is the difference of distances at which that is so with odds of e to 1.
+    """
+
+    label: str
+    at: str
+    pictures: tuple[str, ...]
+    centres: int
+    softness: float
+
+    def __post_init__(self) -> None:
+        if not (self.centres > 0 and 0 < self.softness < math.inf):
+            raise ContractError(f"{self.label!r} was taught by {self.centres} centres with softness {self.softness}")
+
+
+@dataclass(frozen=True)
 class GoldenVectors:
     """Generated inputs with the answers expected of them.
 
@@ -259,8 +279,11 @@ class GoldenVectors:
     tolerance: float
     graph: tuple[tuple[float, ...], ...] = ()
 
-    def check(self, classes: int) -> None:
-        """Raise ContractError unless there is one answer of `classes` probabilities for each of a few usable seeds."""
+    def check(self, classes: int, graph_classes: int) -> None:
+        """Raise ContractError unless there is one answer of `classes` probabilities for each of a few usable seeds.
+
+        Answers of the graph's own softmax have `graph_classes`.
+        """
         if not len(self.seeds) == len(self.reference) == len(self.artifact):
             counts = len(self.seeds), len(self.reference), len(self.artifact)
             raise ContractError(f"golden vectors must be as many seeds as reference and artifact answers, got {counts}")
@@ -268,7 +291,8 @@ class GoldenVectors:
             raise ContractError(f"expected 1..{MAX_GOLDEN} golden seeds of 0..2**32 - 1, got {reprlib.repr(self.seeds)}")
         if self.graph and len(self.graph) != len(self.seeds):
             raise ContractError(f"{len(self.seeds)} golden seeds have {len(self.graph)} answers of the graph's own softmax")
-        if any(len(row) != classes for row in self.reference + self.artifact + self.graph):
+        rows = (*((row, classes) for row in self.reference + self.artifact), *((row, graph_classes) for row in self.graph))
+        if any(len(row) != expected for row, expected in rows):
             raise ContractError(f"golden answers must have {classes} probabilities each, one per label")
 
 
@@ -280,7 +304,8 @@ class Contract:
     integers only), `mixed` (int8 but for the layers that `float_layers` or `repair` names) or `float32`. `float_layers` are
     those of a quantized file, by their names in the reference, that its runtime has no integer operator for. `features` is the
     second output, what the last dense layer looks at, and `head` that layer: None where the network has no such end. A model
-    with `good_parts` has learned good parts only: one label, and what is like none of them is novel.
+    with `good_parts` has learned good parts only: one label, and what is like none of them is novel. `taught` are classes that
+    were added or corrected after the export: the labels of new ones stand behind those of the graph.
     """
 
     task: str
@@ -308,26 +333,32 @@ class Contract:
     repair: RepairInfo | None = None
     float_layers: tuple[str, ...] = ()
     pretrained: PretrainedInfo | None = None
+    taught: tuple[TaughtInfo, ...] = ()
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:
         classes = self.output.shape[-1] if self.output.shape else None
-        wanted = max(2, len(self.labels))  # a softmax over one class says nothing: that of good parts alone is not read
-        if classes != wanted:
-            raise ContractError(f"the contract has {len(self.labels)} labels but its output tensor has {classes} classes")
-        if tuple(self.input.shape[1:]) != self.preprocessing.shape:
-            raise ContractError(f"the contract prepares {self.preprocessing.shape} but its input is {self.input.shape}")
         if (len(self.labels) == 1) != (self.good_parts is not None) or len(self.labels) != len(set(self.labels)):
             raise ContractError(
                 "expected two or more different labels in the contract, or one with what good parts look like, got "
                 f"{list(self.labels)}"
             )
-        if self.head is not None and (self.features is None or len(self.head.bias) != wanted):
+        added, taught = set(self.labels[classes:]), {each.label for each in self.taught}
+        # The graph of one class has two outputs that nobody reads: a softmax over one says nothing.
+        if classes is None or not 2 <= classes <= max(2, len(self.labels)) or not added <= taught <= set(self.labels):
+            raise ContractError(f"the contract has {len(self.labels)} labels but its output tensor has {classes} classes")
+        if tuple(self.input.shape[1:]) != self.preprocessing.shape:
+            raise ContractError(f"the contract prepares {self.preprocessing.shape} but its input is {self.input.shape}")
+        if self.head is not None and (self.features is None or len(self.head.bias) != classes):
             raise ContractError("the contract has a head without features, or of other classes than its labels")
         if self.guard is not None and self.head is None:
             raise ContractError("the contract has evidence without the features that it is measured by")
         if self.good_parts is not None and (self.evidence is not None or not self.has_map):
             raise ContractError("the contract has good parts beside evidence, or without a map of features")
+        if self.taught and (
+            self.evidence is None or sum(each.centres for each in self.taught) >= len(self.evidence.centre_classes)
+        ):
+            raise ContractError("the contract has taught classes without the centres that they were taught by")
         for text in (self.task, self.title, self.model, *self.labels):
             _check_texts(text)
 
@@ -337,10 +368,31 @@ class Contract:
         return self.evidence if self.good_parts is None else self.good_parts
 
     @property
+    def graph_labels(self) -> tuple[str, ...]:
+        """The labels of the model's own output, which other tools' runtimes see: without those that were taught later."""
+        return self.labels[: self.output.shape[-1]]
+
+    @property
     def has_map(self) -> bool:
         """True when the features are of several places, so that the head can say where it looked."""
         sides = () if self.features is None or self.head is None else self.features.shape[1:]
         return len(sides) == 3 and sum(side != 1 for side in sides) > 1  # in ONNX the channels come first
+
+    def differs_from(self, other: Contract) -> str | None:
+        """Say why this is for another task than the `other`; None where it is for the same.
+
+        A task is its labels and its input: its name is that of a folder, and the folder of a retraining has another one.
+        """
+        if self.labels != other.labels:
+            if set(self.labels) == set(other.labels):
+                return f"has the same classes in another order: {', '.join(self.labels)} and not {', '.join(other.labels)}"
+            parts = {"new": set(self.labels) - set(other.labels), "gone": set(other.labels) - set(self.labels)}
+            named = [f"{word}: {', '.join(sorted(found)[:4])}" for word, found in parts.items() if found]
+            return f"has other classes ({'; '.join(named)})"
+        mine, theirs = self.preprocessing, other.preprocessing
+        if (mine.color, mine.fit) != (theirs.color, theirs.fit):
+            return f"takes pictures as {mine.color} with fit {mine.fit}, and not as {theirs.color} with fit {theirs.fit}"
+        return None
 
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
@@ -367,7 +419,7 @@ class Contract:
             contract = read_record(cls, body, "contract")
         except InputError as error:
             raise ContractError(f"malformed contract: {error}") from error
-        contract.golden.check(len(contract.labels))
+        contract.golden.check(len(contract.labels), len(contract.graph_labels))
         return contract
 
 
@@ -398,7 +450,7 @@ def _canonical(body: dict[str, Any]) -> bytes:
 
 def _check_texts(value: Any) -> None:
     """Raise ContractError for control characters: a line break would tear labels.txt, an escape sequence act on a terminal."""
-    if isinstance(value, str) and any(unicodedata.category(letter) == "Cc" for letter in value):
+    if isinstance(value, str) and not value.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in value):
         raise ContractError(f"the contract's text {reprlib.repr(value)} has control characters")
     if isinstance(value, dict | list):
         for item in value.items() if isinstance(value, dict) else value:

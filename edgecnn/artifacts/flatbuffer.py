@@ -48,7 +48,7 @@ class Table:
             return None
         start, count = found
         if start + count > len(self.data):
-            raise FlatBufferError("a vector ends behind the file")
+            raise FlatBufferError("a vector ends beyond the file")
         return self.data[start : start + count]
 
     def numbers(self, field: int, form: str) -> tuple[float, ...]:
@@ -59,7 +59,7 @@ class Table:
         start, count = found
         size = struct.calcsize(form)
         if count > MOST_ITEMS or start + count * size > len(self.data):
-            raise FlatBufferError("a vector ends behind the file, or is too long")
+            raise FlatBufferError("a vector ends beyond the file, or is too long")
         return tuple(value for (value,) in struct.iter_unpack(form, self.data[start : start + count * size]))
 
     def table(self, field: int) -> Table | None:

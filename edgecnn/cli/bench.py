@@ -30,7 +30,8 @@ def bench(models: tuple[str, ...], as_json: bool, **values: Any) -> None:
     """Measure exported models (or the shipped int8 model of a task) on every runtime and delegate that is installed.
 
     Each case runs in its own process: import and loading, the first run, preprocessing, inference, the whole path of a picture,
-    the frame rate of the camera loop without outputs, and the memory before and after.
+    the frame rate of the camera loop without outputs, and the memory before and after. For a model of digits also what whole
+    frames cost, beside the floor: shrinking the frame, and one inference of what is read in it.
     """
     from edgecnn_device import board
 
@@ -90,7 +91,27 @@ def _model_lines(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"{ratio['file']} on {name}, {ratio['threads']} threads, new over old: {stages}, size {ratio['bytes']:.2f}"
         )
+    lines += _frame_lines(report)
     return [*lines, "times in ms; loop: frames per second of the camera loop; memory: MB added by loading and running"]
+
+
+def _frame_lines(report: dict[str, Any]) -> list[str]:
+    """Say of each model that reads digits what whole frames cost, on its first runtime."""
+    lines = []
+    for model in report["models"]:
+        case = model["cases"][0] if model["cases"] else {}
+        if case.get("frames"):
+            head = f"{'frame':<24} {'size':>9} regions    find  invoke   whole   floor  whole/floor  unchanged"
+            lines += [f"{model['path']} on {case['runtime']}, frames of digits, processor time:", f"  {head}"]
+            lines += [f"  {_frame_line(frame)}" for frame in case["frames"]]
+    return lines
+
+
+def _frame_line(frame: dict[str, Any]) -> str:
+    times = " ".join(f"{frame[f'{name}_ms']:7.2f}" for name in ("find", "invoke", "whole", "floor"))
+    size = f"{frame['width']}x{frame['height']}"
+    rest = f"{frame['over_floor']:12.1f} {frame['unchanged_ms']:10.2f}"
+    return f"{frame['scene']:<24} {size:>9} {frame['regions']:7d} {times} {rest}"
 
 
 def _case_line(case: dict[str, Any]) -> str:

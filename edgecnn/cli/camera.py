@@ -48,7 +48,7 @@ _EXAMPLES = (
     "edgecnn camera exports/neu/neu-int8.tflite --source belt.mp4 --roi 400,120,480,480 --csv belt.csv",
     "edgecnn camera neu --source rtsp://192.168.1.20/stream --tiles 6x1 --jsonl predictions.jsonl",
     "edgecnn camera neu --source /dev/video0 --web 8080 --mqtt mqtt://broker.local/line-1 --mqtt-discovery",
-    "edgecnn camera neu --source csi --exposure 2 --keep samples --keep-below 0.8",
+    "edgecnn camera neu --source csi --exposure 2 --keep samples",
     "edgecnn camera neu --source 0 --jsonl predictions.jsonl --print-config > camera.toml",
 )
 
@@ -199,26 +199,16 @@ def _model(values: dict[str, Any]) -> ModelOptions:
 
 
 def _foreign(values: dict[str, Any]) -> ForeignModel | None:
-    """Return the options of another tool's model, None for one of ours; InputError for such options beside one of ours."""
-    from edgecnn.classifier import named_path
-    from edgecnn.errors import EdgecnnError, InputError
-    from edgecnn.foreign import ForeignModel, is_foreign
-    from edgecnn.labels import read_labels
-
+    """Return what the options state of another tool's model, None where they state nothing."""
     stated = ("labels", "fit", "output", "pixel_range", "pixel_scale", "pixel_offset", "color")
     given = [f"--{name.replace('_', '-')}" for name in stated if values[name] is not None]
-    path = named_path(values["model"])
+    if not given:
+        return None
+    from edgecnn.foreign import ForeignModel
+    from edgecnn.labels import read_labels
+
     labels = None if values["labels"] is None else read_labels(values["labels"])
-    try:
-        if is_foreign(path, labels):
-            return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"])
-    except EdgecnnError:
-        if given:
-            raise
-        return None  # opening it says what is wrong with it, or starts with the last good one
-    if given:
-        raise InputError(f"{path} carries its own labels and preprocessing; omit {', '.join(given)}")
-    return None
+    return ForeignModel(labels, read_convention(values), values["fit"] or "squash", values["output"], options=", ".join(given))
 
 
 def _source(values: dict[str, Any]) -> SourceOptions:
@@ -294,7 +284,7 @@ def _web(values: dict[str, Any]) -> WebOptions | None:
         return None
     from edgecnn_device.web.options import read_web_options
 
-    return read_web_options(values["web"], values["web_token_file"])
+    return read_web_options(values["web"], values["web_token_file"], values["web_editor_token_file"])
 
 
 def _sentence(summary: Summary) -> str:

@@ -89,12 +89,12 @@ NEEDS = {
     "write": _LOG,
     "log_max_mb": _LOG,
     "log_keep": _LOG,
-    "keep": Need.one_of("--keep-below PROBABILITY", "--keep-every SECONDS"),
     "keep_below": _KEEP,
     "keep_every": _KEEP,
     "keep_mb": _KEEP,
     "keep_days": _KEEP,
     "web_token_file": _WEB,
+    "web_editor_token_file": Need("--web [HOST:]PORT and --keep FOLDER", lambda values: bool(values["web"] and values["keep"])),
     "good": Need.one_of("--web [HOST:]PORT", "--mqtt-discovery"),
     "mqtt_password_file": _MQTT,
     "mqtt_ca": _MQTT,
@@ -189,7 +189,9 @@ look_options = option_group(
         "--smooth", type=Count(1, 1000), default=5, show_default=True, help="Average each region over this many frames."
     ),
     click.option(
-        "--where/--no-where", default=False, help="Say in which box of the picture the answer lies: in JSON and on the page."
+        "--where/--no-where",
+        default=False,
+        help="Report the box that speaks for the answer, or what is novel, in JSON, samples and on the page.",
     ),
     click.option("--interval", type=_SECONDS, help="Seconds between two classified frames."),
     click.option("--on-motion/--no-on-motion", default=False, help="Classify only while something moves."),
@@ -268,6 +270,11 @@ page_options = option_group(
     click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; HOST is 127.0.0.1 by default."),
     click.option("--web-token-file", type=_FILE, help="File with the token visitors must show; required beyond this machine."),
     click.option(
+        "--web-editor-token-file",
+        type=_FILE,
+        help="File with the token of those who may also label kept samples; a page with a token alone only shows them.",
+    ),
+    click.option(
         "--good",
         metavar="LABEL,...",
         help="Classes that are not defects, for the page and Home Assistant; * for all. [default: names such as good or ok]",
@@ -291,15 +298,28 @@ mqtt_options = option_group(
 )
 sample_options = option_group(
     "Samples",
-    click.option("--keep", type=_FILE, help="Folder for pictures worth labelling."),
     click.option(
-        "--keep-below", type=PROBABILITY, help="Keep pictures with a probability below this, at most one frame per second."
+        "--keep",
+        type=_FILE,
+        help="Folder for pictures worth labelling: novel, unsure, or of another class than the smoothed answer. No two look "
+        "the same to the model, and labelled ones go last; see edgecnn samples and edgecnn review.",
     ),
-    click.option("--keep-every", type=_SECONDS, help="Keep one frame per this many seconds."),
+    click.option("--keep-below", type=PROBABILITY, help="Keep answers with a probability below this, too."),
     click.option(
-        "--keep-mb", type=_MEGABYTES, default=200.0, show_default=True, help="Megabytes of kept pictures; the oldest go first."
+        "--keep-every",
+        type=_SECONDS,
+        default=3600.0,
+        show_default=True,
+        help="Seconds on average between frames that are kept at random, whatever the answer: to measure with.",
     ),
-    click.option("--keep-days", type=Number(0.001, 36500), default=30.0, show_default=True, help="Days to keep them."),
+    click.option(
+        "--keep-mb",
+        type=_MEGABYTES,
+        default=1000.0,
+        show_default=True,
+        help="Megabytes of kept pictures; the oldest go first.",
+    ),
+    click.option("--keep-days", type=Number(0.001, 36500), default=90.0, show_default=True, help="Days to keep them."),
 )
 service_options = option_group(
     "Service",

@@ -21,6 +21,7 @@ from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.classifier import Classifier, Prediction
+    from edgecnn.where import MapName
 
 TOP = 3
 MAX_PLOTTED = 50
@@ -37,6 +38,12 @@ MAX_PLOTTED = 50
 )
 @threshold_options
 @click.option("--where", type=OUTPUT_FILE, help="Draw which places speak for the answer into this PNG file; of one IMAGE.")
+@click.option(
+    "--map",
+    "map_name",
+    type=click.Choice(["class", "novelty"]),
+    help="What --where draws: what speaks for the class (red) or what is novel (blue). [default: novelty of a novel answer]",
+)
 @foreign_file_options
 @runtime_options
 @json_option
@@ -50,6 +57,7 @@ def classify(
     reject: float | None,
     novelty: float | None,
     where: Path | None,
+    map_name: MapName | None,
     as_json: bool,
     **stated: Any,
 ) -> None:
@@ -64,8 +72,12 @@ def classify(
     from edgecnn.progress import note
 
     classifier = _open(model, fit, stated, runtime, threads).rejecting(reject, novelty)
+    if classifier.warning:
+        note(f"warning: {classifier.warning}")
     listing = list_all(images)
     files = listing.pictures
+    if map_name is not None and where is None:
+        raise InputError(f"--map {map_name} is what --where draws; give --where OUT.png too")
     if where is not None and len(files) != 1:
         raise InputError(f"--where draws one picture, got {len(files)}; name one")
     if plot is not None and len(files) > MAX_PLOTTED:
@@ -77,11 +89,12 @@ def classify(
         raise InputError("none of the pictures can be read")
     files, predictions = [file for file, _ in classified], [prediction for _, prediction in classified]
     if where is not None:
-        _draw_where(where, files[0], predictions[0], classifier)
+        _draw_where(where, files[0], predictions[0], classifier, map_name)
     if plot:
         _draw(plot, files, predictions, classifier)
     if as_json:
-        echo_json({"pictures": [_row(*pair, classifier.labels) for pair in zip(files, predictions, strict=True)]})
+        rows = [_row(*pair, classifier.labels) for pair in zip(files, predictions, strict=True)]
+        echo_json({"pictures": rows} | ({"warning": classifier.warning} if classifier.warning else {}))
     else:
         for file, prediction in zip(files, predictions, strict=True):
             click.echo(printable(f"{file}: {_sentence(prediction, classifier.labels)}"))
@@ -114,14 +127,14 @@ def _classify_all(
 
 
 def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:
+    from edgecnn.artifacts.artifact import is_foreign, read_file
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
-    from edgecnn.foreign import is_foreign
     from edgecnn.labels import read_labels
 
     convention, path = read_convention(stated), artifact_path(model)
     labels = None if stated["labels"] is None else read_labels(stated["labels"])
-    if is_foreign(path, labels):
+    if is_foreign(path, read_file(path), labels):
         foreign: dict[str, Any] = {"convention": convention, "fit": fit or "squash", "output": stated["output"]}
         classifier = Classifier.open_foreign(path, labels, runtime=runtime, threads=threads, **foreign)
         echo_notes(path.name, classifier.notes)
@@ -151,18 +164,24 @@ def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:
     return top
 
 
-def _draw_where(path: Path, file: Path, prediction: Prediction, classifier: Classifier) -> None:
-    """Write the picture as the model sees it, with the places that speak for its answer in red."""
+def _draw_where(path: Path, file: Path, prediction: Prediction, classifier: Classifier, map_name: MapName | None) -> None:
+    """Write the picture as the model sees it, with the places that speak for its answer in red, or the novel ones in blue."""
     import cv2
 
+    from edgecnn.errors import InputError
     from edgecnn.files import write_bytes
     from edgecnn.pictures import read_picture
     from edgecnn.preprocessing import as_bgr
     from edgecnn.where import overlay
 
-    assert prediction.where is not None
+    if classifier.only_good and map_name == "class":
+        raise InputError("this model knows good parts only: its one map is that of novelty; omit --map class")
+    name = map_name or ("novelty" if classifier.only_good or prediction.verdict == "novel" else "class")
+    place_map = prediction.where if name == "class" else prediction.novel_where
+    if place_map is None:
+        raise InputError("this model has no thresholds, so that nothing is novel to it; omit --map novelty, or export it again")
     seen = as_bgr(classifier.preprocessing(read_picture(file)))
-    shown = overlay(seen, prediction.where, classifier.preprocessing.shape[:2])
+    shown = overlay(seen, place_map, classifier.preprocessing.shape[:2], name)
     write_bytes(path, cv2.imencode(".png", shown)[1].tobytes())
 
 

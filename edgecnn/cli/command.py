@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -112,6 +111,8 @@ class Group(click.Group):
         """Find the command; UsageError with the nearest name, or all of them."""
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-"):
+            import difflib  # for a mistake alone
+
             near = difflib.get_close_matches(args[0], names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(names)}"
             raise click.UsageError(f"no such command {args[0][:40]!r}; {hint}", ctx)

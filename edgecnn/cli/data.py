@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.command import Group
-from edgecnn.cli.options import PROBABILITY, SEED, Count, Number, echo_json, group_by_option, json_option, task_and_folder
+from edgecnn.cli.command import Command, Group, Need, check_needs
+from edgecnn.cli.options import (
+    PROBABILITY,
+    SEED,
+    Count,
+    Number,
+    Share,
+    data_option,
+    echo_json,
+    group_by_option,
+    json_option,
+    seed_option,
+    task_and_folder,
+)
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
-    from edgecnn.datasets.check import FolderCheck, Pair
-    from edgecnn.datasets.dataset import Splits
+    from edgecnn.datasets.check import FolderCheck, Pair, TableComparison
+    from edgecnn.datasets.dataset import Dataset, Splits
     from edgecnn.tasks import Task
 
 _SHOWN = 10
@@ -32,26 +45,46 @@ def data() -> None:
 @click.option(
     "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups in a CSV table (file, group, split)."
 )
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a page with the pairs side by side."
+)
+@click.option(
+    "--measure", is_flag=True, help="Also measure what a random split does to an accuracy, by a quick classifier; --html does."
+)
 @group_by_option
 @json_option
-def check(folder: Path, seed: int, table: Path | None, group_by: Path | None, as_json: bool) -> None:
-    """Look for copies, overlapping crops, conflicting labels and damaged files in DIR/<class>/<pictures>.
+def check(
+    folder: Path,
+    seed: int,
+    table: Path | None,
+    page: Path | None,
+    measure: bool,
+    group_by: str | None,
+    as_json: bool,
+) -> None:
+    """Look for copies, overlaps, the same part again, conflicting labels and damaged files in DIR/<class>/<pictures>.
 
-    Reports how much of a random test split would have been seen in training. Findings exit with 0; a folder that is not a
-    data set exits with 2.
+    The same part is found in other light, cropped, shifted, turned or mirrored. A background that pictures of different
+    classes share does not count. Reports how much of a random test split would have been seen in training. Findings exit
+    with 0; a folder that is not a data set exits with 2.
     """
     from edgecnn.datasets.check import check_folder, compare_with_table
+    from edgecnn.datasets.check_page import write_page
 
     start = time.monotonic()
-    found = check_folder(folder, seed=seed, group_by=group_by)
-    compared = None if table is None else dataclasses.asdict(compare_with_table(found, table))
+    found = check_folder(folder, seed=seed, group_by=group_by, flattery=measure or page is not None)
+    compared = None if table is None else compare_with_table(found, table)
+    if page is not None:
+        write_page(found, page, compared)
     if as_json:
-        body = found.to_json() | ({} if compared is None else {"against": compared})
+        body = found.to_json() | ({} if compared is None else {"against": dataclasses.asdict(compared)})
         echo_json(body)
     else:
         _show_check(found)
         if compared is not None:
             _show_comparison(compared)
+        if page is not None:
+            click.echo(printable(f"page: {page}"))
         click.echo(f"checked in {time.monotonic() - start:.0f} s", err=True)
 
 
@@ -103,21 +136,79 @@ def info(task_or_folder: str, folder: Path | None, seed: int, as_json: bool) -> 
 
 
 @data.command()
-@click.argument("name", metavar="mnist|neu")
+@click.argument("name", metavar="mnist|neu|parts")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--count", default=50, show_default=True, type=Count(1, 100_000), help="Pictures per class.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Same seed, same pictures.")
 def generate(name: str, folder: Path, count: int, seed: int) -> None:
-    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They show that things run, not how well."""
-    from edgecnn.datasets.folder import write_folder
-    from edgecnn.errors import InputError
-    from edgecnn.shipped import find_task
+    """Write synthetic pictures into DIR/<class>/; DIR must be new or empty. They show that things run, not how well.
 
-    task = find_task(name)
-    if task.synthesize is None:
-        raise InputError(f"{task.name} has no generator")
-    written = write_folder(task.synthesize(count, seed), task.labels, folder)
-    click.echo(f"{written} synthetic pictures of {task.title} in {folder} (seed {seed})")
+    parts are washers with dents, scratches and missing holes: a folder of your own to try things on.
+    """
+    from edgecnn.datasets.folder import write_folder
+
+    title, labels, draw = _generator(name)
+    written = write_folder(draw(count, seed), labels, folder)
+    click.echo(f"{written} synthetic pictures of {title} in {folder} (seed {seed})")
+
+
+@data.command(
+    cls=Command,
+    short_help="Find pictures whose label is probably wrong.",
+    needs={"by": Need.one_of("--plant"), "seeds": Need.one_of("--plant")},
+)
+@click.argument("source", metavar="DIR|RUN|TASK")
+@click.option("--plant", type=Share(), help="Plant this share of wrong labels, such as 5%, and count which are found.")
+@click.option(
+    "--plant-by",
+    "by",
+    type=click.Choice(["picture", "group"]),
+    default="picture",
+    show_default=True,
+    help="Plant in single pictures, or in all pictures of a group alike.",
+)
+@click.option("--seeds", type=Count(1, 20), default=3, show_default=True, help="Plant with the seeds 0 to N-1.")
+@data_option
+@group_by_option
+@seed_option
+@json_option
+def suspects(
+    source: str,
+    plant: float | None,
+    by: Any,
+    seeds: int,
+    data: Path | None,
+    group_by: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """List the pictures of DIR/<class>/<pictures>, or of a training's RUN, whose label others contradict.
+
+    Either most pictures of the same group have another label, or a head on the features of the pretrained network, fitted to
+    other groups, is sure of another class, and so are the nearest pictures. Look at each: a suspect may be right. Findings exit
+    with 0.
+    """
+    from edgecnn.cli.study import frozen_features
+
+    check_needs(click.get_current_context())
+    frozen = frozen_features(source, data, group_by, seed)
+    from edgecnn_export.studies.suspects import find_suspects, measure_planted
+
+    if plant is not None:
+        measured = [measure_planted(frozen, plant, by=by, seed=each) for each in range(seeds)]
+        if as_json:
+            echo_json({"source": source, "share": plant, "seeds": [each.to_json() for each in measured]})
+            return
+        click.echo(printable(f"{source}: {plant:.1%} wrong labels planted by {by} among {len(frozen.pool)} pictures"))
+        for each in measured:
+            click.echo(f"  seed {each.seed}: {each.describe()}")
+        return
+    found = find_suspects(frozen, seed=seed)
+    if as_json:
+        echo_json({"source": source, "seed": seed} | found.to_json())
+        return
+    for line in found.lines():
+        click.echo(printable(line))
 
 
 @data.command()
@@ -127,6 +218,20 @@ def download(name: str) -> None:
     from edgecnn.datasets.mnist import download_mnist
 
     click.echo(f"{name} is at {download_mnist()}")
+
+
+def _generator(name: str) -> tuple[str, tuple[str, ...], Callable[[int, int], Dataset]]:
+    """Return what is drawn, its labels, and what draws it."""
+    from edgecnn.datasets.synthetic import parts
+    from edgecnn.errors import InputError
+    from edgecnn.shipped import find_task
+
+    if name == "parts":
+        return "stamped washers", parts.LABELS, parts.generate_parts
+    task = find_task(name)
+    if task.synthesize is None:
+        raise InputError(f"{task.name} has no generator")
+    return task.title, task.labels, task.synthesize
 
 
 def _described(task: Task, splits: Splits, folder: Path | None) -> dict[str, Any]:
@@ -171,12 +276,11 @@ def _show_check(found: FolderCheck) -> None:
         click.echo(printable(line))
     if found.empty_classes:
         click.echo(printable(f"  class folders without pictures: {', '.join(found.empty_classes)}"))
-    if found.scenery:
-        click.echo("  pictures of different classes share their background: only copies were counted as overlapping")
-    duplicates = found.duplicates()
-    _show_pairs("copies", duplicates)
-    overlapping = len(found.pairs) - len(duplicates)
-    click.echo(f"  overlapping pairs: {overlapping}")
+    for line in found.remarks():
+        click.echo(printable(f"  {line}"))
+    _show_pairs("copies", found.duplicates())
+    click.echo(f"  overlapping pairs: {len(found.of_kind('overlap'))}")
+    click.echo(f"  pairs of the same part again: {len(found.of_kind('again'))}")
     click.echo(f"  groups: {found.groups} with {found.grouped} pictures, the largest with {found.largest_group}")
     _show_pairs("conflicting labels", found.conflicts)
     _show_files("left out", found.unreadable)
@@ -186,15 +290,23 @@ def _show_check(found: FolderCheck) -> None:
     for line in (*found.summary.crossing_lines(), *found.summary.warnings()):
         click.echo(printable(f"  warning: {line}"))
     click.echo(f"  a random test split would have leaked {100 * found.leaked:.1f} % of its pictures")
+    if found.flattery is not None:
+        from edgecnn.datasets.check_page import describe_flattery
+
+        click.echo(f"  {describe_flattery(found.flattery)}")
 
 
-def _show_comparison(compared: dict[str, int]) -> None:
+def _show_comparison(compared: TableComparison) -> None:
     click.echo("  against the table:")
-    click.echo(f"    {compared['joined']} of {compared['recorded']} pictures with a recorded companion joined with one")
-    click.echo(f"    {compared['whole']} of {compared['groups']} recorded groups found whole, {compared['exact']} exactly")
+    click.echo(f"    {compared.joined} of {compared.recorded} pictures with a recorded companion joined with one")
+    click.echo(f"    {compared.whole} of {compared.groups} recorded groups found whole, {compared.exact} exactly")
+    for name, share in (("recall", compared.recall), ("precision", compared.precision)):
+        low, high = share.interval
+        value = share.right / max(share.count, 1)
+        click.echo(f"    pair {name} {value:.3f} ({share.right} of {share.count}; 95 % interval {low:.3f} to {high:.3f})")
     click.echo(
-        f"    {compared['beyond']} of {compared['pairs']} pairs lie across recorded groups, "
-        f"{compared['straddling']} across recorded splits"
+        f"    {len(compared.across)} of {compared.pairs} pairs lie across recorded groups, "
+        f"{compared.straddling} across recorded splits"
     )
 
 

@@ -45,7 +45,7 @@ def evaluate(
 ) -> None:
     """Measure an exported model, a .keras model, the model of a run or a task's shipped int8 model on one split of its data.
 
-    A run remembers its pictures and their split. Of another tool's model --labels names the classes.
+    A run remembers its pictures and their split. For another tool's model, name the classes with --labels.
     """
     from edgecnn import evaluation
     from edgecnn_export.models import open_model

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 )
 @click.argument("model", metavar="TASK|FILE.keras|FOLDER")
 @click.option("--int8", is_flag=True, help="Also make the int8 files.")
-@click.option("--repair", is_flag=True, help="When an int8 file fails parity, try repairs, cheapest first, until one passes.")
+@click.option(
+    "--repair/--no-repair",
+    default=None,
+    help="When an int8 file fails parity, try repairs, cheapest first, until one passes. Default: for models of edgecnn train.",
+)
 @click.option(
     "--format", "file_format", type=click.Choice(["tflite", "onnx", "all"]), default="all", show_default=True, help="Formats."
 )
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of pictures like the held-out ones that must get a label, neither unsure nor novel.",
 )
-@click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, to be told apart.")
+@click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, to be rejected.")
 @click.option("--unproven", is_flag=True, help="Write the files even without pictures to compare them on.")
 @json_option
 @click.pass_context
@@ -61,7 +65,7 @@ def export(
     /,
     model: str,
     int8: bool,
-    repair: bool,
+    repair: bool | None,
     file_format: str,
     data: Path | None,
     out: Path | None,
@@ -78,8 +82,8 @@ def export(
 
     Writes TASK-float32 and, with --int8, TASK-int8 as .tflite and .onnx, parity.json and parity.html. Each file is compared
     with the model before it is put in place: on the pictures that the model was trained on, split as they were then, or
-    on those in --data or --calibration. A file that fails is named *.rejected, and the exit code is 1. With --repair,
-    the first technique whose file passes is used, and every attempt is shown.
+    on those in --data or --calibration. A file that fails is named *.rejected, and the exit code is 1. It is
+    repaired first where it can be (--repair): the first technique whose file passes is used, and every attempt is shown.
     """
     check_needs(context)
     from edgecnn_export.frameworks import require_keras

@@ -43,13 +43,15 @@ def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
 
 
 def _threshold(contract: Contract) -> str:
+    from edgecnn.classifier import NO_THRESHOLDS
+
     if contract.good_parts is not None:
         return f"novel above a distance of {contract.good_parts.novel_above:.3g}: {contract.good_parts.describe()}"
     if contract.evidence is not None:
         found = contract.evidence
         return f"unsure below {found.unsure_below:.3f}, novel above {found.novel_above:.3f}: {found.describe()}"
     if contract.reject_threshold is None:
-        return "none: every picture gets a label"
+        return f"NONE: {NO_THRESHOLDS}"
     if contract.rejection is None:
         return f"{contract.reject_threshold:.3f}"
     kept, accepted = contract.rejection.kept, contract.rejection.false_accepts
@@ -60,7 +62,7 @@ def _threshold(contract: Contract) -> str:
 def _features(contract: Contract) -> str:
     """Say what the second output is, or that there is none, and what that costs."""
     if contract.features is None:
-        return "none: the model does not end in a dense layer with a softmax, so that nothing tells what is novel, nor where"
+        return "none: without a dense layer and a softmax at its end, no picture can be judged novel and no answer located"
     if contract.head is None:
         return f"{_tensor(contract.features)}; the dense layer behind them is too large to be carried: nothing is made of them"
     what = "probabilities are" if contract.good_parts is None else "likeness to good parts is"
@@ -90,6 +92,8 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     if contract.repair is not None:
         floats = f"; in floats: {', '.join(contract.repair.float_layers)}" if contract.repair.float_layers else ""
         rows.append(("repair", f"{contract.repair.technique}, the last of {len(contract.repair.tried)} tried{floats}"))
+    for each in contract.taught:
+        rows.append(("taught", f"{each.label} at {each.at} by {len(each.pictures)} pictures, without training"))
     rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))
     if parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
         sharper = "" if parity.margin_bound is None else f" ({parity.margin_bound:.2f} by margins)"

@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
-
-# Options of a training of classes, which have no meaning here: none of them is ignored silently.
-_OF_CLASSES = ("network", "epochs", "minutes", "batch_size", "conflicts", "resume", "devices", "rule")
 
 
 class Rate(click.ParamType):  # type: ignore[type-arg]
@@ -35,36 +31,18 @@ class Rate(click.ParamType):  # type: ignore[type-arg]
         return share
 
 
-def check_options(only_good: bool, false_alarms: float | None) -> None:
-    """Raise InputError for an option that would be ignored."""
-    from edgecnn.errors import InputError
-
-    if not only_good:
-        if false_alarms is not None:
-            raise InputError("--false-alarms belongs to --only-good")
-        return
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        stated = context.get_parameter_source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-        if name in _OF_CLASSES and stated:
-            raise InputError(f"{parameter.opts[0]} belongs to a training of several classes; omit it, or --only-good")
-
-
-def train_good(task: Task, splits: Splits, out: Path | None, false_alarms: float | None, seed: int) -> int:
+def train_good(task: Task, splits: Splits, out: Path, false_alarms: float | None, seed: int) -> None:
     """Fit what good parts look like, and say what was promised and measured."""
     from edgecnn.rejection.good_parts import FALSE_ALARMS
     from edgecnn.text import percent
     from edgecnn_export.training.only_good import train_only_good
 
     wanted = FALSE_ALARMS if false_alarms is None else false_alarms
-    folder = out or Path("runs") / f"{task.name}-only-good"
     run = train_only_good(
-        task, splits, out=folder, false_alarms=wanted, seed=seed, progress=lambda line: click.echo(line, err=True)
+        task, splits, out=out, false_alarms=wanted, seed=seed, progress=lambda line: click.echo(line, err=True)
     )
     click.echo(printable(f"model: {run.folder / 'model.keras'}, which {run.info.describe()}"))
     if run.alarms is not None:
         found = percent(run.alarms.value, run.alarms.interval)
         click.echo(f"{splits.info.describe('test')}: {run.alarms.hits} of {run.alarms.count} good parts called novel, {found}")
     click.echo(printable(f"next: edgecnn export {run.folder} --int8"))
-    return 0

@@ -96,8 +96,22 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value).strip().lower())
         sides = None if found is None else (int(found[1]), int(found[2] or found[1]))
         if sides is None or not all(8 <= side <= 1024 for side in sides):
-            self.fail(f"{str(value)[:40]!r} is no size of 8 to 1024 pixels a side, such as 128 or 96x160.", param, ctx)
+            self.fail(f"{str(value)[:40]!r} is not a size of 8 to 1024 pixels per side, such as 128 or 96x160.", param, ctx)
         return sides
+
+
+class Share(click.ParamType):  # type: ignore[type-arg]
+    """A share of pictures: `5%` or 0.05."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share, 0.1 % to a half."""
+        found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(%?)", str(value).strip())
+        share = float(found[1]) / (100 if found[2] else 1) if found else math.nan
+        if not 0.001 <= share <= 0.5:
+            self.fail(f"{str(value)[:40]!r} is no share of 0.1% to 50%, such as 5% or 0.05.", param, ctx)
+        return share
 
 
 class NumberOrAuto(Number):
@@ -183,9 +197,9 @@ def group_by_option(command: F) -> F:
     """Add --group-by."""
     return click.option(
         "--group-by",
-        type=click.Path(path_type=Path),
-        metavar="FILE.csv",
-        help="Table (file, group) of which pictures show the same part; a group stays on one side of every split.",
+        metavar="REGEX|FILE.csv|folder|minutes:N",
+        help="Which pictures show the same part: what one group of a regular expression finds in their paths, a table "
+        "(file, group), their folder within the class folder, or no more than N minutes between them.",
     )(command)
 
 
@@ -284,7 +298,7 @@ def task_and_folder(
     choice: InputChoice | None = None,
     conflicts: Conflicts | None = None,
     default_conflicts: Conflicts = "keep",
-    group_by: Path | None = None,
+    group_by: str | None = None,
     only_good: bool = False,
 ) -> tuple[Task, Path | None]:
     """Return the task that a command's TASK names and where its data is: a shipped task with --data, or a folder's own.

@@ -62,7 +62,7 @@ def parity(
 ) -> None:
     """Compare exported files with REFERENCE: a .keras file, the folder of a run, a task's name or another exported file.
 
-    Another tool's .tflite may stand for either; what --labels and the like say is then of such files.
+    Either may be another tool's .tflite; --labels and the options after it then describe such files.
 
     Exits with 1 when a candidate fails, with 3 under --strict when one is undecided, with 2 on bad input.
     """
@@ -72,9 +72,9 @@ def parity(
     from edgecnn_export.parity.files import measure
     from edgecnn_export.parity.reference_check import check_reference
 
-    said = read_foreign(stated)
+    stated_options = read_foreign(stated)
     of_candidates = states_itself(reference) and not all(states_itself(artifact_path(each)) for each in candidates)
-    opened = open_model(reference, UNSTATED_OPTIONS if of_candidates else said, of_task="keras")
+    opened = open_model(reference, UNSTATED_OPTIONS if of_candidates else stated_options, of_task="keras")
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
@@ -84,7 +84,7 @@ def parity(
         splits,
         split,
         doubt=None if doubt is None else doubt.text,
-        stated=said.of_file,
+        stated=stated_options.of_file,
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--per-kind", type=Count(1, 10000), default=200, show_default=True, help="Generated pictures per kind.")
 @click.option("--others", type=click.Path(path_type=Path), help="Folder of pictures of none of the classes, by kind.")
 @click.option("--severity", type=Count(1, 5), help="Also measure the pictures under each camera corruption at this severity.")
-@click.option("--against", metavar="FILE", help="Another file of the same task: on how many pictures do both say the same?")
+@click.option("--against", metavar="FILE", help="Another file of the same task: count the pictures that both answer alike.")
 @click.option("--plot", type=OUTPUT_FILE, help="Also draw the curves into this PNG.")
 @data_option
 @foreign_options
@@ -92,9 +92,9 @@ def rejection(
         per_kind=per_kind,
         others=None if others is None else read_others(opened.task, [others]),
         seed=seed,
-        progress=lambda line: click.echo(line, err=True),
+        progress=_progress,
     )
-    same = None if against is None else _agreement(opened, against, splits[split].images)
+    same = {} if against is None else _agreement(opened, against, splits[split].images, severity, seed)
     if plot is not None:
         from edgecnn_export.plots.figures import save_figure
         from edgecnn_export.plots.rejection import plot_rejection
@@ -107,17 +107,16 @@ def rejection(
     click.echo(printable(f"{model} on {opened.runtime.name}, {splits.info.describe(split)}"))
     for line in _lines(result):
         click.echo(line)
-    if same is not None:
-        click.echo(f"{_percent(same)} of {same.count} pictures get the same label, unsure or novel by {against}")
+    for line in _same_lines(same, str(against)):
+        click.echo(printable(line))
 
 
-def _agreement(opened: Model, against: str, images: NDArray[np.uint8]) -> Share:
-    """Return on how many pictures another file says the same word."""
+def _agreement(opened: Model, against: str, images: NDArray[np.uint8], severity: int | None, seed: int) -> dict[str, Share]:
+    """Return on how many pictures another file says the same word, as they are and under each corruption."""
     from edgecnn.artifacts import Artifact
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
-    from edgecnn.metrics import Share
-    from edgecnn.runtimes.runtime import answer_slices
+    from edgecnn.evaluation import measure_agreement
 
     if opened.artifact is None:
         raise InputError("--against compares two exported files; give one instead of a Keras model")
@@ -125,15 +124,33 @@ def _agreement(opened: Model, against: str, images: NDArray[np.uint8]) -> Share:
     other = Classifier.of(Artifact.open(artifact_path(against)))
     if (other.preprocessing, other.labels) != (own.preprocessing, own.labels):
         raise InputError(f"{against} is for another task than {opened.artifact.path}")
-    said = [
-        [(p.verdict, p.label) for part in answer_slices(each.runtime, images) for p in each.interpret_all(part)]
-        for each in (own, other)
-    ]
-    return Share(sum(one == other for one, other in zip(*said, strict=True)), len(images))
+    return measure_agreement(own, other, opened.task, images, severity=severity, seed=seed, progress=_progress)
 
 
-def _same(same: Share | None) -> dict[str, Any]:
-    return {} if same is None else {"same_as": same.to_json()}
+def _progress(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _same(same: dict[str, Share]) -> dict[str, Any]:
+    if not same:
+        return {}
+    corrupted = {name: share.to_json() for name, share in same.items() if name != "clean"}
+    return {"same_as": same["clean"].to_json()} | ({"same_as_corrupted": corrupted} if corrupted else {})
+
+
+def _same_lines(same: dict[str, Share], against: str) -> list[str]:
+    from edgecnn.metrics import Share
+
+    if not same:
+        return []
+    width = max(map(len, same))
+    lines = [f"{_percent(same['clean'])} of {same['clean'].count} pictures get the same label, unsure or novel by {against}"]
+    corrupted = [(name, share) for name, share in same.items() if name != "clean"]
+    if corrupted:
+        every = Share(sum(share.hits for _, share in corrupted), sum(share.count for _, share in corrupted))
+        lines += [f"{name:<{width}}  {_percent(share)}" for name, share in corrupted]
+        lines.append(f"under all corruptions together {_percent(every)} of {every.count} pictures")
+    return lines
 
 
 def _lines(result: Rejection) -> list[str]:
@@ -176,7 +193,7 @@ def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:
         name = "the model's own threshold" if cut is result.stated else f"for {result.false_accepts:.0%} false accepts"
         lines.append(
             f"{name}, {_shown(result, cut)}: {_percent(cut.kept)} of {cut.kept.count} pictures are answered, "
-            f"{_percent(cut.right)} of these rightly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
+            f"{_percent(cut.right)} of these correctly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
             f"most of {cut.hardest}"
         )
     if result.wanted.unseen is not None:

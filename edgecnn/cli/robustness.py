@@ -67,7 +67,7 @@ def robustness(
     """Measure float and int8 models under camera corruptions.
 
     A model is an exported file, a .keras file, the folder of a run, or a task's name for its shipped float and int8 models.
-    An int8 file is compared with the float model named before it. Of another tool's models --labels names the classes.
+    An int8 file is compared with the float model named before it. For another tool's models, name the classes with --labels.
     """
     check_needs(context)
     if listed and models:

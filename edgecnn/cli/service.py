@@ -36,7 +36,7 @@ def print_unit(user: bool) -> None:
 def install(user: bool) -> None:
     """Write the unit to /etc/systemd/system, or with --user to ~/.config/systemd/user, and list the next steps.
 
-    Nothing is started or asked. A file that edgecnn did not write, or that was changed since, is not overwritten.
+    Nothing is started, and nothing is asked. A file that edgecnn did not write, or that was changed since, is not overwritten.
     """
     from edgecnn_device.service import Service, next_steps
     from edgecnn_device.service import install as install_unit

@@ -13,7 +13,9 @@ from edgecnn.cli.only_good import Rate
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
+    OUTPUT_FILE,
     Count,
+    Number,
     data_option,
     echo_json,
     group_by_option,
@@ -28,13 +30,14 @@ from edgecnn.text import printable
 if TYPE_CHECKING:
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
+    from edgecnn_export.studies.frozen import Frozen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, a class left out, maps.")
+@click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, learning curves, maps.")
 def study() -> None:
-    """Measure what takes longer. A study that trains takes hours: Ctrl-C ends it, and the same command continues it."""
+    """Measure what takes longer. A study that trains takes hours: Ctrl-C stops it, and the same command continues it."""
 
 
 def _study_options(command: F) -> F:
@@ -71,7 +74,8 @@ def _study_options(command: F) -> F:
 def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: str, seeds: int, **values: Any) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
 
-    Each model is also exported, and its int8 file measured. The test split of the data stays untouched.
+    Each model is also exported, and its int8 file measured. compact is trained without a teacher. The test split of the data
+    stays untouched.
     """
     chosen, splits = _load(task, data, values, 0, network)
     from edgecnn_export.studies.crossval import cross_validate, format_table, to_json
@@ -101,8 +105,19 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 @study.command(short_help="Train without each part of the recipe.")
 @_study_options
 @click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
+@click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: the time of each training.")
+@click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
 @seed_option
-def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int, **values: Any) -> None:
+def ablation(
+    task: str,
+    data: Path | None,
+    *,
+    names: tuple[str, ...],
+    minutes: float | None,
+    per_class: int | None,
+    seed: int,
+    **values: Any,
+) -> None:
     """Train the compact network by variants of its recipe, and measure each on validation, clean and corrupted."""
     chosen, splits = _load(task, data, values, seed)
     from edgecnn_export.studies.ablation import ablate, format_table
@@ -114,6 +129,8 @@ def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int,
         out=where,
         names=names,
         epochs=values["epochs"],
+        minutes=minutes,
+        per_class=per_class,
         seed=seed,
         jobs=values["jobs"],
         progress=_progress,
@@ -127,7 +144,7 @@ def ablation(task: str, data: Path | None, *, names: tuple[str, ...], seed: int,
     click.echo(format_table(rows))
 
 
-@study.command("leave-one-out", short_help="Train without each class, and ask about it.")
+@study.command("leave-one-out", short_help="Train without each class, and test on it.")
 @_study_options
 @seed_option
 def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> None:
@@ -155,6 +172,7 @@ def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> 
 @click.argument("model", metavar="FILE|TASK")
 @click.option("--boxes", type=click.Path(path_type=Path), help="Table file,class,x,y,w,h. [default: boxes.csv of the data]")
 @click.option("--masks", type=click.Path(path_type=Path), help="Folder of masks, named as the pictures.")
+@click.option("--pasted", is_flag=True, help="Paste generated out-of-distribution patches into the pictures, and mark those.")
 @click.option("--corruption", help="Measure under this camera corruption (edgecnn robustness --list).")
 @click.option("--severity", type=Count(1, 5), default=3, show_default=True, help="Severity of --corruption.")
 @split_option
@@ -165,6 +183,7 @@ def where(
     model: str,
     boxes: Path | None,
     masks: Path | None,
+    pasted: bool,
     corruption: str | None,
     severity: int,
     split: str,
@@ -172,20 +191,38 @@ def where(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Compare the map of an exported model's answers with boxes or masks: is its maximum on a mark, how well do pixels rank?"""
+    """Compare an exported model's maps with boxes or masks: is the maximum on a mark, how well do pixels rank?
+
+    The first map is of the places that speak for the most probable class, the second of those that make a picture novel. A
+    marked defect is nothing novel; --pasted puts something novel into every picture instead.
+    """
     from edgecnn.errors import InputError
     from edgecnn.robustness.corruptions import corruptions_for
     from edgecnn_export.models import open_model
-    from edgecnn_export.studies.where import find_marks, format_table, measure_where
+    from edgecnn_export.studies.where import find_marks, format_table, measure_where, paste_patches
 
+    if pasted and (boxes is not None or masks is not None):
+        raise InputError("--pasted marks what it pastes; omit --boxes and --masks")
     opened = open_model(model)
     splits = opened.splits(data, seed)
     known = {each.name: each for each in corruptions_for(opened.task)}
     if corruption is not None and corruption not in known:
         raise InputError(f"unknown corruption {corruption!r}; known: {', '.join(known)}")
-    marks = find_marks(opened.task, splits, boxes, masks)
-    chosen = None if corruption is None else known[corruption]
-    rows = measure_where(opened.runtime, opened.task, splits[split], marks, corruption=chosen, severity=severity, seed=seed)
+    pictures = splits[split]
+    if pasted:
+        pictures, marks = paste_patches(opened.task, pictures, seed)
+    else:
+        marks = find_marks(opened.task, splits, boxes, masks)
+    rows = measure_where(
+        opened.runtime,
+        opened.task,
+        pictures,
+        marks,
+        evidence=opened.evidence,
+        corruption=None if corruption is None else known[corruption],
+        severity=severity,
+        seed=seed,
+    )
     if as_json:
         echo_json({"model": model, "split": split, "seed": seed, "classes": [row.to_json() for row in rows]})
         return
@@ -213,7 +250,7 @@ def only_good(
     others: tuple[Path, ...],
     folds: int,
     false_alarms: float,
-    group_by: Path | None,
+    group_by: str | None,
     color: Any,
     size_hw: tuple[int, int] | None,
     fit: Any,
@@ -221,15 +258,15 @@ def only_good(
     as_json: bool,
 ) -> None:
     """Hold every good part in DIR out once, and measure how well int8 files of the others tell it from damaged ones."""
-    from edgecnn.datasets.group_table import GroupTable
+    from edgecnn.datasets.group_by import parse_group_by
     from edgecnn.datasets.reading import InputChoice
     from edgecnn_export.frameworks import require_keras
 
     require_keras()
     from edgecnn_export.studies.only_good import format_table, read_only_good, study_only_good
 
-    table = None if group_by is None else GroupTable.read(group_by)
-    data = read_only_good(folder, others, choice=InputChoice.stated(color, fit, size_hw, "lite"), table=table)
+    stated = None if group_by is None else parse_group_by(group_by)
+    data = read_only_good(folder, others, choice=InputChoice.stated(color, fit, size_hw, "lite"), group_by=stated)
     found = study_only_good(data, folds=folds, false_alarms=false_alarms, seed=seed, progress=_progress)
     if as_json:
         echo_json({"seed": seed, "folds": folds, **found.to_json()})
@@ -238,7 +275,45 @@ def only_good(
     click.echo(
         printable(f"{folder}, {len(data.good)} pictures as {fitted.height} x {fitted.width} {fitted.color}, seed {seed}")
     )
-    click.echo(format_table(found))
+    for line in format_table(found).split("\n"):
+        click.echo(printable(line))
+
+
+@study.command("learning-curve", short_help="Say what more pictures of each class would bring.")
+@click.argument("source", metavar="DIR|RUN|TASK")
+@click.option("--more", type=Count(1, 100_000), default=20, show_default=True, help="So many more pictures of a class.")
+@click.option("--plot", type=OUTPUT_FILE, help="Picture of the curves to write.")
+@data_option
+@group_by_option
+@seed_option
+@json_option
+def learning_curve(
+    source: str, more: int, plot: Path | None, data: Path | None, group_by: str | None, seed: int, as_json: bool
+) -> None:
+    """Thin out each class of DIR/<class>/<pictures>, or of a training's RUN, and tell what more of it would bring.
+
+    A head on features of the pretrained network is fitted to a quarter, a half and all of a class's groups, and asked about
+    others. What more pictures bring is said up to twice those that there are. Takes a minute.
+    """
+    if plot is not None:
+        from edgecnn_export.plots.figures import check_format
+
+        check_format(plot)
+    frozen = frozen_features(source, data, group_by, seed)
+    from edgecnn_export.studies.learning_curve import draw_curves, format_table
+    from edgecnn_export.studies.learning_curve import learning_curve as measure
+
+    found = measure(frozen, more=more, seed=seed)
+    if plot is not None:
+        draw_curves(found, plot)
+    if as_json:
+        echo_json({"source": source, "seed": seed} | found.to_json())
+        return
+    click.echo(
+        printable(f"{source}: {found.pictures} pictures; a head on features of the pretrained network, held out by group")
+    )
+    for line in format_table(found).split("\n"):
+        click.echo(printable(line))
 
 
 def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, network: str = "compact") -> tuple[Task, Splits]:
@@ -250,6 +325,34 @@ def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, netwo
     choice = InputChoice.stated(values["color"], values["fit"], values["size_hw"], network)
     chosen, folder = task_and_folder(task, data, choice=choice, group_by=values["group_by"])
     return chosen, load_splits(chosen, folder, seed)
+
+
+def frozen_features(source: str, data: Path | None, group_by: str | None, seed: int) -> Frozen:
+    """Return the pictures of a task, a folder or a run, with their features under the pretrained network.
+
+    A run keeps them beside its model, and knows its own groups.
+    """
+    from edgecnn.errors import InputError
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()
+    from edgecnn.datasets.load import load_splits
+    from edgecnn.datasets.reading import InputChoice
+    from edgecnn_export.models import open_model
+    from edgecnn_export.reference import MODEL_FILE
+    from edgecnn_export.studies.frozen import FILE_NAME, freeze_features
+
+    run = Path(source)
+    if not (run / MODEL_FILE).is_file():
+        choice = InputChoice.stated(None, "auto", None, "lite")
+        task, folder = task_and_folder(source, data, choice=choice, group_by=group_by)
+        return freeze_features(task, load_splits(task, folder, seed), seed=seed)
+    if group_by is not None:
+        raise InputError(
+            f"--group-by belongs to a folder of pictures; the run {source} has the groups that it was trained with"
+        )
+    model = open_model(source)
+    return freeze_features(model.task, model.splits(data, seed), cache=run / FILE_NAME, seed=seed)
 
 
 def _progress(line: str) -> None:

@@ -4,25 +4,61 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.only_good import Rate, check_options, train_good
+from edgecnn.cli.command import Command, Need, Values, check_needs
+from edgecnn.cli.only_good import Rate, train_good
 from edgecnn.cli.options import Count, Number, data_option, group_by_option, input_options, seed_option, task_and_folder
 from edgecnn.text import printable
 
+if TYPE_CHECKING:
+    from edgecnn.datasets.dataset import Splits
+    from edgecnn_export.training import TrainingRun
+    from edgecnn_export.training.auto import Choice
 
-@click.command(short_help="Train a model on MNIST, NEU or a folder of pictures per class.")
+
+def _of_classes(what: str = "", met: Callable[[Values], bool] = lambda values: True) -> Need:
+    """Need a training of several classes, and what else is met."""
+    text = "several classes: omit it, or --only-good"
+    return Need(what or text, lambda values: not values["only_good"] and met(values))
+
+
+_WITH_AUTO = _of_classes("--network auto, without --only-good", lambda values: values["network"] == "auto")
+_FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", "conflicts", "resume", "devices", "report")
+
+
+@click.command(
+    cls=Command,
+    needs={
+        **dict.fromkeys(_FOR_CLASSES, _of_classes()),
+        "teacher": _of_classes("--network compact, without --only-good", lambda values: values["network"] == "compact"),
+        "budget_ms": _WITH_AUTO,
+        "max_kb": _WITH_AUTO,
+        "false_alarms": Need.one_of("--only-good"),
+    },
+    short_help="Train a model on MNIST, NEU or a folder of pictures per class.",
+)
 @click.argument("task")
 @click.option(
     "--network",
-    type=click.Choice(("compact", "lite", "course", "mobilenet")),
-    default="compact",
+    type=click.Choice(("auto", "compact", "lite", "course", "mobilenet")),
+    default="auto",
     show_default=True,
-    help="Network; lite is EfficientNet-Lite0, pretrained on ImageNet.",
+    help="Network; lite is EfficientNet-Lite0, pretrained on ImageNet, auto the better choice of compact and lite.",
 )
+@click.option(
+    "--teacher",
+    type=click.Choice(("lite", "none")),
+    default="lite",
+    show_default=True,
+    help="Network that is trained first and teaches compact.",
+)
+@click.option("--budget-ms", type=Number(0.001, 100_000), help="auto: at most this long per picture, measured here as int8.")
+@click.option("--max-kb", type=Number(1, 1_000_000), help="auto: at most this size of the int8 .tflite file, in 1000 bytes.")
 @click.option(
     "--epochs",
     type=Count(0, 100_000),
@@ -41,13 +77,24 @@ from edgecnn.text import printable
     show_default=True,
     help="How pictures are split; random, the common way, lets overlapping pictures leak.",
 )
+@click.option(
+    "--splits",
+    "stored",
+    metavar="RUN|FILE|new",
+    help="Keep the split of this run or splits.csv and deal only new pictures to it; new divides again. Default: the split of "
+    "the run that --out replaces.",
+)
 @input_options
 @click.option(
     "--conflicts",
     type=click.Choice(["refuse", "drop", "keep"]),
     help="When two class folders hold the same picture: refuse the folder (default), drop such pictures, or keep them.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/TASK-NETWORK.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run. Default: runs/TASK, for a stated network runs/TASK-NETWORK.",
+)
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in the run's folder.")
 @click.option(
     "--devices",
@@ -60,7 +107,11 @@ from edgecnn.text import printable
 @click.option(
     "--false-alarms", type=Rate(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
 )
+@click.option("--report/--no-report", default=None, help="Write report.html, which takes up to two minutes. Default: yes.")
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     task: str,
     network: str,
     epochs: int | None,
@@ -68,8 +119,9 @@ def train(
     batch_size: int | None,
     seed: int,
     data: Path | None,
-    group_by: Path | None,
+    group_by: str | None,
     rule: str,
+    stored: str | None,
     color: Any,
     size_hw: tuple[int, int] | None,
     fit: Any,
@@ -79,27 +131,38 @@ def train(
     devices: int,
     only_good: bool,
     false_alarms: float | None,
+    teacher: str,
+    budget_ms: float | None,
+    max_kb: float | None,
+    report: bool | None,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
     A folder with train, val and test (or train and test), each with class folders, keeps its own split; any other is split
-    70 : 15 : 15, with overlapping pictures kept together. What was read and what was left out is printed on stderr.
+    70 : 15 : 15, with pictures of the same part kept together. Training a folder again into the same run keeps the split: no
+    picture moves, and new ones are dealt to it. What was read and what was left out is printed on stderr.
 
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
-    stages are trained on augmented pictures. The other networks start from random weights.
+    stages are trained on augmented pictures. compact is small, and learns from a lite that is trained before it, unless
+    --teacher none. auto trains both, measures their int8 files on the validation pictures, and takes the smaller one unless
+    lite is better beyond chance. Digits and pictures below 32 pixels per side are for compact alone. Other networks start from
+    random weights.
 
-    With --only-good, lite is taken as it is: a part is novel when a place of it looks like none of the good parts.
+    With --only-good, lite is taken as it is: a part is novel when a place of it looks like none of the good parts. It has no
+    report and no curves, and good parts are divided again each time.
 
-    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees) and
-    splits.csv (each picture's split and SHA-256). Ctrl-C stops after the current batch and keeps the best weights; continue
-    with --resume.
+    Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees),
+    splits.csv (each picture's split and SHA-256) and report.html: mistakes, label suspects, what to photograph next. Ctrl-C
+    stops after the current batch and keeps the best weights; continue with --resume.
     """
+    check_needs(context)
+    from edgecnn.datasets.kept_split import keep_split
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
+    from edgecnn.files import check_replaceable
     from edgecnn_export.frameworks import require_keras
 
-    check_options(only_good, false_alarms)
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
         click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
     require_keras()  # missing, it is missed before pictures are loaded
@@ -107,28 +170,61 @@ def train(
     chosen, folder = task_and_folder(
         task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by, only_good=only_good
     )
+    kind = "only-good" if only_good else network
+    out = out or Path("runs") / (chosen.name if kind == "auto" else f"{chosen.name}-{kind}")
+    own = data is None and folder is not None
+    table = None if only_good else _stored_split(stored, own=own, rule=rule, out=out)
     splits = load_splits(chosen, folder, seed)
+    if table is not None:
+        splits = keep_split(splits, len(chosen.labels), table, seed=seed)
     if rule == "random":
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
+    page = out / "report.html"
+    check_replaceable(page)
     if only_good:
-        return train_good(chosen, splits, out, false_alarms, seed)
-    from edgecnn_export.training import train as run_training
+        train_good(chosen, splits, out, false_alarms, seed)
+        page.unlink(missing_ok=True)  # of a training that was here before
+        return 0
+    options: dict[str, Any] = {
+        "out": out,
+        "epochs": epochs,
+        "minutes": minutes,
+        "batch_size": batch_size,
+        "seed": seed,
+        "resume": resume,
+        "devices": devices,
+        "progress": lambda line: click.echo(line, err=True),
+    }
+    if network == "auto":
+        from edgecnn_export.training.auto import Limits, train_auto
 
-    run = run_training(
-        chosen,
-        splits,
-        out=out or Path("runs") / f"{chosen.name}-{network}",
-        model=network,
-        epochs=epochs,
-        minutes=minutes,
-        batch_size=batch_size,
-        seed=seed,
-        resume=resume,
-        devices=devices,
-        progress=lambda line: click.echo(line, err=True),
-    )
+        run, taken = train_auto(chosen, splits, limits=Limits(budget_ms, max_kb), **options)
+    else:
+        from edgecnn_export.training import train as run_training
+
+        taught = network == "compact" and teacher == "lite"
+        run, taken = run_training(chosen, splits, model=network, teacher=taught, **options), None
+    _tell(run, taken, splits)
+    page.unlink(missing_ok=True)  # of a training that was here before
+    if run.interrupted:
+        advice = "; continue with --resume" if run.resumable else ""
+        click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
+        return 130
+    if report is not False and splits.storable:
+        from edgecnn_export.studies.report import write_report
+
+        click.echo(f"report: {write_report(run, splits, seed=seed)}")
+    return 0
+
+
+def _tell(run: TrainingRun, taken: Choice | None, splits: Splits) -> None:
+    """Say what was trained, which network was taken, and how well it does on the validation pictures."""
+    from edgecnn.rejection.evidence import MIN_PICTURES
+
+    if taken is not None:
+        click.echo("\n".join([*map(str, taken.candidates), f"network: {taken.network}: {taken.reason}"]))
     low, high = run.validation_interval
     beside = "training.json, curves.png" + (" and the split in splits.csv" if run.record["splits_table"] else "")
     click.echo(f"model: {run.folder / 'model.keras'} (beside it {beside})")
@@ -140,8 +236,23 @@ def train(
         click.echo(printable(f"not measurable: {label}, which has no validation pictures"))
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
-    if run.interrupted:
-        advice = "; continue with --resume" if run.resumable else ""
-        click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
-        return 130
-    return 0
+    if len(splits.validation) < MIN_PICTURES:
+        click.echo(
+            "WARNING: an export of this model will call no picture unsure or novel, whatever it shows: "
+            f"{len(splits.validation)} validation pictures promise nothing, at least {MIN_PICTURES} are needed; "
+            "add pictures and train again"
+        )
+
+
+def _stored_split(stated: str | None, *, own: bool, rule: str, out: Path) -> Path | None:
+    """Return the table of the split to keep: the stated one, else that of the run in `out` unless it was dealt at random."""
+    from edgecnn.datasets.kept_split import find_table, kept_by_run
+    from edgecnn.errors import InputError
+
+    if stated is None:
+        return kept_by_run(out) if own and rule == "grouped" else None
+    if not own:
+        raise InputError("--splits belongs to a folder of your own; the split of a named task is known")
+    if rule == "random" and stated != "new":
+        raise InputError("--splits keeps a split, and --split random deals at random: leave one of them out")
+    return None if stated == "new" else find_table(Path(stated))

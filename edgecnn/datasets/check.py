@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -14,21 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
+from edgecnn.datasets.flattery import Flattery, measure_flattery
 from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import parse_group_by
+from edgecnn.datasets.group_table import GroupTable, read_column
 from edgecnn.datasets.layout import Layout, find_layout
-from edgecnn.datasets.overlap import Overlap, Overlaps, connected
+from edgecnn.datasets.overlap import Overlap, Overlaps
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture
 from edgecnn.datasets.split import SHARES, random_split
 from edgecnn.datasets.summary import FolderSummary, find_crossing
 from edgecnn.errors import DatasetError, InputError
-from edgecnn.files import read_bytes
 from edgecnn.folders import is_other
 from edgecnn.progress import note
 
 LEAK_SEEDS = 20
-MAX_TABLE_BYTES = 2**26
+_DRAWS = 1000  # of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class FolderCheck:
     `odd_sizes` files to `height x width` where that is not `usual_size`; `empty_classes` have no picture that can be used.
     `summary` says what a training would make of the folder.
 
-    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training picture,
-    mean over LEAK_SEEDS seeds; with a table of groups, that show the same part as one. `scenery` and `threshold`: see
-    `edgecnn.datasets.overlap.Overlaps`.
+    `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training
+    picture, mean over LEAK_SEEDS seeds; with stated groups, that show the same part as one. `group_ids` are the files'
+    groups, `flattery` tells what the leak does to an accuracy, None where it was not measured. `looks` are labels; it,
+    `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
     """
 
     folder: str
@@ -76,6 +77,9 @@ class FolderCheck:
     scenery: bool
     threshold: float
     seed: int
+    group_ids: tuple[int, ...]
+    looks: tuple[str, ...]
+    flattery: Flattery | None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -83,34 +87,63 @@ class FolderCheck:
 
     def duplicates(self) -> tuple[Pair, ...]:
         """Return the pairs that are copies of each other."""
-        return tuple(pair for pair in self.pairs if pair.kind == "duplicate")
+        return self.of_kind("duplicate")
+
+    def of_kind(self, kind: str) -> tuple[Pair, ...]:
+        """Return the pairs of one kind."""
+        return tuple(pair for pair in self.pairs if pair.kind == kind)
+
+    def remarks(self) -> list[str]:
+        """Return what was not counted, and why, a line each."""
+        lines = [
+            f"most pictures of {label!r} look like one part (a print, a jig): only copies and overlaps were counted there; "
+            "--group-by says which parts are the same"
+            for label in self.looks
+        ]
+        if self.scenery:
+            lines.append("pictures of different classes look alike: only copies were counted")
+        return lines
 
 
-def check_folder(folder: Path, *, seed: int = 0, group_by: Path | None = None) -> FolderCheck:
+def check_folder(folder: Path, *, seed: int = 0, group_by: str | Path | None = None, flattery: bool = False) -> FolderCheck:
     """Check `folder/<class>/<pictures>`, or any form of NEU in files. Findings are returned, never raised.
 
-    `group_by` is a table of which pictures show the same part (`GroupTable`): those count as related, as overlapping ones do.
-    Raises DatasetError when the folder holds no labelled pictures at all, and for a table that does not fit it.
+    `group_by` says which pictures show the same part (`parse_group_by`): those count as related, as overlapping ones do.
+    `flattery` also measures what a random split does to an accuracy. Raises DatasetError when the folder holds no labelled
+    pictures at all, and for groups that do not fit it.
     """
-    table = None if group_by is None else GroupTable.read(group_by)
+    stated = None if group_by is None else parse_group_by(group_by)
     contents = _read(folder)
     class_ids = np.array([contents.labels.index(picture.file.label) for picture in contents.pictures], np.int64)
     digests = [picture.sha256 for picture in contents.pictures]
-    overlaps = known_overlaps([picture.gray for picture in contents.pictures], class_ids, digests)
-    if table is not None:
-        groups, remark = table.join([picture.file.name for picture in contents.pictures], overlaps.groups)
+    grays = [picture.gray for picture in contents.pictures]
+    overlaps = known_overlaps(grays, class_ids, digests)
+    if stated is not None:
+        groups, remark = stated.join([picture.file for picture in contents.pictures], overlaps.groups)
         note(remark)
         overlaps = replace(overlaps, groups=groups)
-    return _summarised(contents, class_ids, overlaps, seed, by_group=table is not None)
+    measured = measure_flattery(grays, class_ids, overlaps.groups, seed=seed) if flattery else None
+    return _summarised(contents, class_ids, overlaps, seed, by_group=stated is not None, flattery=measured)
+
+
+@dataclass(frozen=True)
+class PairShare:
+    """`right` of `count` pairs, with the 95 % interval of a bootstrap over groups."""
+
+    right: int
+    count: int
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class TableComparison:
-    """How overlaps that were found agree with groups that a table records; only pictures that are there count.
+    """How what was found agrees with groups that a table records; only pictures that it names count.
 
     `recorded` pictures share a recorded group with another one, `joined` of them were found connected with such a companion.
-    Of `groups` recorded groups of two or more, `whole` were found connected completely, and `exact` with nothing added. Of the
-    `pairs` found, `beyond` lie across recorded groups, `straddling` of them even across the recorded splits.
+    Of `groups` recorded groups of two or more, `whole` were found connected completely, and `exact` with nothing added.
+    `recall` is of all pairs of one recorded group those in one group that was found, `precision` of all pairs of one group that
+    was found those of one recorded group. Of the `pairs` found one by one, `across` lie across recorded groups, `straddling` of
+    them even across the recorded splits.
     """
 
     recorded: int
@@ -118,50 +151,65 @@ class TableComparison:
     groups: int
     whole: int
     exact: int
+    recall: PairShare
+    precision: PairShare
     pairs: int
-    beyond: int
+    across: tuple[Pair, ...]
     straddling: int
 
 
 def compare_with_table(found: FolderCheck, table: Path) -> TableComparison:
-    """Compare what was found with a CSV table of `file`, `group` and `split`, such as NEU's; files are matched by name.
+    """Compare what was found with a CSV table of `file`, `group` and, if it has one, `split`.
 
-    Raises DatasetError when the table has no such columns or names none of the pictures.
+    Files are matched by their path in the folder or their name. Raises DatasetError when the table has no such columns or names
+    none of the pictures.
     """
-    rows = _read_table(table)
-    present = {name: rows[name] for name in (Path(file).name for file in found.files) if name in rows}
-    if not present:
-        raise DatasetError(f"{table} names none of the pictures in {found.folder}")
-    order = {name: i for i, name in enumerate(present)}
-    ends = [(Path(pair.first).name, Path(pair.second).name) for pair in found.pairs]
-    ends = [(first, second) for first, second in ends if first in order and second in order]
-    ours = connected(len(order), [(order[first], order[second]) for first, second in ends])
-    recorded = np.unique([group for group, _ in present.values()], return_inverse=True)[1].reshape(-1)
+    stated = GroupTable.read(table).groups_of(found.files)
+    splits = read_column(table, "split")
+    known = [i for i, group in enumerate(stated) if group is not None]
+    at = {found.files[i]: number for number, i in enumerate(known)}
+    recorded = np.unique([str(stated[i]) for i in known], return_inverse=True)[1].reshape(-1)
+    ours = np.unique([found.group_ids[i] for i in known], return_inverse=True)[1].reshape(-1)
     joint = np.unique(np.stack([recorded, ours]), axis=1, return_inverse=True)[1].reshape(-1)
     size_recorded, size_ours, size_joint = (np.bincount(ids)[ids] for ids in (recorded, ours, joint))
-    _, heads = np.unique(recorded, return_index=True)
+    heads = np.unique(recorded, return_index=True)[1]
     heads = heads[size_recorded[heads] > 1]
     whole = heads[size_joint[heads] == size_recorded[heads]]
-    beyond = [(a, b) for a, b in ends if present[a][0] != present[b][0]]
+    pairs = [pair for pair in found.pairs if pair.first in at and pair.second in at]
+    across = tuple(pair for pair in pairs if recorded[at[pair.first]] != recorded[at[pair.second]])
     return TableComparison(
         recorded=int((size_recorded > 1).sum()),
         joined=int((size_joint > 1).sum()),
         groups=len(heads),
         whole=len(whole),
         exact=int((size_ours[whole] == size_recorded[whole]).sum()),
-        pairs=len(ends),
-        beyond=len(beyond),
-        straddling=sum(present[a][1] != present[b][1] for a, b in beyond),
+        recall=_pair_share(joint, recorded),
+        precision=_pair_share(joint, ours),
+        pairs=len(pairs),
+        across=across,
+        straddling=sum(split_of(splits, pair.first) != split_of(splits, pair.second) for pair in across),
     )
 
 
-def _read_table(table: Path) -> dict[str, tuple[str, str]]:
-    """Return group and split of each file of a table."""
-    try:
-        lines = csv.DictReader(read_bytes(table, at_most=MAX_TABLE_BYTES).decode().splitlines())
-        return {line["file"]: (line["group"], line["split"]) for line in lines}
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table} is not a table with the columns file, group and split") from error
+def split_of(splits: dict[str, str], name: str) -> str | None:
+    """Return what a table says of a file, by its path or its name."""
+    return splits.get(name, splits.get(Path(name).name))
+
+
+def _pair_share(joint: NDArray[np.int64], groups: NDArray[np.int64]) -> PairShare:
+    """Of all pairs of one of `groups` `(n,)`, count those that are of one of `joint` `(n,)`, a finer division, too."""
+    owner = np.zeros(int(joint.max()) + 1, np.int64)
+    owner[joint] = groups
+    right = np.bincount(owner, _pairs_of(np.bincount(joint)), minlength=int(groups.max()) + 1)
+    count = _pairs_of(np.bincount(groups))
+    drawn = np.random.default_rng(0).integers(0, len(count), (_DRAWS, len(count)))
+    shares = right[drawn].sum(axis=1) / np.maximum(count[drawn].sum(axis=1), 1)
+    low, high = np.quantile(shares, (0.025, 0.975))
+    return PairShare(int(right.sum()), int(count.sum()), (float(low), float(high)))
+
+
+def _pairs_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return sizes * (sizes - 1) // 2
 
 
 def leaked_share(
@@ -195,7 +243,13 @@ def _read(folder: Path) -> FolderContents:
 
 
 def _summarised(
-    contents: FolderContents, class_ids: NDArray[np.int64], overlaps: Overlaps, seed: int, *, by_group: bool
+    contents: FolderContents,
+    class_ids: NDArray[np.int64],
+    overlaps: Overlaps,
+    seed: int,
+    *,
+    by_group: bool,
+    flattery: Flattery | None,
 ) -> FolderCheck:
     pictures, summary = contents.pictures, contents.summary()
     names = [picture.file.name for picture in pictures]
@@ -225,6 +279,9 @@ def _summarised(
         scenery=overlaps.scenery,
         threshold=overlaps.threshold,
         seed=seed,
+        group_ids=tuple(overlaps.groups.tolist()),
+        looks=tuple(contents.labels[look] for look in overlaps.looks),
+        flattery=flattery,
     )
 
 

@@ -116,7 +116,7 @@ class SplitInfo:
 class Splits:
     """Train, validation and test, each a Dataset (possibly empty), and where they come from.
 
-    `folder` is the absolute path of the data folder, None for pictures that were generated or lie in no folder; `summary` says
+    `folder` is the absolute path of the data folder, None for pictures that were generated or have no folder; `summary` says
     what was made of it where that was looked into.
     """
 

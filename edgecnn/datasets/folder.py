@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import GroupBy, parse_group_by
 from edgecnn.datasets.layout import GOOD, Layout, find_good, find_layout, label_of
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import DECIDED, InputChoice, Picture, read_pictures
@@ -32,6 +32,9 @@ Conflicts = Literal["refuse", "drop", "keep"]
 PARTS = ("train", "validation", "test")
 # Of good parts alone a bank needs few pictures, and a low rate of false alarms can be promised by many held-out ones only.
 GOOD_SHARES = (0.5, 0.35, 0.15)
+GOOD_RULE = "50 : 35 : 15, pictures that overlap kept together (edgecnn's overlap check)"
+GROUPED_RULE = "70 : 15 : 15 by class, pictures that overlap kept together (edgecnn's overlap check)"
+OWN_RULE = "the folder's own "  # how the rule of a folder begins that its owner divided
 _FROM_TRAIN = (0.85, 0.15)  # train and validation, where the owner of a folder divided it without validation
 
 
@@ -118,17 +121,16 @@ def task_from_folder(
     *,
     choice: InputChoice = DECIDED,
     conflicts: Conflicts = "keep",
-    group_by: Path | None = None,
+    group_by: str | Path | None = None,
     only_good: bool = False,
 ) -> Task:
     """Make a task of a folder: its name, its class folders as labels, and an input that fits most of its pictures.
 
     `choice` states what is not to be decided by the pictures: see `fitting_input`. `conflicts`: see `read_folder`; `group_by`
-    is a table of which pictures show the same part (`GroupTable`). `only_good`: the folder holds good parts only, and the task
-    has one label. `flips` stays off: whether a mirrored part is the same part
-    is not for us to guess.
+    says which pictures show the same part (`parse_group_by`). `only_good`: the folder holds good parts only, and the task has
+    one label. `flips` stays off: whether a mirrored part is the same part is not for us to guess.
     """
-    table = None if group_by is None else GroupTable.read(group_by)
+    stated = None if group_by is None else parse_group_by(group_by)
     contents = read_layout(find_good(folder), choice) if only_good else read_folder(folder, choice, conflicts)
     contents.require_classes()
     task = _named(folder, contents.labels, contents.preprocessing)
@@ -137,8 +139,8 @@ def task_from_folder(
     def load(chosen: Path | None, seed: int) -> Splits:
         own = chosen is None or chosen.resolve() == folder.resolve()
         if own and unused:
-            return divide(task, unused.pop(), seed, table)
-        return load_folder(task, chosen or folder, seed, conflicts=conflicts, table=table)
+            return divide(task, unused.pop(), seed, stated)
+        return load_folder(task, chosen or folder, seed, conflicts=conflicts, group_by=stated)
 
     return replace(task, load=load)
 
@@ -155,7 +157,7 @@ def _named(folder: Path, labels: tuple[str, ...], preprocessing: Preprocessing) 
 
 
 def load_folder(
-    task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep", table: GroupTable | None = None
+    task: Task, folder: Path, seed: int, *, conflicts: Conflicts = "keep", group_by: GroupBy | None = None
 ) -> Splits:
     """Load the pictures of `folder` for `task` and divide them as `divide` does; `conflicts`: see `read_folder`.
 
@@ -163,12 +165,13 @@ def load_folder(
     """
     layout = find_good(folder) if task.only_good else find_layout(folder)
     contents = read_layout(layout, task.preprocessing, conflicts)
-    return divide(task, contents, seed, table)
+    return divide(task, contents, seed, group_by)
 
 
-def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | None = None) -> Splits:
-    """Divide a folder's pictures 70 : 15 : 15, those that overlap or are a group of `table` kept together; or as its owner did.
+def divide(task: Task, contents: FolderContents, seed: int, group_by: GroupBy | None = None) -> Splits:
+    """Divide a folder's pictures 70 : 15 : 15, groups kept together, or as its owner did.
 
+    Groups are pictures that show the same thing, and what `group_by` states.
     Dealing depends on the contents of the pictures, not on their names or order. What was made of the folder is
     reported as notes. Raises DatasetError when the classes are not the task's labels, or a class is too small.
     """
@@ -186,8 +189,8 @@ def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | 
     class_ids = np.array([class_id_of[picture.file.label] for picture in pictures], np.int64)
     digests = tuple(picture.sha256 for picture in pictures)
     groups = known_overlaps([picture.gray for picture in pictures], class_ids, digests).groups
-    if table is not None:
-        groups, remark = table.join([picture.file.name for picture in pictures], groups)
+    if group_by is not None:
+        groups, remark = group_by.join([picture.file for picture in pictures], groups)
         note(f"  {remark}")
     whole = Dataset(
         np.stack([picture.image for picture in pictures]),
@@ -197,7 +200,7 @@ def divide(task: Task, contents: FolderContents, seed: int, table: GroupTable | 
         digests,
     )
     parts, rule = _parts(task, whole, contents, seed)
-    rule += "" if table is None else f"; groups by {table.path.name}"
+    rule += "" if group_by is None else f"; groups by {group_by.title}"
     if contents.layout.divided:
         summary = replace(summary, crossing=find_crossing(whole.names, groups, dict(zip(PARTS, parts, strict=True))))
         _warn(summary.crossing_lines())
@@ -213,10 +216,9 @@ def _parts(task: Task, whole: Dataset, contents: FolderContents, seed: int) -> t
     everything = np.arange(len(whole))
     if not contents.layout.divided:
         parts = _deal(task, whole, everything, seed, GOOD_SHARES if task.only_good else SHARES)
-        rule = "50 : 35 : 15" if task.only_good else "70 : 15 : 15 by class"
-        return parts, f"{rule}, pictures that overlap kept together (edgecnn's overlap check)"
+        return parts, GOOD_RULE if task.only_good else GROUPED_RULE
     owned = [everything[[picture.file.part == part for picture in contents.pictures]] for part in PARTS]
-    rule = f"the folder's own {', '.join(part for part, own in zip(PARTS, owned, strict=True) if len(own))}"
+    rule = OWN_RULE + f"{', '.join(part for part, own in zip(PARTS, owned, strict=True) if len(own))}"
     if len(owned[VALIDATION]) == 0:
         owned[TRAIN], owned[VALIDATION] = _deal(task, whole, owned[TRAIN], seed, _FROM_TRAIN)
         rule += "; validation: 15 % of its train, pictures that overlap kept together"

@@ -1,4 +1,4 @@
-"""Groups that the user states: a table of which pictures show the same part, joined with the overlaps that are found."""
+"""A table of which pictures show the same part."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgecnn.datasets.overlap import connected
 from edgecnn.errors import DatasetError
 from edgecnn.files import read_bytes
-from edgecnn.text import counted
 
 MAX_TABLE_BYTES = 2**26
 _COLUMNS = ("file", "group")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class GroupTable:
     """The group of each file that a CSV table names, by the file's path in the data folder or by its bare name."""
 
@@ -39,34 +34,24 @@ class GroupTable:
                 raise DatasetError(f"{path} puts {name} into two groups, {groups[name]!r} and {group!r}; keep one of them")
         return cls(path, groups)
 
-    def join(self, names: Sequence[str], found: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
-        """Return groups `(n,)` that keep together what the table or the groups `found` `(n,)` keep together, and one remark.
+    def groups_of(self, names: Sequence[str]) -> list[str | None]:
+        """Return the stated group of each picture, by its path in the data folder; bare names count where they name one.
 
-        `names` are the pictures' paths in the data folder. Raises DatasetError when the table names none of them.
+        A table of a folder's pictures serves for one of its class folders as well: `scratch/a.png` there is `a.png` here.
+        Raises DatasetError when the table names none of them.
         """
-        stated = self._of(names)
-        known = [i for i, group in enumerate(stated) if group is not None]
-        if not known:
+        found = self._above(names) if self._names_none(names) else self._by_name(names)
+        if not any(group is not None for group in found):
             raise DatasetError(
                 f"{self.path} names none of the {len(names)} pictures, such as {names[0]}; "
                 "its column file must hold their paths in the data folder, or their names"
             )
-        first: dict[tuple[str, str], int] = {}
-        links = [(first.setdefault(("stated", str(stated[i])), i), i) for i in known]
-        links += [(first.setdefault(("found", str(group)), i), i) for i, group in enumerate(found.tolist())]
-        several = len({stated[i] for i in known})
-        remark = f"groups: {counted(several, 'group')} of {counted(len(known), 'picture')} by {self.path.name}"
-        if missing := len(names) - len(known):
-            remark += f"; the other {counted(missing, 'picture')} stay together only where they overlap"
-        return connected(len(names), links), remark
+        return found
 
-    def _of(self, names: Sequence[str]) -> list[str | None]:
-        """Return each picture's stated group; bare names count only where they name one picture.
+    def _names_none(self, names: Sequence[str]) -> bool:
+        return not any(_plain(name) in self.groups or PurePosixPath(name).name in self.groups for name in names)
 
-        A table of a folder's pictures serves for one of its class folders as well: `scratch/a.png` there is `a.png` here.
-        """
-        if not any(_plain(name) in self.groups or PurePosixPath(name).name in self.groups for name in names):
-            return self._above(names)
+    def _by_name(self, names: Sequence[str]) -> list[str | None]:
         bare = Counter(PurePosixPath(name).name for name in names)
         found = []
         for name in names:
@@ -85,16 +70,38 @@ class GroupTable:
         return max(found, key=lambda groups: sum(group is not None for group in groups), default=[None] * len(names))
 
 
+def read_column(path: Path, column: str) -> dict[str, str]:
+    """Return what a table with the column `file` says of each in another column; nothing where it has no such column."""
+    return {_plain(row["file"] or ""): (row[column] or "").strip() for row in _table(path) if column in row and "file" in row}
+
+
 def _rows(path: Path) -> list[tuple[str, str]]:
-    text = read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8-sig", "surrogateescape")
+    table = _table(path)
+    if table and not set(_COLUMNS) <= set(table[0]):
+        raise DatasetError(
+            f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {_head(path)!r}"
+        )
+    rows = [(_plain(row["file"] or ""), (row["group"] or "").strip()) for row in table]
+    return [(name, group) for name, group in rows if name and group]
+
+
+def _text(path: Path) -> str:
+    return read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8-sig", "surrogateescape")
+
+
+def _head(path: Path) -> str:
+    return _text(path).split("\n", 1)[0][:60]
+
+
+def _table(path: Path) -> list[dict[str, str | None]]:
+    text = _text(path)
     head = text.split("\n", 1)[0]
     try:
-        table = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",", strict=True)
-        rows = [(_plain(row["file"] or ""), (row["group"] or "").strip()) for row in table]
-    except (KeyError, csv.Error) as error:
-        columns = " and ".join(_COLUMNS)
-        raise DatasetError(f"{path} is not a table with the columns {columns}; its first line is {head[:60]!r}") from error
-    return [(name, group) for name, group in rows if name and group]
+        return list(csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",", strict=True))
+    except csv.Error as error:
+        raise DatasetError(
+            f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {head[:60]!r}"
+        ) from error
 
 
 def _plain(name: str) -> str:

@@ -14,7 +14,7 @@ from edgecnn.folders import SEEN, UNREADABLE_FOLDER, Listing, count_reasons, lis
 
 _DETECTION = {"images", "labels"}
 OTHERS = "_other"  # the folder beside the class folders for pictures of none of them
-_OF_NO_CLASS = f"in {OTHERS}: of no class, to be told from them"
+_OF_NO_CLASS = f"in {OTHERS}: of no class, to be distinguished from them"
 EXPECTED = "expected FOLDER/<class>/<pictures>"
 _PARTS = {
     "train": "train",
@@ -283,7 +283,7 @@ def _remarks(listing: Listing, tops: Sequence[str]) -> list[str]:
     splits = sorted({path.name for path in listing.folders if len(path.parts) == 2 and part_named(path.name)})
     if len({part_named(name) for name in splits}) > 1:
         called = " and ".join(splits)
-        return [f"folders called {called} stand in class folders beside other pictures: they are not taken for splits"]
+        return [f"folders called {called} stand in class folders beside other pictures: they are not used as splits"]
     below = {top: {path.name for path in listing.folders if path.parent == Path(top)} for top in tops}
     same = next(iter(below.values()), set())
     direct = any(len(path.parts) == 2 for path in listing.pictures)

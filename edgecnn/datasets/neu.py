@@ -119,7 +119,7 @@ def _find(listing: Listing) -> dict[tuple[str, int], str]:
 
 
 def _identify(path: Path) -> tuple[str, int] | None:
-    """Read label and number off a file name; None when it is no name of NEU or stands in another class's folder."""
+    """Read label and number off a file name; None when it is not a name of NEU or stands in another class's folder."""
     match = _NAME.fullmatch(path.stem)
     label = match and _label(match[1])
     if not match or not label or _LONG.get(_letters(path.parent.name), label) != label:

@@ -1,17 +1,20 @@
-"""Pictures that show the same physical thing: exact duplicates, near-duplicates, and overlapping crops of one larger picture.
+"""Pictures that show the same physical thing: copies, overlapping crops of one larger picture, and the same part again.
 
-A picture of a material is often cut from a larger one, and neighbouring cuts overlap. When such a pair stands on both sides of
-a split, the test measures memory. Found here are shifted copies (no rotation, no other scale), in two steps:
+When two such pictures stand on both sides of a split, the test measures memory. They are found in three steps:
 
-1. *Candidates.* Phase correlation (Kuglin and Hines, 1975) of all pairs over all shifts on 64 x 64 whitened high-pass pictures.
-   A pair is a candidate when its peak is higher than 99 % of the peaks between pictures of different classes.
-2. *Check.* Phase correlation at full resolution gives the shift to the pixel; the overlapping parts are cut into tiles, and the
-   median over the tiles of the correlation of their finest structure (below 2 pixels) is the pair's score. Two scratches that
-   look alike agree in the tiles they cross and nowhere else; two crops of one picture agree in all.
+1. *Candidates.* Local features that match and agree on one similarity: a shift, a turn, a scale, with or without mirroring
+   (`edgecnn.datasets.feature_matches`). What pictures of different classes show at the same place (a fixed camera's background)
+   has no features. Copies are found by a product of small versions of all pictures.
+2. *Proof.* One picture is laid on the other, and the median over the tiles of what both show of the correlation of their
+   structure between 1 and 4 pixels is the pair's score. Two scratches, logos or edges that look alike agree in the tiles they
+   cross and nowhere else; two pictures of one part agree in all, whatever the exposure. The background does not count.
+3. *Threshold.* A pair needs a score of at least MIN_SCORE. Pictures of different classes hardly ever show the same part: pairs
+   across classes estimate how many within are false, and the threshold rises until that share is at most FALSE_PAIRS. Where no
+   threshold reaches it, everything looks like everything, and only copies count.
 
-A pair overlaps when its score is at least 0.5 (the value of two copies that each carry as much noise as signal) and six robust
-standard deviations above the scores of different classes. Pictures below 64 pixels per side (digits on black) have no texture
-for this: among them only duplicates are found.
+Where most pictures of a class would be one part only because they agree under turns or other light, that is what the class
+looks like (a printed package), and such pairs of it do not count. Pictures below 64 pixels per side (digits on black) have no
+texture for this: among them only copies are found.
 """
 
 from __future__ import annotations
@@ -27,34 +30,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.feature_matches import Candidate, find_candidates
+from edgecnn.datasets.local_features import Scenery, extract_features, find_scenery
 from edgecnn.progress import on_all_cores, report
 
-COARSE = 64  # pixels per side for the search over all pairs
-MAX_SIDE = 256  # larger pictures are shrunk to this for the check
+Kind = Literal["duplicate", "overlap", "again"]
+
+MAX_SIDE = 256  # larger pictures are shrunk to this
+LEAST_SIDE = 64  # of the median picture; smaller ones have no texture
 TILE = 16  # pixels per side: enough for a correlation, small beside a scratch
 MIN_TILES = 8  # a line crosses half of fewer, and two lines always correlate
 MIN_TILE_VARIANCE = 0.3  # gray levels squared; below it a tile holds rounding noise (saturated, empty)
-LET_THROUGH = 0.01  # share of unrelated pairs that become candidates
-NULL_PAIRS = 4000  # pairs of different classes that tell what chance does, and
-NULL_SCORES = 300  # as many of them for the score
-MIN_SCORE = 0.5
-NULL_DEVIATIONS = 6.0
-DUPLICATE_RMS = 3.0  # gray levels of 255: what saving as JPEG again changes
-SCENERY_RATE, SCENERY_PAIRS = 0.1, 20  # see `_without_scenery`
-_BLOCK = 128  # pairs a batch of FFTs: fits the cache of a small processor
+BAND = (1.0, 4.0)  # pixels: finer is the noise of one exposure, coarser is the light
+MIN_SCORE = 0.75  # chosen on NEU: of its recorded overlaps 99 % reach more
+FALSE_PAIRS = 0.05  # share of the pairs within classes that may be false, as those across classes tell
+LEAST_ACROSS = 6  # pairs across classes that are no accident: fewer are wrong labels
+CLASS_LOOK, CLASS_PICTURES = 0.5, 20  # a group of this share of a class, if it has so many pictures, is what it looks like
+DUPLICATE_RMS = 3.0  # gray levels of 255: what saving as JPEG again changes,
+DUPLICATE_TILE_RMS = 12.0  # and at most in one tile: another part before the same background changes more
+_THUMBNAIL = 16  # pixels per side; means of areas, so that it differs by no more than the pictures do
+_NEAREST_COPIES = 16
+_SHIFT_TURN, _SHIFT_SCALE = 0.01, 0.01  # radians and share: below, one picture is a shifted copy of the other
+_ROWS = 256  # of a matrix product
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two pictures (indices `first` < `second`) that share pixels.
+    """Two pictures (indices `first` < `second`) that show the same thing.
 
-    Pixel `(y, x)` of the second shows what `(y, x) + shift_yx` of the first shows, in pixels of the size they were compared
-    at. `share` is the part of the area that both show, `score` the correlation there (1.0 = the same pixels).
+    `kind` is `duplicate` (the same pixels, saved again), `overlap` (shifted, the light unchanged) or `again` (turned, mirrored,
+    in another scale or light). Pixel `(y, x)` of the second of an overlap shows what `(y, x) + shift_yx` of the first shows; of
+    other kinds it is 0. `share` is the part of the first's area that both show, `score` the correlation there (1.0 = the same
+    pixels).
     """
 
     first: int
     second: int
-    kind: Literal["duplicate", "overlap"]
+    kind: Kind
     shift_yx: tuple[int, int]
     share: float
     score: float
@@ -64,42 +76,41 @@ class Overlap:
 class Overlaps:
     """What `find_overlaps` found: `pairs`, and `groups` `(n,)` int64, equal where a chain of pairs connects two pictures.
 
-    `threshold` is the score that a pair needed. `scenery` tells that pictures of different classes share so much (one
-    background behind everything) that only duplicates were counted.
+    `threshold` is the score that a pair needed. `scenery` tells that pictures of different classes look so much alike that
+    only duplicates were counted. `looks` are the classes most of whose pictures look like one part, which was not counted.
     """
 
     pairs: tuple[Overlap, ...]
     groups: NDArray[np.int64]
     threshold: float
     scenery: bool = False
+    looks: tuple[int, ...] = ()
 
 
-def find_overlaps(
-    images_gray: Sequence[NDArray[np.uint8]],
-    class_ids: NDArray[np.int64],
-    *,
-    seed: int = 0,
-) -> Overlaps:
-    """Find duplicates and overlapping crops among gray pictures `(h, w)` uint8 with classes `(n,)`.
+def find_overlaps(images_gray: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64]) -> Overlaps:
+    """Find copies, overlapping crops and the same parts among gray pictures `(h, w)` uint8 with classes `(n,)`.
 
-    Pictures of different sizes are compared after stretching to their median size; shifted overlaps are then reported only
-    between pictures of one size, duplicates between all. `seed` draws the pairs that the null distribution is measured on.
-    Progress is reported through `edgecnn.progress`.
+    Each picture is asked for a few times and never kept, so that a sequence may read them from a disk. Progress is reported
+    through `edgecnn.progress`.
     """
-    sizes = [image.shape for image in images_gray]
-    common = _common_size(sizes)
-    forms = [_resized(image, common) for image in images_gray]
-    copies = _exact_duplicates(forms, sizes)
-    unique = np.setdiff1d(np.arange(len(forms)), [pair.second for pair in copies])
-    pictures = [forms[i] for i in unique]
-    if min(common) < COARSE:
-        threshold, scenery, found = MIN_SCORE, False, _near_duplicates(pictures)
+    looked_at = _look_at(images_gray)
+    copies = _exact_duplicates(looked_at.digests)
+    unique = np.setdiff1d(np.arange(len(class_ids)), [pair.second for pair in copies])
+    pictures = _Chosen(images_gray, unique)
+    sizes = looked_at.sizes[unique]
+    threshold, scenery = MIN_SCORE, False
+    looks: tuple[int, ...] = ()
+    if len(unique) < 2:
+        found = []
+    elif np.median(sizes, axis=0).min() < LEAST_SIDE:
+        found = _small_duplicates(pictures, sizes)
     else:
-        threshold, scenery, found = _search(pictures, class_ids[unique], seed)
-    found = [_renumbered(pair, unique) for pair in found]
-    kept = [p for p in found if p.kind == "duplicate" or sizes[p.first] == sizes[p.second]]
-    pairs = tuple(sorted(copies + kept, key=lambda p: (p.first, p.second)))
-    return Overlaps(pairs, connected(len(forms), ((p.first, p.second) for p in pairs)), threshold, scenery)
+        found = _near_duplicates(pictures, looked_at.thumbnails[unique])
+        threshold, scenery, looks, again = _search(pictures, class_ids[unique], {(p.first, p.second) for p in found})
+        found += again
+    pairs = tuple(sorted(copies + [_renumbered(pair, unique) for pair in found], key=lambda p: (p.first, p.second)))
+    groups = connected(len(class_ids), ((p.first, p.second) for p in pairs))
+    return Overlaps(pairs, groups, threshold, scenery, looks)
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
@@ -119,16 +130,28 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]
     return np.unique(roots, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _common_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """Return the median height and width, shrunk so that the longer side is at most MAX_SIDE."""
-    if not sizes:
-        return COARSE, COARSE
-    height, width = (float(np.median([size[axis] for size in sizes])) for axis in (0, 1))
-    scale = min(1.0, MAX_SIDE / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+class _Chosen(Sequence[NDArray[np.uint8]]):
+    """Some of a sequence of pictures, at most MAX_SIDE a side; none is kept."""
+
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]], indices: NDArray[np.int64]) -> None:
+        self._pictures, self._indices = pictures, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]  # never asked for a slice
+        return reduced(self._pictures[int(self._indices[index])])
 
 
-def _resized(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Shrink a picture to at most MAX_SIDE a side, which is what pictures are compared at."""
+    scale = MAX_SIDE / max(image.shape)
+    if scale >= 1:
+        return image
+    return _resized(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))
+
+
+def _resized(image: NDArray[np.uint8], size_hw: tuple[int, ...]) -> NDArray[np.uint8]:
     if image.shape == size_hw:
         return image
     height, width = size_hw
@@ -139,216 +162,235 @@ def _renumbered(pair: Overlap, numbers: NDArray[np.int64]) -> Overlap:
     return Overlap(int(numbers[pair.first]), int(numbers[pair.second]), pair.kind, pair.shift_yx, pair.share, pair.score)
 
 
-def _exact_duplicates(forms: Sequence[NDArray[np.uint8]], sizes: Sequence[tuple[int, ...]]) -> list[Overlap]:
+@dataclass(frozen=True, eq=False)
+class _LookedAt:
+    """Digests of size and pixels, sizes `(n, 2)`, and small versions `(n, 256)` float32 of all pictures."""
+
+    digests: list[bytes]
+    sizes: NDArray[np.int64]
+    thumbnails: NDArray[np.float32]
+
+
+def _look_at(pictures: Sequence[NDArray[np.uint8]]) -> _LookedAt:
+    def work(index: int) -> tuple[bytes, tuple[int, ...], NDArray[np.float32]]:
+        image = pictures[index]
+        digest = hashlib.sha256(repr(image.shape).encode())
+        digest.update(np.ascontiguousarray(image).data)
+        small = cv2.resize(image.astype(np.float32), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        return digest.digest(), image.shape, np.asarray(small, np.float32).reshape(-1)
+
+    found = list(on_all_cores(work, range(len(pictures)), "looking at pictures"))
+    return _LookedAt(
+        [item[0] for item in found],
+        np.array([item[1] for item in found], np.int64).reshape(-1, 2),
+        np.array([item[2] for item in found], np.float32).reshape(-1, _THUMBNAIL**2),
+    )
+
+
+def _exact_duplicates(digests: Sequence[bytes]) -> list[Overlap]:
     """Join each picture with the first one that has the same pixels and size."""
-    first_with: dict[tuple[object, bytes], int] = {}
+    first_with: dict[bytes, int] = {}
     pairs = []
-    for i, (form, size) in enumerate(zip(forms, sizes, strict=True)):
-        first = first_with.setdefault((size, hashlib.sha256(np.ascontiguousarray(form).data).digest()), i)
+    for i, digest in enumerate(digests):
+        first = first_with.setdefault(digest, i)
         if first != i:
             pairs.append(Overlap(first, i, "duplicate", (0, 0), 1.0, 1.0))
     return pairs
 
 
-def _near_duplicates(pictures: Sequence[NDArray[np.uint8]]) -> list[Overlap]:
-    """Find pictures of one size whose pixels differ by at most DUPLICATE_RMS gray levels (root mean square)."""
-    if not pictures:
-        return []
-    flat = np.stack(pictures).reshape(len(pictures), -1).astype(np.float32)
+def _small_duplicates(pictures: Sequence[NDArray[np.uint8]], sizes: NDArray[np.int64]) -> list[Overlap]:
+    """Find pictures, stretched to their median size, whose pixels differ by at most DUPLICATE_RMS gray levels."""
+    size = tuple(max(1, round(float(side))) for side in np.median(sizes, axis=0))
+    flat = np.stack([_resized(pictures[i], size).reshape(-1) for i in range(len(pictures))]).astype(np.float32)
+    return [_duplicate(first, second, rms) for first, second, rms in _close(flat, len(flat))]
+
+
+def _near_duplicates(pictures: Sequence[NDArray[np.uint8]], thumbnails: NDArray[np.float32]) -> list[Overlap]:
+    """Find copies: pictures that differ by at most DUPLICATE_RMS gray levels, and nowhere by much more."""
+    candidates = [(first, second) for first, second, _ in _close(thumbnails, _NEAREST_COPIES)]
+
+    def work(pair: tuple[int, int]) -> Overlap | None:
+        first = pictures[pair[0]]
+        difference = first.astype(np.float32) - _resized(pictures[pair[1]], first.shape)
+        tiles = max(1, first.shape[1] // TILE), max(1, first.shape[0] // TILE)
+        squares = np.asarray(cv2.resize(difference**2, tiles, interpolation=cv2.INTER_AREA))
+        rms = math.sqrt(float(squares.mean()))
+        return _duplicate(*pair, rms) if rms <= DUPLICATE_RMS and squares.max() <= DUPLICATE_TILE_RMS**2 else None
+
+    return [pair for pair in on_all_cores(work, candidates, "comparing likely copies") if pair is not None]
+
+
+def _duplicate(first: int, second: int, rms: float) -> Overlap:
+    return Overlap(first, second, "duplicate", (0, 0), 1.0, 1 - (rms / 255) ** 2)
+
+
+def _close(flat: NDArray[np.float32], most: int) -> list[tuple[int, int, float]]:
+    """List vectors `(n, d)` of gray levels that differ by at most DUPLICATE_RMS, with how much: for each its `most` nearest."""
+    flat = flat - flat.mean(axis=0)  # smaller numbers: their squares keep the digits that count
     energy = (flat**2).sum(axis=1)
     limit = DUPLICATE_RMS**2 * flat.shape[1]
-    pairs = []
-    for start in range(0, len(flat), 512):
-        block = slice(start, min(start + 512, len(flat)))
-        squared = energy[block, None] + energy[None, start:] - 2 * flat[block] @ flat[start:].T
-        for row, column in np.argwhere(squared <= limit):
-            if column > row:
-                score = 1 - float(max(squared[row, column], 0.0)) / (255.0**2 * flat.shape[1])
-                pairs.append(Overlap(start + int(row), start + int(column), "duplicate", (0, 0), 1.0, score))
-        report("comparing pictures", block.stop, len(flat))
-    return pairs
+    found = []
+    for start in range(0, len(flat), _ROWS):
+        end = min(start + _ROWS, len(flat))
+        squared = energy[start:end, None] + energy[None, start:] - 2 * flat[start:end] @ flat[start:].T
+        for row in range(end - start):
+            columns = np.flatnonzero(squared[row, row + 1 :] <= limit) + row + 1
+            nearest = columns[np.argsort(squared[row, columns], kind="stable")][:most]
+            rms = np.sqrt(np.maximum(squared[row, nearest], 0) / flat.shape[1])
+            found += [(start + row, start + int(column), float(value)) for column, value in zip(nearest, rms, strict=True)]
+        report("comparing pictures", end, len(flat))
+    return found
 
 
 def _search(
-    pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], seed: int
-) -> tuple[float, bool, list[Overlap]]:
-    """Return the score threshold, whether scenery was recognised, and the overlapping pairs (indices into `pictures`)."""
-    if len(pictures) < 2:
-        return MIN_SCORE, False, []
-    unrelated = _unrelated_pairs(class_ids, seed)
-    spectra = np.stack([_coarse_spectrum(picture) for picture in pictures])
-    candidates = _candidates(spectra, _candidate_peak(spectra, unrelated))
-    threshold = _score_threshold(_scored(pictures, sorted(unrelated[:NULL_SCORES]), "sampling unrelated pairs"))
-    scored = _scored(pictures, candidates, "checking likely overlaps")
-    found = [pair for pair in scored if pair.score >= threshold or pair.kind == "duplicate"]
-    return threshold, *_without_scenery(found, threshold, class_ids)
+    pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], known: set[tuple[int, int]]
+) -> tuple[float, bool, tuple[int, ...], list[Overlap]]:
+    """Return the threshold, whether everything looks alike, classes of one look, and pairs that are not `known` already."""
+    scenery = find_scenery(pictures, class_ids)
+    candidates = find_candidates(extract_features(pictures, scenery))
+    scored = _scored(pictures, [c for c in candidates if (c.first, c.second) not in known], scenery)
+    threshold = _score_threshold(scored, class_ids)
+    found = [pair for pair in scored if pair.score >= threshold]
+    looks = _class_looks(found, class_ids)
+    kept = [
+        pair
+        for pair in found
+        if pair.kind == "overlap" or not {int(class_ids[pair.first]), int(class_ids[pair.second])} & looks
+    ]
+    return threshold, threshold > 1, tuple(sorted(looks)), kept
 
 
-def _unrelated_pairs(class_ids: NDArray[np.int64], seed: int) -> list[tuple[int, int]]:
-    """Draw up to NULL_PAIRS pairs of different classes, the lower index first."""
-    first, second = np.sort(np.random.default_rng(seed).integers(0, len(class_ids), (2, 8 * NULL_PAIRS)), axis=0)
-    differ = class_ids[first] != class_ids[second]
-    drawn = dict.fromkeys(zip(first[differ].tolist(), second[differ].tolist(), strict=True))
-    return list(itertools.islice(drawn, NULL_PAIRS))
+def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[Candidate], scenery: Scenery | None) -> list[Overlap]:
+    """Lay the pictures of each candidate on each other, those of one first picture together."""
+    by_first = [list(members) for _, members in itertools.groupby(candidates, key=lambda c: c.first)]
+
+    def row(members: list[Candidate]) -> list[Overlap | None]:
+        first = _Structure.of(pictures[members[0].first], scenery)
+        return [_check(first, _Structure.of(pictures[item.second], scenery), item) for item in members]
+
+    rows = on_all_cores(row, by_first, "checking likely pairs")
+    return [pair for pair in itertools.chain.from_iterable(rows) if pair is not None]
 
 
-def _coarse_spectrum(picture: NDArray[np.uint8]) -> NDArray[np.complex64]:
-    flat = _high_pass(picture, 6.0)
-    return _whitened(np.asarray(cv2.resize(flat, (COARSE, COARSE), interpolation=cv2.INTER_AREA), np.float32), 0.25)
+@dataclass(frozen=True, eq=False)
+class _Structure:
+    """A picture `(h, w)`, its structure in BAND, and where it shows a part (float32, 1 where it does)."""
+
+    image: NDArray[np.uint8]
+    band: NDArray[np.float32]
+    part: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], scenery: Scenery | None) -> _Structure:
+        fine, coarse = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma) for sigma in BAND)
+        part = np.ones(image.shape, np.float32)
+        if scenery is not None:
+            part[scenery.hides(image)] = 0
+        return cls(image, np.asarray(fine - coarse, np.float32), part)
 
 
-def _high_pass(picture: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
-    image = picture.astype(np.float32)
-    return np.asarray(image - cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-
-
-def _whitened(image: NDArray[np.float32], band: float) -> NDArray[np.complex64]:
-    """Return the half spectrum with equal power below `band` (cycles per pixel, Gaussian), scaled to autocorrelation 1 at 0."""
-    spectrum = np.fft.rfft2(image)
-    magnitude = np.abs(spectrum)
-    frequency_y, frequency_x = np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])[None]
-    spectrum *= np.exp(-(frequency_y**2 + frequency_x**2) / (2 * band**2)) / (magnitude + 1e-3 * magnitude.mean() + 1e-9)
-    spectrum[0, 0] = 0
-    power = float(np.fft.irfft2(np.abs(spectrum) ** 2, s=image.shape)[0, 0])
-    return (spectrum / math.sqrt(max(power, 1e-12))).astype(np.complex64)
-
-
-def _peaks(left: NDArray[np.complex64], right: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Return the highest correlation over all shifts for each pair of coarse spectra `(n, 64, 33)`."""
-    surface = np.fft.irfft2(left * right.conj(), s=(COARSE, COARSE))
-    return np.asarray(surface.reshape(len(surface), -1).max(axis=1), np.float32)
-
-
-def _candidate_peak(spectra: NDArray[np.complex64], unrelated: Sequence[tuple[int, int]]) -> float:
-    """Return the peak that LET_THROUGH of the unrelated pairs exceed.
-
-    The highest of many correlations follows a Gumbel distribution; it is fitted to the quartiles of the unrelated pairs, since
-    true overlaps under two labels would spoil the upper end of a small sample.
-    """
-    if not unrelated:
-        return 0.0
-    pairs = np.array(unrelated)
-    peaks = [_peaks(spectra[part[:, 0]], spectra[part[:, 1]]) for part in np.array_split(pairs, math.ceil(len(pairs) / _BLOCK))]
-    lower, median, upper = np.quantile(np.concatenate(peaks), (0.25, 0.5, 0.75))
-    scale = (upper - lower) / (_gumbel(0.75) - _gumbel(0.25))
-    return float(median + scale * (_gumbel(1 - LET_THROUGH) - _gumbel(0.5)))
-
-
-def _gumbel(probability: float) -> float:
-    """Return the quantile of the standard Gumbel distribution."""
-    return -math.log(-math.log(probability))
-
-
-def _candidates(spectra: NDArray[np.complex64], least_peak: float) -> list[tuple[int, int]]:
-    """List the pairs whose coarse correlation reaches `least_peak`."""
-
-    def row(first: int) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = []
-        for start in range(first + 1, len(spectra), _BLOCK):
-            peaks = _peaks(spectra[first : first + 1], spectra[start : start + _BLOCK])
-            found.extend((first, start + int(k)) for k in np.flatnonzero(peaks >= least_peak))
-        return found
-
-    return list(itertools.chain.from_iterable(on_all_cores(row, range(len(spectra)), "comparing pictures")))
-
-
-def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[tuple[int, int]], stage: str) -> list[Overlap]:
-    """Check candidates at full resolution, those of one first picture together."""
-    by_first = [(first, [pair[1] for pair in pairs]) for first, pairs in itertools.groupby(candidates, key=lambda p: p[0])]
-
-    def row(item: tuple[int, list[int]]) -> list[Overlap]:
-        first, seconds = item
-        spectrum = _whitened(_high_pass(pictures[first], 6.0), 0.15)
-        scored = [_check(pictures[first], spectrum, pictures[second]) for second in seconds]
-        return [Overlap(first, second, *result) for second, result in zip(seconds, scored, strict=True) if result is not None]
-
-    return list(itertools.chain.from_iterable(on_all_cores(row, by_first, stage)))
-
-
-_Checked = tuple[Literal["duplicate", "overlap"], tuple[int, int], float, float]
-
-
-def _check(first: NDArray[np.uint8], spectrum: NDArray[np.complex64], second: NDArray[np.uint8]) -> _Checked | None:
-    """Find the best shift of two pictures `(h, w)` and score it; None when no shift leaves enough structure in common."""
-    surface = np.fft.irfft2(spectrum * _whitened(_high_pass(second, 6.0), 0.15).conj(), s=first.shape)
-    peak_y, peak_x = divmod(int(surface.argmax()), first.shape[1])
-    best: tuple[float, _Checked] | None = None
-    # The correlation is circular: a peak at y stands for the shift y and for y - height.
-    for shift in itertools.product((peak_y, peak_y - first.shape[0]), (peak_x, peak_x - first.shape[1])):
-        part_first, part_second = _common_parts(first, second, shift)
-        if min(part_first.shape) < TILE:
-            continue
-        correlations = _tile_correlations(part_first, part_second)
-        if len(correlations) < MIN_TILES or len(correlations) < part_first.size / TILE**2 / 4:
-            continue
-        score = float(np.median(correlations))
-        weight = score * math.sqrt(len(correlations))
-        if best is None or weight > best[0]:
-            kind: Literal["duplicate", "overlap"] = "overlap"
-            if shift == (0, 0) and _rms(first, second) <= DUPLICATE_RMS:
-                kind = "duplicate"
-            best = weight, (kind, shift, part_first.size / first.size, score)
-    return None if best is None else best[1]
-
-
-def _common_parts(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], shift_yx: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Cut what both show, `second[y, x]` lying on `first[y + shift_y, x + shift_x]`."""
-    (height, width), (shift_y, shift_x) = first.shape, shift_yx
-    rows, columns = height - abs(shift_y), width - abs(shift_x)
-    top, left = max(shift_y, 0), max(shift_x, 0)
-    top_second, left_second = max(-shift_y, 0), max(-shift_x, 0)
-    return (
-        first[top : top + rows, left : left + columns],
-        second[top_second : top_second + rows, left_second : left_second + columns],
+def _check(first: _Structure, second: _Structure, candidate: Candidate) -> Overlap | None:
+    """Lay the second picture on the first, correct the shift below 3 pixels, and score the pair; None without structure."""
+    affine = _from_corner(candidate.affine, first.image.shape, second.image.shape)
+    laid, part = _laid(second, affine, first)
+    (x, y), _ = cv2.phaseCorrelate(laid * part, first.band * part)
+    if max(abs(x), abs(y)) <= 3:
+        affine = affine + np.array([[0, 0, x], [0, 0, y]])
+        laid, part = _laid(second, affine, first)
+    correlations, tiles = _tile_correlations(first.band, laid, part)
+    if len(correlations) < max(MIN_TILES, tiles / 4):
+        return None
+    kind = _kind(first, second, affine)
+    shift = affine[:, 2] if kind == "overlap" else np.zeros(2)
+    seen = cv2.warpAffine(np.ones_like(second.part), affine, first.image.shape[::-1])
+    return Overlap(
+        candidate.first,
+        candidate.second,
+        kind,
+        (round(float(shift[1])), round(float(shift[0]))),
+        float((seen > 0.5).mean()),
+        float(np.median(correlations)),
     )
 
 
-def _tile_correlations(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Correlate the fine structure of two pictures `(h, w)` tile by tile; tiles without structure are left out."""
+def _from_corner(affine: NDArray[np.float64], first_hw: tuple[int, ...], second_hw: tuple[int, ...]) -> NDArray[np.float64]:
+    """Make of a mapping between places from the centre one between pixels."""
+    centre_first, centre_second = (np.array([(hw[1] - 1) / 2, (hw[0] - 1) / 2]) for hw in (first_hw, second_hw))
+    moved = affine.copy()
+    moved[:, 2] += centre_first - affine[:, :2] @ centre_second
+    return moved
+
+
+def _laid(
+    second: _Structure, affine: NDArray[np.float64], first: _Structure
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the second picture's structure as it lies on the first, and where both show a part (1 or 0)."""
+    size = first.image.shape[::-1]
+    laid = cv2.warpAffine(second.band, affine, size, flags=cv2.INTER_CUBIC)
+    both = (cv2.warpAffine(second.part, affine, size) > 0.999) & (first.part > 0)
+    return np.asarray(laid, np.float32), both.astype(np.float32)
+
+
+def _tile_correlations(
+    first: NDArray[np.float32], second: NDArray[np.float32], part: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], int]:
+    """Correlate two pictures `(h, w)` tile by tile where both show a part; return those with structure, and how many tiles."""
     tiles_xy = first.shape[1] // TILE, first.shape[0] // TILE
+    if 0 in tiles_xy:
+        return np.zeros(0, np.float32), 0
+    area = slice(0, tiles_xy[1] * TILE), slice(0, tiles_xy[0] * TILE)
 
     def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(cv2.resize(values, tiles_xy, interpolation=cv2.INTER_AREA), np.float32)
+        return np.asarray(cv2.resize(values[area], tiles_xy, interpolation=cv2.INTER_AREA), np.float32)
 
-    a, b = _high_pass(first, 2.0), _high_pass(second, 2.0)
-    mean_a, mean_b = mean(a), mean(b)
-    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
-    structured = (variance_a > MIN_TILE_VARIANCE) & (variance_b > MIN_TILE_VARIANCE)
-    covariance = mean(a * b) - mean_a * mean_b
-    return np.asarray(covariance[structured] / np.sqrt(variance_a[structured] * variance_b[structured]), np.float32)
-
-
-def _rms(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    return float(np.sqrt(np.mean((first.astype(np.float32) - second.astype(np.float32)) ** 2)))
+    whole = mean(part) > 0.999
+    mean_first, mean_second = mean(first), mean(second)
+    variance_first, variance_second = mean(first * first) - mean_first**2, mean(second * second) - mean_second**2
+    structured = whole & (variance_first > MIN_TILE_VARIANCE) & (variance_second > MIN_TILE_VARIANCE)
+    covariance = mean(first * second) - mean_first * mean_second
+    scores = covariance[structured] / np.sqrt(variance_first[structured] * variance_second[structured])
+    return np.asarray(scores, np.float32), int(whole.sum())
 
 
-def _score_threshold(unrelated: Sequence[Overlap]) -> float:
-    """Return MIN_SCORE, or more where the scores of pictures of different classes reach up to it.
+def _kind(first: _Structure, second: _Structure, affine: NDArray[np.float64]) -> Kind:
+    """Tell a shifted copy in the same light from everything else."""
+    if np.abs(affine[:, :2] - np.eye(2)).max() > max(_SHIFT_TURN, _SHIFT_SCALE):
+        return "again"
+    size = first.image.shape[::-1]
+    seen = cv2.warpAffine(np.ones_like(second.part), affine, size) > 0.999
+    laid = cv2.warpAffine(second.image.astype(np.float32), affine, size, flags=cv2.INTER_CUBIC)
+    light = float(np.abs(first.image[seen].mean(dtype=np.float64) - laid[seen].mean(dtype=np.float64)))
+    return "overlap" if light <= DUPLICATE_RMS else "again"
 
-    Median and median absolute deviation: true overlaps under two labels among them must not lift the threshold.
+
+def _score_threshold(scored: Sequence[Overlap], class_ids: NDArray[np.int64]) -> float:
+    """Return the lowest threshold, from MIN_SCORE, at which pairs across classes tell that few within are false; 2 if none.
+
+    Target and decoy (Elias and Gygi, Nature Methods 4, 2007): unrelated pictures look alike across classes as they do within,
+    so pairs across, scaled to the number of pairs that there are, count the false ones within.
     """
-    if len(unrelated) < 2:
-        return MIN_SCORE
-    scores = np.array([pair.score for pair in unrelated])
-    centre = float(np.median(scores))
-    return max(MIN_SCORE, centre + NULL_DEVIATIONS * 1.4826 * float(np.median(np.abs(scores - centre))))
-
-
-def _without_scenery(found: list[Overlap], threshold: float, class_ids: NDArray[np.int64]) -> tuple[bool, list[Overlap]]:
-    """Keep only duplicates when overlaps across classes are more than a tenth as frequent as overlaps within one.
-
-    Crops of one picture mostly have one label. Where overlaps hardly care about the label, the pictures share a background
-    (a fixed camera above a belt), and joining all that share it would leave nothing to split. The same holds where pictures of
-    different classes agree so much that no score can stand out from them.
-    """
-    duplicates = [pair for pair in found if pair.kind == "duplicate"]
-    if threshold > 1:
-        return True, duplicates
-    across = [class_ids[pair.first] != class_ids[pair.second] for pair in found if pair.kind == "overlap"]
+    scores = np.array([pair.score for pair in scored])
+    across = np.array([class_ids[pair.first] != class_ids[pair.second] for pair in scored], bool)
     same = float(((np.bincount(class_ids) / len(class_ids)) ** 2).sum())  # chance that two random pictures share a class
-    rate_across, rate_within = sum(across) / max(1 - same, 1e-9), (len(across) - sum(across)) / same
-    if sum(across) < SCENERY_PAIRS or rate_across <= SCENERY_RATE * rate_within:
-        return False, found
-    return True, duplicates
+    for threshold in np.arange(MIN_SCORE, 0.97, 0.05):
+        above = scores >= threshold
+        decoys, targets = int((above & across).sum()), int((above & ~across).sum())
+        if decoys < LEAST_ACROSS or decoys * same / (1 - same) <= FALSE_PAIRS * targets:
+            return float(threshold)
+    return 2.0
+
+
+def _class_looks(found: Sequence[Overlap], class_ids: NDArray[np.int64]) -> set[int]:
+    """Return the classes most of whose pictures are one group only by pairs that are no overlaps: what they look like."""
+    looks = set()
+    groups = connected(len(class_ids), ((pair.first, pair.second) for pair in found))
+    overlapping = connected(len(class_ids), ((pair.first, pair.second) for pair in found if pair.kind == "overlap"))
+    for class_id in np.unique(class_ids):
+        members = np.flatnonzero(class_ids == class_id)
+        most = CLASS_LOOK * len(members)
+        if (
+            len(members) >= CLASS_PICTURES
+            and np.bincount(overlapping[members]).max() <= most < np.bincount(groups[members]).max()
+        ):
+            looks.add(int(class_id))
+    return looks

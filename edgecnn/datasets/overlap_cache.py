@@ -9,16 +9,16 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.overlap import Overlap, Overlaps, connected, find_overlaps
+from edgecnn.datasets.overlap import Kind, Overlap, Overlaps, connected, find_overlaps
 from edgecnn.errors import EdgecnnError
 from edgecnn.files import make_folder, read_bytes, write_bytes
 
-VERSION = 1  # of the search and of the form of an entry: another one finds nothing of this one
+VERSION = 2  # of the search and of the form of an entry: another one finds nothing of this one
 MAX_BYTES = 64 * 2**20  # of all entries; the ones that were used longest ago go
 MAX_ENTRY_BYTES = 16 * 2**20
 VARIABLE = "EDGECNN_CACHE"
@@ -53,10 +53,23 @@ def known_overlaps(images_gray: Sequence[NDArray[np.uint8]], class_ids: NDArray[
     path = None if folder is None else folder / f"overlaps-{VERSION}" / f"{key}.json"
     found = None if path is None else _read(path, len(order))
     if found is None:
-        found = find_overlaps([images_gray[i] for i in order], numbered(class_ids[order]))
+        found = find_overlaps(_Ordered(images_gray, order), numbered(class_ids[order]))
         if path is not None:
             _write(path, found)
-    return _reordered(found, order)
+    return _reordered(found, order, class_ids)
+
+
+class _Ordered(Sequence[NDArray[np.uint8]]):
+    """A sequence of pictures in another order; none is kept."""
+
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]], order: NDArray[np.int64]) -> None:
+        self._pictures, self._order = pictures, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]  # never asked for a slice
+        return self._pictures[int(self._order[index])]
 
 
 def canonical_order(class_ids: NDArray[np.int64], digests: Sequence[str]) -> NDArray[np.int64]:
@@ -83,8 +96,8 @@ def _key(class_ids: NDArray[np.int64], digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _reordered(found: Overlaps, order: NDArray[np.int64]) -> Overlaps:
-    """Return what was found among pictures `order` in terms of the pictures themselves."""
+def _reordered(found: Overlaps, order: NDArray[np.int64], class_ids: NDArray[np.int64]) -> Overlaps:
+    """Return what was found among pictures `order` in terms of the pictures themselves and their classes `(n,)`."""
     pairs = []
     for pair in found.pairs:
         first, second = int(order[pair.first]), int(order[pair.second])
@@ -94,7 +107,9 @@ def _reordered(found: Overlaps, order: NDArray[np.int64]) -> Overlaps:
         pairs.append(Overlap(first, second, pair.kind, shift, pair.share, pair.score))
     pairs.sort(key=lambda pair: (pair.first, pair.second))
     groups = connected(len(order), ((pair.first, pair.second) for pair in pairs))
-    return Overlaps(tuple(pairs), groups, found.threshold, found.scenery)
+    classes = dict(zip(numbered(class_ids[order]).tolist(), class_ids[order].tolist(), strict=True))
+    looks = tuple(sorted(classes[look] for look in found.looks))
+    return Overlaps(tuple(pairs), groups, found.threshold, found.scenery, looks)
 
 
 def _read(path: Path, count: int) -> Overlaps | None:
@@ -106,7 +121,7 @@ def _read(path: Path, count: int) -> Overlaps | None:
             return None
         pairs = tuple(_pair(row, count) for row in body["pairs"])
         groups = connected(count, ((pair.first, pair.second) for pair in pairs))
-        found = Overlaps(pairs, groups, float(body["threshold"]), bool(body["scenery"]))
+        found = Overlaps(pairs, groups, float(body["threshold"]), bool(body["scenery"]), tuple(map(int, body["looks"])))
     except (EdgecnnError, ValueError, KeyError, TypeError, RecursionError):
         return None
     with contextlib.suppress(OSError):
@@ -116,14 +131,14 @@ def _read(path: Path, count: int) -> Overlaps | None:
 
 def _pair(row: Any, count: int) -> Overlap:
     first, second, kind, shift_y, shift_x, share, score = row
-    if not (0 <= first < second < count and kind in ("duplicate", "overlap") and math.isfinite(share + score)):
+    if not (0 <= first < second < count and kind in get_args(Kind) and math.isfinite(share + score)):
         raise ValueError("no pair of these pictures")
     return Overlap(int(first), int(second), kind, (int(shift_y), int(shift_x)), float(share), float(score))
 
 
 def _write(path: Path, found: Overlaps) -> None:
     rows = [[p.first, p.second, p.kind, *p.shift_yx, p.share, p.score] for p in found.pairs]
-    body = {"pairs": rows, "threshold": found.threshold, "scenery": found.scenery}
+    body = {"pairs": rows, "threshold": found.threshold, "scenery": found.scenery, "looks": found.looks}
     data = json.dumps({"found": body, "sha256": _digest(body)}).encode()
     if len(data) > MAX_ENTRY_BYTES:
         return

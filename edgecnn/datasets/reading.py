@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.layout import LabelledFile
-from edgecnn.datasets.overlap import MAX_SIDE
+from edgecnn.datasets.overlap import reduced
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
 from edgecnn.pictures import MAX_FILE_BYTES, camera_of, decode_picture, reason_without_name
@@ -49,7 +49,7 @@ class InputChoice:
     @classmethod
     def stated(cls, color: Color | None, fit: FolderFit, size_hw: tuple[int, int] | None, network: str) -> InputChoice:
         """Return what the options of a command state for a network."""
-        return cls(color, fit, size_hw, LITE_SIDE if network == "lite" else DEFAULT_SIDE)
+        return cls(color, fit, size_hw, LITE_SIDE if network in ("lite", "auto") else DEFAULT_SIDE)
 
 
 DECIDED = InputChoice()  # by the pictures
@@ -86,8 +86,8 @@ class Pictures:
 def read_pictures(files: Sequence[LabelledFile], fitting: Preprocessing | InputChoice = DECIDED) -> Pictures:
     """Read `files`, on all cores, for the input `fitting`; where that leaves something open, for one that fits most of them.
 
-    A file that is no picture, damaged or unreadable costs that file. Each is decoded once: what fits is guessed from a few of
-    them, and only a wrong guess reads them again.
+    A file that is not a picture, damaged or unreadable costs that file. Each is decoded once: what fits is guessed from a few
+    of them, and only a wrong guess reads them again.
     """
     wanted = fitting if isinstance(fitting, Preprocessing) else _guess(files, fitting)
     pictures = _read_all(files, wanted)
@@ -175,7 +175,7 @@ def _read(file: LabelledFile, preprocessing: Preprocessing) -> Picture | str:
         size_hw=(image.shape[0], image.shape[1]),
         is_gray=_looks_gray(image),
         camera=camera_of(data),
-        gray=_reduced(to_gray(image)),
+        gray=reduced(to_gray(image)),
         image=preprocessing(image),
     )
 
@@ -188,12 +188,3 @@ def _pixel_digest(image: NDArray[np.uint8]) -> str:
 
 def _looks_gray(image_bgr: NDArray[np.uint8]) -> bool:
     return bool((image_bgr[..., 0] == image_bgr[..., 1]).all() and (image_bgr[..., 1] == image_bgr[..., 2]).all())
-
-
-def _reduced(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink a gray picture to at most MAX_SIDE a side, which is what pictures are compared at."""
-    scale = MAX_SIDE / max(gray.shape)
-    if scale >= 1:
-        return gray
-    height, width = (max(1, round(side * scale)) for side in gray.shape)
-    return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgecnn.datasets.reading import Picture
 
-LEAST_GAIN = 0.25  # of the way from always naming the largest class to naming every class rightly
+LEAST_GAIN = 0.25  # of the way from always naming the largest class to naming every class correctly
 LEAST_RIGHT = 5  # pictures beyond the largest class: fewer are an accident
 _SHOWN = 4
 
@@ -33,7 +33,7 @@ class Shortcut:
         values = "; ".join(f"{value}: {_counts(classes)}" for value, classes in shown[:_SHOWN])
         more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         return (
-            f"the {self.attribute} alone tells the class of {self.right} of {self.count} pictures (the largest class has "
+            f"the {self.attribute} alone gives away the class of {self.right} of {self.count} pictures (the largest class has "
             f"{self.largest}): {values}{more}. A net may learn that instead of what the pictures show"
         )
 

@@ -13,6 +13,7 @@ from edgecnn.errors import DatasetError
 
 SHARES = (0.70, 0.15, 0.15)
 TRAIN, VALIDATION, TEST = 0, 1, 2
+FREE = -1  # in no part yet
 
 
 def split_groups(
@@ -35,7 +36,9 @@ def split_groups(
     whole = _undivided(counts)
     _refuse_single(counts, labels, whole)
     pinned = np.asarray((counts[:, whole] > 0).any(axis=1))
-    part_of_group = _deal(counts, np.array(shares), np.random.default_rng(seed), pinned=pinned)
+    fixed = np.where(pinned, TRAIN, FREE)
+    wanted = np.array(shares)[:, None] * counts.sum(axis=0)[None]
+    part_of_group = _deal(counts, wanted, np.random.default_rng(seed), fixed, np.zeros_like(wanted))
     _fill_gaps(part_of_group, counts, labels, len(shares), whole)
     return tuple(np.flatnonzero(part_of_group[numbers] == part).astype(np.int64) for part in range(len(shares)))
 
@@ -74,17 +77,59 @@ def _refuse_single(counts: NDArray[np.float64], labels: Sequence[str], whole: Se
         )
 
 
-def _deal(
-    counts: NDArray[np.float64], shares: NDArray[np.float64], random: np.random.Generator, *, pinned: NDArray[np.bool_]
+def extend_split(
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64], kept: NDArray[np.int64], classes: int, *, seed: int
 ) -> NDArray[np.int64]:
-    """Assign each group (counts `(groups, classes)`) to a part, the `pinned` ones to train."""
-    wanted = shares[:, None] * counts.sum(axis=0)[None]
-    have = np.zeros_like(wanted)
+    """Return the part `(n,)` of each picture: that of `kept` `(n,)`, and for those that are FREE there one that is dealt.
+
+    A kept picture never moves. A new one joins the part of its group, where that stands in several the first of train,
+    validation and test; groups of new pictures alone are dealt so that all pictures together come closest to SHARES.
+    """
+    counts, numbers = _counted(class_ids, groups, classes)
+    parts = kept.copy()
+    fixed = np.full(len(counts), len(SHARES))
+    np.minimum.at(fixed, numbers[kept != FREE], kept[kept != FREE])
+    fixed[fixed == len(SHARES)] = FREE
+    joining = (kept == FREE) & (fixed[numbers] != FREE)
+    parts[joining] = fixed[numbers[joining]]
+    have = np.zeros((len(SHARES), classes))
+    np.add.at(have, (parts[parts != FREE], class_ids[parts != FREE]), 1)
+    new = np.unique(numbers[parts == FREE])
+    whole = np.asarray((counts[:, _undivided(counts)] > 0).any(axis=1))[new]
+    random, wanted = np.random.default_rng(seed), np.array(SHARES)[:, None] * counts.sum(axis=0)[None]
+    part_of_group = np.full(len(counts), FREE)
+    part_of_group[new] = _deal(counts[new], wanted, random, np.where(whole, TRAIN, FREE), have)
+    parts[parts == FREE] = part_of_group[numbers[parts == FREE]]
+    return parts
+
+
+def deal_folds(
+    class_ids: NDArray[np.int64], groups: NDArray[np.int64], classes: int, folds: int, *, seed: int
+) -> NDArray[np.int64]:
+    """Return the fold `(n,)` of each picture: as many of each class in each as whole groups allow, in seeded order."""
+    counts, numbers = _counted(class_ids, groups, classes)
+    wanted = np.repeat(counts.sum(axis=0)[None] / folds, folds, axis=0)
+    free = np.full(len(counts), FREE)
+    return _deal(counts, wanted, np.random.default_rng(seed), free, np.zeros_like(wanted))[numbers]
+
+
+def _deal(
+    counts: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    random: np.random.Generator,
+    fixed: NDArray[np.int64],
+    have: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Assign each group (counts `(groups, classes)`) to a part, or leave it in the one where it is `fixed`.
+
+    `wanted` and `have` `(parts, classes)` are how many pictures the parts shall have, and have already.
+    """
+    have = have.copy()
     part_of_group = np.zeros(len(counts), np.int64)
     order = random.permutation(len(counts))
     for group in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:
         increase = (counts[group] * (2 * (have - wanted) + counts[group]) / np.maximum(wanted, 1e-9)).sum(axis=1)
-        part = TRAIN if pinned[group] else int(increase.argmin())
+        part = int(increase.argmin()) if fixed[group] == FREE else int(fixed[group])
         part_of_group[group] = part
         have[part] += counts[group]
     return part_of_group

@@ -45,7 +45,7 @@ class FolderSummary:
     frequent one and `usual` how many have it. `input` is the model's `(height, width, channels)`; `cropped` pictures have
     another aspect: a crop cuts off the share `cut_off` of their area on average, `most_cut_off` of `most_cut_off_file`; where
     `fit` is squash or pad it would, and nothing is cut off. `enlarged` are smaller than the input, which was `chosen` for these
-    pictures or is a task's. `deeper` lie in folders below their class folder. `left_out` maps files to reasons; `conflicts`
+    pictures or is a task's. `deeper` are in folders below their class folder. `left_out` maps files to reasons; `conflicts`
     are files with the same pixels under two labels; `crossing` is what the splits of a folder that its owner divided share
     with train.
     """

@@ -25,9 +25,9 @@ from edgecnn.preprocessing import resize
 from edgecnn.runtimes.runtime import Runtime
 
 PRINTED = "printed_cell"
-STEP_NAMES = ("illumination", "lines", "enlarging", "turning", "joining", "splitting", "stroke_weight", "deskew", "reject")
+STEP_NAMES = ("illumination", "lines", "scale", "turning", "joining", "splitting", "stroke_weight", "deskew", "reject")
 _COLUMNS = ("file", "x", "y", "w", "h", "label", "kind")
-# A reading belongs to a digit when its centre lies in the digit's box and its height is not of another size.
+# A reading belongs to a digit when its centre is in the digit's box and its height is not of another size.
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.5, 1.5
 _SMALLEST_SHARE_OF_CELL = 0.25
 
@@ -51,7 +51,7 @@ class TrueBox:
         return replace(self, x=x, y=y, w=w, h=h)
 
     def holds(self, box: tuple[int, int, int, int]) -> bool:
-        """Tell whether the centre of a read box `(x, y, w, h)` lies in here and its height fits the kind."""
+        """Tell whether the centre of a read box `(x, y, w, h)` is in this one and its height fits the kind."""
         centre_x, centre_y = box[0] + box[2] / 2, box[1] + box[3] / 2
         if not (self.x <= centre_x <= self.x + self.w and self.y <= centre_y <= self.y + self.h):
             return False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,23 +14,39 @@ from edgecnn.handwriting.components import (
     WIDEST,
     Component,
     find_components,
-    is_cut_off,
     is_digit_shaped,
-    joined,
-    may_belong_together,
+    strip_of,
 )
-from edgecnn.handwriting.ink import Ink, cut_ink, ink_contrast
+from edgecnn.handwriting.ink import Paper, find_ink, find_paper
 from edgecnn.handwriting.ruled_lines import without_lines
 from edgecnn.handwriting.steps import ALL_STEPS, Steps
-from edgecnn.mnist_form import EDGE, ink_form
+from edgecnn.mnist_form import ink_forms
 from edgecnn.preprocessing import resize
 
 # Larger photographs are worked at this longer side: a digit a hundredth of it high is still 16 pixels.
 WORKING_SIDE = 1600
-# Photographs with lower writing than this many pixels are worked at up to twice their size: its strokes are about a pixel wide,
-# and a mask of such pixels breaks them.
-_LOW_WRITING = 24
-_LEAST_ENLARGED, _MOST_ENLARGED = 1.25, 2.0
+# Lower writing than this many pixels is worked at up to three times its size: its strokes are about a pixel wide, and a mask of
+# such pixels breaks them.
+LOW_WRITING = 24
+MOST_ENLARGED = 3.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a picture is worked: pixels of the frame per working pixel, chalk (`light`) or ink, and by how much it is turned.
+
+    `window` is the part of the frame that is looked at, `(x, y, width, height)` in its pixels; None is all of it.
+    """
+
+    scale: float
+    light: bool
+    turn_deg: float = 0.0
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """The place `(x, y)` in the frame of what is looked at."""
+        return (0, 0) if self.window is None else self.window[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,45 +65,38 @@ class DigitRegion:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A photograph taken apart: its components, the ink they were cut from and its level `(h, w)` uint8 without lines.
+    """A photograph taken apart into components of a picture `width` pixels wide.
 
-    `candidates` may be digits as they stand, `fragments` only parts of one. `scale` is frame pixels per working pixel. Each
-    component is turned by `turn_deg` degrees, counter-clockwise, before its form is made.
+    `candidates` may be digits as they stand, `fragments` only parts of one. Each component is turned as the setting says,
+    counter-clockwise, before its form is made.
     """
 
     candidates: list[Component]
     fragments: list[Component]
-    ink: Ink
-    level: NDArray[np.uint8]
-    scale: float
+    paper: Paper
+    width: int
     frame_hw: tuple[int, int]
+    setting: Setting
     steps: Steps
-    turn_deg: float = 0.0
 
-    def region(self, component: Component) -> DigitRegion:
-        """Return a component as a region of the frame."""
-        stroke, contrast = component.stroke * self.scale, self._contrast(component)
-        return DigitRegion(self._frame_box(component), self._form(component), stroke, contrast)
+    def turned(self, degrees: float) -> Sheet:
+        """Return the sheet with its components turned by so many degrees."""
+        return replace(self, setting=replace(self.setting, turn_deg=degrees))
 
-    def _contrast(self, component: Component) -> float:
-        x, y, width, height = component.box
-        stains = self.ink.stains[y : y + height, x : x + width][component.mask > 0]
-        return float(self.ink.contrasts[stains].mean()) / 255
-
-    def _form(self, component: Component) -> NDArray[np.uint8]:
-        x, y, width, height = component.box
-        # One pixel more all round (no component touches the border): the strokes' flanks place their edges between pixels.
-        level = self.level[y - 1 : y + height + 1, x - 1 : x + width + 1]
-        own = cv2.copyMakeBorder(component.mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        flanks = (cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0) & (level < EDGE)
-        ink = np.where(own > 0, np.maximum(level, EDGE), np.where(flanks, level, 0))
-        return ink_form(_turned(ink.astype(np.uint8), self.turn_deg), self.steps.form)
+    def regions(self, components: Sequence[Component]) -> list[DigitRegion]:
+        """Return components as regions of the frame."""
+        forms = ink_forms(strip_of(components, self.width), self.steps.form, self.setting.turn_deg)
+        return [
+            DigitRegion(self._frame_box(part), form, part.stroke * self.setting.scale, part.contrast)
+            for part, form in zip(components, forms, strict=True)
+        ]
 
     def _frame_box(self, component: Component) -> tuple[int, int, int, int]:
         x, y, width, height = component.box
-        left, top = int(x * self.scale), int(y * self.scale)
-        right = min(round((x + width) * self.scale), self.frame_hw[1])
-        bottom = min(round((y + height) * self.scale), self.frame_hw[0])
+        scale, (across, down) = self.setting.scale, self.setting.corner
+        left, top = across + int(x * scale), down + int(y * scale)
+        right = min(across + round((x + width) * scale), self.frame_hw[1])
+        bottom = min(down + round((y + height) * scale), self.frame_hw[0])
         return left, top, max(right - left, 1), max(bottom - top, 1)
 
 
@@ -97,70 +106,58 @@ def find_digits(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> list[
     By shape alone: what only a classifier can tell (a letter from a digit, two digits that touch, a stroke that belongs to
     its neighbour) is left to `edgecnn.handwriting.reader.read_digits`. Raises ShapeError for another array.
     """
-    sheet = take_apart(image_bgr, steps)
-    regions = [sheet.region(candidate) for candidate in sheet.candidates if candidate.aspect <= WIDEST]
+    gray = gray_of(image_bgr)
+    base = max(1.0, max(gray.shape) / WORKING_SIDE)
+    paper = find_paper(gray, flatten=steps.illumination)
+    sheet = take_apart(gray, paper, Setting(base, paper.light_over_dark >= 1), steps)
+    if steps.scale and writing_height(sheet) < LOW_WRITING * base:
+        sheet = take_apart(gray, paper, replace(sheet.setting, scale=base / MOST_ENLARGED), steps)
+    regions = sheet.regions([candidate for candidate in sheet.candidates if candidate.aspect <= WIDEST])
     return sorted(regions, key=lambda region: (region.box[1], region.box[0]))
 
 
-def take_apart(image_bgr: NDArray[np.uint8], steps: Steps = ALL_STEPS) -> Sheet:
-    """Take a picture `(h, w, 3)` uint8 BGR apart into the components that may be digits or parts of digits."""
+def gray_of(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture `(h, w, 3)` uint8 BGR in gray `(h, w)`; ShapeError for another array."""
     if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8 or image_bgr.size == 0:
         raise ShapeError(f"expected a picture (h, w, 3) uint8 BGR, got {image_bgr.shape} {image_bgr.dtype}")
-    side = max(image_bgr.shape[:2])
-    sheet = _taken_apart(image_bgr, max(1.0, side / WORKING_SIDE), steps)
-    larger = min(_MOST_ENLARGED, WORKING_SIDE / side)
-    if steps.enlarging and larger >= _LEAST_ENLARGED and _writing_height(sheet) < _LOW_WRITING:
-        return _taken_apart(image_bgr, 1 / larger, steps)
-    return sheet
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def _taken_apart(image_bgr: NDArray[np.uint8], scale: float, steps: Steps) -> Sheet:
-    height, width = image_bgr.shape[:2]
-    if scale != 1:
-        image_bgr = resize(image_bgr, (max(1, round(height / scale)), max(1, round(width / scale))))
-    ink = cut_ink(ink_contrast(image_bgr, flatten=steps.illumination))
-    mask = without_lines(ink) if steps.lines else ink.mask
-    level = np.where(mask < ink.mask, 0, ink.level).astype(np.uint8)
-    whole = [part for part in find_components(mask) if not is_cut_off(part, mask.shape)]
-    candidates = [part for part in whole if is_digit_shaped(part)]
-    fragments = [part for part in whole if not is_digit_shaped(part)]
-    return Sheet(candidates, fragments, ink, level, scale, (height, width), steps)
+def take_apart(image_gray: NDArray[np.uint8], paper: Paper, setting: Setting, steps: Steps = ALL_STEPS) -> Sheet:
+    """Take a gray picture `(h, w)` uint8 apart into the components that may be digits or parts of digits."""
+    frame_hw = image_gray.shape[0], image_gray.shape[1]
+    here = paper
+    if setting.window is not None:
+        x, y, width, height = setting.window
+        image_gray = np.ascontiguousarray(image_gray[y : y + height, x : x + width])
+        here = paper.within(setting.window, frame_hw)
+    image_gray = _scaled(image_gray, setting.scale)
+    ink = find_ink(image_gray, here, light=setting.light, enlarged=1 / setting.scale)
+    mask, level = (without_lines(ink, max(frame_hw) / setting.scale) if steps.lines else ink.mask), ink.level
+    if mask is not ink.mask:
+        level = np.where(mask < ink.mask, 0, level).astype(np.uint8)
+    found = find_components(mask, level, ink.stains, ink.contrasts)
+    candidates = [part for part in found if is_digit_shaped(part)]
+    fragments = [part for part in found if not is_digit_shaped(part)]
+    return Sheet(candidates, fragments, paper, image_gray.shape[1], frame_hw, setting, steps)
 
 
-def _turned(ink: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
-    if degrees == 0:
-        return ink
-    height, width = ink.shape
-    side = math.ceil(math.hypot(height, width)) + 2
-    matrix = np.asarray(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0), np.float64)
-    matrix[:, 2] += (side - width) / 2, (side - height) / 2
-    return np.asarray(cv2.warpAffine(ink, matrix, (side, side), flags=cv2.INTER_LINEAR), np.uint8)
+def _scaled(image_gray: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Return a picture `(h, w)` at `scale` of its pixels per pixel; halving, the usual case, averages squares."""
+    height, width = image_gray.shape
+    size_hw = max(1, round(height / scale)), max(1, round(width / scale))
+    while min(image_gray.shape) > 1 and scale >= 2:
+        half_wh = max(1, image_gray.shape[1] // 2), max(1, image_gray.shape[0] // 2)
+        image_gray = np.asarray(cv2.resize(image_gray, half_wh, interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
+        scale /= 2
+    return image_gray if scale == 1 else resize(image_gray, size_hw)
 
 
-def _writing_height(sheet: Sheet) -> float:
-    """Return the height in pixels of the frame under which half of the candidates' ink lies; infinite without any."""
+def writing_height(sheet: Sheet) -> float:
+    """Return the height in pixels of the frame under which a quarter of the candidates' ink lies; infinite without any."""
     if not sheet.candidates:
         return np.inf
-    height, area = np.array([(part.height, part.area) for part in sheet.candidates], np.float64).T
+    height, area = np.array([(part.height, part.area) for part in sheet.candidates], np.int64).T
     order = np.argsort(height, kind="stable")
-    middle = int(np.searchsorted(np.cumsum(area[order]), area.sum() / 2))
-    return float(height[order][middle]) * sheet.scale
-
-
-def joinable(sheet: Sheet) -> list[tuple[list[Component], Component]]:
-    """Return what may be one digit in several pieces: the pieces, and all of them as one component."""
-    pieces = sheet.candidates + sheet.fragments
-    boxes = np.array([piece.box for piece in pieces], np.float64).reshape(-1, 4)
-    unions = []
-    for index, main in enumerate(sheet.candidates):
-        x, y, width, height = main.box
-        reach = 0.2 * height + 2 * main.stroke + 2
-        near = (boxes[:, 0] <= x + width + reach) & (boxes[:, 0] + boxes[:, 2] >= x - reach)
-        near &= (boxes[:, 1] <= y + height + reach) & (boxes[:, 1] + boxes[:, 3] >= y - reach)
-        others = [pieces[i] for i in np.flatnonzero(near) if i != index]
-        others = [part for part in others if part.area <= main.area and may_belong_together(main, part)]
-        groups = [[main, part] for part in others[:6]]
-        if 1 < len(others) <= 4:
-            groups.append([main, *others])
-        unions += [(group, joined(group)) for group in groups]
-    return [(group, union) for group, union in unions if is_digit_shaped(union)]
+    quarter = int(np.searchsorted(np.cumsum(area[order]), area.sum() / 4))
+    return float(height[order][quarter]) * sheet.setting.scale

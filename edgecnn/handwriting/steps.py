@@ -13,7 +13,7 @@ class Steps:
 
     illumination: bool = True
     lines: bool = True
-    enlarging: bool = True
+    scale: bool = True
     turning: bool = True
     joining: bool = True
     splitting: bool = True

@@ -9,7 +9,6 @@ same kind is kept with at least that probability.
 from __future__ import annotations
 
 import base64
-import binascii
 import copy
 import math
 from collections.abc import Collection, Mapping
@@ -23,10 +22,11 @@ from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.head import distances, read_centres, unit
 from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
-CENTRES = 8  # of each class, fewer where its features are so many that they would fill the contract
+CENTRES = 8  # of each class, fewer where that many features would fill the contract
 FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
@@ -79,14 +79,10 @@ class Evidence:
             raise ContractError("the evidence's thresholds are not finite numbers in their ranges")
         if len(info.centre_classes) > _MAX_CENTRES or channels * len(info.centre_classes) > _MAX_CENTRE_BYTES:
             raise ContractError(f"{len(info.centre_classes)} centres of {channels} channels are more than are read")
-        try:
-            values = np.frombuffer(base64.b64decode(info.centres, validate=True), np.int8).reshape(-1, channels)
-        except (binascii.Error, ValueError) as error:
-            raise ContractError(f"the evidence's centres are malformed: {error}") from error
-        if not 0 < len(values) == len(info.centre_classes) or not all(0 <= each < classes for each in info.centre_classes):
-            raise ContractError(f"{len(values)} centres do not go with {len(info.centre_classes)} classes of them")
-        self._centres = values.astype(np.float64) * info.scale
-        self._squares = (self._centres**2).sum(axis=1)
+        self._centres = read_centres(info, channels)
+        count = len(self._centres)
+        if not 0 < count == len(info.centre_classes) or not all(0 <= each < classes for each in info.centre_classes):
+            raise ContractError(f"{count} centres do not go with {len(info.centre_classes)} classes of them")
         self._classes = np.array(info.centre_classes)
 
     def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -95,9 +91,11 @@ class Evidence:
 
     def distances(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
-        units = unit(pooled)
-        squares = (units**2).sum(axis=1, keepdims=True) - 2 * (units @ self._centres.T) + self._squares
-        return np.asarray(np.sqrt(np.maximum(squares, 0)))
+        return distances(pooled, self._centres)
+
+    def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
+        """Return how far one picture's features `(1, channels)` are from the nearest centre, 0 to 2."""
+        return float(self.distances(pooled).min())
 
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
@@ -223,16 +221,11 @@ def _scores(distances: NDArray[np.float64], probabilities: NDArray[np.float32], 
     return np.asarray(distances - weight * np.log(sure))
 
 
-def unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return features `(n, channels)` of length 1; those that are all 0 stay."""
-    return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
-
-
 def best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:
     """Return the temperature of the smallest negative log-likelihood of the true classes.
 
     Of n pictures the true class counts as true with (n + 1) / (n + 2) (Platt, Probabilistic Outputs for SVMs, 1999): few
-    pictures that are all answered rightly would otherwise make every answer as good as certain.
+    pictures that are all answered correctly would otherwise make every answer as good as certain.
     """
     count, classes = probabilities.shape
     certain = (count + 1) / (count + 2)
@@ -250,13 +243,13 @@ def _centres(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     found, owners = [], []
     for class_id in np.unique(class_ids):
-        own = _k_means(units[class_ids == class_id], count, np.random.default_rng((seed, int(class_id))))
+        own = k_means(units[class_ids == class_id], count, np.random.default_rng((seed, int(class_id))))
         found.append(own)
         owners += [int(class_id)] * len(own)
     return np.concatenate(found), np.array(owners)
 
 
-def _k_means(points: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[np.float64]:
+def k_means(points: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[np.float64]:
     """Return at most `count` centres of points `(n, channels)`; first ones far apart (Arthur and Vassilvitskii, 2007)."""
     first: list[int] = [int(random.integers(len(points)))]
     while len(first) < min(count, len(points)):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import GoodPartsInfo
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.rejection.evidence import Evidence, Findings, Judged
-from edgecnn.runtimes.good_parts import MAX_BANK_BYTES, novelty_of, unit_places
+from edgecnn.runtimes.good_parts import MAX_BANK_BYTES, Bank, novelty_of, unit_places
 
 FALSE_ALARMS = 0.01
 PLACES = 512  # of good parts that the bank keeps: with twice as many the file passes a megabyte, and finds no more
@@ -28,8 +28,9 @@ class GoodParts:
     """A contract's `GoodPartsInfo`, ready to judge the answers of a `GoodPartsRuntime`: what `Evidence` is to classes."""
 
     def __init__(self, info: GoodPartsInfo) -> None:
-        """Take the thresholds; the bank is the runtime's."""
+        """Take the thresholds; the bank is read when a map is asked for."""
         self.info = info
+        self._bank: Bank | None = None
         self._novel_above = info.novel_above  # that the runtime divides by
 
     def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,6 +41,15 @@ class GoodParts:
         """Judge pictures by their likeness `(n, 1)`; all are nearest to the one class that there is."""
         novelty = novelty_of(probabilities[:, 0]) * (self._novel_above / self.info.novel_above)
         return Judged(np.round(novelty, _DECIMALS), np.zeros(len(pooled), np.int64))
+
+    def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
+        """Return how far one picture's oddest places are from good ones, 0 to 2, by its likeness `(1, 1)`."""
+        return float(novelty_of(probabilities[:, 0])[0]) * self._novel_above
+
+    def novelties(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how far each place of features `(n, h, w, channels)` is from good ones, `(n, h, w)`, in thresholds."""
+        self._bank = self._bank or Bank(self.info, features.shape[-1])
+        return np.asarray(self._bank.distances(features) / np.float32(self.info.novel_above))
 
     def keeps(self, findings: Findings) -> NDArray[np.bool_]:
         """Tell which pictures get a label, `(n,)`: those that are not novel."""

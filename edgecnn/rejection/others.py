@@ -27,7 +27,7 @@ def find_others(data: Path | None, stated: Path | None) -> list[Path]:
 def read_others(task: Task, folders: Sequence[Path], *, most: int = MOST) -> dict[str, NDArray[np.uint8]]:
     """Return the pictures below each folder by kind, `(n, height, width, channels)` uint8 as the model gets them.
 
-    A folder in the folder is a kind, `FOLDER/NAME`; pictures that lie in it directly are the kind `FOLDER`. Of more than `most`
+    A folder in the folder is a kind, `FOLDER/NAME`; pictures directly in it are the kind `FOLDER`. Of more than `most`
     pictures of a kind every second, third and so on is taken. What cannot be read is left out and noted. Raises InputError
     for a folder without a picture that can be read.
     """
@@ -45,7 +45,7 @@ def read_others(task: Task, folders: Sequence[Path], *, most: int = MOST) -> dic
         if listing.left_out:
             note(f"{folder}: {left_out_line(listing.left_out)}")
         if not any(kind in found for kind in paths):
-            raise InputError(f"no picture in {folder} can be read: there is nothing to be told from the classes")
+            raise InputError(f"no picture in {folder} can be read: there is nothing to distinguish from the classes")
     return found
 
 

@@ -76,11 +76,11 @@ _CAMERA = (
         (0.85, 0.75, 0.6, 0.45, 0.3), True, light.lower_contrast,
     ),
     Corruption(
-        "light_gradient", "light from one side: so much more at one end, so much less at the other", "share of the light",
+        "light_gradient", "light from one side: this much more at one end, this much less at the other", "share of the light",
         (0.1, 0.2, 0.3, 0.45, 0.6), True, light.tilt_light,
     ),
     Corruption(
-        "vignette", "the lens darkens the corners by so much (cos^4 law)", "share of the light",
+        "vignette", "the lens darkens the corners by this much (cos^4 law)", "share of the light",
         (0.15, 0.3, 0.45, 0.6, 0.75), False, light.vignette,
     ),
     Corruption(
@@ -92,11 +92,11 @@ _CAMERA = (
         (0.0025, 0.005, 0.0075, 0.0125, 0.02), True, optics.defocus,
     ),
     Corruption(
-        "motion_horizontal", "the object moves sideways during the exposure, by so much", _SHARE,
+        "motion_horizontal", "the object moves sideways during the exposure, by this much", _SHARE,
         (0.015, 0.025, 0.04, 0.06, 0.09), True, optics.smear_across,
     ),
     Corruption(
-        "motion_vertical", "the object moves up or down during the exposure, by so much", _SHARE,
+        "motion_vertical", "the object moves up or down during the exposure, by this much", _SHARE,
         (0.015, 0.025, 0.04, 0.06, 0.09), True, optics.smear_down,
     ),
     Corruption(
@@ -112,19 +112,19 @@ _CAMERA = (
         (70, 50, 30, 18, 10), True, sensor.compress,
     ),
     Corruption(
-        "low_resolution", "taken with so many times the pixels per side, enlarged again", "factor",
+        "low_resolution", "taken with this share of the pixels per side, enlarged again", "factor",
         (0.95, 0.9, 0.8, 0.65, 0.5), True, optics.lower_resolution,
     ),
     Corruption(
-        "rotation", "the object lies turned, either way", "degrees",
+        "rotation", "the object is rotated, either way", "degrees",
         (2, 4, 6, 9, 12), True, geometry.rotate,
     ),
     Corruption(
-        "perspective", "the camera looks askew, from two shorter sides away", "degrees",
+        "perspective", "the camera looks at an angle, from two shorter sides away", "degrees",
         (5, 10, 15, 22, 30), False, geometry.tilt,
     ),
     Corruption(
-        "shift", "the object lies off the centre, in any direction", _SHARE,
+        "shift", "the object is off centre, in any direction", _SHARE,
         (0.02, 0.04, 0.06, 0.09, 0.12), True, geometry.shift,
     ),
     Corruption(
@@ -147,7 +147,7 @@ _PEN = (
         (0.02, 0.04, 0.07, 0.1, 0.14), False, paper.add_grain, on_paper=True,
     ),
     Corruption(
-        "ink_color", "colored or failing ink, of whose darkness up to so much is missing", "share of the darkness",
+        "ink_color", "colored or failing ink, up to this share of its darkness missing", "share of the darkness",
         (0.2, 0.4, 0.6, 0.8, 1.0), False, paper.pale_ink, on_paper=True,
     ),
 )  # fmt: skip

@@ -108,7 +108,7 @@ class Child:
 
     def _read(self, code: int, text: bytes) -> Any:
         if code < 0:
-            why = "it may want too much memory" if -code == signal.SIGKILL else "a damaged file, or no model"
+            why = "it may need too much memory" if -code == signal.SIGKILL else "a damaged file, or not a model"
             raise InferenceError(f"{self._name} crashes the runtime (signal {-code}): {why}")
         try:
             reply = json.loads(text)
@@ -156,7 +156,7 @@ class _Spawned:
             given.write(json.dumps(options).encode() + b"\n")
             given.write(job.data)
             given.seek(0)
-            # -P: the folder we stand in is no place to import from.
+            # -P: never import from the current folder.
             command = [sys.executable, "-P", "-m", "edgecnn.runtimes.child", str(answer)]
             self._popen = subprocess.Popen(command, stdin=given, stdout=silence, stderr=silence, pass_fds=(answer,))
 
@@ -222,7 +222,7 @@ def _work(job: Job, timeout_s: float, answer: int) -> None:
         os.write(answer, _READY)
         reply = {"answer": function(job.data, **job.options)}
     except MemoryError:
-        reply = {"error": "InferenceError", "text": f"{job.name} wants more memory than a model may have"}
+        reply = {"error": "InferenceError", "text": f"{job.name} needs more memory than a model may have"}
     except EdgecnnError as error:
         reply = {"error": type(error).__name__, "text": str(error)}
     except Exception as error:  # whatever it is, the bytes are to blame: this very code runs on all good ones

@@ -40,10 +40,6 @@ class Bank:
         self._rows = np.ascontiguousarray(integers.astype(np.float32).T) * np.float32(info.scale)
         self._squares = (self._rows**2).sum(axis=0)
 
-    def novelty_maps(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return how far each place of features `(n, h, w, channels)` is from good ones, `(n, h, w)`, in thresholds."""
-        return np.asarray(self.distances(features) / np.float32(self.info.novel_above))
-
     def distances(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far each place of features `(n, h, w, channels)` is from the nearest of the bank, `(n, h, w)`, 0 to 2."""
         found = [self._nearest(features[at : at + _SLICE]) for at in range(0, len(features), _SLICE)]

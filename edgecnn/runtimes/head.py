@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import HeadInfo
+from edgecnn.artifacts.contract import EvidenceInfo, HeadInfo
 from edgecnn.errors import ContractError
 from edgecnn.runtimes.runtime import Answers, FeatureRuntime, check_answers
 
@@ -27,7 +27,7 @@ class HeadRuntime:
     """A runtime whose probabilities are those of the features and the head instead of the graph's own."""
 
     def __init__(self, inner: FeatureRuntime, head: HeadInfo, channels: int | None) -> None:
-        """Take a runtime whose model gives features of so many `channels`.
+        """Take a runtime whose model gives features of this many `channels`.
 
         Raises ContractError when the head's weights are no such thing, or are for other channels.
         """
@@ -100,6 +100,27 @@ def read_weights(head: HeadInfo) -> NDArray[np.float64]:
     if not np.isfinite(weights).all() or not np.isfinite(head.bias).all():
         raise ContractError("the head's weights are not all finite numbers")
     return weights
+
+
+def read_centres(info: EvidenceInfo, channels: int) -> NDArray[np.float64]:
+    """Return the centres of an evidence, `(n, channels)`; ContractError when they are no such thing."""
+    try:
+        values = np.frombuffer(base64.b64decode(info.centres, validate=True), np.int8).reshape(-1, channels)
+    except (binascii.Error, ValueError) as error:
+        raise ContractError(f"the evidence's centres are malformed: {error}") from error
+    return values.astype(np.float64) * info.scale
+
+
+def distances(pooled: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance of features `(n, channels)`, taken at unit length, to each of `centres` `(m, channels)`, `(n, m)`."""
+    units = unit(pooled)
+    squares = (units**2).sum(axis=1, keepdims=True) - 2 * (units @ centres.T) + (centres**2).sum(axis=1)
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))
+
+
+def unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return features `(n, channels)` of length 1; those that are all 0 stay."""
+    return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
 
 
 def write_weights(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> HeadInfo:

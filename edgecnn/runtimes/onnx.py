@@ -43,7 +43,7 @@ class OnnxRuntime:
         if len(inputs) != 1 or len(outputs) != expected:
             raise ContractError(f"expected one input and {expected} outputs, got {len(inputs)} and {len(outputs)}")
         self._input, self._output = tensor_spec(inputs[0]), tensor_spec(outputs[0])
-        # What the integers stand for is no part of an ONNX output: the contract alone knows.
+        # What the integers stand for is not part of an ONNX output: the contract alone knows.
         self._features = contract.features
         self._names = [each.name for each in outputs]
         found = None if self._features is None else tensor_spec(outputs[1])

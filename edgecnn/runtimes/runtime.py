@@ -52,11 +52,17 @@ class Answers:
         return np.asarray((self.values.astype(np.int32) - zero_point) * np.float32(self.spec.scale), np.float32)
 
     def answered(self, probabilities: NDArray[np.float32]) -> Answers:
-        """Return the same features with probabilities that were computed from them; the model's own become `graph`."""
+        """Return the same features with probabilities that were computed from them; the model's own become or stay `graph`."""
         other = copy.copy(self)  # with the sums, which need not be computed again
-        object.__setattr__(other, "graph", self.probabilities)
+        object.__setattr__(other, "graph", self.probabilities if self.graph is None else self.graph)
         object.__setattr__(other, "probabilities", probabilities)
         return other
+
+    def only(self, index: int) -> Answers:
+        """Return what is said of one picture of the batch, as a batch of one."""
+        one = slice(index, index + 1)
+        rows = [None if each is None else each[one] for each in (self.values, self.graph)]
+        return Answers(self.probabilities[one], rows[0], self.spec, rows[1])
 
     @property
     def places(self) -> int:
@@ -123,7 +129,7 @@ def run_all(
 
 
 def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Return `(n, classes)` as they are; InferenceError, naming the runtime, when one is NaN or infinite: it is no answer."""
+    """Return `(n, classes)` as they are; InferenceError, naming the runtime, when one is NaN or infinite: not an answer."""
     if not np.isfinite(probabilities).all():
         bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
         raise InferenceError(

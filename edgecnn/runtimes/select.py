@@ -14,6 +14,7 @@ from edgecnn.quiet import quiet_start
 from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import FeatureRuntime, Runtime
+from edgecnn.runtimes.taught import TaughtRuntime
 from edgecnn.runtimes.tflite import TfliteRuntime, check_tensors, first_line
 
 ENVIRONMENT_VARIABLE = "EDGECNN_RUNTIME"
@@ -47,7 +48,8 @@ def answering(graph: FeatureRuntime, contract: Contract, file_format: str) -> Ru
     found = channels(contract.features, file_format)
     if contract.good_parts is not None:
         return GoodPartsRuntime(graph, contract.good_parts, found)
-    return HeadRuntime(graph, contract.head, found)
+    head = HeadRuntime(graph, contract.head, found)
+    return TaughtRuntime(head, contract) if contract.taught else head
 
 
 def open_graph(artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> FeatureRuntime:

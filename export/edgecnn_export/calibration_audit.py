@@ -107,7 +107,7 @@ def check_pixels(calibration: Dataset, evaluation: Dataset) -> Check:
             sentence = f"the {name} pictures hold no pixel above 1: they were divided by 255 before; the model takes 0 to 255"
             return Check("pixel range", "fail", sentence)
     low, high = int(calibration.images.min()), int(calibration.images.max())
-    return Check("pixel range", "ok", f"calibration pixels lie in {low} to {high}")
+    return Check("pixel range", "ok", f"calibration pixels range from {low} to {high}")
 
 
 def check_light(calibration: Dataset, evaluation: Dataset) -> Check:

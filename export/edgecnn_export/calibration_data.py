@@ -133,7 +133,7 @@ def read_calibration(folder: Path, reference: Reference, seed: int, *, unproven:
     stay together; all of them serve for both where half of them would be too few to compare on. `unproven` lets all of them
     calibrate where they cannot be divided. Other pictures have no labels: all serve for both, and what the reference answers
     stands in for the truth. At most MAX_PICTURES, evenly chosen, are read. Raises InputError when there are none, or when some
-    folders are named after labels and some are not; DatasetError when a class cannot be divided. What is no picture is left
+    folders are named after labels and some are not; DatasetError when a class cannot be divided. What is not a picture is left
     out, and reported.
     """
     pictures = _read_below(folder, reference.task)

@@ -86,7 +86,7 @@ class ContractWriter:
             answers = answer(open_runtime(Artifact(path, conversion.model, draft)), self._inputs)
         given = answers.probabilities
         if flawed := int((~np.isfinite(given)).any(axis=1).sum()):
-            raise ConversionError(f"to {flawed} of {len(given)} generated inputs it gives answers that are no numbers (NaN)")
+            raise ConversionError(f"to {flawed} of {len(given)} generated inputs it gives answers that are not numbers (NaN)")
         if conversion.precision == "float32":
             check_features(answers)
         golden = dataclasses.replace(

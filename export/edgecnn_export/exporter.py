@@ -128,7 +128,7 @@ def export(
     out: Path,
     formats: Collection[Format] = FORMATS,
     int8: bool = False,
-    repair: bool = False,
+    repair: bool | None = None,
     splits: Splits | None = None,
     max_drop: float | None = None,
     evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008  # frozen
@@ -140,8 +140,9 @@ def export(
     `splits` serve for calibration (train) and parity (validation). Without them int8 takes the ranges recorded in the
     reference, and parity is not measured. `max_drop` is the parity margin in percentage points, by default the task's.
     With `repair`, int8 files that fail go up the ladder (see `repair`) and are replaced by those of the first technique that
-    passes. `evidence` says when answers are to be unsure and pictures novel. A file that fails its parity is named
-    `*.rejected`, one that cannot be made is among the result's `failures`.
+    passes; None repairs those of models that were trained here, where there are pictures to judge by. `evidence` says when
+    answers are to be unsure and pictures novel. A file that fails its parity is named `*.rejected`, one that cannot be made is
+    among the result's `failures`.
 
     Raises InputError before anything is converted for calibration pictures that fail their audit (see `calibration_audit`)
     and for another tool's model that reads labelled pictures far better in another way (see `parity.reference_check`);
@@ -152,11 +153,13 @@ def export(
     if repair and (splits is None or len(splits.validation) < MIN_PICTURES):
         missing = _unmeasured(splits)
         raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")
+    if repair is None:
+        repair = int8 and reference.training is not None and splits is not None and len(splits.validation) >= MIN_PICTURES
     precisions = ("float32", *QUANTIZED)
     files = [f"{reference.task.name}-{precision}.{each}" for precision in precisions for each in FORMATS]
     check_out(out, (*files, PARITY_PAGE, PARITY_JSON))
     if evidence.others is not None:
-        list_all([evidence.others])  # a mistake there is told now, not after minutes of work
+        list_all([evidence.others])  # a mistake there is reported now, not after minutes of work
     started = time.monotonic()
     doubt = _checked(reference, splits, seed)
     with quiet():

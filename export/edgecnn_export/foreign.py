@@ -267,7 +267,7 @@ def _picture_shape(shape: tuple[Any, ...], size_hw: tuple[int, int] | None) -> t
 
 
 def _unflattened(pixels: int, size_hw: tuple[int, int] | None) -> tuple[int, int, int] | None:
-    """Return the picture that a row of so many pixels can be: of the stated size, else square."""
+    """Return the picture that a row of this many pixels can be: of the stated size, else square."""
     for channels in (1, 3):
         if size_hw is not None and math.prod(size_hw) * channels == pixels:
             return *size_hw, channels

@@ -28,7 +28,7 @@ def require_keras() -> None:
 
                 # The first look for a GPU reports each missing driver as an error; done here, it is not done loudly later.
                 tf.config.list_physical_devices("GPU")
-                # A model asked with a batch of another size, or the next model, is no mistake of the user's.
+                # A model asked with a batch of another size, or the next model, is not the user's mistake.
                 tf.get_logger().addFilter(lambda record: "retracing" not in str(record.msg))
     except ImportError as error:
         missing = "Keras" if error.name == "keras" else "TensorFlow"

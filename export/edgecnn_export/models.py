@@ -10,11 +10,11 @@ from typing import Literal
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.artifact import SUFFIXES, split
+from edgecnn.artifacts.artifact import SUFFIXES, is_foreign, read_file, split
 from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
-from edgecnn.foreign import is_foreign, open_foreign
+from edgecnn.foreign import open_foreign
 from edgecnn.normalization import Normalization
 from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.robustness.measure import Subject
@@ -141,7 +141,7 @@ def open_model(
     `stated` is for a model that another tool saved, `runtime` and `threads` for exported files and other tools' `.tflite`.
     Raises what opening it raises; InputError for options that the model has no use for.
     """
-    if is_artifact(source) and is_foreign(Path(source), stated.labels):
+    if is_artifact(source) and is_foreign(Path(source), read_file(Path(source)), stated.labels):
         found = open_foreign(Path(source), stated.of_file, runtime=runtime, threads=threads)
         task, pixels = task_of(found.artifact.contract), found.runtime.pixels
         path, notes = Path(source), found.notes
@@ -204,7 +204,7 @@ def find_reference(source: Path | str) -> Path:
 
 
 def _model_in(folder: Path) -> Path:
-    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel that lies in it.
+    """Return the model of a folder: of a run, a SavedModel, else the only model file or SavedModel in it.
 
     What operating systems put beside (`__MACOSX`, `._model.h5`) is no model. Raises InputError when there is none, or several.
     """

@@ -1,7 +1,7 @@
 """Instructions that the shipped models take on ARM, counted exactly: the cost that is the same on every day and machine.
 
-`python tests/arm/arm_counts.py` counts anew and writes instructions.json, against which the tests compare. A count says nothing
-of cycles or cache misses, so nothing of milliseconds on a board.
+`python tests/arm/arm_counts.py` counts again and writes instructions.json, against which the tests compare, and its tables in
+docs/reference/arm.md and README.md. A count says nothing of cycles or cache misses: milliseconds on a board are estimates.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from arm_figures import budget_table, instruction_table, put
 from arm_pictures import lay_out
-from arm_userland import BUILD, HERE, PROCESSORS, Userland, open_userland
+from arm_userland import BUILD, CHECKOUT, HERE, PROCESSORS, Userland, open_userland
 
 from edgecnn.artifacts import Artifact
 
 RECORD = HERE / "instructions.json"
+PAGE = CHECKOUT / "docs" / "reference" / "arm.md"
+README = CHECKOUT / "README.md"
 TASKS = ("neu", "mnist")
 # Two counts of the same program differ by less than a thousandth; a newer LiteRT or NumPy may bring more.
 TOLERANCE = 0.05
-AGAIN = "count them anew with: make count-arm"
+AGAIN = "count them again with: make count-arm"
 _PACKAGES = ("ai-edge-litert", "numpy", "opencv-python-headless")
 _LIMIT_S = 1800
 Counts = dict[str, dict[str, dict[str, int]]]  # task -> processor -> step -> instructions
@@ -95,12 +98,21 @@ def counted_digest(userland: Userland, task: str) -> str:
 
 
 def main() -> None:
-    """Count anew and write the record."""
+    """Count again and write the record and its tables."""
     userland = open_userland("litert")
     for task in TASKS:
         lay_out(task, userland.exchange / task)
-    RECORD.write_text(json.dumps(record(userland, count(userland)), indent=2) + "\n", "utf-8")
-    print(f"{RECORD.relative_to(Path.cwd()) if RECORD.is_relative_to(Path.cwd()) else RECORD} is written", file=sys.stderr)
+    counted = record(userland, count(userland))
+    RECORD.write_text(json.dumps(counted, indent=2) + "\n", "utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8"), counted), "utf-8")
+    README.write_text(put(README.read_text("utf-8"), "budget", budget_table(counted)), "utf-8")
+    for path in (RECORD, PAGE, README):
+        print(f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path} is written", file=sys.stderr)
+
+
+def with_tables(page: str, counted: dict[str, Any]) -> str:
+    """Return the page with the tables of a record."""
+    return put(put(page, "instructions", instruction_table(counted)), "budget", budget_table(counted))
 
 
 if __name__ == "__main__":

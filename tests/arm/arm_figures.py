@@ -60,6 +60,58 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True)
+class Board:
+    """A board, its processor, and how many million instructions a second one of its cores was measured to execute.
+
+    `mips` is the rating of 7-Zip's benchmark (a load of branches and cache misses), published in sbc-bench's results
+    (github.com/ThomasKaiser/sbc-bench): of one thread, or a quarter of that of four threads where no other is published.
+    """
+
+    name: str
+    processor: str
+    mips: int
+
+
+BOARDS = (
+    Board("Zero 2 W, 1.0 GHz", "cortex-a53", 3030 // 4),  # Results.md, Raspberry Pi Zero 2 at 1000 MHz
+    Board("Pi 3 B+, 1.4 GHz", "cortex-a53", 3600 // 4),  # Results.md, Raspberry Pi 3 B+ at its own clock
+    Board("Pi 4 B, 1.8 GHz", "cortex-a72", 5760 // 4),  # Results.md, Raspberry Pi 4 B at 1800 MHz, arm64
+    Board("Pi 5, 2.4 GHz", "cortex-a76", 2967),  # results/reviews/RPi-5B-Rev1.0.md, single-threaded
+)
+SPREAD = 2  # how far the rate of this program may lie from that of 7-Zip, as a factor; nothing was measured on a board
+
+
+def instruction_table(record: Mapping[str, Any]) -> str:
+    """Return the table of the recorded counts: `arm_counts.record`."""
+    header = ("model", "processor", "instructions per inference", "instructions per frame of the camera loop")
+    rows = [
+        (task, processor, steps["inference"], steps["frame"])
+        for task, model in record["models"].items()
+        for processor, steps in model["instructions"].items()
+    ]
+    return table(header, rows)
+
+
+def budget_table(record: Mapping[str, Any]) -> str:
+    """Return the estimated time of a frame on each board, and frames a second: counted instructions by published rates."""
+    models = record["models"]
+    header = ["board", *(f"{task}: {figure}" for task in models for figure in ("ms a frame", "frames a second"))]
+    rows = [[board.name, *(text for model in models.values() for text in _estimates(model, board))] for board in BOARDS]
+    return table(header, rows)
+
+
+def _estimates(model: Mapping[str, Any], board: Board) -> tuple[str, str]:
+    ms = model["instructions"][board.processor]["frame"] / board.mips / 1000
+    return _range(ms), _range(1000 / ms)
+
+
+def _range(estimate: float) -> str:
+    """Return two digits of an estimate and its bounds."""
+    middle, low, high = (f"{float(f'{value:.2g}'):g}" for value in (estimate, estimate / SPREAD, estimate * SPREAD))
+    return f"{middle} ({low} to {high})"
+
+
 class Page:
     """Collects tables while tests run, and puts them into a page between `<!-- NAME -->` and `<!-- end -->`."""
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_counts import RECORD, TASKS, TOLERANCE, read_marks
-from arm_figures import Page, compare, put, regressions
+from arm_counts import AGAIN, PAGE, README, RECORD, TASKS, TOLERANCE, read_marks, with_tables
+from arm_figures import BOARDS, Page, budget_table, compare, put, regressions
 from arm_pictures import without_softmax
-from arm_userland import CHECKOUT, PROCESSORS
+from arm_userland import PROCESSORS
 
 from edgecnn import shipped
 from edgecnn.artifacts import Artifact, golden
@@ -76,10 +76,29 @@ def test_the_record_names_every_model_and_processor() -> None:
     assert counted == {(task, name) for task in TASKS for name in PROCESSORS}
 
 
-def test_the_page_has_a_place_for_every_table() -> None:
-    text = (CHECKOUT / "docs" / "reference" / "arm.md").read_text("utf-8")
+def test_the_page_shows_the_recorded_counts() -> None:
+    page = PAGE.read_text("utf-8")
 
-    for name in ("packages", "doctor", "verify", "pixels", "answers", "machine", "memory", "instructions", "wheels", "32-bit"):
+    assert page == with_tables(page, json.loads(RECORD.read_text("utf-8"))), AGAIN
+
+
+def test_the_readme_states_the_estimated_frame_rates() -> None:
+    assert budget_table(json.loads(RECORD.read_text("utf-8"))) in README.read_text("utf-8"), AGAIN
+
+
+def test_a_board_of_a_thousand_million_instructions_a_second_takes_a_millisecond_for_a_million() -> None:
+    board = BOARDS[0]
+    counts = {each.processor: {"inference": 1, "frame": board.mips * 10_000} for each in BOARDS}
+
+    rows = budget_table({"models": {"drawn": {"sha256": "", "instructions": counts}}}).splitlines()
+
+    assert f"| {board.name} | 10 (5 to 20) | 100 (50 to 200) |" in rows
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    text = PAGE.read_text("utf-8")
+
+    for name in ("packages", "doctor", "verify", "pixels", "answers", "machine", "memory", "wheels", "32-bit"):
         put(text, name, "")
 
 

@@ -22,6 +22,7 @@ from hostile_models import endless
 from mjpeg_server import MjpegServer
 
 from edgecnn.artifacts import Artifact
+from edgecnn.classifier import NO_THRESHOLDS
 from edgecnn.cli.camera import camera
 from edgecnn.errors import ArtifactError, InputError, UnknownTaskError
 from edgecnn.testing import gray_picture
@@ -164,7 +165,7 @@ def test_sighup_exchanges_the_model_and_a_bad_file_does_not(artifacts: Path, tmp
         (tmp_path / "new").write_bytes(content)
         (tmp_path / "new").replace(model)
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda wanted=is_refused: ("warning" in lines(out)[-1]) is wanted)  # type: ignore[misc]
+        wait_until(lambda wanted=is_refused: ("refused" in lines(out)[-1]["warning"]) is wanted)  # type: ignore[misc]
 
     _, said = stop(process)
 
@@ -206,7 +207,8 @@ def test_a_camera_starts_after_a_power_cut_with_the_model_that_was_refused_befor
     stop(process)
 
     assert "running the last good model, of 2" in warning
-    assert lines(out)[-1]["warning"] == stats["warning"] == warning.removeprefix("edgecnn: ").strip()
+    assert lines(out)[-1]["warning"] == stats["warning"]
+    assert stats["warning"] == f"{warning.removeprefix('edgecnn: ').strip()}; {NO_THRESHOLDS}"
     assert "\nedgecnn_model_refused 1.0\n" in metrics
 
 
@@ -273,7 +275,14 @@ def test_a_task_that_nobody_shipped_is_one_clear_error() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--keep-below", "0.5"], ["--keep", "x"], ["--roi", "1"], ["--tiles", "6"], ["--write", "changes"], ["--video-fps", "5"]],
+    [
+        ["--keep-below", "0.5"],
+        ["--keep-every", "5"],
+        ["--roi", "1"],
+        ["--tiles", "6"],
+        ["--write", "every"],
+        ["--video-fps", "5"],
+    ],
 )
 def test_options_that_make_no_sense_are_refused(artifacts: Path, arguments: list[str]) -> None:
     with pytest.raises(InputError, match=arguments[0]):

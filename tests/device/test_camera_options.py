@@ -20,13 +20,12 @@ ALONE = {
     *("config", "print_config", "source", "source_file", "size", "fps", "rotate", "flip", "roi", "realtime", "frames"),
     *("find", "tiles", "smooth", "interval", "on_motion", "where", "reject", "novelty", "runtime", "threads", "verify"),
     "require_signature",
-    *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt"),
+    *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt", "keep"),
 }
 CONTROLS = {"exposure", "gain", "focus", "white_balance", "mains"}
 FOREIGN = {"labels", "pixel_range", "pixel_scale", "pixel_offset", "color", "fit", "output"}
 VALUES = {
     "write": "every",
-    "keep": "FOLDER",
     "mqtt_password_file": "FILE",
     "mqtt_ca": "FILE",
     "mqtt_discovery_prefix": "home",

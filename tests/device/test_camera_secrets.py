@@ -170,7 +170,7 @@ def test_an_address_at_the_wrong_place_is_not_repeated(words: list[str]) -> None
 
 def test_a_secret_that_everybody_can_read_is_told_at_the_start(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
+    for folder in tmp_path.parents[:3]:
         folder.chmod(0o755)
     (tmp_path / "secret").write_text("x")
     told = {}
@@ -184,7 +184,7 @@ def test_a_secret_that_everybody_can_read_is_told_at_the_start(tmp_path: Path) -
 
 
 def test_the_command_warns_of_what_others_can_read(artifacts: Path, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     (tmp_path / "c.toml").write_text(f'source = "rtsp://me:{SECRET}@127.0.0.1:9/s"\n')
     (tmp_path / "c.toml").chmod(0o644)

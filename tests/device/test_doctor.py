@@ -247,7 +247,7 @@ def test_what_this_process_writes_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_secrets_that_everybody_can_read_are_a_warning_without_being_shown(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     config, token = tmp_path / "camera.toml", tmp_path / "token"
     token.write_text("pa55")

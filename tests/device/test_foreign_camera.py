@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from hostile_models import endless
 
-from edgecnn.artifacts import Artifact
+from edgecnn.artifacts import Artifact, artifact
 from edgecnn.artifacts.artifact import split
 from edgecnn.cli.camera import camera
 from edgecnn.errors import ContractError, InferenceError, InputError, SignatureError
+from edgecnn.files import read_bytes
 from edgecnn.foreign import ForeignModel
 from edgecnn.testing import JumpingClock
 from edgecnn_device.model import ModelOptions, ModelSlot, open_model
@@ -71,6 +72,17 @@ def test_a_label_file_inside_is_used(foreign: Path, tmp_path: Path) -> None:
     assert "its 6 labels are those of its label file" in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["ours", "theirs"])
+def test_a_camera_reads_its_model_file_once(artifacts: Path, foreign: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    path = artifacts / "neu.tflite" if kind == "ours" else foreign
+    read = list[Path]()
+    monkeypatch.setattr(artifact, "read_bytes", lambda path, **limits: read.append(path) or read_bytes(path, **limits))
+
+    run(str(path), *([] if kind == "ours" else ["--labels", ",".join(LABELS)]))
+
+    assert read == [path]
+
+
 def test_options_may_stand_in_a_file(foreign: Path, tmp_path: Path) -> None:
     (tmp_path / "camera.toml").write_text(f'labels = "{",".join(LABELS)}"\npixel-range = "0..1"\ncolor = "gray"\n')
 
@@ -81,7 +93,7 @@ def test_options_may_stand_in_a_file(foreign: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_without_contract_and_labels_says_how_to_run_it(foreign: Path) -> None:
-    with pytest.raises(ContractError, match=r"another tool's model; run such a one with: .*--labels a,b,c"):
+    with pytest.raises(ContractError, match=r"another tool's model; run such a file with: .*--labels a,b,c"):
         run(str(foreign))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import re
@@ -15,11 +16,12 @@ from hostile_models import crashing, endless
 
 from edgecnn.artifacts import Artifact
 from edgecnn.errors import ArtifactError, DigestError, InferenceError
+from edgecnn.preprocessing import Preprocessing
 from edgecnn.shipped import int8_path
 from edgecnn.testing import JumpingClock
 from edgecnn_device import model
 from edgecnn_device.last_good import LastGood
-from edgecnn_device.model import Candidate, ModelOptions, ModelSlot, open_model
+from edgecnn_device.model import ModelOptions, ModelSlot, open_model, read_candidate
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_a_model_whose_own_softmax_says_something_else_here_refuses_to_start(tmp
     dataclasses.replace(artifact, contract=contract).save(tmp_path / "x.tflite")
 
     with pytest.raises(ArtifactError, match="computes something else on this machine"):
-        Candidate(ModelOptions(str(tmp_path / "x.tflite")), known=lambda *_: is_known).model()
+        read_candidate(ModelOptions(str(tmp_path / "x.tflite")), known=lambda *_: is_known).model()
 
 
 def test_those_who_insist_can_run_it(artifacts: Path, tmp_path: Path) -> None:
@@ -143,6 +145,43 @@ def test_a_bad_new_file_leaves_the_old_model_running_and_is_complained_about_onc
     assert slot.current is before
     assert (slot.refusals, len(said)) == (1, 1)
     assert said[0].startswith("the new model was refused, the old one keeps running: ")
+
+
+def test_a_model_that_was_retrained_in_a_folder_of_another_name_is_exchanged(artifacts: Path, running: Path) -> None:
+    clock = JumpingClock()
+    slot, said = slot_of(running, clock)
+    retrained = Artifact.open(artifacts / "neu-other.tflite")
+    contract = dataclasses.replace(retrained.contract, task="my-parts-2", title="my parts 2")
+    dataclasses.replace(retrained, contract=contract).save(running)
+    clock.now_s += 2
+
+    assert exchanged(slot), said
+    assert slot.current.artifact.contract.task == "my-parts-2"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": ("dent", "scratches")}, r"has other classes \(new: dent; gone: "),
+        ({"labels": ("crazing", "scratches")}, r"has other classes \(gone: inclusion"),
+        ({"preprocessing": Preprocessing(200, 200, "rgb")}, "takes pictures as rgb with fit"),
+    ],
+)
+def test_a_contract_says_what_makes_it_another_task(artifacts: Path, change: dict[str, Any], words: str) -> None:
+    contract = Artifact.open(artifacts / "neu.tflite").contract
+    other = copy.copy(contract)
+    for name, value in change.items():
+        object.__setattr__(other, name, value)
+
+    assert re.search(words, str(other.differs_from(contract)))
+    assert contract.differs_from(dataclasses.replace(contract, task="another name")) is None
+
+
+def test_the_same_classes_in_another_order_are_another_task(artifacts: Path) -> None:
+    contract = Artifact.open(artifacts / "neu.tflite").contract
+    other = dataclasses.replace(contract, labels=contract.labels[::-1])
+
+    assert "the same classes in another order" in str(other.differs_from(contract))
 
 
 def test_a_file_that_is_gone_for_a_moment_is_waited_for(artifacts: Path, running: Path) -> None:
@@ -355,7 +394,7 @@ def test_the_last_good_model_of_another_task_is_not_run(artifacts: Path, running
     start(running, tmp_path / "state", [])
     endless(Artifact.open(artifacts / "mnist.tflite")).save(running)
 
-    with pytest.raises(InferenceError, match=r"nor can the last good model be used: .* is for the task 'neu'"):
+    with pytest.raises(InferenceError, match=r"nor can the last good model be used: .* has other classes"):
         start(running, tmp_path / "state", [], timeout_s=1)
 
 

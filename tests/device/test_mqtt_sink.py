@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from device_fakes import frame, watcher
+from published_schemas import check
 from tiny_broker import ACCEPTED, BAD_PASSWORD, TinyBroker
 
 from edgecnn.errors import OutputError
@@ -102,6 +103,8 @@ def test_a_warning_that_comes_and_goes_is_published_beside_the_state(broker: Tin
         wait_until(lambda: len(broker.topics("/prediction")) == 4)
 
     states = [json.loads(payload) for payload in broker.topics("/state")][-3:]
+    for state in states:
+        check("state", state)
     assert states == [
         {"state": "ok", "reason": ""},
         {"state": "ok", "reason": "", "warning": "running the last good model"},

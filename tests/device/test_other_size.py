@@ -48,7 +48,7 @@ def test_a_region_of_interest_in_pixels_is_blind_while_the_picture_is_too_small(
     seen, statistics = observe(frames)
 
     assert states(seen) == ["ok", "blind", "ok"]
-    assert seen[1].state.reason == "--roi 100,100,400,300 does not lie in the picture of 320x240"
+    assert seen[1].state.reason == "--roi 100,100,400,300 is not inside the picture of 320x240"
     assert not seen[1].predictions
     assert sum(statistics.reasons.values()) == 1
 
@@ -93,7 +93,7 @@ def test_a_smaller_picture_in_a_folder_is_blind(tmp_path: Path) -> None:
     with open_source(SourceOptions(str(tmp_path), transform=Transform(roi=Roi.parse("0,0,400,300")))) as source:
         unusable = [item.unusable for item in source if isinstance(item, Frame)]
 
-    assert unusable == ["", "--roi 0,0,400,300 does not lie in the picture of 320x240", ""]
+    assert unusable == ["", "--roi 0,0,400,300 is not inside the picture of 320x240", ""]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_smaller_picture_in_a_folder_is_blind(tmp_path: Path) -> None:
     ],
 )
 def test_a_region_outside_of_the_size_that_is_asked_for_is_refused_at_the_start(options: SourceOptions) -> None:
-    with pytest.raises(InputError, match="does not lie in the picture"):
+    with pytest.raises(InputError, match="is not inside the picture"):
         open_source(options)
 
 

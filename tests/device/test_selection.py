@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +16,19 @@ from edgecnn_device.frames import OK, Observation, Region, RegionPrediction, Sta
 from edgecnn_device.sinks.selection import Changes, EverySeconds, Selected, WritePolicy
 from edgecnn_device.sinks.timeline import Timeline
 
+PICTURE = gray_picture(128)
+
 
 def seen(*labels: str | None, at_s: float = 0.0, number: int = 0, media_time_s: float | None = None) -> Observation:
     """Return an observation with one region for each label."""
-    picture = gray_picture(128)
+    taken = replace(frame(PICTURE, number, at_s=at_s), media_time_s=media_time_s)
+    return Observation("cam", OK, taken, regions(labels))
+
+
+@functools.cache
+def regions(labels: tuple[str | None, ...]) -> tuple[RegionPrediction, ...]:
     answers = [Prediction(label, 0, 0.9, np.array([0.9], np.float32)) for label in labels]
-    regions = tuple(RegionPrediction(n, Region((0, 0, 9, 9), picture), picture, a, a) for n, a in enumerate(answers))
-    taken = replace(frame(picture, number, at_s=at_s), media_time_s=media_time_s)
-    return Observation("cam", OK, taken, regions)
+    return tuple(RegionPrediction(n, Region((0, 0, 9, 9), PICTURE), PICTURE, a, a) for n, a in enumerate(answers))
 
 
 def lost(seconds: float = 2.0, reason: str = "lost") -> Observation:

@@ -95,10 +95,10 @@ def test_a_file_of_somebody_elses_is_not_overwritten(tmp_path: Path, kind: str) 
 
 
 def test_a_program_that_the_service_would_not_see_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"/home/me/venv/bin/edgecnn lies in a home folder.*--user"):
+    with pytest.raises(InputError, match=r"/home/me/venv/bin/edgecnn is in a home folder.*--user"):
         install(Service(False, "/home/me/venv/bin/edgecnn"), tmp_path)
 
-    with pytest.raises(InputError, match=r"/root/\.pyenv/bin/python lies in a home folder"):
+    with pytest.raises(InputError, match=r"/root/\.pyenv/bin/python is in a home folder"):
         install(Service(False, PROGRAM, Path("/root/.pyenv/bin/python")), tmp_path)
     assert install(Service(True, "/home/me/venv/bin/edgecnn"), tmp_path)[1]
 

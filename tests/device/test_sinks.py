@@ -13,6 +13,7 @@ import pytest
 from device_fakes import frame, watcher
 from hypothesis import given
 from hypothesis import strategies as st
+from published_schemas import check
 
 from edgecnn.classifier import Prediction
 from edgecnn.errors import MissingDependencyError, OutputError
@@ -66,8 +67,9 @@ def test_a_line_says_what_the_observation_says(
     answer = Prediction(label, 3, probability, np.array([probability], np.float32))
     region = Region((1, 2, 30, 40), gray_picture(9))
     seen = RegionPrediction(7, region, gray_picture(9), answer, replace(answer, label="other"))
+    located = replace(seen, where=(3, 4, 5, 6), where_map="novelty")
     told = [
-        Observation(source, OK, frame(source=source), (seen, seen), age_ms, {"capture": took_ms, "invoke": 0.0}),
+        Observation(source, OK, frame(source=source), (seen, located), age_ms, {"capture": took_ms, "invoke": 0.0}),
         Observation(source, State("blind", reason), replace(frame(), media_time_s=took_ms), (), age_ms),
         Observation(source, State("blind", reason), None, (), age_ms),
         Observation(source, OK, frame(source=source), (seen,), age_ms, {}, warning=reason),
@@ -76,6 +78,8 @@ def test_a_line_says_what_the_observation_says(
     lines = [json_line(observation) for observation in told]
 
     assert [json.loads(line) for line in lines] == [observation.to_json() for observation in told]
+    for line in lines:
+        check("observation", json.loads(line))
     assert [line.find("\n") for line in lines] == [len(line) - 1 for line in lines]
 
 
@@ -208,19 +212,21 @@ def test_an_unsure_answer_is_kept_with_its_prediction_at_most_once_a_second(tmp_
     assert np.array_equal(np.asarray(cv2.imread(str(pictures[0]))), gray_picture(230))
 
 
-def test_a_sure_answer_is_kept_every_so_many_seconds_only(tmp_path: Path) -> None:
+def test_a_sure_answer_is_kept_at_random_times_only(tmp_path: Path) -> None:
     clock = JumpingClock()
-    sink = SampleSink(SampleOptions(tmp_path, below=0.5, every_s=10), clock=clock)
-    for number in range(25):
+    sink = SampleSink(SampleOptions(tmp_path, below=0.5, every_s=10), clock=clock, seed=0)
+    for number in range(2000):
         clock.now_s += 1
         sink.write(observe(frame(gray_picture(230), number)))
 
-    assert len(list(tmp_path.glob("*.png"))) == 3
+    kept = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("*.png"))
+    assert 150 < len(kept) < 230  # gaps are of 10 seconds on average, a second longer for the next frame to come
+    assert len(set(np.diff(kept))) > 10  # and in no rhythm
 
 
 def test_the_oldest_samples_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
     clock = JumpingClock()
-    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=50_000), clock=clock)
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_bytes=50_000), clock=clock)
     for number in range(30):
         clock.now_s += 1
         sink.write(observe(frame(gray_picture(230, number), number, at_s=100.0 + number)))
@@ -233,17 +239,19 @@ def test_the_oldest_samples_go_when_there_are_too_many_bytes(tmp_path: Path) -> 
 
 def test_samples_that_are_too_old_go_at_the_next_start(tmp_path: Path) -> None:
     clock = JumpingClock()
-    SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
+    with SampleSink(SampleOptions(tmp_path, every_s=1e-9), clock=clock) as sink:
+        clock.jump(1)
+        sink.write(observe())
     later_s = next(tmp_path.glob("*.png")).stat().st_mtime + 101
 
-    SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=lambda: later_s).write(LOST)
+    SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_age_s=100), clock=clock, wall_clock=lambda: later_s).write(LOST)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clock_that_is_set_while_the_camera_runs_costs_no_sample(tmp_path: Path) -> None:
     clock, wall = JumpingClock(), JumpingClock(1.8e9)
-    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=wall)
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_age_s=100), clock=clock, wall_clock=wall)
     for number, set_to_s in enumerate((1.8e9, 0.0, 4e9, 1.8e9)):
         clock.now_s += 1
         wall.now_s = set_to_s
@@ -254,9 +262,11 @@ def test_a_clock_that_is_set_while_the_camera_runs_costs_no_sample(tmp_path: Pat
 
 def test_a_board_that_starts_in_1970_keeps_its_samples(tmp_path: Path) -> None:
     clock = JumpingClock()
-    SampleSink(SampleOptions(tmp_path, every_s=1), clock=clock).write(observe())
+    with SampleSink(SampleOptions(tmp_path, every_s=1e-9), clock=clock) as sink:
+        clock.jump(1)
+        sink.write(observe())
 
-    SampleSink(SampleOptions(tmp_path, every_s=1, max_age_s=100), clock=clock, wall_clock=lambda: 60.0).write(LOST)
+    SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_age_s=100), clock=clock, wall_clock=lambda: 60.0).write(LOST)
 
     assert len(list(tmp_path.glob("*.png"))) == 1
 
@@ -266,7 +276,7 @@ def test_what_a_kill_left_unfinished_goes_at_the_next_start(tmp_path: Path) -> N
     for name in names:
         (tmp_path / name).write_bytes(b"x")
 
-    SampleSink(SampleOptions(tmp_path, every_s=1), clock=JumpingClock())
+    SampleSink(SampleOptions(tmp_path, every_s=1e-9), clock=JumpingClock())
 
     assert {path.name for path in tmp_path.iterdir()} == {"labelled.json", ".a.png.part"}
 
@@ -276,7 +286,7 @@ def test_what_is_left_of_a_sample_whose_picture_is_gone_is_counted_and_goes_with
         (tmp_path / f"20260102T0000{second:02}.000000Z-{second}-1.json").write_text("{}" * 1000)
     (tmp_path / "notes.json").write_text("{}")
 
-    SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000), clock=JumpingClock()).write(LOST)
+    SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_bytes=60_000), clock=JumpingClock()).write(LOST)
 
     left = sorted(path.name for path in tmp_path.iterdir())
     assert len(left) == 31
@@ -295,7 +305,7 @@ def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path:
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     before = {path.name for path in tmp_path.iterdir()}
     clock = JumpingClock()
-    with SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000, max_age_s=10), clock=clock) as sink:
+    with SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_bytes=60_000, max_age_s=10), clock=clock) as sink:
         for number in range(30):
             clock.now_s += 1
             sink.write(observe(frame(gray_picture(230, number), number, at_s=100.0 + number)))
@@ -306,17 +316,17 @@ def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path:
 
 
 def test_two_cameras_do_not_share_a_folder_of_samples(tmp_path: Path) -> None:
-    options, refused = SampleOptions(tmp_path, every_s=1), f"--keep {tmp_path}: another camera keeps its samples there"
+    options, refused = SampleOptions(tmp_path, every_s=1e-9), f"--keep {tmp_path}: another camera keeps its samples there"
     with SampleSink(options, clock=JumpingClock()), pytest.raises(OutputError, match=refused):
         SampleSink(options, clock=JumpingClock())
 
-    SampleSink(SampleOptions(tmp_path, every_s=1), clock=JumpingClock())
+    SampleSink(SampleOptions(tmp_path, every_s=1e-9), clock=JumpingClock())
 
 
 def test_the_samples_of_before_are_counted_at_the_next_start(tmp_path: Path) -> None:
     clock = JumpingClock()
     for start in range(3):
-        with SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=60_000), clock=clock) as sink:
+        with SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_bytes=60_000), clock=clock) as sink:
             for number in range(10):
                 clock.now_s += 1
                 sink.write(observe(frame(gray_picture(230, number), number, at_s=1000.0 * start + number)))
@@ -325,7 +335,7 @@ def test_the_samples_of_before_are_counted_at_the_next_start(tmp_path: Path) -> 
 
 
 def test_labelled_samples_are_left_alone(tmp_path: Path) -> None:
-    sink = SampleSink(SampleOptions(tmp_path, every_s=1, max_bytes=1), clock=JumpingClock())
+    sink = SampleSink(SampleOptions(tmp_path, every_s=1e-9, max_bytes=1), clock=JumpingClock())
     (tmp_path / "light").mkdir()
     (tmp_path / "light" / "mine.png").write_bytes(b"x" * 100)
 

@@ -248,7 +248,7 @@ def test_a_region_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_region_outside_of_the_picture_is_one_clear_error() -> None:
-    with pytest.raises(InputError, match="does not lie in the picture of 64x48"):
+    with pytest.raises(InputError, match="is not inside the picture of 64x48"):
         Roi.parse("0,0,65,48").crop(gray_picture(128))
 
 

@@ -44,7 +44,7 @@ def test_an_answer_says_where_when_it_is_asked() -> None:
     answer = ec.open("neu")(np.tile(np.arange(200, dtype=np.uint8), (200, 1)), where=True)
 
     assert answer.where is not None and answer.where.shape == (200, 200)
-    assert answer._repr_html_().count("data:image/png;base64,") == 2
+    assert answer._repr_html_().count("data:image/png;base64,") == 3
 
 
 def test_an_answer_shows_itself_with_every_name_escaped(artifacts: Path) -> None:

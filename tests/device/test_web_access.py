@@ -27,7 +27,7 @@ def page() -> Iterator[Page]:
 
 
 GUARDED = ["/", "/app.js", "/api/stats", "/api/model", "/api/live", "/api/predictions", "/api/history"]
-GUARDED += ["/api/history.csv", "/api/today", "/metrics", "/snapshot.jpg", "/stream.mjpg", "/nowhere"]
+GUARDED += ["/api/history.csv", "/api/today", "/api/region?id=1", "/metrics", "/snapshot.jpg", "/stream.mjpg", "/nowhere"]
 
 
 @pytest.mark.parametrize("path", GUARDED)

@@ -28,6 +28,7 @@ SHORT = (
     "/api/history",
     "/api/history.csv",
     "/api/today",
+    "/api/region?id=1",
     "/metrics",
     "/snapshot.jpg",
 )

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn.cli.main import main
-from edgecnn.datasets.check import TableComparison, check_folder, compare_with_table, leaked_share
+from edgecnn.datasets.check import check_folder, compare_with_table, leaked_share
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.folder import write_folder
 from edgecnn.errors import DatasetError, OutputError
@@ -112,10 +112,48 @@ def test_a_table_that_records_what_was_found_agrees(spoilt: Path, tmp_path: Path
 
     compared = compare_with_table(check_folder(spoilt), table)
 
-    assert compared == TableComparison(recorded=2, joined=2, groups=1, whole=1, exact=1, pairs=2, beyond=1, straddling=1)
+    assert (compared.recorded, compared.joined, compared.groups, compared.whole, compared.exact) == (2, 2, 1, 1, 1)
+    assert (compared.recall.right, compared.recall.count) == (1, 1)
+    assert (compared.precision.right, compared.precision.count) == (1, 2)
+    assert [(pair.first, pair.second) for pair in compared.across] == [("good/3.png", "good/copy.png")]
+    assert compared.straddling == 1
 
 
-@pytest.mark.parametrize("text", ["file;group\n", "file,group\n1.png,0\n", "file,group,split\nother.png,0,train\n"])
+def test_a_table_without_splits_is_compared_too(spoilt: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("file,group\ngood/1.png,0\ngood/shifted.png,0\n")
+
+    compared = compare_with_table(check_folder(spoilt), tmp_path / "table.csv")
+
+    assert (compared.exact, compared.pairs, compared.straddling) == (1, 1, 0)
+
+
+def test_the_page_shows_pairs_and_escapes_their_names(spoilt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (spoilt / "good" / "copy.png").rename(spoilt / "good" / "<b>copy&.png")
+
+    code, out, _ = run(capsys, "data", "check", str(spoilt), "--html", str(tmp_path / "page.html"))
+
+    page = (tmp_path / "page.html").read_text()
+    assert (code, "page: " in out) == (0, True)
+    assert "good/&lt;b&gt;copy&amp;.png" in page
+    assert "<b>copy" not in page
+    assert page.count("<img ") == 2 * 4  # two copies, an overlap, and the conflict once more
+
+
+def test_a_random_split_flatters_where_parts_are_seen_again(tmp_path: Path) -> None:
+    # Labels that nothing in the pictures tells: only who has seen the part before can know them.
+    for part in range(60):
+        for exposure in range(4):
+            picture = np.clip(surface(part, 96) * (0.7 + 0.1 * exposure), 0, 255).astype(np.uint8)
+            write(tmp_path / "parts" / ("a" if part % 2 else "b") / f"{part}_{exposure}.png", picture)
+
+    found = check_folder(tmp_path / "parts", group_by=r"(\d+)_", flattery=True).flattery
+
+    assert found is not None
+    assert found.random.value > 0.9
+    assert found.grouped.interval[0] < 0.5 < found.grouped.interval[1] + 0.05
+
+
+@pytest.mark.parametrize("text", ["file;group\n", "name,group\n1.png,0\n", "file,group,split\nother.png,0,train\n"])
 def test_a_table_of_something_else_is_refused(spoilt: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "table.csv").write_text(text)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.digits import draw_digit
-from edgecnn.mnist_form import CENTRE, STROKE_WIDTH, Form, ink_form, mnist_form, stroke_width
+from edgecnn.mnist_form import CENTRE, STROKE_WIDTH, Form, InkStrip, _by_disc, ink_form, ink_forms, mnist_form, stroke_width
 
 Image = NDArray[np.uint8]
 BARE = Form(stroke_weight=False, deskew=False)
@@ -120,3 +120,29 @@ def test_any_picture_gives_a_form(seed: int, height: int, width: int, share: flo
     assert form.shape == (28, 28)
     assert form.dtype == np.uint8
     assert form.max() in (0, 255)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 70))
+def test_the_forms_of_many_digits_are_those_of_each_alone(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    inks = []
+    for _ in range(count):
+        digit = draw_digit(int(rng.integers(10)), rng, int(rng.integers(16, 90)))
+        pen = np.ones((int(rng.integers(1, 6)),) * 2, np.uint8)
+        inks.append(np.asarray(cv2.dilate(digit, pen)[:, : int(rng.integers(8, 90))], np.uint8))
+
+    together = ink_forms(InkStrip.of(inks))
+
+    assert all(np.array_equal(form, ink_form(ink)) for form, ink in zip(together, inks, strict=True))
+
+
+@pytest.mark.parametrize("radius", range(1, 13))
+def test_a_disc_dilates_and_erodes_as_opencvs_does(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    strokes = np.zeros((112, 224), np.uint8)
+    strokes[20:-20, 20:-20] = np.where(cv2.GaussianBlur(rng.random((72, 184)), (0, 0), 4) > 0.5, 255, 0)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+    assert np.array_equal(_by_disc(strokes, radius, wider=True), cv2.dilate(strokes, disc))
+    assert np.array_equal(_by_disc(strokes, radius, wider=False), cv2.erode(strokes, disc))

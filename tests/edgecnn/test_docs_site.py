@@ -56,6 +56,16 @@ def test_a_page_shows_what_its_commands_print() -> None:
     assert shown("<!-- run: echo steel -->") == "```console\n$ echo steel\nsteel\n```"
 
 
+def test_the_way_from_a_wrong_answer_to_a_better_model_can_be_gone() -> None:
+    page = shown((ROOT / "docs" / "tutorials" / "wrong-answer.md").read_text("utf-8"))
+
+    taught, trap = page.split("What of a part that is neither?")
+    assert "3_1.png: novel: like nothing it was trained on" in taught
+    assert "taught.tflite: three added by" in taught
+    assert "the new model is better" in taught
+    assert "the new model is worse" in trap
+
+
 def test_json_is_shown_readably() -> None:
     assert '```json\n{\n  "label": "ö"\n}\n```' in shown("""<!-- run json: echo '{"label":"ö"}' -->""")
 

@@ -1,4 +1,4 @@
-"""The Python code of README and docs is typed rightly, as mypy and pyright see it."""
+"""The Python code of README and docs is typed correctly, as mypy and pyright see it."""
 
 from __future__ import annotations
 

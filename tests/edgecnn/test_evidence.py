@@ -35,11 +35,11 @@ def fitted(seed: int = 0, held_out: int = 200, **options: Any) -> EvidenceInfo:
 
 def test_of_new_pictures_at_least_the_promised_share_is_kept() -> None:
     kept = []
-    for seed in range(0, 1200, 3):
+    for seed in range(0, 300, 3):
         info = fitted(seed, held_out=60, others={}, keep_rate=0.9)
         kept.append(float(Evidence(info, CHANNELS, CLASSES).keeps(drawn(200, 10_000 + seed)[0]).mean()))
 
-    # 400 simulations of 200 pictures: what chance moves the mean by is far below the margin that is left here.
+    # 100 simulations of 200 pictures: chance moves the mean by 0.004, a fifth of the margin that is left here.
     assert np.mean(kept) >= 0.9
     assert np.mean(kept) < 0.97  # the promise is not kept by keeping everything
 

@@ -181,4 +181,4 @@ def test_answers_of_the_graph_that_do_not_go_with_the_seeds_are_refused(
     vectors = replace(tiny_artifact.contract.golden, graph=graph)
 
     with pytest.raises(ContractError, match="golden"):
-        vectors.check(3)
+        vectors.check(3, 3)

@@ -18,6 +18,7 @@ from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.rejection.good_parts import GoodParts, fit_bank, with_threshold
 from edgecnn.runtimes.good_parts import Bank, GoodPartsRuntime, likeness, novelty_of, picture_scores
 from edgecnn.runtimes.runtime import Answers
+from edgecnn.where import novelty_maps
 
 FEATURES = np.random.default_rng(0).normal(3, 1, (12, 4, 5, 6)).astype(np.float32)
 
@@ -113,7 +114,7 @@ def test_a_picture_off_by_one_place_is_novel_and_says_where() -> None:
 
     assert answers.probabilities.shape == (2, 1)
     assert judged.novelty[0] < 1 < judged.novelty[1]
-    assert np.unravel_index(runtime.bank.novelty_maps(odd)[1].argmax(), (4, 5)) == (2, 3)
+    assert np.unravel_index(novelty_maps(GoodParts(info), answers)[1].argmax(), (4, 5)) == (2, 3)
 
 
 def test_another_novelty_moves_the_verdict_and_a_probability_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,9 @@ import pytest
 from edgecnn.cli.main import main
 from edgecnn.datasets.check import check_folder
 from edgecnn.datasets.folder import task_from_folder
+from edgecnn.datasets.group_by import parse_group_by
 from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.layout import LabelledFile
 from edgecnn.datasets.load import load_splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.progress import listening
@@ -27,7 +30,8 @@ def table(folder: Path, text: str) -> Path:
 
 
 def groups(path: Path, names: tuple[str, ...] = NAMES, found: object = NOTHING) -> list[int]:
-    return GroupTable.read(path).join(names, np.asarray(found, np.int64))[0].tolist()
+    files = [LabelledFile(path.parent / name, name, name[0]) for name in names]
+    return parse_group_by(path).join(files, np.asarray(found, np.int64))[0].tolist()
 
 
 @pytest.fixture
@@ -168,3 +172,50 @@ def test_few_pictures_are_warned_of(tmp_path: Path) -> None:
 
     assert [(splits[split].class_ids == 1).sum() for split in ("train", "validation")] == [1, 1]
     assert any("too few pictures to rely on what is measured: two 2" in line for line in said)
+
+
+def grouped(parts: Path, stated: str) -> tuple[int, int, int]:
+    found = check_folder(parts, group_by=stated)
+    return found.groups, found.grouped, found.largest_group
+
+
+def test_a_regular_expression_names_the_part(parts: Path) -> None:
+    assert grouped(parts, r"(\w+_\d)_\d\.png$") == (16, 48, 3)
+
+
+def test_a_folder_within_the_class_folder_is_a_part(parts: Path) -> None:
+    for path in sorted(parts.rglob("*_0_?.png")):
+        (path.parent / "part").mkdir(exist_ok=True)
+        path.rename(path.parent / "part" / path.name)
+
+    assert grouped(parts, "folder") == (2, 6, 3)
+
+
+def test_pictures_of_a_class_taken_shortly_after_each_other_are_a_part(parts: Path) -> None:
+    for path in parts.rglob("*.png"):
+        part, exposure = map(int, path.stem.split("_")[1:])
+        os.utime(path, (1e9 + 3600 * part + 90 * exposure,) * 2)
+
+    assert grouped(parts, "minutes:2") == (16, 48, 3)
+    assert grouped(parts, "minutes:1") == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("part(", "is no regular expression: missing"),
+        (r"part\d", "must be FILE.csv, folder, minutes:N, or a regular expression with one group"),
+        ("(a)(b)", "must be FILE.csv, folder, minutes:N, or a regular expression with one group"),
+        (r"(dark_\d)", "does not match bright/bright_0_0.png"),
+        ("folder", "bright/bright_0_0.png and all others lie in their class folder"),
+        ("minutes:ten", "after minutes: stands a number of minutes"),
+    ],
+)
+def test_a_statement_that_does_not_fit_is_one_line(
+    parts: Path, stated: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["data", "check", str(parts), "--group-by", stated])
+
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert (end.value.code, message in last) == (2, True)

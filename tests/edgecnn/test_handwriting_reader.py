@@ -66,7 +66,7 @@ def test_most_digits_of_a_sheet_are_read(runtime: NearestDigit) -> None:
 
 
 def read_rightly(sheet: DrawnSheet, degrees: float, runtime: NearestDigit, steps: Steps) -> float:
-    """The share of a sheet's digits that are read rightly when it lies turned by so many degrees."""
+    """The share of a sheet's digits that are read correctly when it lies turned by so many degrees."""
     height, width = sheet.image_bgr.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 0.75)
     image = np.asarray(cv2.warpAffine(sheet.image_bgr, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
@@ -309,7 +309,7 @@ def test_a_sure_digit_is_no_piece_of_another(sureness: float, expected: list[int
     cv2.circle(image, (150, 70), 14, (30, 30, 30), 5)
     cv2.circle(image, (150, 145), 50, (30, 30, 30), 5)
 
-    readings = read_digits(image, Rings(sureness), 0.5, Steps(splitting=False))
+    readings = read_digits(image, Rings(sureness), 0.5, Steps(splitting=False, reject=False))
 
     assert [reading.class_id for reading in readings] == expected
 
@@ -327,25 +327,29 @@ def test_the_probability_is_the_largest(runtime: NearestDigit) -> None:
     assert reading.probability == pytest.approx(float(reading.probabilities.max()))
 
 
-def ring_pair() -> Component:
-    mask = np.zeros((100, 140), np.uint8)
-    for x in (40, 84):
-        cv2.ellipse(mask, (x, 50), (20, 36), 0, 0, 360, 255, 5)
-    return find_components(mask)[0]
+def strokes(mask: Image) -> Component:
+    """The only component of a mask."""
+    (component,) = find_components(mask, mask, (mask > 0).astype(np.int32), np.array([0, 255], np.uint8))
+    return component
 
 
 def test_slices_hold_all_the_ink_once() -> None:
-    pair = ring_pair()
+    mask = np.zeros((100, 140), np.uint8)
+    for x in (40, 84):
+        cv2.ellipse(mask, (x, 50), (20, 36), 0, 0, 360, 255, 5)
+    pair = strokes(mask)
 
-    parts = slices(pair)
+    (cut,) = slices([pair], 140)
 
-    assert sum(part.area for part in parts) == pair.area
+    parts = [cut.part(i, i + 1, 140) for i in range(cut.count)]
+    assert sum(part.area for part in parts if part) == pair.area
     assert len(parts) >= 2
 
 
 def test_a_straight_stroke_has_one_slice() -> None:
     mask = np.zeros((60, 30), np.uint8)
     mask[5:55, 13:17] = 255
-    stroke = find_components(mask)[0]
 
-    assert len(slices(stroke)) == 1
+    (cut,) = slices([strokes(mask)], 30)
+
+    assert cut.count == 1

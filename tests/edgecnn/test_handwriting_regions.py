@@ -192,7 +192,7 @@ def test_more_of_low_writing_is_found_at_twice_its_size() -> None:
     sheets = [draw_sheet(seed, digit_height=14, count=60) for seed in (1, 2, 3)]
 
     enlarged = np.mean([share_found(sheet, find_digits(sheet.image_bgr)) for sheet in sheets])
-    as_it_is = np.mean([share_found(sheet, find_digits(sheet.image_bgr, Steps(enlarging=False))) for sheet in sheets])
+    as_it_is = np.mean([share_found(sheet, find_digits(sheet.image_bgr, Steps(scale=False))) for sheet in sheets])
 
     assert enlarged > as_it_is
 
@@ -200,7 +200,7 @@ def test_more_of_low_writing_is_found_at_twice_its_size() -> None:
 def test_high_writing_is_looked_at_as_it_is() -> None:
     image = draw_sheet(1).image_bgr
 
-    with_step, without = find_digits(image), find_digits(image, Steps(enlarging=False))
+    with_step, without = find_digits(image), find_digits(image, Steps(scale=False))
 
     assert [region.box for region in with_step] == [region.box for region in without]
 

@@ -25,7 +25,7 @@ def test_a_folder_called_other_beside_the_classes_is_no_class(tmp_path: Path) ->
     layout = find_layout(tmp_path)
 
     assert layout.labels == ("bolt", "nut")
-    assert layout.left_out == {"_other/glove.png": "in _other: of no class, to be told from them"}
+    assert layout.left_out == {"_other/glove.png": "in _other: of no class, to be distinguished from them"}
     assert find_others(tmp_path, None) == [tmp_path / "_other"]
 
 
@@ -80,7 +80,7 @@ def test_a_folder_without_a_picture_that_can_be_read_is_one_line(tmp_path: Path)
 
     with pytest.raises(InputError, match="holds no pictures"):
         read_others(TASK, [tmp_path / "empty"])
-    with pytest.raises(InputError, match="nothing to be told from the classes"):
+    with pytest.raises(InputError, match="nothing to distinguish from the classes"):
         read_others(TASK, [tmp_path / "odd"])
     with pytest.raises(InputError, match="no such picture"):
         read_others(TASK, [tmp_path / "missing"])

@@ -38,10 +38,10 @@ def test_a_child_answers(fork: bool) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import os; os.kill(os.getpid(), 11)", r"it crashes the runtime \(signal 11\): a damaged file, or no model"),
-        ("import os; os.kill(os.getpid(), 9)", r"signal 9\): it may want too much memory"),
+        ("import os; os.kill(os.getpid(), 11)", r"it crashes the runtime \(signal 11\): a damaged file, or not a model"),
+        ("import os; os.kill(os.getpid(), 9)", r"signal 9\): it may need too much memory"),
         ("import os; os._exit(3)", r"it ends the process that tries it \(exit code 3\)"),
-        ("bytearray(2**45)", "it wants more memory than a model may have"),
+        ("bytearray(2**45)", "it needs more memory than a model may have"),
         ("raise ZeroDivisionError('a\\nb')", r"it cannot be used \(ZeroDivisionError: a b\)"),
         ("import sys; sys.setrecursionlimit(10**9); f = lambda: f(); f()", "it (crashes|cannot be used)"),
     ],

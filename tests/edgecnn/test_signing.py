@@ -241,7 +241,7 @@ def test_without_the_extra_the_way_out_is_told(keys: tuple[Path, Path], copy: Pa
 def test_a_key_that_everybody_can_read_is_told_of(
     copy: Path, keys: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     key = Path(shutil.copy(keys[0], tmp_path / "key.pem"))
     said = {}

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from edgecnn.artifacts.contract import EvidenceInfo, TensorSpec
+from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
-from edgecnn.where import enlarge, fine_maps, hot_box, overlay
+from edgecnn.errors import InputError
+from edgecnn.rejection.evidence import Evidence
+from edgecnn.runtimes.runtime import Answers
+from edgecnn.where import enlarge, fine_maps, hot_box, layer, novelty_maps, overlay
 
 
 def run(*arguments: str) -> object:
@@ -40,6 +49,13 @@ def test_a_map_is_as_large_as_the_picture_whatever_the_model_takes() -> None:
     assert enlarge(np.ones((7, 7), np.float32), (200, 200), (640, 480)).shape == (480, 640)
 
 
+@pytest.mark.parametrize("side", [28, 61, 200])
+def test_a_map_with_a_place_for_each_pixel_stays_as_it_is(side: int) -> None:
+    place_map = np.random.default_rng(side).normal(0, 1, (side, side)).astype(np.float32)
+
+    assert enlarge(place_map, (side, side), (side, side)) is place_map
+
+
 def test_the_hot_box_is_around_the_maximum_alone() -> None:
     place_map = np.zeros((7, 7), np.float32)
     place_map[1, 1], place_map[5, 5] = 1.0, 0.8
@@ -68,7 +84,7 @@ def test_a_fine_map_points_at_the_structure_in_the_place_that_speaks(channels: i
     assert 5 <= y <= 20
     assert 4 <= x <= 34
     assert fine.min() >= 0
-    assert fine[60:, 60:].max() == 0
+    assert fine[60:, 60:].max() < fine.max() / 100
     left, top, width, height = hot_box(fine, (100, 100), (100, 100))
     assert left >= 0 and top <= 12 <= top + height <= 40
     assert width <= 50
@@ -110,6 +126,115 @@ def test_only_places_that_speak_for_the_answer_are_red() -> None:
     assert shown[103, 103, 2] > 150
     assert shown[103, 103, 0] < 90
     np.testing.assert_array_equal(shown[0, 0], [90, 90, 90])
+
+
+def _evidence(novel_above: float = 0.5) -> Evidence:
+    """Return evidence of two classes, each with one centre: the first and the second of three channels."""
+    centres = np.array([[127, 0, 0], [0, 127, 0]], np.int8)
+    chosen = {"temperature": 1.0, "unsure_below": 0.0, "novel_above": novel_above, "log_weight": 0.0, "keep_rate": 0.9}
+    measured = {"kept": 1.0, "pictures": 10, "false_accepts": 0.0, "kinds": (), "seed": 0}
+    encoded = base64.b64encode(centres.tobytes()).decode()
+    info = EvidenceInfo(centres=encoded, scale=1 / 127, centre_classes=(0, 1), **chosen, **measured)  # type: ignore[arg-type]
+    return Evidence(info, 3, 2)
+
+
+def _answers(features: np.ndarray) -> Answers:
+    spec = TensorSpec("features", "float32", (1, *features.shape[1:]), None, None)
+    return Answers(np.array([[0.9, 0.1]] * len(features), np.float32), features.astype(np.float32), spec)
+
+
+def test_what_is_novel_is_what_a_picture_would_be_less_novel_without() -> None:
+    features = np.zeros((1, 7, 7, 3), np.float32)
+    features[..., 0] = 1
+    features[0, 1, 4] = [0, 0, 20]
+
+    (found,) = novelty_maps(_evidence(), _answers(features))
+
+    # Without the strange place the picture is the first class' own; with it, as far as two unit vectors of this angle are.
+    mean = features[0].mean(axis=(0, 1))
+    distance = np.linalg.norm(mean / np.linalg.norm(mean) - [1, 0, 0])
+    assert found.shape == (7, 7)
+    assert found[:3, 3:6] == pytest.approx(distance / 0.5, abs=1e-5)
+    assert found[4:].max() < 0
+
+
+def test_a_place_of_an_even_picture_makes_it_no_more_novel_than_another() -> None:
+    features = np.ones((1, 7, 7, 3), np.float32)
+
+    (found,) = novelty_maps(_evidence(), _answers(features))
+
+    assert np.abs(found).max() < 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays(np.float32, (1, 4, 6, 3), elements=st.floats(0, 100, width=16)), st.floats(0.1, 2))
+def test_the_novelty_of_places_is_in_units_of_the_threshold(features: np.ndarray, above: float) -> None:
+    answers = _answers(features)
+
+    (one,), (other,) = novelty_maps(_evidence(1.0), answers), novelty_maps(_evidence(above), answers)
+
+    assert np.isfinite(one).all()
+    np.testing.assert_allclose(one, other * above, atol=1e-5)
+
+
+def test_features_without_places_have_no_novelty_map() -> None:
+    with pytest.raises(InputError, match="no map of features"):
+        novelty_maps(_evidence(), _answers(np.ones((1, 3), np.float32)))
+
+
+def test_a_layer_over_a_picture_is_what_the_overlay_shows() -> None:
+    place_map = np.random.default_rng(0).normal(0, 1, (60, 80)).astype(np.float32)
+    picture = np.full((60, 80, 3), 200, np.uint8)
+
+    over = layer(place_map, "novelty").astype(np.float32)
+
+    share = over[..., 3:] / 255
+    mixed = picture * (1 - share) + over[..., :3] * share
+    shown = overlay(picture, place_map, (60, 80), "novelty")
+    assert np.abs(mixed - shown).max() <= 1.5
+    assert over[place_map <= 0, 3].max() == 0
+
+
+def test_what_hardly_makes_a_picture_novel_is_hardly_drawn() -> None:
+    place_map = np.full((10, 10), 0.001, np.float32)
+
+    assert layer(place_map, "class")[..., 3].max() > 150
+    assert layer(place_map, "novelty")[..., 3].max() < 5
+
+
+def test_a_prediction_has_both_maps_where_they_were_asked_for() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+
+    plain, located = (Classifier.open("neu").classify([picture], where=each)[0] for each in (False, True))
+
+    assert plain.where is None and plain.novel_where is None
+    assert located.where is not None and located.where.shape == (200, 200)
+    assert located.novel_where is not None and located.novel_where.shape == (200, 200)
+
+
+@pytest.mark.parametrize(("options", "blue"), [([], True), (["--map", "novelty"], True), (["--map", "class"], False)])
+def test_the_map_of_a_novel_answer_is_that_of_novelty_unless_another_is_named(
+    tmp_path: Path, options: list[str], blue: bool
+) -> None:
+    picture, out = tmp_path / "a.png", tmp_path / "where.png"
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8)
+    noise[:100] = 128
+    cv2.imwrite(str(picture), noise)
+
+    assert run("classify", "neu", str(picture), "--where", str(out), *options) == 0
+
+    excess = cv2.imread(str(out)).astype(int)
+    assert ((excess[..., 0] - excess[..., 2]).max() > 20) == blue
+    assert ((excess[..., 2] - excess[..., 0]).max() > 20) != blue
+
+
+def test_a_map_that_nobody_draws_is_not_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), np.zeros((60, 60), np.uint8))
+
+    assert run("classify", "neu", str(picture), "--map", "novelty") == 2
+
+    assert "give --where OUT.png too" in capsys.readouterr().err
 
 
 def test_classify_draws_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,18 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from published_schemas import check
 
 from edgecnn.datasets.dataset import SplitInfo, Splits
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.shipped import find_task
-from edgecnn_export.networks import NETWORKS
+from edgecnn_export.networks.sizes import NETWORKS
 from edgecnn_export.studies.ablation import VARIANTS, Doubt, Row, _accuracies, _choose, ablate, format_table
 from edgecnn_export.training.recipes import find_recipe
 
@@ -88,7 +90,7 @@ def test_a_variant_is_trained_exported_measured_and_kept(tmp_path: Path) -> None
 
     again = ablate(MNIST, splits, out=tmp_path, names=["no-simulation"], epochs=1)
     assert rows == again
-    assert (tmp_path / "ablation.json").is_file()
+    check("study-ablation", {"schema": 1} | json.loads((tmp_path / "ablation.json").read_text()))
 
 
 def test_the_table_has_a_line_a_variant() -> None:

@@ -42,7 +42,8 @@ def test_a_page_shows_the_map_the_probabilities_and_what_would_change_the_answer
     page = render_page(found)
 
     assert "&lt;b&gt;.png" in page and "<b>.png" not in page
-    assert page.count("data:image/png;base64,") == 3 + len(found.nearest)
+    assert page.count("data:image/png;base64,") == 4 + len(found.nearest)
+    assert "what speaks for " in page and "what is novel" in page
     assert all(f"<td>{flip.corruption}</td>" in page for flip in found.flips)
     assert found.flips == tuple(sorted(found.flips, key=lambda flip: flip.severity))
 
@@ -51,7 +52,7 @@ def test_a_picture_like_nothing_that_was_taught_says_so(classifier: Classifier) 
     page = render_page(explain(classifier, TASK, np.full((90, 90), 128, np.uint8), absent="They are elsewhere."))
 
     assert ": novel</h1>" in page
-    assert "more than what was taught allows" in page
+    assert "above the threshold" in page
     assert "They are elsewhere." in page
 
 
@@ -62,7 +63,7 @@ def test_a_model_without_a_map_is_explained_without_one() -> None:
 
     page = render_page(explain(digits, find_task("mnist"), strokes))
 
-    assert "what speaks for" not in page
+    assert "what speaks for" not in page and "what is novel" not in page
 
 
 def test_the_command_writes_the_page_where_the_training_pictures_are_not(

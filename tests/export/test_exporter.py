@@ -357,7 +357,7 @@ def test_a_file_that_gives_no_numbers_is_told_and_the_others_are_written(
 
     assert [file.path.name for file in result.files] == ["bars-float32.onnx"]
     assert [(each.suffix, each.reason) for each in result.failures] == [
-        ("float32.tflite", "to 8 of 8 generated inputs it gives answers that are no numbers (NaN)")
+        ("float32.tflite", "to 8 of 8 generated inputs it gives answers that are not numbers (NaN)")
     ]
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from published_schemas import PUBLISHED, check
 
 from edgecnn.cli.main import cli
 from edgecnn.cli.options import SCHEMA
@@ -25,6 +26,7 @@ COMMANDS = {
     "study crossval": ["FOLDER"],
     "study ablation": ["FOLDER", "--out", "OUT"],
     "study leave-one-out": ["FOLDER"],
+    "study only-good": ["GOOD", "--others", "FOLDER"],
     "classify": ["neu", "PICTURE"],
     "evaluate": ["neu", "--data", "FOLDER"],
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
@@ -37,6 +39,8 @@ COMMANDS = {
     "data check": ["FOLDER"],
     "data info": ["FOLDER"],
     "data photos": ["PHOTOS"],
+    "compare": ["neu", "neu", "--data", "FOLDER"],
+    "samples list": ["SAMPLES"],
 }
 
 
@@ -69,14 +73,29 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "photos").mkdir()
     cv2.imwrite(str(folder / "photos/a.png"), np.full((200, 200, 3), 255, np.uint8))
     (folder / "photos/labels.csv").write_text("file,x,y,w,h,label,kind\na.png,10,10,40,60,3,digit\n")
-    found = {"FOLDER": folder / "parts", "PICTURE": path, "OUT": folder / "out", "PHOTOS": folder / "photos", "MASKS": masks}
+    (folder / "samples").mkdir()
+    cv2.imwrite(str(folder / "samples/one.png"), made.images[0])
+    region = {"id": 1, "box": [0, 0, 200, 200], "label": None, "verdict": "novel", "class_id": 0, "probability": 0.5}
+    sample = {"source": "drawn", "captured_at": "2026-11-29T00:31:53+00:00", "regions": [region], "kept": ["novel"]}
+    (folder / "samples/one.json").write_text(json.dumps(sample))
+    found = {
+        "SAMPLES": folder / "samples",
+        "FOLDER": folder / "parts",
+        "GOOD": path.parent,
+        "PICTURE": path,
+        "OUT": folder / "out",
+        "PHOTOS": folder / "photos",
+        "MASKS": masks,
+    }
     return {name: str(path) for name, path in found.items()}
 
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a study find its answer at once."""
+    from edgecnn.metrics import Share
     from edgecnn_export.studies.crossval import CrossValidation
+    from edgecnn_export.studies.only_good import KindRow, OnlyGoodFigures
 
     def ablate(*_: object, out: Path, **__: object) -> list[Any]:
         out.mkdir(parents=True, exist_ok=True)
@@ -84,9 +103,12 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     found = CrossValidation.__new__(CrossValidation)
+    row = KindRow("hole", Share(3, 4), 0.9, (0.8, 1.0))
+    figures = OnlyGoodFigures((row,), Share(1, 20), 0.05, 20)
     monkeypatch.setattr("edgecnn_export.studies.crossval.cross_validate", lambda *_, **__: found)
     monkeypatch.setattr("edgecnn_export.studies.crossval.to_json", lambda _: {"figures": []})
     monkeypatch.setattr("edgecnn_export.studies.ablation.ablate", ablate)
+    monkeypatch.setattr("edgecnn_export.studies.only_good.study_only_good", lambda *_, **__: figures)
     monkeypatch.setattr("edgecnn_export.studies.leave_one_out.leave_one_class_out", lambda *_, **__: [])
 
 
@@ -106,6 +128,15 @@ def test_json_says_its_version_and_names_its_probabilities(name: str, places: di
     body = json.loads(done.stdout)
     assert (next(iter(body)), body["schema"]) == ("schema", SCHEMA)
     assert all(isinstance(found, dict) for found in values_of("probabilities", body))
+    if not name.startswith("study ") or name in ("study where", "study only-good"):  # what the others find takes trainings
+        check(name.replace(" ", "-"), body)
+
+
+def test_every_json_has_a_schema_that_the_documentation_shows() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/json-and-mqtt.md").read_text("utf-8")
+
+    assert {name for name in PUBLISHED if f"\n<!-- schema: {name} -->\n" in page} == PUBLISHED
+    assert {name.replace(" ", "-") for name in COMMANDS} | {"observation", "state"} == PUBLISHED
 
 
 def test_classify_gives_each_label_its_probability(places: dict[str, str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from published_schemas import check
 
 from edgecnn.datasets.dataset import Splits
 from edgecnn.tasks import Task
@@ -48,6 +50,7 @@ def test_each_class_is_kept_out_of_its_own_training_and_asked_about(
     assert [row.label for row in rows] == ["dark", "upright", "lying"]
     assert np.isclose(rows[0].auroc.value, 1.0)
     assert (tmp_path / "leave-one-class-out.json").is_file()
+    check("study-leave-one-out", {"schema": 1, "seed": 0, "classes": json.loads(json.dumps([row.to_json() for row in rows]))})
 
 
 def test_real_trainings_are_asked_and_not_repeated(bar_splits: Splits, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from edgecnn.errors import InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.shipped import find_task
 from edgecnn.tasks import Task
-from edgecnn_export.networks import NETWORKS, build
+from edgecnn_export.networks import build
+from edgecnn_export.networks.sizes import NETWORKS
 
 
 def folder_task(height: int, width: int, color: str = "gray") -> Task:

@@ -35,7 +35,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> ec.Run:
-    return ec.train(ec.load_folder(parts), epochs=2, out=tmp_path_factory.mktemp("run") / "r", progress=lambda line: None)
+    return ec.train(
+        ec.load_folder(parts),
+        network="compact",
+        teacher=False,
+        epochs=2,
+        out=tmp_path_factory.mktemp("run") / "r",
+        progress=lambda line: None,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -114,9 +114,10 @@ def test_what_is_odd_about_a_hole_is_shown_over_the_whole_input(exported: Path, 
 
     (found,) = Classifier.open(exported / "good-int8.tflite").classify([hole], where=True)
 
-    assert found.where is not None
-    assert found.where.shape == (SIDE, SIDE)
-    assert found.where.max() > 0  # above the threshold somewhere
+    assert found.where is None  # of one class
+    assert found.novel_where is not None
+    assert found.novel_where.shape == (SIDE, SIDE)
+    assert found.novel_where.max() > 0  # above the threshold somewhere
 
 
 def test_a_collapsed_int8_file_fails_its_parity(exported: Path, run: OnlyGoodRun, folder: Path) -> None:
@@ -185,9 +186,9 @@ def test_a_study_holds_each_good_part_out_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only-good", "--epochs", "3"], "--epochs belongs to a training of several classes"),
-        (["--only-good", "--network", "compact"], "--network belongs"),
-        (["--false-alarms", "1%"], "--false-alarms belongs to --only-good"),
+        (["--only-good", "--epochs", "3"], "--epochs needs several classes"),
+        (["--only-good", "--network", "compact"], "--network needs"),
+        (["--false-alarms", "1%"], "--false-alarms needs --only-good"),
         (["--only-good", "--false-alarms", "0"], "no share above 0"),
     ],
 )
@@ -221,3 +222,4 @@ def test_a_camera_calls_an_odd_part_novel_and_says_in_which_box(exported: Path, 
     (region,) = seen[0]["regions"]
     assert (region["label"], region["verdict"]) == (None, "novel")
     assert region["where"]
+    assert region["where_map"] == "novelty"

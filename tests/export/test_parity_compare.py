@@ -175,7 +175,7 @@ def test_a_good_reference_on_too_few_pictures_is_not_called_a_guesser() -> None:
     candidate = compare_answers(truth, truth, truth)["int8"]
 
     assert candidate.verdict == "undecided"
-    assert "too few to tell the reference, which reads 12 rightly, from one that always says crack" in candidate.sentence
+    assert "too few to tell the reference, which reads 12 correctly, from one that always says crack" in candidate.sentence
 
 
 class Margins(Table):

@@ -110,7 +110,7 @@ def test_impossible_counts_are_refused(lost: int, gained: int, count: int) -> No
 
 @pytest.mark.parametrize("confidence", [0.0, 0.4, 1.0, 95.0])
 def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
-    with pytest.raises(InputError, match="confidence must lie in"):
+    with pytest.raises(InputError, match="confidence must be in"):
         drop_bound(1, 0, 10, confidence)
 
 

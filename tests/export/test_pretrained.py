@@ -143,7 +143,7 @@ def test_damaged_bytes_are_one_line_wherever_they_end(write: Callable[..., bytes
     data = write({"w": Tensor("1", np.ones((3, 2), np.float32))})
 
     for length in range(len(data)):
-        with pytest.raises(InputError, match="no plain state dict of PyTorch"):
+        with pytest.raises(InputError, match="not a plain PyTorch state dict"):
             read_state_dict(data[:length])
 
 

@@ -122,7 +122,7 @@ def test_a_wrong_range_and_a_wrong_order_are_named_together() -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scripted(Reference):
-    """A reference that reads rightly under each normalization what it is told to."""
+    """A reference that reads correctly under each normalization what it is told to."""
 
     right: dict[str, NDArray[Any]] = dataclasses.field(default_factory=dict)
 

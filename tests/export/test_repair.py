@@ -389,6 +389,43 @@ def test_when_nothing_helps_the_plain_file_is_rejected_and_the_table_shown(
     assert (tmp_path / "out" / "bars-int8.tflite.rejected").exists()
 
 
+@pytest.mark.parametrize(
+    ("trained_here", "asked", "climbed"), [(True, None, True), (True, False, False), (False, None, False), (False, True, True)]
+)
+def test_a_model_that_was_trained_here_is_repaired_unless_the_user_refuses(
+    collapsing: Reference,
+    bar_splits: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained_here: bool,
+    asked: bool | None,
+    climbed: bool,
+) -> None:
+    def useless(_: RepairContext) -> Quantization:
+        raise SkippedError("it is of no use")
+
+    monkeypatch.setattr(ladder, "TECHNIQUES", (Technique("a useless technique", useless),))
+    reference = dataclasses.replace(collapsing, training={} if trained_here else None)
+
+    result = export(reference, out=tmp_path, formats=["tflite"], int8=True, repair=asked, splits=bar_splits)
+
+    assert bool(result.attempts) == climbed
+
+
+def test_no_technique_is_begun_when_the_time_is_over(
+    collapsing: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreached(_: RepairContext) -> Quantization:
+        raise AssertionError
+
+    monkeypatch.setattr(ladder, "TECHNIQUES", (Technique("a technique", unreached),))
+    monkeypatch.setattr(ladder, "SECONDS", 0)
+
+    result = export(collapsing, out=tmp_path, formats=["tflite"], int8=True, repair=True, splits=bar_splits)
+
+    assert [each.skipped for each in result.attempts if each.number] == ["0 minutes are over"]
+
+
 def test_a_repair_that_is_interrupted_leaves_the_old_export_whole(
     collapsing: Reference, bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

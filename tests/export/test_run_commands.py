@@ -22,6 +22,7 @@ COMMANDS = {
     "filters": ("filters", "PICTURE", "--model", "RUN", "--out", "OUT.png"),
 }
 NEED_PICTURES = [name for name in COMMANDS if name != "filters"]
+PLAIN = ("--network", "compact", "--teacher", "none")
 
 
 def run(*arguments: str) -> int:
@@ -41,12 +42,18 @@ def draw_parts(folder: Path, count: int = 70, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes seconds: see test_report.py."""
+    monkeypatch.setattr("edgecnn_export.studies.report.write_report", lambda run, *_, **__: run.folder / "report.html")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `my-parts`, the run `runs/my-parts-compact` and its export `exports/my-parts`, as README makes them."""
     folder = tmp_path_factory.mktemp("workshop")
     parts = draw_parts(folder / "my-parts")
-    assert run("train", str(parts), "--epochs", "2", "--out", str(folder / "runs" / "my-parts")) == 0
+    assert run("train", str(parts), *PLAIN, "--epochs", "2", "--out", str(folder / "runs" / "my-parts")) == 0
     assert run("export", str(folder / "runs" / "my-parts"), "--out", str(folder / "exports")) == 0
     return folder
 
@@ -158,7 +165,7 @@ def test_an_export_without_pictures_must_be_wanted(moved: Path, capsys: pytest.C
 
 def test_too_few_pictures_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = draw_parts(tmp_path / "few", count=10)
-    run("train", str(parts), "--epochs", "1", "--out", str(tmp_path / "run"))
+    run("train", str(parts), *PLAIN, "--epochs", "1", "--out", str(tmp_path / "run"))
     capsys.readouterr()
 
     code = run("export", str(tmp_path / "run"), "--out", str(tmp_path / "out"))
@@ -182,7 +189,7 @@ def test_a_weak_class_is_named_behind_the_accuracy(tmp_path: Path, capsys: pytes
         for i in range(count):
             cv2.imwrite(str(parts / label / f"{i}.png"), random.integers(0, 256, (32, 32), np.uint8).astype(np.uint8))
 
-    run("train", str(parts), "--epochs", "1", "--out", str(tmp_path / "run"))
+    run("train", str(parts), *PLAIN, "--epochs", "1", "--out", str(tmp_path / "run"))
 
     confusion = json.loads((tmp_path / "run" / "training.json").read_text())["validation"]["confusion"]
     rows = zip(("left", "right"), confusion, strict=True)

@@ -15,6 +15,14 @@ from edgecnn.errors import InputError
 from edgecnn_export.models import open_reference
 from edgecnn_export.training.trainer import check_folder
 
+PLAIN = ("--network", "compact", "--teacher", "none")
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes seconds: see test_report.py."""
+    monkeypatch.setattr("edgecnn_export.studies.report.write_report", lambda run, *_, **__: run.folder / "report.html")
+
 
 @pytest.fixture(scope="module")
 def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,17 +46,18 @@ def run(*arguments: str) -> int:
 def test_a_folder_of_pictures_is_trained_to_a_model(
     parts_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run("train", str(parts_folder), "--epochs", "1", "--batch-size", "16", "--out", str(tmp_path / "run"))
+    code = run("train", str(parts_folder), *PLAIN, "--epochs", "1", "--batch-size", "16", "--out", str(tmp_path / "run"))
 
     printed = capsys.readouterr()
     assert code == 0, printed.err
     assert "95 % interval" in printed.out
     assert "epoch 1/1" in printed.err
+    assert "WARNING: an export of this model will call no picture unsure or novel" in printed.out
     assert open_reference(tmp_path / "run").task.labels == ("bright", "dark")
 
 
 def test_a_run_shows_what_the_network_sees(parts_folder: Path, tmp_path: Path) -> None:
-    run("train", str(parts_folder), "--epochs", "1", "--size", "24x40", "--fit", "pad", "--out", str(tmp_path / "run"))
+    run("train", str(parts_folder), *PLAIN, "--epochs", "1", "--size", "24x40", "--fit", "pad", "--out", str(tmp_path / "run"))
 
     sheet = cv2.imread(str(tmp_path / "run" / "pictures.png"))
     assert sheet is not None and min(sheet.shape[:2]) > 200
@@ -59,11 +68,11 @@ def test_a_run_shows_what_the_network_sees(parts_folder: Path, tmp_path: Path) -
 @pytest.mark.parametrize("size", ["7", "128x", "12x4000", "big"])
 def test_a_size_that_is_none_is_one_line(parts_folder: Path, size: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", str(parts_folder), "--size", size) == 2
-    assert "is no size of 8 to 1024 pixels a side, such as 128 or 96x160" in capsys.readouterr().err
+    assert "is not a size of 8 to 1024 pixels per side, such as 128 or 96x160" in capsys.readouterr().err
 
 
 def test_a_run_remembers_its_pictures_and_their_split(parts_folder: Path, tmp_path: Path) -> None:
-    run("train", str(parts_folder), "--epochs", "1", "--batch-size", "16", "--out", str(tmp_path / "run"))
+    run("train", str(parts_folder), *PLAIN, "--epochs", "1", "--batch-size", "16", "--out", str(tmp_path / "run"))
 
     record = json.loads((tmp_path / "run" / "training.json").read_text())
     table = tmp_path / "run" / record["splits_table"]["file"]
@@ -83,7 +92,7 @@ def test_a_training_says_and_records_what_it_made_of_the_folder(
     folder = Path(shutil.copytree(parts_folder, tmp_path / "my-parts"))
     (folder / "dark" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
 
-    code = run("train", str(folder), "--epochs", "1", "--color", "rgb", "--out", str(tmp_path / "run"))
+    code = run("train", str(folder), *PLAIN, "--epochs", "1", "--color", "rgb", "--out", str(tmp_path / "run"))
 
     said = capsys.readouterr().err.splitlines()
     record = json.loads((tmp_path / "run" / "training.json").read_text())["folder_summary"]
@@ -105,9 +114,9 @@ def test_a_folder_that_contradicts_itself_is_not_trained_in_silence(
     folder = Path(shutil.copytree(parts_folder, tmp_path / "my-parts"))
     shutil.copy(folder / "dark" / "dark_0.png", folder / "bright" / "twin.png")
 
-    refused = run("train", str(folder), "--epochs", "1", "--out", str(tmp_path / "run"))
+    refused = run("train", str(folder), *PLAIN, "--epochs", "1", "--out", str(tmp_path / "run"))
     err = capsys.readouterr().err
-    dropped = run("train", str(folder), "--epochs", "1", "--conflicts", "drop", "--out", str(tmp_path / "run"))
+    dropped = run("train", str(folder), *PLAIN, "--epochs", "1", "--conflicts", "drop", "--out", str(tmp_path / "run"))
 
     assert (refused, dropped) == (2, 0)
     assert err.startswith("edgecnn: bright/twin.png and dark/dark_0.png are the same picture under two labels")
@@ -128,7 +137,7 @@ def test_an_owners_division_is_trained_on(parts_folder: Path, tmp_path: Path) ->
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
 
-    code = run("train", str(tmp_path / "my-parts"), "--epochs", "1", "--out", str(tmp_path / "run"))
+    code = run("train", str(tmp_path / "my-parts"), *PLAIN, "--epochs", "1", "--out", str(tmp_path / "run"))
 
     rows = read_splits_table(tmp_path / "run" / "splits.csv")
     assert code == 0
@@ -146,7 +155,7 @@ def test_a_training_on_generated_pictures_keeps_no_table_of_one_before(tmp_path:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "splits.csv").write_text("file,sha256,label,split,group\n")
 
-    code = run("train", "mnist", "--data", "synthetic", "--epochs", "1", "--out", str(tmp_path / "run"))
+    code = run("train", "mnist", "--data", "synthetic", *PLAIN, "--epochs", "1", "--out", str(tmp_path / "run"))
 
     assert (code, (tmp_path / "run" / "splits.csv").exists()) == (0, False)
 
@@ -170,7 +179,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    code = run("train", str(parts_folder), "--epochs", "1", "--out", str(tmp_path / "file" / "run"))
+    code = run("train", str(parts_folder), *PLAIN, "--epochs", "1", "--out", str(tmp_path / "file" / "run"))
 
     assert code == 2
     assert "cannot create the folder" in capsys.readouterr().err

@@ -50,7 +50,11 @@ def test_own_parts_in_fifteen_minutes(tmp_path: Path) -> None:
     page = (TUTORIALS / "your-own-parts.md").read_text("utf-8")
     commands = [line.removeprefix("$ ") for line in re.findall(r"^\$ edgecnn .*$", page, re.MULTILINE)]
     (script,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    quick = {"--count 40": "--count 14", "train my-parts": "train my-parts --epochs 1", "epochs=60": "epochs=1"}
+    quick = {
+        "--count 40": "--count 18",
+        "train my-parts --minutes 10": "train my-parts --epochs 1 --size 64x64",
+        "epochs=60": 'epochs=1, network="compact", teacher=False',
+    }
 
     for command in commands:
         run(shlex.split(shorter(command, quick)), tmp_path)
@@ -58,7 +62,8 @@ def test_own_parts_in_fifteen_minutes(tmp_path: Path) -> None:
 
     assert (tmp_path / "exports" / "my-parts" / "parity.html").exists()
     assert (tmp_path / "answers.png").exists()
-    assert len(commands) == 7
+    assert "<h2>Suspects</h2>" in (tmp_path / "runs" / "my-parts" / "report.html").read_text("utf-8")
+    assert len(commands) == 9
     assert "undecided" in said
 
 

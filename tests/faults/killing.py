@@ -6,6 +6,7 @@ after a random time and looks at what lies there. Prints the counts as JSON; an 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -259,6 +260,34 @@ def shared_jsonl_victim(folder: Path) -> Victim:
     return Victim(write, look, begin, writers=2)
 
 
+def labels_victim(folder: Path) -> Victim:
+    """Two editors label the same samples, and now and then one of them takes back what it said."""
+    from edgecnn.errors import InputError
+    from edgecnn.samples.labels import LabelLog
+
+    log, name = LabelLog(folder), [""]
+
+    def begin(writer: int) -> None:
+        name[0] = f"editor {writer}"
+
+    def write(number: int) -> None:
+        log.label([f"20260102T000000.{number % 50:06}Z-{number}-1"], f"class {number}", by=name[0])
+        if number % 7 == 6:
+            with contextlib.suppress(InputError):  # a kill came before the label
+                log.undo(by=name[0])
+                log.label([f"20260102T000000.{number % 50:06}Z-{number}-1"], f"class {number}", by=name[0])
+
+    def look(*done: int) -> None:
+        labels = log.read()
+        lines = log.path.read_bytes().split(b"\n") if log.path.exists() else []
+        assert labels.damaged <= sum(not line.endswith(b"}") for line in lines)
+        for writer, last in enumerate(done):
+            said = {int(act.label.split()[1]) for act in labels.acts if act.by == f"editor {writer}" and act.label}
+            assert said >= set(range(last + 1)), "a label is missing"
+
+    return Victim(write, look, begin, writers=2)
+
+
 VICTIMS = {
     "export": export_victim,
     "checkpoint": checkpoint_victim,
@@ -266,6 +295,7 @@ VICTIMS = {
     "jsonl": jsonl_victim,
     "shared samples": shared_samples_victim,
     "shared jsonl": shared_jsonl_victim,
+    "labels": labels_victim,
 }
 
 

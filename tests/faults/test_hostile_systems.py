@@ -82,6 +82,28 @@ def test_a_full_disk_is_counted_and_the_camera_goes_on(small_disk: Path, ledger:
     )
 
 
+def test_a_full_disk_keeps_the_labels_of_before(small_disk: Path, ledger: Ledger) -> None:
+    kept = small_disk / "kept"
+    options = ["--no-realtime", "--frames", "5", "--no-terminal", "--keep-every", "0.001"]
+    assert run_edgecnn("camera", MODEL, *options, "--keep", kept, timeout_s=300).code == 0
+    names = sorted(path.stem for path in kept.glob("*.png"))
+    assert run_edgecnn("samples", "label", kept, names[0], "--as", "dent").code == 0
+    before = (kept / "labels.jsonl").read_bytes()
+    fill(small_disk, leave=0)
+
+    refused = [run_edgecnn("samples", "label", kept, names[0], "--as", f"{number} {'x' * 90}") for number in range(30)]
+    exported = run_edgecnn("samples", "export", kept, small_disk / "out", "--with-random")
+
+    last = [done for done in refused if done.code != 0]
+    assert last and all(done.code == 2 and "the label was not kept" in done.complaint for done in last), refused[-1]
+    assert exported.code == 2 and "no space left on device" in exported.complaint, exported
+    lines = (kept / "labels.jsonl").read_bytes()
+    assert lines.startswith(before) and lines.endswith(b"\n")
+    assert lines.count(b"\n") == before.count(b"\n") + len(refused) - len(last)
+    outcome = "exit code 2, one line; every label before it is there, none in part"
+    ledger.note(TABLE, "disk full while labelling", len(last), outcome)
+
+
 def test_a_limit_on_file_sizes_is_one_line(tmp_path: Path, picture: Path, ledger: Ledger) -> None:
     limit = {resource.RLIMIT_FSIZE: 3000}
 

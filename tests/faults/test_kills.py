@@ -29,6 +29,7 @@ WHAT = {
     "jsonl": "appending JSON Lines, set aside every 100 lines",
     "shared samples": "two cameras that are given one ring, among files of somebody else",
     "shared jsonl": "two cameras that append to one file, among files of somebody else",
+    "labels": "two people who label the same samples, and take back labels",
 }
 PROMISE = {
     "export": "each file whole, none missing, no report beside files of another export",
@@ -37,6 +38,7 @@ PROMISE = {
     "jsonl": "whole lines only, none of those done missing, in order",
     "shared samples": "one has it, the other one is refused until it is gone; the bound holds, nothing foreign was touched",
     "shared jsonl": "whole lines only, of each camera none of those done missing; the bound holds, nothing foreign was touched",
+    "labels": "no label missing that was done, whoever said it; a line that was cut is not counted and harms no other",
 }
 
 

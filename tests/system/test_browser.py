@@ -19,7 +19,9 @@ import pytest
 from pages import LIMIT_S, is_shown, open_page, picture, read_log, state, text, wait_for_answer
 from running import CameraProcess, CameraServer, find_port, wait_until
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from edgecnn.artifacts import Artifact
 
@@ -211,6 +213,41 @@ def test_labels_on_the_picture_can_be_read_on_a_phone(tiled: tuple[webdriver.Chr
 
     assert size >= 14
     assert inside
+
+
+def test_a_tap_on_a_tile_explains_its_answer(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    with phone(browser):
+        screen = browser.find_element(By.ID, "screen")
+        aside = -screen.size["width"] // 2 + 5  # into the first of six tiles; a click is meant from the middle
+        ActionChains(browser).move_to_element_with_offset(screen, aside, 0).click().perform()
+        wait_until(lambda: is_shown(browser, "why-input"), LIMIT_S, "explanation")
+        words, bars = text(browser, "why-when"), browser.find_elements(By.CSS_SELECTOR, "#why-bars li")
+        width = browser.execute_script("return document.getElementById('why').scrollWidth")
+        aged = wait_until(lambda: text(browser, "why-when").endswith("3 s ago."), LIMIT_S, "age")
+
+    assert words.startswith("Position 1. Picture of ")
+    assert len(bars) == 6
+    assert text(browser, "why-likeness").startswith("Novelty ")
+    assert width <= 390
+    assert aged > 0.5
+
+
+def test_an_answer_is_explained_by_keyboard_alone(tiled: tuple[webdriver.Chrome, int]) -> None:
+    browser, _ = tiled
+    shown = []
+    browser.find_element(By.ID, "explain").send_keys(Keys.ENTER)
+    wait_until(lambda: is_shown(browser, "why-input"), LIMIT_S, "explanation")
+    for name in ("class", "novelty"):
+        before = is_shown(browser, f"why-{name}")
+        browser.find_element(By.ID, f"show-{name}").send_keys(Keys.SPACE)
+        shown.append(sorted((before, is_shown(browser, f"why-{name}"))))
+    browser.find_element(By.ID, "why-again").send_keys(Keys.ENTER)
+    wait_until(lambda: "0 s ago" in text(browser, "why-when"), LIMIT_S, "newer explanation")
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+
+    assert shown == [[False, True]] * 2
+    wait_until(lambda: not is_shown(browser, "why"), LIMIT_S, "closed explanation")
 
 
 def test_a_tile_that_was_chosen_stays_until_it_is_let_go(tiled: tuple[webdriver.Chrome, int]) -> None:

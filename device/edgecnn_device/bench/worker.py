@@ -32,7 +32,7 @@ from edgecnn_device.tracking import Tracker
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure: a file on a runtime, with or without its delegate, with so many threads."""
+    """What to measure: a file on a runtime, with or without its delegate, and the number of threads."""
 
     path: str
     runtime: str
@@ -70,6 +70,7 @@ def measure(request: Request) -> dict[str, Any]:
         "load_ms": round(1000 * (loaded_s - imported_s), 3),
         "first_run_ms": round(1000 * first_s, 3),
         **{stage: latency.to_json() for stage, latency in stages.items()},
+        "frames": _frames_of_digits(classifier, request),
         "loop_fps": round(_loop_fps(classifier, pictures, request), 1),
         "rss_before_bytes": before_bytes,
         "rss_after_bytes": resident_bytes(),
@@ -83,7 +84,7 @@ def _open(artifact: Artifact, request: Request) -> Runtime:
     from edgecnn.runtimes.tflite import TfliteRuntime
 
     interpreter = litert.open_interpreter(artifact.model, request.threads, delegate=False)
-    return TfliteRuntime(interpreter, litert.NAME)
+    return TfliteRuntime(interpreter, litert.NAME, with_features=artifact.contract.features is not None)
 
 
 def _stages(classifier: Classifier, pictures: list[Image], request: Request) -> dict[str, Latency]:
@@ -106,6 +107,15 @@ def _stages(classifier: Classifier, pictures: list[Image], request: Request) -> 
 
     repeat(classify, runs=request.runs, seconds=request.seconds)
     return {stage: Latency.of(seconds) for stage, seconds in durations.items()}
+
+
+def _frames_of_digits(classifier: Classifier, request: Request) -> list[dict[str, Any]]:
+    """Measure whole frames where the model reads digits in them."""
+    if classifier.preprocessing.fit != "digit":
+        return []
+    from edgecnn_device.bench.digits import measure_frames
+
+    return [cost.to_json() for cost in measure_frames(classifier, request.seed, runs=request.runs, seconds=request.seconds)]
 
 
 def _loop_fps(classifier: Classifier, pictures: list[Image], request: Request) -> float:

@@ -115,7 +115,7 @@ def _check_reachable(service: Service) -> None:
     for path in (Path(service.program.split(" ")[0].strip('"')), service.interpreter):
         if not service.user and any(path.is_relative_to(hidden) for hidden in _HIDDEN):
             raise InputError(
-                f"{path} lies in a home folder, which the service does not see; install edgecnn by the system's Python into "
+                f"{path} is in a home folder, which the service does not see; install edgecnn by the system's Python into "
                 "/opt/edgecnn (sudo /usr/bin/python3 -m venv /opt/edgecnn), or give --user"
             )
 

@@ -57,7 +57,9 @@ def json_line(observation: Observation) -> str:
 
 def _region(prediction: RegionPrediction) -> str:
     x, y, width, height = prediction.region.box
-    where = "" if prediction.where is None else f'"where":[{",".join(map(str, prediction.where))}],'
+    where = ""
+    if prediction.where is not None:
+        where = f'"where":[{",".join(map(str, prediction.where))}],"where_map":"{prediction.where_map}",'
     return (
         f'{{"id":{prediction.region_id},"box":[{x},{y},{width},{height}],{_answer(prediction.raw)},{where}'
         f'"smoothed":{{{_answer(prediction.smoothed)}}}}}'

@@ -47,7 +47,7 @@ class Outbox:
     """
 
     def __init__(self, size: int, first_state: Message) -> None:
-        """Hold at most `size` messages; `first_state` is said before there is another."""
+        """Hold at most `size` messages; `first_state` is published before there is another."""
         self.dropped = 0
         self.size = size
         self._urgent: deque[Message] = deque()
@@ -69,7 +69,7 @@ class Outbox:
 
     @property
     def greeting(self) -> bool:
-        """Whether the greeting is not said yet."""
+        """Whether the first message is still to be published."""
         return bool(self._urgent)
 
     def greet(self, greeting: list[Message]) -> None:
@@ -114,9 +114,9 @@ class MqttSink:
         memory: Path | None = None,
         retry_s: tuple[float, float] = (1, 30),
     ) -> None:
-        """Prepare; nothing is connected before the sink is entered. InputError for an address, password or CA of no use.
+        """Prepare; nothing is connected before the sink is entered. InputError for an unusable address, password or CA.
 
-        With discovery, Home Assistant is told of answers of these `classes`; a later start without it takes that back, if the
+        With discovery, answers of these `classes` are announced to Home Assistant; a later start without it undoes that, if the
         folder `memory` remembers it. `retry_s` are the first and the longest pause before connecting again.
         """
         self._broker = find_broker(options)
@@ -334,7 +334,7 @@ class Rivalry:
 
 
 class _Trouble:
-    """The latest trouble, told once however often it repeats, until it has ended. Written by one thread, taken by another."""
+    """The latest trouble, reported once however often it repeats. Written by one thread, taken by another."""
 
     def __init__(self) -> None:
         self._last = ""

@@ -70,7 +70,7 @@ class Broker:
         return f"{self.host}:{self.port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return what TLS needs, None without TLS; InputError when the CA file is no use."""
+        """Return what TLS needs, None without TLS; InputError when the CA file is not usable."""
         if not self.tls:
             return None
         import ssl

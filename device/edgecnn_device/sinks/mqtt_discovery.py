@@ -1,4 +1,4 @@
-"""What Home Assistant is told: descriptions of a camera's sensors, and their values at a pace that its database can bear.
+"""What Home Assistant receives: descriptions of a camera's sensors, and their values at a pace that its database can bear.
 
 Form: Home Assistant, "MQTT Discovery" and "MQTT Sensor" (home-assistant.io/integrations/mqtt and /sensor.mqtt).
 """
@@ -122,9 +122,9 @@ def describe_sensors(prefix: str, discovery_prefix: str, classes: Classes) -> di
 
 
 class Announcement:
-    """Remembers across restarts under which prefix Home Assistant was told of the sensors, so that this can be taken back.
+    """Remembers across restarts under which prefix the sensors were announced to Home Assistant, to take that back.
 
-    Nobody else is told: a broker may end the connection of who publishes on a topic that is not theirs.
+    Nothing is announced elsewhere: a broker may disconnect a client that publishes on a topic that it does not own.
     """
 
     def __init__(self, prefix: str, folder: Path | None) -> None:
@@ -134,8 +134,8 @@ class Announcement:
 
     def outdated(self, discovery_prefix: str | None) -> list[str]:
         """Return the topics on which an empty retained message takes sensors away that are no longer announced there."""
-        told = self._read()
-        return list(_topics(self._prefix, told).values()) if told and told != discovery_prefix else []
+        remembered = self._read()
+        return list(_topics(self._prefix, remembered).values()) if remembered and remembered != discovery_prefix else []
 
     def remember(self, discovery_prefix: str | None) -> None:
         """Remember the prefix of now; None: there is nothing to take back any more."""

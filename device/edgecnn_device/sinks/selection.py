@@ -1,4 +1,4 @@
-"""Which observations are written: every one, one every so many seconds, or what is new and a heartbeat."""
+"""Which observations are written: every one, one per interval, or what is new and a heartbeat."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Changes:
 
 
 class EverySeconds:
-    """Chooses an observation when so many seconds have passed."""
+    """Chooses an observation when the interval has passed."""
 
     def __init__(self, timeline: Timeline, every_s: float) -> None:
         """Choose the first observation; 0 chooses all."""

@@ -48,7 +48,7 @@ class TerminalSink:
             self._stream.flush()
 
     def write(self, observation: Observation) -> None:
-        """Show one observation; what nobody reads any more is no failure, since the camera then ends."""
+        """Show one observation; a closed pipe is not a failure, since the camera then ends."""
         with contextlib.suppress(BrokenPipeError):
             if self._is_terminal:
                 self._refresh(observation)

@@ -46,7 +46,7 @@ _CONTROLS = {
     "--mains": LibcameraControl("AeFlickerPeriod", is_float=False, manual=(("AeFlickerMode", 1),)),
 }
 INSTALL = (
-    "picamera2 is not there. Install it with: sudo apt install python3-picamera2, "
+    "picamera2 is not installed. Install it with: sudo apt install python3-picamera2, "
     "and make the environment with: python3 -m venv --system-site-packages"
 )
 
@@ -91,7 +91,7 @@ def list_cameras(library: Any) -> list[str]:
 def choose(wanted: str, models: list[str]) -> int:
     """Return the number of the camera that a number or the name of a model means; CameraError when that is none or several."""
     wanted = wanted.strip().lower()
-    there = ", ".join(f"csi:{number} ({model})" for number, model in enumerate(models)) or "none; is its cable in?"
+    there = ", ".join(f"csi:{number} ({model})" for number, model in enumerate(models)) or "none; is its cable connected?"
     if wanted.isdecimal():
         if int(wanted) >= len(models):
             raise CameraError(f"no CSI camera {wanted}; there are: {there}")

@@ -38,7 +38,7 @@ class Login:
             self._challenge, self._basic = None, True
             return
         raise CameraError(
-            f"the camera wants a login that is not known here: {', '.join(c[:40] for c in known) or 'none named'}"
+            f"the camera demands a login that is not supported here: {', '.join(c[:40] for c in known) or 'none named'}"
         )
 
     def header(self, method: str, target: str) -> str | None:

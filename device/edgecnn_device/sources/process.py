@@ -92,7 +92,7 @@ class ProcessCamera:
         with self._lock:
             if self._interrupted:
                 raise CameraError("interrupted")
-            # -P: the folder we stand in is no place to import from.
+            # -P: never import from the current folder.
             command = [sys.executable, "-P", "-m", "edgecnn_device.sources.reader"]
             try:
                 with _interrupts_held_back():

@@ -57,16 +57,16 @@ def deliver(
     try:
         while True:
             image_bgr, read_s = read(), clock()
-            said = words()
-            if decoder_log.not_written(said):
-                raise CameraError(decoder_log.explain(said))
+            messages = words()
+            if decoder_log.not_written(messages):
+                raise CameraError(decoder_log.explain(messages))
             if image_bgr is None:
                 send(pipe, IDLE, getattr(read, "idle_reason", "").encode("utf-8", "replace"))
                 continue
             if image_bgr.shape[1::-1] != checked_wh:
                 checked_wh = image_bgr.shape[1::-1]
                 room.check_camera((image_bgr.shape[1], image_bgr.shape[0]), request.size_wh)
-            newest = (image_bgr, read_s, damage.after(said, kind_of_last()))
+            newest = (image_bgr, read_s, damage.after(messages, kind_of_last()))
             if polled or not backlog.is_old(read_s - asked_s):
                 any_fresh = True
                 send_picture(pipe, request, *newest)

@@ -234,11 +234,13 @@ def _open_camera(options: SourceOptions) -> Source:
 def _usual_fps(source: str) -> float:
     """Return the rate that a camera has when none is asked for; an address may also turn out to give single pictures."""
     from edgecnn.pictures import SUFFIXES
-    from edgecnn_device.sources.stream import SNAPSHOT_FPS
 
     path = source.partition("?")[0].lower()
-    gives_pictures = path.startswith(("http://", "https://")) and path.endswith(tuple(SUFFIXES))
-    return SNAPSHOT_FPS if gives_pictures else USUAL_FPS
+    if not (path.startswith(("http://", "https://")) and path.endswith(tuple(SUFFIXES))):
+        return USUAL_FPS
+    from edgecnn_device.sources.snapshot import SNAPSHOT_FPS
+
+    return SNAPSHOT_FPS
 
 
 def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
@@ -246,7 +248,7 @@ def _live(camera: Camera, fps: float, options: SourceOptions) -> LiveCapture:
 
 
 def _check_roi(options: SourceOptions, size_wh: tuple[int, int] | None) -> None:
-    """Raise InputError when the region of interest does not lie in pictures of this size, where that is known."""
+    """Raise InputError when the region of interest is not inside pictures of this size, where that is known."""
     roi = options.transform.roi
     if roi is not None and size_wh is not None:
         height, width = size_wh[:: -1 if options.transform.rotation in (0, 180) else 1]

@@ -16,11 +16,11 @@ from edgecnn.errors import CameraError, PictureError
 from edgecnn.pictures import decode_picture
 from edgecnn_device.frames import Image
 from edgecnn_device.sources.http_login import Login
-from edgecnn_device.sources.stream import SNAPSHOT_FPS
 
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
 
+SNAPSHOT_FPS = 1.0
 # Endings of addresses that give a stream for sure: some cameras serve one visitor at a time, who must not be our question.
 _STREAMS = (".mjpg", ".mjpeg", ".m3u8", ".mpd", ".ts", ".mp4", ".mkv", ".flv", ".avi", ".sdp")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM")
@@ -114,7 +114,7 @@ class Connection:
     def ask(self) -> Answer:
         """Ask for the picture, logging in and following redirections where that is wanted.
 
-        CameraError when there is none, HTTPException for what is no HTTP; the connection is closed then.
+        CameraError when there is none, HTTPException for what is not HTTP; the connection is closed then.
         """
         try:
             return self._ask()
@@ -178,7 +178,7 @@ class Connection:
             try:
                 return self._exchange(parts, target, headers)
             except UnicodeError:
-                raise CameraError(f"cannot open {self.name}: its host is no name that can be asked for") from None
+                raise CameraError(f"cannot open {self.name}: its host name is not valid") from None
             except OSError as error:
                 self.close()
                 if not (is_old and isinstance(error, ConnectionError)):  # servers close a connection that stood idle

@@ -16,8 +16,6 @@ from edgecnn_device.sources import room
 if TYPE_CHECKING:
     from edgecnn_device.sources.process import Request
 
-SNAPSHOT_FPS = 1.0
-
 
 def open_stream(request: Request) -> Callable[[], Image | None]:
     """Connect and return the function that reads the next picture; CameraError when that fails.

@@ -59,7 +59,7 @@ class Roi:
         right, bottom = round((self.x + self.width) * scale_x), round((self.y + self.height) * scale_y)
         if right > width or bottom > height or right <= left or bottom <= top:
             raise InputError(
-                f"--roi {self.x:g},{self.y:g},{self.width:g},{self.height:g} does not lie in the picture of {width}x{height}"
+                f"--roi {self.x:g},{self.y:g},{self.width:g},{self.height:g} is not inside the picture of {width}x{height}"
             )
         return left, top, right, bottom
 

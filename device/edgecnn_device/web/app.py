@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib import resources
 
 from starlette.applications import Starlette
@@ -16,6 +16,7 @@ from edgecnn_device.web.prometheus import CONTENT_TYPE, Metrics
 from edgecnn_device.web.status import read_model_card, read_stats
 from edgecnn_device.web.views import BOUNDARY, STREAM_START, dump
 
+_TABS = b'<nav class="tabs" aria-label="Pages"><a href="./" aria-current="page">Live</a><a href="review">Review</a></nav>'
 _FILES = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
@@ -27,8 +28,11 @@ _STREAM_HZ, _PICTURES_HZ, _EVENTS_HZ = 15.0, 10.0, 60.0
 _PATIENCE_S = 5.0
 
 
-def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
-    """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state."""
+def build_app(shown: Shown, is_allowed: Callable[[Request], bool], more: Sequence[Route] = ()) -> Starlette:
+    """Return the application; `is_allowed` tells whether a visitor of an open address may see more than the state.
+
+    `more` are the routes of the review, where samples are kept.
+    """
     watched, broadcast, history, today = shown.watched, shown.broadcast, shown.history, shown.today
 
     def healthz(request: Request) -> Response:
@@ -46,8 +50,8 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         return _json(today.to_json())
 
     def acknowledge(request: Request) -> Response:
-        number = request.query_params.get("number", "")
-        done = number.isascii() and number.isdecimal() and len(number) < 10 and today.acknowledge(int(number))
+        number = _whole_number(request, "number")
+        done = number is not None and today.acknowledge(number)
         return _json({"acknowledged": done}, 200 if done else 409)
 
     def recent(request: Request) -> Response:
@@ -66,6 +70,19 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         if view.picture is None or frame is None:
             return PlainTextResponse(f"{view.state.name}: {view.state.reason}\n", 503, {"Retry-After": "1"})
         return Response(view.picture, headers={"X-Captured-At": frame.captured_at.isoformat()}, media_type="image/jpeg")
+
+    def region(request: Request) -> Response:
+        view, number = broadcast.look(), _whole_number(request, "id")
+        frame = view.observation.frame
+        if number is None:
+            return _json({"error": "give the id of a region, such as /api/region?id=1"}, 400)
+        if view.state.name != "ok" or frame is None:
+            return _json({"error": f"{view.state.name}: {view.state.reason}"}, 503)
+        found = view.explain(number)
+        if found is None:
+            return _json({"error": f"region {number} is no longer in the picture"}, 404)
+        age_ms = 1000 * (broadcast.counters.clock() - frame.monotonic_s)
+        return _json({"captured_at": frame.captured_at.isoformat(timespec="milliseconds"), "age_ms": round(age_ms, 1)} | found)
 
     def stream(request: Request) -> Response:
         return _stream(request, _watch_stream(broadcast), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
@@ -86,22 +103,30 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool]) -> Starlette:
         "/api/history.csv": recent_csv,
         "/api/predictions": predictions,
         "/api/live": live,
+        "/api/region": region,
         "/metrics": metrics,
         "/snapshot.jpg": snapshot,
         "/stream.mjpg": stream,
     }
-    routes = [Route(path, _in_loop(answer)) for path, answer in (answers | _page_files()).items()]
-    app = Starlette(routes=[*routes, Route("/api/acknowledge", _in_loop(acknowledge), methods=["POST"])])
+    routes = [Route(path, _in_loop(answer)) for path, answer in (answers | _page_files(has_review=bool(more))).items()]
+    app = Starlette(routes=[*routes, *more, Route("/api/acknowledge", _in_loop(acknowledge), methods=["POST"])])
     app.router.redirect_slashes = False  # it would lead to wherever the visitor's Host header says
     return app
 
 
-def _page_files() -> dict[str, Callable[[Request], Response]]:
+def _whole_number(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def _page_files(*, has_review: bool) -> dict[str, Callable[[Request], Response]]:
     """Read the page's files into memory: no path of a request ever meets the file system."""
     folder = resources.files("edgecnn_device.web") / "page"
 
     def serve(name: str, kind: str) -> Callable[[Request], Response]:
         body = (folder / name).read_bytes()
+        if not has_review:
+            body = body.replace(_TABS, b"")
         return lambda request: Response(body, media_type=kind)
 
     return {path: serve(name, kind) for path, (name, kind) in _FILES.items()}

@@ -1,4 +1,4 @@
-"""Who may see what: the token, the methods, the headers of every answer. All requests pass here first.
+"""Who may see what, and who may change it: the tokens, the methods, the headers of every answer. All requests pass here first.
 
 No answer names an address of its own: behind a reverse proxy at a sub-path, all of them are relative.
 """
@@ -9,6 +9,8 @@ import base64
 import binascii
 import hashlib
 import hmac
+import secrets
+import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -20,9 +22,13 @@ from edgecnn_device.web.options import WebOptions, is_loopback
 
 OPEN_PATHS = frozenset({"/healthz", "/style.css", "/icon.svg"})
 LOGIN = "/login"
-ACTIONS = frozenset({"/api/acknowledge"})
+# What changes labels asks for more than other actions: the editor's token, and a token that only our own page can have read.
+EDITS = frozenset({"/api/review/label", "/api/review/undo"})
+ACTIONS = frozenset({"/api/acknowledge"}) | EDITS
 # A page of elsewhere cannot send this header here: its browser would ask first, by OPTIONS, and is refused.
 ACTION_HEADER = "x-edgecnn-action"
+CSRF_HEADER = "x-edgecnn-csrf"
+_CSRF_S = 12 * 3600
 _COOKIE_S = 30 * 86400
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -57,11 +63,12 @@ _REFUSED = """<!doctype html>
 class Guard:
     """Lets those requests through to `app` that may see it, and sets the security headers of all answers."""
 
-    def __init__(self, app: ASGIApp, options: WebOptions, port: int) -> None:
+    def __init__(self, app: ASGIApp, options: WebOptions, port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Guard `app` served on `port`."""
         self._app = app
-        self._token = None if options.token is None else options.token.encode()
-        self._only_local = options.token is None
+        self._tokens = [token.encode() for token in (options.token, options.editor_token) if token is not None]
+        self._editor = None if options.editor_token is None else options.editor_token.encode()
+        self._clock, self._secret = clock, secrets.token_bytes(32)
         # Cookies know no ports: two cameras on one machine must not take each other's.
         self._cookie = f"edgecnn-{port}"
 
@@ -73,14 +80,32 @@ class Guard:
         await answer(scope, receive, with_headers(send))
 
     def is_allowed(self, scope: Scope) -> bool:
-        """Tell whether a request has shown the token: by cookie, as `Authorization: Bearer`, or as the password of `Basic`."""
-        if self._token is None:
-            return True
+        """Tell whether a request has shown a token: by cookie, as `Authorization: Bearer`, or as the password of `Basic`."""
+        return not self._tokens or any(self._has_shown(scope, token) for token in self._tokens)
+
+    def may_edit(self, scope: Scope) -> bool:
+        """Tell whether a request may change labels: the editor's may; everybody's where no tokens are asked for."""
+        return not self._tokens if self._editor is None else self._has_shown(scope, self._editor)
+
+    def csrf_token(self, scope: Scope) -> str:
+        """Return what a page has to send with its changes: a page of elsewhere cannot read it. It is good for twelve hours."""
+        issued = f"{self._clock():.0f}"
+        return f"{issued}.{self._csrf_proof(issued, self.may_edit(scope))}"
+
+    def _has_csrf_token(self, scope: Scope) -> bool:
+        issued, _, proof = Headers(scope=scope).get(CSRF_HEADER, "").partition(".")
+        is_fresh = issued.isascii() and issued.isdecimal() and len(issued) < 16 and self._clock() - int(issued) < _CSRF_S
+        return is_fresh and _is_same(proof, self._csrf_proof(issued, self.may_edit(scope)).encode())
+
+    def _csrf_proof(self, issued: str, may_edit: bool) -> str:
+        return hmac.new(self._secret, f"{issued} {may_edit}".encode(), hashlib.sha256).hexdigest()
+
+    def _has_shown(self, scope: Scope, token: bytes) -> bool:
         headers = Headers(scope=scope)
-        if _is_same(_read_authorization(headers.get("authorization", "")), self._token):
+        if _is_same(_read_authorization(headers.get("authorization", "")), token):
             return True
         # Two cameras behind one proxy may have cookies of one name, told apart by their paths alone.
-        return any(_is_same(found, self._pass()) for found in _read_cookies(headers.get("cookie", ""), self._cookie))
+        return any(_is_same(found, _pass(token)) for found in _read_cookies(headers.get("cookie", ""), self._cookie))
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -91,24 +116,33 @@ class Guard:
         if is_action and ACTION_HEADER not in headers:
             return _refuse(403, f"this needs the header {ACTION_HEADER}")
         if headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers:
-            return _refuse(413, "no request here has a body")
+            return _refuse(413, "requests here have no body")
         # A page of elsewhere whose name suddenly points to this machine (DNS rebinding) would read what nobody guards.
-        if self._only_local and not is_loopback(_host_name(headers.get("host", ""))):
+        if not self._tokens and not is_loopback(_host_name(headers.get("host", ""))):
             return _refuse(421, "this address is served for localhost only; a camera that others reach needs --web-token-file")
-        if self._token is None:
-            return None
-        return self._ask_for_token(scope)
+        refusal = self._ask_for_token(scope) if self._tokens else None
+        return self._refuse_edit(scope) if refusal is None and scope["path"] in EDITS else refusal
+
+    def _refuse_edit(self, scope: Scope) -> Response | None:
+        if not self.may_edit(scope):
+            return _refuse(403, "this token may look and not label; labelling needs that of --web-editor-token-file")
+        if not self._has_csrf_token(scope):
+            return _refuse(403, "this page is too old, or another's: load it again")
+        return None
 
     def _ask_for_token(self, scope: Scope) -> Response | None:
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = [value for key, value in pairs if key == "token"]
-        if given and self._token is not None and _is_same(given[0], self._token):
-            return self._welcome(scope, scope["path"].rpartition("/")[2], [pair for pair in pairs if pair[0] != "token"])
-        if self.is_allowed(scope):
-            return self._welcome(scope, "", pairs) if scope["path"] == LOGIN else None
+        shown = next((token for token in self._tokens if given and _is_same(given[0], token)), None)
+        if shown is not None:
+            others = [pair for pair in pairs if pair[0] != "token"]
+            return self._welcome(scope, shown, scope["path"].rpartition("/")[2], others)
+        known = next((token for token in reversed(self._tokens) if self._has_shown(scope, token)), None)
+        if known is not None:
+            return self._welcome(scope, known, "", pairs) if scope["path"] == LOGIN else None
         return None if scope["path"] in OPEN_PATHS else _ask(scope)
 
-    def _welcome(self, scope: Scope, name: str, pairs: list[tuple[str, str]]) -> Response:
+    def _welcome(self, scope: Scope, token: bytes, name: str, pairs: list[tuple[str, str]]) -> Response:
         """Set the cookie and lead to `name` in the same folder, without the token, which is to stay in no history or log.
 
         The cookie names no path, so that it belongs to the folder in which the browser sees this address.
@@ -118,7 +152,7 @@ class Guard:
         is_secure = Headers(scope=scope).get("x-forwarded-proto") == "https"
         answer.set_cookie(
             self._cookie,
-            self._pass().decode(),
+            _pass(token).decode(),
             max_age=_COOKIE_S,
             path=None,
             secure=is_secure,
@@ -127,9 +161,10 @@ class Guard:
         )
         return answer
 
-    def _pass(self) -> bytes:
-        """Return what the cookie holds: it proves the token and does not tell it."""
-        return hmac.new(self._token or b"", b"edgecnn visitor", hashlib.sha256).hexdigest().encode()
+
+def _pass(token: bytes) -> bytes:
+    """Return what the cookie holds: it proves the token and does not tell it."""
+    return hmac.new(token, b"edgecnn visitor", hashlib.sha256).hexdigest().encode()
 
 
 def with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:

@@ -44,7 +44,7 @@ class StateClock:
                 self._frames, self._alive_s = frames, now_s
 
     def silence(self, now_s: float) -> State | None:
-        """Return the state that overrides what was last said when the loop stands still, None as long as it moves."""
+        """Return the state that overrides the last one reported when the loop stands still, None as long as it moves."""
         silent_s = now_s - self._alive_s
         return State("stale", f"the camera loop has been stuck for {silent_s:.0f} s") if silent_s > self._patience_s else None
 

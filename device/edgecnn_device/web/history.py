@@ -45,15 +45,15 @@ class History:
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=_MOST)
-        self._said: tuple[Any, ...] = ()
+        self._last: tuple[Any, ...] = ()
         self._due_s = 0.0
 
     def add(self, observation: Observation, now_s: float) -> None:
         """Remember an observation if it is due or says something new; `now_s` is monotonic."""
-        said = (observation.state.name, *[prediction.smoothed.label for prediction in observation.predictions])
-        if said == self._said and now_s < self._due_s:
+        new = (observation.state.name, *[prediction.smoothed.label for prediction in observation.predictions])
+        if new == self._last and now_s < self._due_s:
             return
-        self._said, self._due_s = said, now_s + _EVERY_S
+        self._last, self._due_s = new, now_s + _EVERY_S
         frame = observation.frame
         answers = tuple(
             (-1 if answer.label is None else answer.class_id, answer.probability)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from starlette.routing import Route
+
 from edgecnn.errors import OutputError
 from edgecnn_device.frames import Observation
 from edgecnn_device.web.app import build_app
@@ -35,14 +37,15 @@ class WebSink:
         watched: Watched,
         *,
         memory: Path | None = None,
+        samples: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience_s: float = PATIENCE_S,
         limits: ServerLimits = USUAL_LIMITS,
     ) -> None:
         """Take the address; OutputError when that is not possible.
 
-        The day's counts and the alarm survive a restart in the folder `memory`. A loop that is silent for `patience_s` is
-        `stale`.
+        The day's counts and the alarm survive a restart in the folder `memory`; the samples in the folder `samples` can be
+        reviewed. A loop that is silent for `patience_s` is `stale`.
         """
         self._statistics = watched.statistics
         self._counters = Counters(clock, patience_s)
@@ -54,8 +57,17 @@ class WebSink:
         self._today = Today(watched.classes, file=None if memory is None else memory / f"page-{self.port}.json", clock=clock)
         self.address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{self.port}/"
         shown = Shown(watched, self._broadcast, self._history, self._today)
-        app = build_app(shown, lambda request: self._guard.is_allowed(request.scope))
+        app = build_app(shown, lambda request: self._guard.is_allowed(request.scope), self._review(samples, watched))
         self._guard = Guard(app, options, self.port)
+
+    def _review(self, samples: Path | None, watched: Watched) -> list[Route]:
+        """Return the routes on which samples are labelled, none where none are kept."""
+        if samples is None:
+            return []
+        from edgecnn_device.web.review import Access, Review, review_routes
+
+        access = Access(lambda r: self._guard.may_edit(r.scope), lambda r: self._guard.csrf_token(r.scope))
+        return review_routes(Review(samples, lambda: watched.model().artifact.contract.labels), access)
 
     def __enter__(self) -> WebSink:
         self._server.start(self._guard)

@@ -112,7 +112,7 @@ def explain_parity(parity: ParityInfo) -> str:
     return {
         "pass": f"On labelled pictures this file is as right as the trained model, within the margin{bound}.",
         "undecided": f"Not proven: the pictures at hand show neither a loss beyond the margin{bound} nor that there is none.",
-        "agrees": "This file answers unlabelled pictures as the trained model does, rightly or wrongly.",
+        "agrees": "This file answers unlabelled pictures as the trained model does, right or wrong.",
         "fail": f"This file is less often right than the trained model, by more than the margin{bound}. Export it again.",
         "not measured": "Nobody has compared this file with the trained model.",
     }[parity.verdict]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import Observation, State
+from edgecnn_device.web.explain import explain_region
 from edgecnn_device.web.jpeg import encode_frame, encode_input, encode_placard, encode_plain
 
 BOUNDARY = "edgecnn-frame"
@@ -23,6 +24,7 @@ class View:
     number: int
     observation: Observation
     classes: Classes = NO_CLASSES
+    _explained: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def state(self) -> State:
@@ -81,8 +83,17 @@ class View:
             ],
         }
         if any(p.where is not None for p in self.observation.predictions):
-            body["where"] = [p.where for p in self.observation.predictions]
+            body["where"] = [p.where and [*p.where, p.where_map] for p in self.observation.predictions]
         return server_event("picture", body)
+
+    def explain(self, region_id: int) -> dict[str, Any] | None:
+        """Return what stands behind the answer to a region; None when there is no such region."""
+        if region_id not in self._explained:
+            found = next((each for each in self.observation.predictions if each.region_id == region_id), None)
+            if found is None:
+                return None
+            self._explained[region_id] = explain_region(found)
+        return self._explained[region_id]
 
     def _size_wh(self) -> tuple[int, int]:
         frame = self.observation.frame

@@ -4,6 +4,7 @@ Whatever is made here is called synthetic wherever it appears, and an accuracy m
 """
 
 from edgecnn.datasets.synthetic.digits import draw_digit, generate_digits
+from edgecnn.datasets.synthetic.parts import generate_parts
 from edgecnn.datasets.synthetic.steel import draw_surface, generate_steel, paste_defect, steel_strip
 
-__all__ = ["draw_digit", "draw_surface", "generate_digits", "generate_steel", "paste_defect", "steel_strip"]
+__all__ = ["draw_digit", "draw_surface", "generate_digits", "generate_parts", "generate_steel", "paste_defect", "steel_strip"]

@@ -17,8 +17,9 @@ def draw_balanced(
     count_per_class: int,
     seed: int,
 ) -> Dataset:
-    """Call `draw(class_id, rng)`, which returns `(h, w)` uint8, `count_per_class` times for each class: `(n, h, w, 1)` uint8.
+    """Call `draw(class_id, rng)`, which returns `(h, w)` or `(h, w, 3)` uint8, `count_per_class` times for each class.
 
+    The pictures are `(n, h, w, 1)` or `(n, h, w, 3)` uint8.
     Classes alternate, so that every prefix is balanced. A picture depends on seed, class and number only: a larger set
     begins with the smaller one. Names are `synthetic/LABEL_NUMBER`.
     """
@@ -28,4 +29,5 @@ def draw_balanced(
     images = [draw(class_id, np.random.default_rng((seed, class_id, number))) for class_id, number in pairs]
     class_ids = np.array([class_id for class_id, _ in pairs], np.int64)
     names = tuple(f"synthetic/{labels[class_id]}_{number:04d}" for class_id, number in pairs)
-    return Dataset(np.stack(images)[..., None], class_ids, names)
+    stacked = np.stack(images)
+    return Dataset(stacked[..., None] if stacked.ndim == 3 else stacked, class_ids, names)

@@ -45,13 +45,13 @@ def simulate_camera_digit(image: NDArray[np.uint8], rng: Rng, form: Form = Form(
     is a digit of MNIST, or a larger drawing such as `school_digits.draw_handwritten` makes: that knows the crossed 7 and the 1
     with flag and foot, which MNIST's American writers hardly used.
     """
-    seen = mnist_form(_photographed(_scratched(_spurred(_redrawn(image, rng), rng), rng), rng), form)
+    seen = mnist_form(_photographed(_scratched(_spurred(redraw(image, rng), rng), rng), rng), form)
     # No ink at all, or nothing but noise: the pen was too faint for this paper.
     return seen if 0 < float(seen.mean()) < _MOST_INK else mnist_form(image, form)
 
 
 def simulate_non_digit(images: NDArray[np.uint8], rng: Rng, form: Form = Form()) -> NDArray[np.uint8]:  # noqa: B008
-    """Return the form `(28, 28)` of something that is no digit: letters, parts and pairs of digits, rules, smudges.
+    """Return the form `(28, 28)` of something that is not a digit: letters, parts and pairs of digits, rules, smudges.
 
     `images` `(n, s, s)` uint8 are the digits to take parts and pairs from. A model that is trained to give all classes
     the same probability here ("outlier exposure", Hendrycks, Mazeika and Dietterich, 2019) can be asked to reject.
@@ -68,7 +68,7 @@ def simulate_training_set(
     """Return what to train a camera's digit model on besides MNIST itself: pictures and target probabilities.
 
     Each of `images` `(n, 28, 28)` uint8 (of the training split) is seen once by the camera; to these come `drawn` x n digits
-    in other handwritings and `non_digits` x n of what is no digit, whose target is 0.1 for each class. The pictures are
+    in other handwritings and `non_digits` x n of what is not a digit, whose target is 0.1 for each class. The pictures are
     `(m, 28, 28, 1)` uint8, the targets `(m, 10)` float32, both in shuffled order.
     """
     rng = np.random.default_rng(seed)
@@ -84,8 +84,11 @@ def simulate_training_set(
     return np.stack([*pictures, *others])[order, ..., None], targets[order]
 
 
-def _redrawn(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
-    """Draw a digit four times larger than MNIST's, slightly turned, slanted, stretched and bent, with another pen."""
+def redraw(image: NDArray[np.uint8], rng: Rng, *, pen: float | None = None) -> NDArray[np.uint8]:
+    """Draw a digit `(s, s)` uint8 four times larger than MNIST's `(160, 160)`: a little turned, slanted, stretched and bent.
+
+    `pen` is the width of its strokes in pixels of MNIST's scale; by default one is drawn between 1.2 and 4.5.
+    """
     angle, slant = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.15)
     kind = rng.random()
     stretch = math.exp(rng.uniform(-0.15, 0.25) if kind < 0.8 else rng.uniform(0.25, 0.55) if kind < 0.9 else 0.0)
@@ -98,7 +101,7 @@ def _redrawn(image: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     map_y = back[1, 0] * columns + back[1, 1] * rows + middle
     drawn = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR)
     large = cv2.GaussianBlur(drawn, (0, 0), 1.5)
-    return _with_other_pen(np.where(large > 100, 255, 0).astype(np.uint8), rng)
+    return _with_other_pen(np.where(large > 100, 255, 0).astype(np.uint8), rng.uniform(1.2, 4.5) if pen is None else pen)
 
 
 def _bent(rng: Rng) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -151,14 +154,14 @@ def _spurred(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     return np.asarray(cv2.line(strokes.copy(), start, end, 255, max(1, round(stroke_width(strokes)))), np.uint8)
 
 
-def _with_other_pen(strokes: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
-    # Between 1.2 and 4.5 pixels at MNIST's scale, however wide the stroke was before.
-    radius = round((_ZOOM * rng.uniform(1.2, 4.5) - stroke_width(strokes)) / 2)
+def _with_other_pen(strokes: NDArray[np.uint8], pen: float) -> NDArray[np.uint8]:
+    """Draw strokes with a pen so many pixels wide at MNIST's scale, however wide they were before."""
+    radius = round((_ZOOM * pen - stroke_width(strokes)) / 2)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(radius) + 1, 2 * abs(radius) + 1))
     if radius > 0:
         return np.asarray(cv2.dilate(strokes, kernel), np.uint8)
     thin = np.asarray(cv2.erode(strokes, kernel), np.uint8)
-    # A pen that would leave gaps is no pen: most of the digit must remain.
+    # A pen must not leave gaps: most of the digit must remain.
     return thin if cv2.countNonZero(thin) > 0.35 * cv2.countNonZero(strokes) else strokes
 
 
@@ -209,7 +212,7 @@ def _letter(_: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
 
 def _part(images: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     """Return the left or right part of a digit, unless that is as narrow as a 1."""
-    strokes = _redrawn(images[int(rng.integers(len(images)))], rng)
+    strokes = redraw(images[int(rng.integers(len(images)))], rng)
     columns = np.flatnonzero(strokes.any(axis=0))
     cut = int(columns[0] + rng.uniform(0.35, 0.65) * np.ptp(columns))
     part = strokes.copy()
@@ -220,7 +223,7 @@ def _part(images: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
 
 def _pair(images: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     """Return two touching digits, or one with a slice of its neighbour."""
-    left, right = (_redrawn(images[int(i)], rng) for i in rng.integers(len(images), size=2))
+    left, right = (redraw(images[int(i)], rng) for i in rng.integers(len(images), size=2))
     columns = np.flatnonzero(left.any(axis=0))
     first = np.flatnonzero(right.any(axis=0))
     shift = int(columns[-1] - first[0]) - int(rng.integers(0, 8))

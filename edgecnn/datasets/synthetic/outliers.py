@@ -35,7 +35,7 @@ def generate_counter_surfaces(count: int, seed: int) -> NDArray[np.uint8]:
 def generate_counter_marks(count: int, seed: int) -> NDArray[np.uint8]:
     """Return `(count, 28, 28, 1)` uint8: what the camera's form makes of power-law noise, of uneven light, of nothing.
 
-    What looks like writing and is no digit comes from `edgecnn.datasets.synthetic.camera_digits`.
+    What looks like writing and is not a digit comes from `edgecnn.datasets.synthetic.camera_digits`.
     """
     pictures = [_mark(i, np.random.default_rng((seed, i))) for i in range(count)]
     return np.stack(pictures)[..., None] if pictures else np.empty((0, SIDE, SIDE, 1), np.uint8)

@@ -20,7 +20,7 @@ from edgecnn.errors import ConversionError, InputError
 from edgecnn.records import read_record
 from edgecnn_export.conversion.folded import Folded
 
-# Chosen on the validation pictures: with so many, kernels that round differently (LiteRT's and tflite-runtime's) agree on all
+# Chosen on the validation pictures: with this many, kernels that round differently (LiteRT's and tflite-runtime's) agree on all
 # answers of both shipped models; clipping rare values, tried at 99.9 to 99.99 %, brought nothing that lasted.
 COUNT = 1000
 METHOD = "min-max"

@@ -208,7 +208,7 @@ def _gives_back(layer: keras.Layer, shape: tuple[int, ...]) -> bool:
     for values in (signed.astype(layer.compute_dtype), pixels.astype(layer.compute_dtype)):
         try:
             given = np.asarray(layer(values, training=False))
-        except Exception:  # a layer of anybody's that does not take this is no idle one
+        except Exception:  # a layer of anybody's that does not take this is not an idle one
             return False
         if given.shape != values.shape or not np.array_equal(given, values):
             return False

@@ -1,4 +1,4 @@
-"""Features as a second output: what the last dense layer of a converted model looks at, named, not computed anew.
+"""Features as a second output: what the last dense layer of a converted model looks at, named, not computed again.
 
 A file ends in `features -> [mean over all places ->] dense layer -> softmax`. The tensor before the mean, or before the dense
 layer where there is no mean, becomes the output behind the probabilities, and the dense layer's weights are returned, so that
@@ -126,7 +126,7 @@ def _onnx(data: bytes) -> Featured | None:
         name = before.input[0]
     inferred = onnx.shape_inference.infer_shapes(model).graph
     known = {each.name: each for each in (*inferred.value_info, *inferred.output)}
-    for each in (name, taken):  # a map that is only flattened is no features of the dense layer, the flat one is
+    for each in (name, taken):  # of a map that is only flattened, the flat one is the dense layer's features
         rounded, scale, zero_point = graph.rounded(each)
         if (tensor := known.get(rounded)) is None or tensor.type.tensor_type.elem_type not in _ONNX_TYPES:
             continue

@@ -50,7 +50,7 @@ class Folded:
 
     @property
     def is_deep(self) -> bool:
-        """True for so many layers with weights that a plain rounding to int8 shifts the answers."""
+        """True for enough layers with weights that a plain rounding to int8 shifts the answers."""
         weighted = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
         return sum(isinstance(step.operation, weighted) for step in self.steps) >= DEEP
 

@@ -93,17 +93,29 @@ class Graph:
         return new
 
     def run(self, image: Any, call: Callable[[Step, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
-        """Run the steps with `call(step, arguments, keywords)` and return what it gave for the output."""
+        """Run the steps with `call(step, arguments, keywords)` and return what it gave for the output.
+
+        What no later step takes is let go: all activations of a deep network at once are gigabytes.
+        """
         known: dict[int, Any] = {id(self.input): image}
+        last = {id(value): at for at, step in enumerate(self.steps) for value in _taken(step)}
 
         def fill(leaf: Any) -> Any:
             return known[id(leaf)] if isinstance(leaf, Value) else leaf
 
-        for step in self.steps:
+        for at, step in enumerate(self.steps):
             arguments, keywords = keras.tree.map_structure(fill, (step.arguments, step.keywords))
             results = keras.tree.flatten(call(step, arguments, keywords))
             known.update({id(value): result for value, result in zip(step.outputs, results, strict=True)})
+            for value in (*_taken(step), *step.outputs):
+                if last.get(id(value), at) <= at and value is not self.output:
+                    known.pop(id(value), None)
         return known[id(self.output)]
+
+
+def _taken(step: Step) -> list[Value]:
+    """Return the values that a step takes."""
+    return [leaf for leaf in keras.tree.flatten((step.arguments, step.keywords)) if isinstance(leaf, Value)]
 
 
 def has_graph(model: keras.Model) -> bool:

@@ -38,7 +38,7 @@ class Editor:
         return [node for node in self.graph.node if name in node.input]
 
     def only_consumer(self, name: str) -> Any:
-        """Return the node that takes a tensor when it is the only one and the tensor is no output of the graph."""
+        """Return the node that takes a tensor when it is the only one and the tensor is not an output of the graph."""
         taking = self.consumers(name)
         return taking[0] if len(taking) == 1 and name not in [output.name for output in self.graph.output] else None
 

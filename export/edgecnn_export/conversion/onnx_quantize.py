@@ -37,7 +37,7 @@ _FLOAT_REMAINDER = ("Cast", "QuantizeLinear", "DequantizeLinear", "Softmax")
 def quantize_weights(model: onnx.ModelProto, *, float_layers: int = 0, islands: bool = False) -> onnx.ModelProto:
     """Finish a model whose activations are rounded: signed parameters, integer weights, no float step between integers.
 
-    Raises ConversionError when a step would be left to run on floats; only the softmax at the end may, and so many layers
+    Raises ConversionError when a step would be left to run on floats; only the softmax at the end may, and this many layers
     with weights as `float_layers` says. With `islands` the steps without weights may as well.
     """
     editor = Editor(model)

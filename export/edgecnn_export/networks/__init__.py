@@ -10,19 +10,13 @@ from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.frameworks import require_keras
 from edgecnn_export.networks.pretrained import LITE0, PretrainedWeights
+from edgecnn_export.networks.sizes import networks_for
 
 if TYPE_CHECKING:
     import keras
 
 MODELS = ("compact", "lite", "course", "mobilenet")
-NETWORKS = (
-    "narrow-first",
-    "large-kernel-first",
-    "wide-last",
-    "deep",
-)  # of `compact`, compared by `edgecnn study ablation`
 PRETRAINED: dict[str, PretrainedWeights] = {"lite": LITE0}
-LARGE_FROM_PIXELS = 64  # a side: pictures from here on get the deeper networks and the longer training
 
 
 def build(name: str, task: Task, *, pretrained: bool = True) -> keras.Model:
@@ -51,8 +45,3 @@ def build(name: str, task: Task, *, pretrained: bool = True) -> keras.Model:
         "mobilenet": build_mobilenet,
     }
     return builders[name](task)
-
-
-def networks_for(task: Task) -> tuple[str, ...]:
-    """Return the other forms of `compact` that there are for the pictures of a task."""
-    return NETWORKS if min(task.preprocessing.shape[:2]) >= LARGE_FROM_PIXELS else ()

@@ -14,7 +14,7 @@ from keras import layers
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
-from edgecnn_export.networks import LARGE_FROM_PIXELS
+from edgecnn_export.networks.sizes import LARGE_FROM_PIXELS
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ LARGE = (
     Block(96),
     Block(128, stride=2),
 )
-# Other forms of it by the names of edgecnn_export.networks.NETWORKS.
+# Other forms of it by the names of edgecnn_export.networks.sizes.NETWORKS.
 OTHERS = {
     "narrow-first": (Block(8, stride=2, separable=False), *LARGE[1:]),
     "large-kernel-first": (Block(16, stride=2, kernel=5, separable=False), *LARGE[1:]),

@@ -7,7 +7,7 @@ from keras import layers
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
-from edgecnn_export.networks import LARGE_FROM_PIXELS
+from edgecnn_export.networks.sizes import LARGE_FROM_PIXELS
 
 SMALL_FILTERS = (32, 64)  # MNIST, 28 x 28: 421,642 parameters
 LARGE_FILTERS = (32, 64, 128)  # NEU, 200 x 200: 10,333,574 parameters

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.networks.pretrained import LITE0, load_pretrained
+from edgecnn_export.networks.sizes import PRETRAINED_FROM_PIXELS
 
-MIN_SIDE = 32  # pixels: one place is left behind the last stage
 CUT = 5  # stages that are kept, of 7
 STEM, HEAD = 32, 1280  # channels of the first and of the last convolution
 _EPSILON, _MOMENTUM = 1e-3, 0.99
@@ -60,8 +60,8 @@ def build_lite(task: Task, *, stages: int = CUT, pretrained: bool = True) -> ker
     MissingDependencyError when the package of the weights is not installed.
     """
     height, width, channels = task.preprocessing.shape
-    if min(height, width) < MIN_SIDE:
-        raise InputError(f"lite needs pictures of at least {MIN_SIDE} pixels a side, got {height} x {width}")
+    if min(height, width) < PRETRAINED_FROM_PIXELS:
+        raise InputError(f"lite needs pictures of at least {PRETRAINED_FROM_PIXELS} pixels a side, got {height} x {width}")
     if not 1 <= stages <= len(STAGES):
         raise InputError(f"lite has stages 1 to {len(STAGES)}, not {stages}")
     image = keras.Input((height, width, channels), name="image")
@@ -101,7 +101,7 @@ def _normalised(convolution: keras.Layer, x: keras.KerasTensor, *, relu: bool) -
 
 
 def set_pretrained(model: keras.Model, arrays: Mapping[str, NDArray[np.float32]], stages: int) -> None:
-    """Put the weights of EfficientNet-Lite0, by their names in PyTorch, into a network of `build_lite` with so many stages."""
+    """Put the weights of EfficientNet-Lite0, by their names in PyTorch, into a `build_lite` network with this many stages."""
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
             layer.set_weights([_kernel(arrays, layer, stages)])

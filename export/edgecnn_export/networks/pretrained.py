@@ -97,7 +97,7 @@ def read_state_dict(data: bytes) -> dict[str, NDArray[Any]]:
         AttributeError,
         MemoryError,
     ) as error:
-        raise InputError(f"no plain state dict of PyTorch: {error}") from error
+        raise InputError(f"not a plain PyTorch state dict: {error}") from error
 
 
 def _read(file: io.BytesIO) -> dict[str, NDArray[Any]]:
@@ -169,5 +169,5 @@ class _Plain(pickle.Unpickler):
     def persistent_load(self, saved: Any) -> _Storage:
         kind, dtype, key, _, count, view = saved
         if kind != "storage" or not isinstance(dtype, np.dtype) or view is not None:
-            raise pickle.UnpicklingError(f"it refers to {saved!r}, which is no plain storage")
+            raise pickle.UnpicklingError(f"it refers to {saved!r}, which is not a plain storage")
         return _Storage(str(key), dtype, int(count))

@@ -14,8 +14,9 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import InputError
 from edgecnn.files import write_bytes
 from edgecnn.preprocessing import as_bgr
-from edgecnn.rejection.evidence import run_with_features, unit
+from edgecnn.rejection.evidence import run_with_features
 from edgecnn.robustness.corruptions import SEVERITIES, corrupt, corruptions_for
+from edgecnn.runtimes.head import unit
 from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.where import overlay
@@ -37,8 +38,8 @@ class Flip:
 class Explanation:
     """What stands behind an answer: `image_bgr` is the picture, `seen` what the network saw of it.
 
-    `nearest` are the training pictures of the nearest features by name, with their distance, None where there are none here;
-    `absent` says why.
+    `distance` is that to the nearest centre of the training pictures, None of a model without thresholds. `nearest` are the
+    training pictures of the nearest features by name, with their distance, none where there are none here; `absent` says why.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Explanation:
     prediction: Prediction
     labels: tuple[str, ...]
     input_hw: tuple[int, int]
+    distance: float | None
     nearest: tuple[tuple[str, NDArray[np.uint8], float], ...]
     absent: str
     flips: tuple[Flip, ...]
@@ -79,6 +81,7 @@ def explain(
         prediction=prediction,
         labels=classifier.labels,
         input_hw=(classifier.preprocessing.height, classifier.preprocessing.width),
+        distance=classifier.distance(answer(classifier.runtime, seen[None])),
         nearest=() if train is None else _nearest(classifier, seen, train),
         absent=absent,
         flips=_flips(classifier, task, seen, say(prediction), seed),
@@ -108,10 +111,10 @@ def _flips(classifier: Classifier, task: Task, seen: NDArray[np.uint8], given: s
     flips = []
     for corruption in corruptions_for(task):
         pictures = np.concatenate([corrupt(seen[None], corruption, severity, seed) for severity in SEVERITIES])
-        said = [say(each) for each in classifier.interpret_all(answer(classifier.runtime, pictures))]
-        found = next((i for i, each in enumerate(said) if each != given), None)
+        answers = [say(each) for each in classifier.interpret_all(answer(classifier.runtime, pictures))]
+        found = next((i for i, each in enumerate(answers) if each != given), None)
         if found is not None:
-            flips.append(Flip(corruption.name, SEVERITIES[found], said[found]))
+            flips.append(Flip(corruption.name, SEVERITIES[found], answers[found]))
     return tuple(sorted(flips, key=lambda flip: flip.severity))
 
 
@@ -127,15 +130,18 @@ def render_page(explanation: Explanation) -> str:
     if prediction.where is not None:
         best = explanation.labels[prediction.class_id]
         pictures.append(markup.figure(overlay(seen, prediction.where, explanation.input_hw), f"what speaks for {best}"))
+    if prediction.novel_where is not None:
+        novel = overlay(seen, prediction.novel_where, explanation.input_hw, "novelty")
+        pictures.append(markup.figure(novel, f"what is novel{_novel_most(prediction)}"))
     named = dict(zip(explanation.labels, map(float, prediction.probabilities), strict=True))
     flips = [[flip.corruption, str(flip.severity), flip.answer] for flip in explanation.flips]
     return render(
         Path(__file__).with_name("explain.html"),
         headline=f"{explanation.name}: {_headline(explanation)}",
-        about=f"The most probable class is {explanation.labels[prediction.class_id]}, with {prediction.probability:.1%}.",
+        about=_about(prediction, explanation.labels),
         pictures=markup.row(pictures),
         stems=markup.stems(named),
-        likeness=_likeness(prediction),
+        likeness=_likeness(prediction, explanation.distance),
         nearest=markup.row([markup.figure(as_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
         if explanation.nearest
         else "",
@@ -146,6 +152,21 @@ def render_page(explanation: Explanation) -> str:
     )
 
 
+def _about(prediction: Prediction, labels: tuple[str, ...]) -> str:
+    if len(labels) == 1:
+        return f"It is like good parts by {prediction.probability:.1%}; 50.0% is the threshold."
+    return f"The most probable class is {labels[prediction.class_id]}, with {prediction.probability:.1%}."
+
+
+def _novel_most(prediction: Prediction) -> str:
+    """Say how much of the novelty the most novel place is due to; it is none of a picture that is novel all over."""
+    assert prediction.novel_where is not None
+    most = float(prediction.novel_where.max())
+    if len(prediction.probabilities) == 1:  # of good parts alone
+        return f": up to {most:.2f} above the threshold" if most >= 0.005 else ": no place is above the threshold"
+    return f": up to {most:.2f} of the novelty" if most >= 0.005 else ": no place more than others"
+
+
 def _headline(explanation: Explanation) -> str:
     prediction = explanation.prediction
     if prediction.between is not None:
@@ -153,8 +174,11 @@ def _headline(explanation: Explanation) -> str:
     return say(prediction)
 
 
-def _likeness(prediction: Prediction) -> str:
-    if prediction.novelty is None:
-        return "This model has no thresholds: nobody knows how like the picture is to those that were taught."
-    verdict = "more than what was taught allows" if prediction.novelty > 1 else "within what was taught"
-    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. Nearest class: {prediction.nearest}."
+def _likeness(prediction: Prediction, distance: float | None) -> str:
+    if prediction.novelty is None or distance is None:
+        return "This model has no thresholds: it cannot tell how similar the picture is to its training pictures."
+    verdict = "above the threshold" if prediction.novelty > 1 else "within what was taught"
+    nearest = f"Nearest class: {prediction.nearest}, at a distance of {distance:.3f}."
+    if len(prediction.probabilities) == 1:
+        nearest = f"Its oddest places are at a distance of {distance:.3f} from those of good parts."
+    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. {nearest}"

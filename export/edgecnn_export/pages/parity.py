@@ -79,17 +79,17 @@ def explain_terms(report: ParityReport) -> dict[str, str]:
     grouped = ", or by resampling whole groups of related pictures where that is larger (bootstrap)" if report.groups else ""
     terms = {
         "reference": "The model that was exported: the files are to answer as it does.",
-        "interval": f"With {level} confidence the share of right answers on new pictures of this kind lies in it (Wilson).",
+        "interval": f"With {level} confidence it contains the share of right answers on new pictures of this kind (Wilson).",
         "drop": "Accuracy of the reference minus accuracy of the file, in percentage points; below 0 the file was better.",
         "bound": f"With {level} confidence the true drop is not above this (Tango's score bound for paired answers{grouped}); "
         "it is not 0 without a flip, since few pictures cannot exclude a small drop.",
-        "lost, gained, other": "Pictures answered otherwise: only the reference was right, only the file, or both were wrong.",
+        "lost, gained, other": "Pictures answered differently: only the reference was right, only the file, or neither.",
         "agreement": "Share of the pictures to which file and reference give the same answer.",
         "McNemar p": "How often chance alone would make lost and gained differ as much as here (exact, two-sided).",
         "difference": "Of the file's probability of a class from the reference's, for the same picture.",
         "ECE": "Expected calibration error: how far stated probabilities lie from the share of right answers; 0 is best.",
-        "pass": f"The bound lies within {margin}, or a float file changes no answer and no probability by more than 1e-4.",
-        "agrees": "The pictures have no labels: the file answers as the reference does, rightly or wrongly.",
+        "pass": f"The bound is within {margin}, or a float file changes no answer and no probability by more than 1e-4.",
+        "agrees": "The pictures have no labels: the file answers as the reference does, right or wrong.",
         "undecided": "More was not shown: too few pictures, or a reference that is not to be trusted on them.",
         "fail": f"It lost more than {margin} and more than chance explains, on clean or corrupted pictures; or its answers are "
         "no probabilities; or a float file left its tolerance of 1e-4.",

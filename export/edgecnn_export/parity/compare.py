@@ -194,7 +194,7 @@ def _check_arguments(
     if not candidates:
         raise InputError("parity needs at least one candidate")
     if not 0 <= max_drop <= 100:
-        raise InputError(f"max_drop must lie in 0..100 percentage points, got {max_drop}")
+        raise InputError(f"max_drop must be in 0..100 percentage points, got {max_drop}")
     if unknown := sorted(set(float_candidates) - set(candidates)):
         raise InputError(f"float_candidates names {', '.join(unknown)}, candidates are {', '.join(candidates)}")
     if len(dataset) < MIN_PICTURES:

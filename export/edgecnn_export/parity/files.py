@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.artifact import is_foreign, read_file
 from edgecnn.classifier import artifact_path
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
-from edgecnn.foreign import ForeignModel, is_foreign, open_foreign
+from edgecnn.foreign import ForeignModel, open_foreign
 from edgecnn.robustness.corruptions import Corruption, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
@@ -153,9 +154,9 @@ def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated:
 def _open_candidate(path: Path, reference: Model, stated: ForeignModel) -> _Candidate:
     task = reference.task
     stated = _as_reference(stated, reference)
-    if is_foreign(path, stated.labels):
+    if is_foreign(path, read_file(path), stated.labels):
         found = open_foreign(path, stated)
-        _check_task(found.artifact, dataclasses.replace(task, name=found.artifact.contract.task))
+        _check_task(found.artifact, task)
         notes = tuple(f"{path.name}: {note}" for note in found.notes)
         return _Candidate(found.artifact, _matched(found.artifact, found.runtime, task), notes)
     artifact = Artifact.open(path)
@@ -180,8 +181,6 @@ def _as_reference(stated: ForeignModel, reference: Model) -> ForeignModel:
 
 def _check_task(artifact: Artifact, task: Task) -> None:
     contract = artifact.contract
-    if contract.task != task.name:
-        raise ContractError(f"{artifact.path} is of the task {contract.task!r}, the reference of {task.name!r}")
     if set(contract.labels) != set(task.labels):
         raise ContractError(
             f"{artifact.path} knows the labels {', '.join(contract.labels)}; the reference {', '.join(task.labels)}"

@@ -2,18 +2,18 @@
 
 An answer flips only where quantization moves it by more than the margin between the reference's two best classes. How often
 that happens needs no labels: it is counted on pictures of the training split under camera corruptions, where near ties are
-frequent. The labelled pictures only say how much rarer near ties are among new pictures that the reference reads rightly.
+frequent. The labelled pictures only say how much rarer near ties are among new pictures that the reference reads correctly.
 
 With F the share of the corrupted pictures that flip nearer to a tie than FAR, R the flip rate of those further away, H(t) their
-share of margins below t, G(t) the share of labelled pictures that are read rightly with a margin below t, and G' of those with
-FAR or more,
+share of margins below t, G(t) the share of labelled pictures that are read correctly with a margin below t, and G' of those
+with FAR or more,
 
     drop <= P(a right answer flips) <= max over t of G(t) / H(t) * F + G' * R.
 
 It rests on two assumptions, both stated wherever the bound is:
 
-1. a flip depends on how near the tie is and not on whether a camera corruption brought it about, and it is no rarer the
-   nearer the tie;
+1. a flip depends on how near the tie is and not on whether a camera corruption brought it about, and it does not become
+   rarer near the tie;
 2. nearer to a tie than the smallest t, new pictures are not relatively more frequent than between the others.
 
 Each share is uncertain; its upper Clopper-Pearson limit at a random level is Beta(k + 1, n - k), and the bound is the upper

@@ -1,4 +1,4 @@
-"""Is the reference fed and labelled rightly? Parity alone would prove that a file repeats its mistakes.
+"""Is the reference fed and labelled correctly? Parity alone would prove that a file repeats its mistakes.
 
 On labelled pictures another tool's model is asked under each usual input convention, and its answers are looked at for a
 fixed exchange of classes; a model of our own is held to the accuracy that its training recorded.
@@ -58,7 +58,7 @@ def _check_record(reference: Reference, dataset: Dataset) -> Doubt | None:
     if wilson_interval(right, len(dataset))[1] >= recorded - FAR_BELOW:
         return None
     return Doubt(
-        f"the reference reads {right} of {len(dataset)} pictures rightly ({100 * right / len(dataset):.1f} %), its training "
+        f"the reference reads {right} of {len(dataset)} pictures correctly ({100 * right / len(dataset):.1f} %), its training "
         f"recorded {100 * recorded:.1f} %: these are other pictures, or other labels"
     )
 
@@ -98,7 +98,7 @@ def _called(reference: Reference) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Attempt:
-    """Which pictures `(n,)` are read rightly under a convention, and with each class called by `called` instead."""
+    """Which pictures `(n,)` are read correctly under a convention, and with each class called by `called` instead."""
 
     right: NDArray[np.bool_]
     normalization: Normalization
@@ -143,7 +143,7 @@ def _answers(reference: Reference, sample: Dataset) -> NDArray[np.int64]:
 
 
 def _exchange(answers: NDArray[np.int64], class_ids: NDArray[np.int64], classes: int) -> NDArray[np.int64] | None:
-    """Return by what other class each class is mostly called `(classes,)`; None when that is no exchange of them all."""
+    """Return by what other class each class is mostly called `(classes,)`; None when that is not an exchange of them all."""
     confusion = confusion_matrix(answers, class_ids, classes)
     called = confusion.argmax(axis=1)
     mostly = 2 * confusion.max(axis=1) > confusion.sum(axis=1)

@@ -133,7 +133,7 @@ def _tango_statistic(drop: float, lost: float, gained: float, count: int) -> flo
 
 def _check(confidence: float) -> None:
     if not 0.5 <= confidence < 1:
-        raise InputError(f"confidence must lie in [0.5, 1), got {confidence}")
+        raise InputError(f"confidence must be in [0.5, 1), got {confidence}")
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -1,9 +1,9 @@
 """The verdict on a candidate, with its reasons in words: never more than the pictures show.
 
 `fail`       the measured drop is above the margin and more than chance explains, on clean pictures or under camera corruptions;
-             or the answers are no probabilities; or a float file leaves its tolerance.
+             or the answers are not probabilities; or a float file leaves its tolerance.
 `pass`       a float file changes no answer within its tolerance; or a bound of the drop is within the margin.
-`agrees`     the same on unlabelled pictures: the files answer as the reference does, rightly or wrongly.
+`agrees`     the same on unlabelled pictures: the files answer as the reference does, right or wrong.
 `undecided`  none of these, or the reference is not to be trusted on these pictures.
 """
 
@@ -31,7 +31,7 @@ def judge(report: ParityReport, candidate: CandidateReport, flaw: str | None) ->
 def _failures(report: ParityReport, candidate: CandidateReport, flaw: str | None) -> tuple[str, ...]:
     failures = []
     if flaw:
-        failures.append(f"its answers are no probabilities: {flaw}")
+        failures.append(f"its answers are not probabilities: {flaw}")
     if candidate.tolerance is not None and candidate.largest_difference > candidate.tolerance:
         failures.append(
             f"a probability differs by {candidate.largest_difference:.2g}, a float file may differ by {candidate.tolerance:g}"
@@ -42,7 +42,7 @@ def _failures(report: ParityReport, candidate: CandidateReport, flaw: str | None
             counts = f"{candidate.lost} of {report.count} pictures lost, {candidate.gained} gained"
             failures.append(f"it lost {candidate.drop:.2f} points of accuracy ({counts}), {allowed}")
         else:
-            failures.append(f"it answers {candidate.drop:.2f} % of {report.count} unlabelled pictures otherwise, {allowed}")
+            failures.append(f"it answers {candidate.drop:.2f} % of {report.count} unlabelled pictures differently, {allowed}")
     corrupted = candidate.corrupted
     if corrupted and corrupted.exceeds(report.max_drop, report.confidence):
         failures.append(
@@ -102,10 +102,10 @@ def _doubt(report: ParityReport) -> str | None:
     if report.reference.right > counts[commonest]:
         return (
             f"{report.count} pictures, {counts[commonest]} of them {label}, are too few to tell the reference, which reads "
-            f"{report.reference.right} rightly, from one that always says {label}"
+            f"{report.reference.right} correctly, from one that always says {label}"
         )
     return (
-        f"the reference itself reads {accuracy} rightly, no better than guessing the commonest class ({label}): "
+        f"the reference itself reads {accuracy} correctly, no better than guessing the commonest class ({label}): "
         "it is not trained enough, or fed or labelled wrongly"
     )
 

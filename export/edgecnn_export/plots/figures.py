@@ -41,7 +41,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
     """Write a figure in the format that the suffix of `path` names, whole or not at all."""
     check_format(path)
     with warnings.catch_warnings(), replacing(path) as beside:
-        # A label in a script that the font lacks is drawn as boxes; that is no reason to write on stderr.
+        # A label in a script that the font lacks is drawn as boxes; that is not a reason to write on stderr.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(beside, dpi=dpi, **mark(path.suffix))
 

@@ -222,7 +222,7 @@ def _output_of(layer: Any, model: keras.Model, image: NDArray[np.uint8]) -> NDAr
         answers.append(call(*arguments, **options))
         return answers[-1]
 
-    # A model cut at this layer would do only where the layer is no part of a model inside the model.
+    # A model cut at this layer would do only where the layer is not part of a model inside the model.
     layer.call = record
     try:
         model(image[None].astype(np.float32), training=False)

@@ -37,6 +37,7 @@ from edgecnn_export.repair.rounding import round_weights
 
 PLAIN = "plain calibration"
 ROUNDS = 15
+SECONDS = 300  # after which no further technique is begun, unless all are wanted
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -113,16 +114,24 @@ class Ladder:
     compare: Callable[[Collection[Artifact]], ParityReport]
     folder: Path
     failed: Mapping[Format, tuple[Artifact, CandidateReport]]
+    clock: Callable[[], float] = time.monotonic
     attempts: list[Attempt] = field(default_factory=list)
     found: dict[tuple[int, Format], tuple[Artifact, CandidateReport]] = field(default_factory=dict)
 
     def run(self, images: NDArray[np.uint8], *, stop: bool = True) -> RepairResult:
-        """Try technique after technique for each format until it passes, all of them unless `stop`; time them on `images`."""
+        """Try technique after technique for each format until it passes, all of them unless `stop`; time them on `images`.
+
+        With `stop` none is begun after SECONDS either.
+        """
+        began = self.clock()
         for file_format, (artifact, report) in self.failed.items():
             self._remember(0, PLAIN, file_format, artifact, report, None)
         for number, technique in enumerate(TECHNIQUES, start=1):
             formats = [file_format for file_format in self.failed if not (stop and self._passed(file_format))]
-            if formats:
+            if stop and self.clock() - began > SECONDS:
+                reason = f"{SECONDS / 60:.0f} minutes are over"
+                self.attempts += [Attempt(number, technique.name, each, skipped=reason) for each in formats]
+            elif formats:
                 self.context.progress(f"repairing, technique {number} of {len(TECHNIQUES)}: {technique.name}")
                 self._climb(number, technique, formats)
         chosen = {file_format: choose(self.attempts, file_format) for file_format in self.failed}
@@ -257,7 +266,7 @@ class Repair:
     ) -> tuple[tuple[Attempt, ...], list[Artifact]]:
         """Repair the int8 artifacts that failed; return the attempts and all artifacts, repaired ones in place of plain ones.
 
-        The repaired files lie in `staged` as well, under the names of what they compute in.
+        The repaired files are in `staged` as well, under the names of what they compute in.
         """
         failed = {
             _format(artifact): (artifact, report[artifact.path.name])

@@ -83,14 +83,13 @@ class _Rounding:
         own = self._plain[id(step)]
         layer = step.operation
         if isinstance(layer, keras.Layer) and kernel_of(layer) is not None and self.rounded.calls(layer) == 1:
-            wanted = np.asarray(linear_call(own, plain, plain_keywords, _run), np.float64)
-            self._round(layer, np.asarray(rounded[0]), wanted)
+            self._round(layer, np.asarray(rounded[0]), np.asarray(linear_call(own, plain, plain_keywords, _run)))
         result = rounded_call(step, rounded, rounded_keywords)
         if self._simulated is not None:
             result = self._simulated.round(step, result)
         return _Pair(own.operation(*plain, **plain_keywords), result)
 
-    def _round(self, layer: keras.Layer, inputs: NDArray[np.float32], wanted: Array) -> None:
+    def _round(self, layer: keras.Layer, inputs: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
         """Round a layer's weights and set its bias, by its inputs and by what it should give before its activation."""
         kernel = np.asarray(layer.kernel, np.float64)
         taken, targets = _looked_at(layer, inputs, wanted, self._random)
@@ -141,43 +140,49 @@ def _gram(taken: Array) -> Array:
 
 
 def _looked_at(
-    layer: keras.Layer, inputs: NDArray[np.float32], wanted: Array, random: np.random.Generator
+    layer: keras.Layer, inputs: NDArray[np.float32], wanted: NDArray[np.float32], random: np.random.Generator
 ) -> tuple[Array | None, Array]:
     """Return the inputs of a layer `(groups, places, taps)` and what it should give `(places, channels)` at some places.
 
-    No inputs for a layer that is not rounded by its effect.
+    Neither for a layer that is not rounded by its effect. Only what is looked at is computed with in double precision.
     """
     targets = wanted.reshape(-1, wanted.shape[-1])
+    nothing = targets[:0].astype(np.float64)
     if isinstance(layer, keras.layers.Dense):
         features = inputs.reshape(1, -1, inputs.shape[-1]).astype(np.float64)
-        return (features if features.shape[2] <= _MOST_TAPS else None), targets
+        return (features, targets.astype(np.float64)) if features.shape[2] <= _MOST_TAPS else (None, nothing)
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     taps = int(np.prod(layer.kernel_size)) * (1 if depthwise else inputs.shape[-1])
     if layer.data_format != "channels_last" or getattr(layer, "groups", 1) != 1 or taps > _MOST_TAPS:
-        return None, targets
+        return None, nothing
     # A channel's few taps need fewer places, and there are many channels.
     chosen = np.sort(random.permutation(len(targets))[: _PLACES // 3 if depthwise else _PLACES])
     pictures, rows, columns = np.unravel_index(chosen, wanted.shape[:3])
     patches = _patches(layer, inputs, pictures, rows, columns)
     if depthwise:
-        return patches.transpose(2, 0, 1), targets[chosen]
-    return patches.reshape(1, len(chosen), -1), targets[chosen]
+        return patches.transpose(2, 0, 1), targets[chosen].astype(np.float64)
+    return patches.reshape(1, len(chosen), -1), targets[chosen].astype(np.float64)
 
 
 def _patches(layer: keras.Layer, inputs: NDArray[np.float32], pictures: Any, rows: Any, columns: Any) -> Array:
     """Return what a convolution looks at, `(places, taps, channels)`."""
-    padded, starts = inputs, list[list[Any]]()
+    starts = list[list[Any]]()
     for axis, at in ((0, rows), (1, columns)):
         stride, side, dilation = layer.strides[axis], layer.kernel_size[axis], layer.dilation_rate[axis]
-        reach = (side - 1) * dilation + 1
+        before, reach = 0, (side - 1) * dilation + 1
         if layer.padding == "same":  # as TensorFlow does: the odd one behind
-            total = max((-(-inputs.shape[axis + 1] // stride) - 1) * stride + reach - inputs.shape[axis + 1], 0)
-            width = [(0, 0)] * 4
-            width[axis + 1] = (total // 2, total - total // 2)
-            padded = np.pad(padded, width)
-        starts.append([at * stride + tap * dilation for tap in range(side)])
-    taps = [padded[pictures, y, x] for y in starts[0] for x in starts[1]]
+            before = max((-(-inputs.shape[axis + 1] // stride) - 1) * stride + reach - inputs.shape[axis + 1], 0) // 2
+        starts.append([at * stride + tap * dilation - before for tap in range(side)])
+    taps = [_at(inputs, pictures, y, x) for y in starts[0] for x in starts[1]]
     return np.stack(taps, axis=1).astype(np.float64)
+
+
+def _at(inputs: NDArray[np.float32], pictures: Any, rows: Any, columns: Any) -> NDArray[np.float32]:
+    """Return the values `(places, channels)` at some places, 0 beyond the border: a padded copy would be as large again."""
+    height, width = inputs.shape[1:3]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    values = inputs[pictures, np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return np.where(inside[:, None], values, np.float32(0))
 
 
 def _by_group(kernel: Array, layer: keras.Layer) -> Array:

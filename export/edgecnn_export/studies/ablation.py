@@ -19,6 +19,7 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.errors import InputError
 from edgecnn.files import write_json
+from edgecnn.metrics import confusion_matrix, macro_recall
 from edgecnn.rejection.evidence import FALSE_ACCEPTS
 from edgecnn.rejection.measure import measure_rejection
 from edgecnn.rejection.threshold import THRESHOLD_SCORE
@@ -27,11 +28,13 @@ from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
-from edgecnn_export.networks import NETWORKS, networks_for
+from edgecnn_export.networks.sizes import NETWORKS, networks_for
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.augmentation import Augmentation
-from edgecnn_export.training.recipes import Recipe, find_recipe
+from edgecnn_export.training.balancing import few_of_each
+from edgecnn_export.training.distillation import Distillation
+from edgecnn_export.training.recipes import LEAST_PICTURES, NOT_FOR_LITE, Recipe, can_be_taught, find_recipe
 
 SEVERITY = 3
 MEASURED_PICTURES = 1000  # at most, of validation
@@ -90,6 +93,12 @@ VARIANTS = (
     Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
     Variant("no-label-smoothing", lambda recipe: replace(recipe, label_smoothing=0.0)),
     Variant("no-weight-decay", lambda recipe: replace(recipe, weight_decay=0.0)),
+    Variant("distilled", lambda recipe: replace(recipe, distillation=Distillation(), least_pictures=LEAST_PICTURES)),
+    Variant(
+        "distilled-answers",
+        lambda recipe: replace(recipe, distillation=Distillation(features=0.0), least_pictures=LEAST_PICTURES),
+    ),
+    Variant("longer-epochs", lambda recipe: replace(recipe, least_pictures=LEAST_PICTURES)),
     Variant("mixup", lambda recipe: replace(recipe, mixup=0.2)),
     *(Variant(name, lambda recipe: recipe, f"compact-{name}") for name in NETWORKS),
 )
@@ -97,9 +106,13 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares of validation pictures: as they are, and over the corruptions whose kind training saw or never saw."""
+    """Shares of validation pictures: as they are, and over the corruptions whose kind training saw or never saw.
+
+    `macro_recall` is the mean over classes of the share of their pictures recognised as they are.
+    """
 
     clean: float
+    macro_recall: float
     seen: float
     unseen: float
     mean: float
@@ -133,27 +146,36 @@ def ablate(
     out: Path,
     names: Sequence[str] = (),
     epochs: int | None = None,
+    minutes: float | None = None,
+    per_class: int | None = None,
     seed: int = 0,
     jobs: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
     """Train, export and measure each variant (all that change the task's recipe unless named); write `ablation.json`.
 
+    With `minutes` each gets the same time instead of `epochs`; `per_class` takes only so many training pictures of each class.
     Interrupted, it goes on by the same call. Raises InputError for an unknown variant, and what `train` and `export` raise.
     """
     recipe = find_recipe("compact", task)
     chosen = _choose(recipe, task, names)
     pool = concatenate([splits.train, splits.validation])
     train, validation = np.split(np.arange(len(pool)), [len(splits.train)])
+    if per_class is not None:
+        train = few_of_each(splits.train.class_ids, per_class, seed)
     settings = {
         "task": task.name,
         "epochs": epochs,
+        "minutes": minutes,
+        "per_class": per_class,
         "seed": seed,
         "pictures": pool.digest(),
         "recipe": dataclasses.asdict(recipe),
     }
     trainings = [
-        Training(variant.name, (train, validation, validation[:0]), variant.model, seed, epochs, variant.change(recipe))
+        Training(
+            variant.name, (train, validation, validation[:0]), variant.model, seed, epochs, variant.change(recipe), minutes
+        )
         for variant in chosen
     ]
     rows = {}
@@ -175,10 +197,15 @@ def _choose(recipe: Recipe, task: Task, names: Sequence[str]) -> list[Variant]:
     known = {variant.name: variant for variant in VARIANTS}
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"unknown variant {unknown[0]!r}; known: {', '.join(known)}")
+    taught = [each.name for each in VARIANTS if each.change(recipe).distillation is not None]
+    if not can_be_taught(task):
+        if refused := [name for name in names if name in taught]:
+            raise InputError(f"there is no variant {refused[0]} of {task.name}: {NOT_FOR_LITE}")
+        known = {name: variant for name, variant in known.items() if name not in taught}
     if names:
         return [known[name] for name in names]
     networks = {"compact", *(f"compact-{name}" for name in networks_for(task))}
-    changing = (each for each in VARIANTS if each.model != "compact" or each.change(recipe) != recipe)
+    changing = (each for each in known.values() if each.model != "compact" or each.change(recipe) != recipe)
     return [known["recipe"], *(each for each in changing if each.model in networks)]
 
 
@@ -202,15 +229,18 @@ def _accuracies(runtimes: dict[str, Runtime], pictures: Dataset, task: Task) -> 
     """Measure all runtimes on the same corrupted pictures."""
     corruptions = corruptions_for(task)
     shares: dict[str, list[float]] = {name: [] for name in runtimes}
+    recalls: dict[str, float] = {}
     for images in (pictures.images, *(corrupt(pictures.images, each, SEVERITY, seed=0) for each in corruptions)):
         for name, runtime in runtimes.items():
-            shares[name].append(float((run_all(runtime, images).argmax(axis=1) == pictures.class_ids).mean()))
+            answers = run_all(runtime, images).argmax(axis=1)
+            shares[name].append(float((answers == pictures.class_ids).mean()))
+            recalls.setdefault(name, macro_recall(confusion_matrix(answers, pictures.class_ids, len(task.labels))))
     seen = np.array([each.in_family for each in corruptions])
     found = {}
     for name, (clean, *rest) in shares.items():
         values, lowest = np.array(rest), int(np.argmin(rest))
         found[name] = Accuracies(
-            clean, float(values[seen].mean()), float(values[~seen].mean()), float(values.mean()), rest[lowest],
+            clean, recalls[name], float(values[seen].mean()), float(values[~seen].mean()), float(values.mean()), rest[lowest],
             corruptions[lowest].name,
         )  # fmt: skip
     return found
@@ -219,13 +249,13 @@ def _accuracies(runtimes: dict[str, Runtime], pictures: Dataset, task: Task) -> 
 def format_table(rows: Sequence[Row]) -> str:
     """Return a Markdown table: per variant the int8 file's figures in percent, and the float model's clean and mean."""
     lines = [
-        "| variant | int8 clean | kinds seen | kinds never seen | mean | worst | AUROC "
+        "| variant | int8 clean | mean recall | kinds seen | kinds never seen | mean | worst | AUROC "
         f"| kept at {FALSE_ACCEPTS:.0%} false accepts | float clean | float mean |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         int8, floating = row.int8, row.float32
-        shares = (int8.clean, int8.seen, int8.unseen, int8.mean)
+        shares = (int8.clean, int8.macro_recall, int8.seen, int8.unseen, int8.mean)
         worst = f"{100 * int8.worst:.1f} {int8.worst_corruption}"
         others = f"{100 * floating.clean:.1f} | {100 * floating.mean:.1f}"
         doubt = " | " if row.doubt is None else f"{row.doubt.auroc:.3f} | {100 * row.doubt.kept:.1f}"

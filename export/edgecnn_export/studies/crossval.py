@@ -162,7 +162,7 @@ def _name(rule: Rule, seed: int, fold: int) -> str:
 
 
 def _measure(reference: Reference, splits: Splits, folder: Path) -> dict[str, Any]:
-    """Return for each picture of the fold whether the float model and its int8 file name it rightly."""
+    """Return for each picture of the fold whether the float model and its int8 file name it correctly."""
     exported = export(reference, out=folder / "export", formats=["tflite"], int8=True).files[-1]
     runtimes = {"float32": reference.runtime(), "int8": open_runtime(Artifact.open(exported.path))}
     return {"right": {precision: _right(runtime, splits.test) for precision, runtime in runtimes.items()}}

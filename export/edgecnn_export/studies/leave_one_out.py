@@ -40,7 +40,7 @@ class LeftOut:
 
     A picture is surer the less novel it is; one that is unsure is not sure at all. `accepted` are the class's pictures that
     get a label by the file's own thresholds (None where it has none); `kept` are the validation pictures that pass the
-    threshold which lets in FALSE_ACCEPTS of the class.
+    threshold that accepts FALSE_ACCEPTS of the class.
     """
 
     label: str

@@ -17,7 +17,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import GoodPartsInfo
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.folder import good_task
-from edgecnn.datasets.group_table import GroupTable
+from edgecnn.datasets.group_by import GroupBy
 from edgecnn.datasets.layout import LabelledFile, find_good
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import InputChoice, Picture, read_pictures
@@ -82,11 +82,11 @@ class OnlyGoodFigures:
 
 
 def read_only_good(
-    folder: Path, others: Sequence[Path], *, choice: InputChoice, table: GroupTable | None = None
+    folder: Path, others: Sequence[Path], *, choice: InputChoice, group_by: GroupBy | None = None
 ) -> OnlyGoodData:
     """Read good parts in `folder` and damaged ones in `others`, each folder in them a kind; what lies in `folder` is left out.
 
-    Without a `table` good pictures are grouped by their overlaps, and each damaged one stands for itself. Raises DatasetError
+    Without `group_by` good pictures are grouped by their overlaps, and each damaged one stands for itself. Raises DatasetError
     for a folder without pictures.
     """
     layout = find_good(folder)
@@ -104,22 +104,22 @@ def read_only_good(
                 kinds[kind].append(LabelledFile(other / path, path.as_posix(), kind))
     if not kinds:
         raise DatasetError(f"there are no damaged parts in {', '.join(map(str, others))}")
-    found = {kind: _damaged(files, pictures.preprocessing, table) for kind, files in sorted(kinds.items())}
-    return OnlyGoodData(task, _dataset(pictures.read, _groups(pictures.read, table, overlapping=True)), found)
+    found = {kind: _damaged(files, pictures.preprocessing, group_by) for kind, files in sorted(kinds.items())}
+    return OnlyGoodData(task, _dataset(pictures.read, _groups(pictures.read, group_by, overlapping=True)), found)
 
 
-def _damaged(files: Sequence[LabelledFile], preprocessing: Preprocessing, table: GroupTable | None) -> Dataset:
+def _damaged(files: Sequence[LabelledFile], preprocessing: Preprocessing, group_by: GroupBy | None) -> Dataset:
     read = read_pictures(files, preprocessing).read
-    return _dataset(read, _groups(read, table))
+    return _dataset(read, _groups(read, group_by))
 
 
-def _groups(pictures: Sequence[Picture], table: GroupTable | None, *, overlapping: bool = False) -> NDArray[np.int64]:
-    names = [picture.file.name for picture in pictures]
-    if table is not None:
-        return table.join(names, np.arange(len(names)))[0]
+def _groups(pictures: Sequence[Picture], group_by: GroupBy | None, *, overlapping: bool = False) -> NDArray[np.int64]:
+    alone = np.arange(len(pictures))
+    if group_by is not None:
+        return group_by.join([picture.file for picture in pictures], alone)[0]
     if not overlapping:
-        return np.arange(len(names))
-    ids = np.zeros(len(names), np.int64)
+        return alone
+    ids = np.zeros(len(pictures), np.int64)
     return known_overlaps([picture.gray for picture in pictures], ids, [picture.sha256 for picture in pictures]).groups
 
 

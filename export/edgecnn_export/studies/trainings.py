@@ -47,6 +47,7 @@ class Training:
     seed: int
     epochs: int | None = None
     recipe: Recipe | None = None
+    minutes: float | None = None
 
 
 def run_trainings(
@@ -137,6 +138,7 @@ def _run(described: dict[str, Any], splits: Splits, training: Training, measure:
         out=folder,
         model=training.model,
         epochs=training.epochs,
+        minutes=training.minutes,
         recipe=training.recipe,
         seed=training.seed,
         resume=(folder / checkpoints.FILE_NAME).exists(),

@@ -101,10 +101,7 @@ def augment(images: NDArray[np.uint8], augmentation: Augmentation, random: np.ra
 def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
     """Flip, warp, thicken or thin, and blur one picture `(h, w, c)`."""
     shape = image.shape
-    if strengths.flips:
-        image = _flip(image, random)
-    if strengths.turns > 0 and shape[0] == shape[1] and random.random() < strengths.turns:
-        image = np.ascontiguousarray(np.rot90(image))
+    image = _mirror(image, strengths, random)
     # Half of the pictures keep their pixel grid, since resampling itself blurs.
     if random.random() < max(strengths.share, 0.5):
         image = _warp(image, strengths, random)
@@ -121,6 +118,15 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     image = image.reshape(shape)
     if strengths.erasing > 0 and random.random() < strengths.share:
         image = _erase(image, strengths.erasing, random)
+    return image
+
+
+def _mirror(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Flip and turn one picture `(h, w, c)` as far as the augmentation allows, which loses nothing."""
+    if strengths.flips:
+        image = _flip(image, random)
+    if strengths.turns > 0 and image.shape[0] == image.shape[1] and random.random() < strengths.turns:
+        image = np.ascontiguousarray(np.rot90(image))
     return image
 
 

@@ -33,3 +33,9 @@ def balanced_draw(class_ids: NDArray[np.int64], count: int, random: np.random.Ge
         rounds = [random.permutation(members) for _ in range(min(-(-share // len(members)), MOST_REPEATS))]
         drawn.append(np.concatenate(rounds)[:share])
     return np.asarray(np.sort(np.concatenate(drawn)), np.int64)
+
+
+def few_of_each(class_ids: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Return which of `(n,)` pictures to take, at most `most` of each class, in their order."""
+    order = np.random.default_rng(seed).permutation(len(class_ids))
+    return np.asarray(np.sort(order[rank_in_class(class_ids[order]) < most]), np.int64)

@@ -26,15 +26,17 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         seed: int,
         epoch: int,
         mixup: float = 0.0,
+        views: NDArray[np.int64] | None = None,
         workers: int = 2,
     ) -> None:
         """Shuffle pictures `(n, h, w, c)` and targets `(n, classes)` for `epoch`, counted from 0.
 
-        None for `augmentation` leaves the pictures as they are; `mixup` is the recipe's.
+        None for `augmentation` leaves the pictures as they are; `mixup` is the recipe's. `views` `(n, 2)` says which picture
+        is shown in which of its views (`views_of`).
         """
         super().__init__(workers=workers, max_queue_size=8)
         self._images, self._targets = images, targets
-        self._augmentation, self._mixup = augmentation, mixup
+        self._augmentation, self._mixup, self._views = augmentation, mixup, views
         self._seed = (seed, epoch)
         self._batch_size = min(batch_size, len(images))
         self._order = np.random.default_rng(self._seed).permutation(len(images))
@@ -48,13 +50,35 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         images, targets = self._images[chosen], self._targets[chosen]
         random = np.random.default_rng((*self._seed, index + 1))
-        if self._augmentation is not None:
+        if self._views is not None:
+            images = views_of(images, self._augmentation, self._seed[0], *self._views[chosen].T)
+        elif self._augmentation is not None:
             images = augment(images, self._augmentation, random)
         return blend(images.astype(np.float32), targets, self._mixup, random)
 
     def release(self) -> None:
         """Let go of the pictures: TensorFlow keeps a reference to whatever `fit` was given for as long as the process lives."""
         self._images, self._targets = self._images[:0].copy(), self._targets[:0].copy()  # a view would keep them
+
+
+def views_of(
+    images: NDArray[np.uint8],
+    augmentation: Augmentation | None,
+    seed: int,
+    pictures: NDArray[np.int64],
+    views: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """Return images `(n, h, w, c)` each in one of its views, the same whenever it is asked for; view 0 is the image itself.
+
+    The view depends on the seed and the numbers of picture and view `(n,)` only.
+    """
+    if augmentation is None:
+        return images
+    seen = images.copy()
+    for i in np.flatnonzero(views):
+        random = np.random.default_rng((seed, int(pictures[i]), int(views[i])))
+        seen[i] = augment(images[i : i + 1], augmentation, random)[0]
+    return seen
 
 
 def blend(

@@ -7,15 +7,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.dataset import Dataset, rank_in_class
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.training.balancing import UNEVEN, balanced_draw
 from edgecnn_export.training.batches import one_hot
+from edgecnn_export.training.distillation import Lessons
 from edgecnn_export.training.recipes import Recipe
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
-_OUTLIERS = 10  # versions of the counter-examples: drawing them takes a fifth of an epoch, and augmentation varies them too
+_OUTLIERS = 10  # versions of the outliers: drawing them takes a fifth of an epoch, and augmentation varies them too
 
 
 class TrainingPictures:
@@ -26,10 +27,12 @@ class TrainingPictures:
     kept. It depends on the seed and its own number only, so that a resumed training sees what an uninterrupted one would have
     seen. So does which of the training pictures an epoch shows: all of them, but at most `recipe.most_pictures`, and with a
     balanced recipe equally many of each class where one class has far more than another.
+
+    With `lessons` of a teacher epochs take turns at the views that it has seen, and targets are those of the lessons.
     """
 
-    def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int) -> None:
-        """Raise InputError for shares out of range and for counter-examples of a task that can make none."""
+    def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int, lessons: Lessons | None = None) -> None:
+        """Raise InputError for shares out of range and for outliers of a task that can make none."""
         if not 0 <= recipe.simulated <= 1:
             raise InputError(f"simulated must be a share of the training pictures, 0 to 1, got {recipe.simulated}")
         if recipe.simulations < 1:
@@ -37,31 +40,61 @@ class TrainingPictures:
         if recipe.outliers > 0 and task.outliers is None:
             raise InputError(f"task {task.name!r} has no generator of outliers; train it with outliers=0 in its recipe")
         self._train, self._targets = train, one_hot(train.class_ids, len(task.labels))
-        self._task, self._recipe, self._seed = task, recipe, seed
+        self._task, self._recipe, self._seed, self._lessons = task, recipe, seed, lessons
         self._drawn: dict[tuple[str, int], Pictures] = {}
 
     def of_epoch(self, epoch: int) -> Pictures:
-        """Return pictures `(m, h, w, c)` and targets `(m, classes)` of `epoch`, counted from 0."""
+        """Return pictures `(m, h, w, c)` and their targets `(m, classes)`, or of lessons `(m, ...)`, of `epoch` from 0."""
         parts = [self._shown(epoch)]
         if self._recipe.simulated > 0:
             parts.append(self._version("simulation", epoch % self._recipe.simulations, self._simulation))
         count = sum(len(images) for images, _ in parts)
         if self._recipe.outliers > 0:
             parts.append(self._version("outliers", epoch % _OUTLIERS, lambda version: self._outliers(count, version)))
-        images, targets = zip(*parts, strict=True)
+        images, targets = [part[0] for part in parts], [part[1] for part in parts]
+        if self._lessons is not None:
+            shown, views = self._views_shown(epoch)
+            taught = self._lessons.targets(self._train.class_ids[shown], shown, views)
+            targets = [taught, *(self._lessons.untaught(rest) for rest in targets[1:])]
         return (images[0], targets[0]) if len(parts) == 1 else (np.concatenate(images), np.concatenate(targets))
+
+    def views_of_epoch(self, epoch: int, count: int) -> NDArray[np.int64] | None:
+        """Return for each of the `count` pictures of `epoch` its number and the view it is shown in `(count, 2)`.
+
+        Pictures that no teacher has seen have numbers of their own, new ones in each epoch. None without a teacher.
+        """
+        if self._lessons is None:
+            return None
+        shown, views = self._views_shown(epoch)
+        others = np.arange(len(shown), count) + len(self._train)
+        return np.stack([np.append(shown, others), np.append(views, np.full(len(others), epoch + 1))], axis=1)
+
+    def _views_shown(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return numbers and views of the training pictures of an epoch; one shown twice is shown in two views."""
+        assert self._lessons is not None
+        chosen = self._chosen(epoch)
+        shown = np.arange(len(self._train)) if chosen is None else chosen
+        return shown, (epoch + shown + rank_in_class(shown)) % self._lessons.views
 
     def _shown(self, epoch: int) -> Pictures:
         """Return the training pictures of an epoch, themselves and in their order where each is shown once."""
+        chosen = self._chosen(epoch)
+        return (self._train.images, self._targets) if chosen is None else (self._train.images[chosen], self._targets[chosen])
+
+    def _chosen(self, epoch: int) -> NDArray[np.int64] | None:
+        """Return which of the training pictures an epoch shows, None for each of them once."""
         class_ids, most = self._train.class_ids, self._recipe.most_pictures
         counts = np.bincount(class_ids)
         uneven = self._recipe.balanced and counts.max() > UNEVEN * counts[counts > 0].min()
         count = len(class_ids) if most is None else min(len(class_ids), most)
+        count = max(count, self._recipe.least_pictures)
         if not uneven and count == len(class_ids):
-            return self._train.images, self._targets
+            return None
         random = np.random.default_rng((self._seed, epoch, 1))
-        chosen = balanced_draw(class_ids, count, random) if uneven else np.sort(random.permutation(len(class_ids))[:count])
-        return self._train.images[chosen], self._targets[chosen]
+        if uneven:
+            return balanced_draw(class_ids, count, random)
+        rounds = [random.permutation(len(class_ids)) for _ in range(-(-count // len(class_ids)))]
+        return np.sort(np.concatenate(rounds)[:count])
 
     def _version(self, kind: str, version: int, draw: Callable[[int], Pictures]) -> Pictures:
         if (kind, version) not in self._drawn:

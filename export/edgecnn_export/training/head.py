@@ -35,16 +35,23 @@ class Head:
 
 
 def fit_head(
-    features: NDArray[np.float32], class_ids: NDArray[np.int64], classes: int, *, penalty: float, smoothing: float = 0.0
+    features: NDArray[np.float32],
+    class_ids: NDArray[np.int64],
+    classes: int,
+    *,
+    penalty: float,
+    smoothing: float = 0.0,
+    scales: NDArray[np.float64] | None = None,
 ) -> Head:
     """Fit a dense layer and softmax to features `(n, d)` and their classes `(n,)`, each class of the same weight in all.
 
-    Features are standardised for it, those that hardly change less, and the standardisation is folded into the layer.
+    Features are standardised for it, those that hardly change less, or divided by `scales` `(d,)`, and that is folded into the
+    layer.
     `penalty` weighs half the squared weights against the mean cross-entropy, whose targets leave the share `smoothing` to all
     classes alike. Solved by Nesterov's accelerated gradient with restarts (O'Donoghue and Candès, arXiv:1204.3982), its step
     from the largest curvature (Böhning, Ann. Inst. Statist. Math. 44, 1992).
     """
-    mean, deviation = features.mean(axis=0, dtype=np.float64), _scales(features)
+    mean, deviation = features.mean(axis=0, dtype=np.float64), feature_scales(features) if scales is None else scales
     bordered = np.concatenate([(features - mean) / deviation, np.ones((len(features), 1))], axis=1)
     shares = balanced_weights(class_ids, classes) / len(class_ids)
     targets = (1 - smoothing) * np.eye(classes)[class_ids] + smoothing / classes
@@ -72,7 +79,7 @@ def balanced_loss(head: Head, features: NDArray[np.float32], class_ids: NDArray[
     return float((losses * balanced_weights(class_ids, head.kernel.shape[1])).mean())
 
 
-def _scales(features: NDArray[np.float32]) -> NDArray[np.float64]:
+def feature_scales(features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return what each feature is divided by: its standard deviation, at least QUIET medians of all; infinity for a dead one.
 
     Without the bound a feature that hardly ever changes gets a huge weight, and all weights of the layer share one int8 scale.

@@ -82,6 +82,7 @@ def train_only_good(
     with contextlib.suppress(ConversionError):
         reference = record_calibration(reference, splits, seed)
     record |= store_splits(task, splits, out)
+    (out / "curves.png").unlink(missing_ok=True)  # of a training that was here before
     save_reference(reference, out / MODEL_FILE)
     write_json(out / "training.json", record)
     assert reference.good_parts is not None

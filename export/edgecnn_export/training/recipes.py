@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
-from edgecnn_export.networks import LARGE_FROM_PIXELS
+from edgecnn_export.networks.sizes import LARGE_FROM_PIXELS, PRETRAINED_FROM_PIXELS
 from edgecnn_export.training.augmentation import Augmentation, default_augmentation
+from edgecnn_export.training.distillation import Distillation
+
+NOT_FOR_LITE = f"lite is for pictures of at least {PRETRAINED_FROM_PIXELS} pixels per side, and not for digits"
+LEAST_PICTURES = 600  # in an epoch of a training with a teacher
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,14 @@ class Recipe:
     same probability for all classes ("outlier exposure", Hendrycks, Mazeika and Dietterich, arXiv:1812.04606).
     `mixup` is the alpha of the Beta distribution by which pictures and targets of a batch are blended (Zhang et al.,
     arXiv:1710.09412); 0 blends nothing.
-    `balanced` shows each class equally often. `most_pictures` are shown in an epoch at most.
+    `balanced` shows each class equally often. `most_pictures` are shown in an epoch at most, `least_pictures` at least, fewer
+    of them several times.
     `head_views` is for pretrained networks: how many views of each picture, the first unchanged and the others augmented, the
     last layer is fitted to before the first epoch (0: it is not); `frozen` is the last of the layers that then stay the same,
     with all batch normalizations. `by_epoch` lets the learning rate fall from epoch to epoch, not from step to step, after a
     slow first one: then the number of epochs can be decided when it is known how long one takes. `most_epochs` is how many
     there may be when minutes decide it; None: `epochs`. `on_levels` ends with weights that are levels of int8
-    (`training.levels`).
+    (`training.levels`). `distillation` lets the network learn from another, trained before it on the same pictures.
     """
 
     epochs: int
@@ -44,11 +49,29 @@ class Recipe:
     mixup: float = 0.0
     balanced: bool = False
     most_pictures: int | None = None
+    least_pictures: int = 0
     head_views: int = 0
     frozen: str | None = None
     by_epoch: bool = False
     most_epochs: int | None = None
     on_levels: bool = False
+    distillation: Distillation | None = None
+
+
+def taught(recipe: Recipe, task: Task) -> Recipe:
+    """Return the recipe of `compact` by which it learns from `lite`; the same one for pictures that `lite` cannot have.
+
+    Pictures are shown more often where they are few, each time in another view: a teacher's answers do not wear out as labels
+    do.
+    """
+    if not can_be_taught(task):
+        return recipe
+    return replace(recipe, distillation=Distillation(), least_pictures=LEAST_PICTURES)
+
+
+def can_be_taught(task: Task) -> bool:
+    """Tell whether the pictures of a task suit the teacher: no digits, and not too small."""
+    return min(task.preprocessing.shape[:2]) >= PRETRAINED_FROM_PIXELS and task.preprocessing.fit != "digit"
 
 
 def find_recipe(model: str, task: Task) -> Recipe:

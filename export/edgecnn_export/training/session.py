@@ -40,10 +40,12 @@ from edgecnn_export.training.batches import EpochBatches, one_hot
 from edgecnn_export.training.budget import Budget, duration, learning_rate, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import Devices
+from edgecnn_export.training.distillation import DistillationLoss, Lessons, label_accuracy, with_imitation
 from edgecnn_export.training.epoch_pictures import TrainingPictures
 from edgecnn_export.training.features import fit_last_layer, freeze
 from edgecnn_export.training.recipes import Recipe
 
+CURVES = "curves.png"
 _VALIDATION_BATCH = 64
 _PASSES = 3  # forward passes take as long as one forward and one backward pass
 _FEW = 32  # pictures to round weights by
@@ -54,7 +56,7 @@ _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same 
 class TrainingRun:
     """What a training left: the model with the best weights and the figures of its validation pictures.
 
-    `record` is what `training.json` holds; `correct` of `count` validation pictures are classified rightly.
+    `record` is what `training.json` holds; `correct` of `count` validation pictures are classified correctly.
     """
 
     folder: Path
@@ -71,7 +73,7 @@ class TrainingRun:
 
     @property
     def validation_accuracy(self) -> float:
-        """Share of the validation pictures that are classified rightly."""
+        """Share of the validation pictures that are classified correctly."""
         return self.correct / self.count
 
     @property
@@ -83,7 +85,7 @@ class TrainingRun:
 
     @property
     def unmeasured_classes(self) -> list[str]:
-        """Labels of the classes without validation pictures, of which nothing can be said."""
+        """Labels of the classes without validation pictures, about which nothing is known."""
         counts = np.array(self.record["validation"]["confusion"]).sum(axis=1)
         return [label for label, count in zip(self.reference.task.labels, counts, strict=True) if not count]
 
@@ -106,20 +108,26 @@ class Session:
         out: Path,
         devices: Devices,
         budget: Budget,
+        lessons: Lessons | None = None,
     ) -> None:
-        """Build and compile the model, its weights drawn by `seed`; InputError for an impossible recipe."""
+        """Build and compile the model, its weights drawn by `seed`; InputError for an impossible recipe.
+
+        `lessons` are what the teacher said, where the recipe wants one.
+        """
         self.task, self.splits, self.name, self.recipe, self.seed, self.out = task, splits, model, recipe, seed, out
-        self.devices, self.budget = devices, budget
+        self.devices, self.budget, self.lessons = devices, budget, lessons
         self.epochs: int | None = recipe.epochs if budget.minutes is None else None  # None: not decided yet
         self.history: list[dict[str, float]] = []
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
-        self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed)
+        self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed, lessons=lessons)
         with _policy(devices.policy), devices.scope():
             network = build(model, task)
             freeze(network, recipe.frozen)
-            self.model = devices.prepare(network)
-            _compile(self.model, recipe, steps=recipe.epochs * len(self._batches(0)), jit_compile=devices.jit_compile)
+            self.network = self.model = devices.prepare(network)
+            if lessons is not None:
+                self.model = with_imitation(self.network, lessons.maps.shape[2:])
+            self._compile()
         self.validation = _views(splits.validation, recipe.augmentation)
         # Builds losses and metrics. Left to the first `fit`, the JAX backend takes a batch from the epoch for it, and a
         # resumed training would not repeat an uninterrupted one.
@@ -131,13 +139,14 @@ class Session:
         return {
             "task": self.task.name,
             "model": self.name,
-            "parameters": self.model.count_params(),
+            "parameters": self.network.count_params(),
             "epochs": self.epochs,
             "minutes": self.budget.minutes,
             "batch_size": self.recipe.batch_size,
             "seed": self.seed,
             "training_pictures": self.splits.train.digest(),
             "recipe_digest": hashlib.sha256(repr(self.recipe).encode()).hexdigest(),
+            **({} if self.lessons is None else {"views": self.lessons.views}),
         }
 
     @property
@@ -186,7 +195,7 @@ class Session:
     def _remember(self, entry: dict[str, float], interrupted: threading.Event) -> None:
         self.history.append(entry)
         if self.best_epoch == self.done:
-            self.best_weights = self._weights()
+            self.best_weights = _weights(self.network)
         if not interrupted.is_set():
             self._checkpoint()
 
@@ -267,7 +276,7 @@ class Session:
         save_reference(reference, self.out / MODEL_FILE)
         write_json(self.out / "training.json", record)
         title = f"{self.task.name} {self.name}: {correct} of {count} validation pictures"
-        draw_curves(self.history, self.out / "curves.png", title=title, best_epoch=self.best_epoch)
+        draw_curves(self.history, self.out / CURVES, title=title, best_epoch=self.best_epoch)
         if not interrupted:
             (self.out / checkpoints.FILE_NAME).unlink(missing_ok=True)
         return TrainingRun(self.out, reference, record, correct, count, interrupted)
@@ -281,6 +290,16 @@ class Session:
         seen = augment(images, self.recipe.augmentation, random)
         return np.stack([images, seen], axis=1).reshape(-1, *images.shape[1:])
 
+    def _compile(self) -> None:
+        recipe, classes = self.recipe, len(self.task.labels)
+        optimizer = _optimizer(recipe, recipe.epochs * len(self._batches(0)))
+        loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+        metric: Any = "accuracy"
+        if self.lessons is not None:
+            loss = DistillationLoss(self.lessons.distillation, classes, recipe.label_smoothing)
+            metric = label_accuracy(classes)
+        self.model.compile(optimizer, loss, metrics=[metric], jit_compile=self.devices.jit_compile)
+
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe
         images, targets = self.pictures.of_epoch(epoch)
@@ -292,6 +311,7 @@ class Session:
             seed=self.seed,
             epoch=epoch,
             mixup=recipe.mixup,
+            views=self.pictures.views_of_epoch(epoch, len(images)),
         )
 
     def _epoch(self, epoch: int, interrupted: threading.Event) -> dict[str, float]:
@@ -318,9 +338,10 @@ class Session:
     def _evaluate(self, dataset: Dataset) -> dict[str, float]:
         classes = len(self.task.labels)
         weights = balanced_weights(dataset.class_ids, classes) if self.recipe.balanced else None
+        targets = one_hot(dataset.class_ids, classes)
         figures = self.model.evaluate(
             dataset.images,
-            one_hot(dataset.class_ids, classes),
+            targets if self.lessons is None else self.lessons.untaught(targets),
             batch_size=_VALIDATION_BATCH,
             sample_weight=weights,
             verbose=0,
@@ -328,13 +349,9 @@ class Session:
         )
         return {name: float(value) for name, value in figures.items()}
 
-    def _weights(self) -> list[NDArray[Any]]:
-        # Copies: on the JAX backend Keras gives views of buffers that the next step overwrites.
-        return [np.array(weights) for weights in self.model.get_weights()]
-
     def _checkpoint(self) -> None:
         state = checkpoints.optimizer_state(self.model)
-        checkpoint = Checkpoint(self.settings, self.history, self._weights(), self.best_weights, state)
+        checkpoint = Checkpoint(self.settings, self.history, _weights(self.model), self.best_weights, state)
         checkpoint.save(self.out / checkpoints.FILE_NAME)
 
     def _record(self, confusion: NDArray[np.int64], interrupted: bool) -> dict[str, Any]:
@@ -396,6 +413,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
         report(self._name, self._batches, self._batches)
 
 
+def _weights(model: keras.Model) -> list[NDArray[Any]]:
+    # Copies: on the JAX backend Keras gives views of buffers that the next step overwrites.
+    return [np.array(weights) for weights in model.get_weights()]
+
+
 @contextlib.contextmanager
 def _policy(name: str) -> Iterator[None]:
     """Let layers made inside have this dtype policy."""
@@ -407,7 +429,7 @@ def _policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _compile(model: keras.Model, recipe: Recipe, *, steps: int, jit_compile: bool | str) -> None:
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     rate: Any = recipe.learning_rate
     if recipe.cosine and not recipe.by_epoch:
         # A twentieth of the steps to warm up: batch normalisation's first statistics are poor.
@@ -415,13 +437,11 @@ def _compile(model: keras.Model, recipe: Recipe, *, steps: int, jit_compile: boo
         rate = keras.optimizers.schedules.CosineDecay(
             recipe.learning_rate / 100, max(1, steps - warm), warmup_target=recipe.learning_rate, warmup_steps=warm
         )
-    if recipe.weight_decay > 0:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    else:
-        optimizer = keras.optimizers.Adam(rate)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
+    if recipe.weight_decay <= 0:
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer
 
 
 def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, Dataset]:

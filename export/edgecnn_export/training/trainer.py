@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import keras
 
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Splits
-from edgecnn.errors import DatasetError, InputError
+from edgecnn.errors import DatasetError, InputError, MissingDependencyError
 from edgecnn.files import exists, make_folder
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
+from edgecnn_export.models import open_reference
+from edgecnn_export.networks import build
 from edgecnn_export.plots.contact_sheet import draw_contact_sheet
 from edgecnn_export.reference import MODEL_FILE, is_ours
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.budget import Budget
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import open_devices
-from edgecnn_export.training.recipes import Recipe, find_recipe
+from edgecnn_export.training.distillation import Lessons, ask_teacher
+from edgecnn_export.training.recipes import NOT_FOR_LITE, Recipe, can_be_taught, find_recipe, taught
 from edgecnn_export.training.session import Session, TrainingRun
 
 SHEET = "pictures.png"
+TEACHER_SHARE = 0.4  # of the minutes
+ANSWERS_SHARE = 0.25  # of those that are left then may go into its answers
 
 
 def train(
@@ -37,6 +44,8 @@ def train(
     *,
     out: Path,
     model: str = "compact",
+    teacher: bool = False,
+    teacher_folder: Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
@@ -52,7 +61,9 @@ def train(
     `splits.csv` says which picture of the data folder stood in which split (`edgecnn.datasets.split_table`); pictures that are
     in no folder have none, and `training.json` then names no data folder.
 
-    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming.
+    The recipe is the model's own where None; epochs and batch size are the recipe's, or the checkpoint's when resuming. With
+    `teacher` a compact network learns from `lite`, which is trained first, in `teacher_folder` (`out/lite` where None), or lies
+    there from an earlier training of the same pictures; where the pictures do not suit it, a line of progress says so.
     With `minutes` there are as many epochs as fit in, decided by how long the first one takes; the recipe in the record, with
     their number, makes the same training again. The last layer of a pretrained network is fitted first, which counts as epoch
     0. After each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training;
@@ -63,25 +74,113 @@ def train(
     """
     _check_data(task, splits)
     check_folder(out, resume)
-    checkpoint = _open_checkpoint(out) if resume else None
-    recipe = _with_overrides(recipe or find_recipe(model, task), epochs, batch_size, checkpoint)
+    recipe = recipe or find_recipe(model, task)
+    if teacher and recipe.distillation is None:
+        recipe = _taught(recipe, model, task, progress)
+    teacher_folder = teacher_folder or out / "lite"
+    ended_early = resume and _ended_with_teacher(out, teacher_folder, recipe)
+    if ended_early and minutes is None and epochs is None:
+        minutes = _minutes_before(teacher_folder)
+    checkpoint = _open_checkpoint(out) if resume and not ended_early else None
+    recipe = _with_overrides(recipe, epochs, batch_size, checkpoint)
     if recipe.on_levels and keras.backend.backend() != "tensorflow":
         raise InputError(f"{model} is trained under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
     budget = Budget.of(minutes, epochs, checkpoint, clock)
     strategy = open_devices(devices)
+    lessons = None
+    if recipe.distillation is not None:
+        answering = _train_teacher(task, splits, teacher_folder, recipe, budget, seed, devices, progress)
+        lessons = _ask(answering, build(model, task), splits, recipe, budget, seed, checkpoint, progress)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
     if splits.storable:
         height, width, _ = task.preprocessing.shape
         title = f"{task.name}: what the network sees, {height} x {width} {task.preprocessing.color} by {task.preprocessing.fit}"
         draw_contact_sheet(splits.train, task.labels, out / SHEET, title=title, seed=seed)
         progress(f"what the network sees of the pictures: {out / SHEET}")
-    session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget)
+    session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget, lessons)
     if checkpoint is not None:
         session.resume(checkpoint)
         progress(f"resumed after epoch {session.done} of {session.epochs or 'as many as fit in'}")
     with _interruption() as interrupted:
         session.run(interrupted, progress)
         return session.finish(interrupted.is_set())
+
+
+def _taught(recipe: Recipe, model: str, task: Task, progress: Callable[[str], None]) -> Recipe:
+    """Return the recipe with a teacher, unchanged where the pictures do not suit it; InputError for networks that have none."""
+    if model.partition("-")[0] != "compact":
+        raise InputError(f"only compact learns from a teacher, not {model}; leave the teacher out")
+    if not can_be_taught(task):
+        progress(f"without a teacher: {NOT_FOR_LITE}")
+    return taught(recipe, task)
+
+
+def _train_teacher(
+    task: Task,
+    splits: Splits,
+    folder: Path,
+    recipe: Recipe,
+    budget: Budget,
+    seed: int,
+    devices: int,
+    progress: Callable[[str], None],
+) -> keras.Model:
+    """Train the network that the recipe's distillation names in `folder`, or take the one that lies there.
+
+    It gets TEACHER_SHARE of the minutes, or as many epochs as its own recipe has, but no more than its student.
+    KeyboardInterrupt when it is interrupted.
+    """
+    assert recipe.distillation is not None
+    name = recipe.distillation.teacher
+    own = find_recipe(name, task)
+    limits: dict[str, Any] = {"minutes": None if budget.minutes is None else round(budget.minutes * TEACHER_SHARE, 6)}
+    limits["epochs"] = None if budget.minutes is not None else min(own.epochs, recipe.epochs)
+    if (kept := _kept(folder, splits, name, seed, limits)) is not None:
+        progress(f"the teacher, {name}, lies in {folder} already")
+        return kept
+    try:
+        run = train(
+            task, splits, out=folder, model=name, recipe=own, seed=seed, resume=(folder / checkpoints.FILE_NAME).exists(),
+            devices=devices, progress=lambda line: progress(f"teacher: {line}"), clock=budget.clock, **limits,
+        )  # fmt: skip
+    except MissingDependencyError as error:
+        raise MissingDependencyError(f"{error}; or train without a teacher: --network compact --teacher none") from error
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run.reference.model
+
+
+def _kept(folder: Path, splits: Splits, name: str, seed: int, limits: dict[str, Any]) -> keras.Model | None:
+    """Return the teacher that an earlier training of the same pictures left in `folder`."""
+    if not (folder / MODEL_FILE).exists() or (folder / checkpoints.FILE_NAME).exists():
+        return None
+    reference = open_reference(str(folder / MODEL_FILE))
+    wanted = {"model": name, "seed": seed, "training_pictures": splits.train.digest()}
+    wanted |= {what: value for what, value in limits.items() if value is not None}
+    known = reference.training or {}
+    return reference.model if all(known.get(what) == value for what, value in wanted.items()) else None
+
+
+def _ask(
+    teacher: keras.Model,
+    student: keras.Model,
+    splits: Splits,
+    recipe: Recipe,
+    budget: Budget,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    progress: Callable[[str], None],
+) -> Lessons:
+    """Return the teacher's answers on the training pictures, in a resumed training on as many views as before."""
+    assert recipe.distillation is not None
+    distillation, seconds = recipe.distillation, budget.left() * ANSWERS_SHARE
+    if checkpoint is not None:
+        distillation, seconds = dataclasses.replace(distillation, views=checkpoint.settings["views"]), math.inf
+    lessons = ask_teacher(
+        teacher, student, splits.train, distillation, recipe.augmentation, seed=seed, seconds=seconds, clock=budget.clock
+    )
+    progress(f"the teacher has answered {lessons.views} views of each of {len(splits.train)} training pictures")
+    return dataclasses.replace(lessons, distillation=recipe.distillation)
 
 
 @contextlib.contextmanager
@@ -128,7 +227,7 @@ def _check_data(task: Task, splits: Splits) -> None:
 
 
 def check_folder(out: Path, resume: bool = False) -> None:
-    """Raise InputError where a run in `out` would replace what no training wrote, or an unfinished one without `resume`."""
+    """Make the folder of a run; InputError for one with an unfinished training or with files that no training wrote."""
     make_folder(out)
     if not resume and (out / checkpoints.FILE_NAME).exists():
         raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
@@ -138,6 +237,24 @@ def check_folder(out: Path, resume: bool = False) -> None:
     written = [model, out / "training.json", out / "curves.png", out / SHEET, *([] if split_table.is_table(table) else [table])]
     if (foreign := next(filter(exists, written), None)) is not None:
         raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
+
+
+def _ended_with_teacher(out: Path, teacher_folder: Path, recipe: Recipe) -> bool:
+    """Tell whether an earlier training ended before its student had begun."""
+    begun = (teacher_folder / checkpoints.FILE_NAME).exists() or (teacher_folder / MODEL_FILE).exists()
+    return (
+        recipe.distillation is not None
+        and begun
+        and not any((out / name).exists() for name in (checkpoints.FILE_NAME, MODEL_FILE))
+    )
+
+
+def _minutes_before(teacher_folder: Path) -> float | None:
+    """Return the minutes of a training that ended before its student had begun, from its teacher's share."""
+    path = teacher_folder / checkpoints.FILE_NAME
+    settings = Checkpoint.open(path).settings if path.exists() else open_reference(teacher_folder / MODEL_FILE).training
+    minutes = (settings or {}).get("minutes")
+    return None if minutes is None else round(minutes / TEACHER_SHARE, 4)
 
 
 def _open_checkpoint(out: Path) -> Checkpoint:

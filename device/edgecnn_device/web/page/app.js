@@ -60,6 +60,12 @@ function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
+function addressOf(path) {
+  const address = new URL(path, document.baseURI);
+  address.username = address.password = "";  // fetch refuses an address with a password in it
+  return address;
+}
+
 const isLive = () => document.body.dataset.state === "ok";
 const age = (ms) => (ms === null ? "–" : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
@@ -151,12 +157,12 @@ function drawBoxes({size: [width, height], regions, worst, where}) {
   });
 }
 
-// What speaks for an answer: a dashed box inside the region's own.
+// What speaks for an answer, or is novel: a dashed box inside the region's own.
 function drawWhere(box, [x, y, w, h], where) {
   box.querySelector("i")?.remove();
   if (!where) return;
-  const [left, top, across, down] = where;
-  const mark = element("i");
+  const [left, top, across, down, map] = where;
+  const mark = element("i", map);
   Object.assign(mark.style, {
     left: `${100 * (left - x) / w}%`, top: `${100 * (top - y) / h}%`, width: `${100 * across / w}%`, height: `${100 * down / h}%`,
   });
@@ -185,7 +191,8 @@ function showAnswer() {
   byId("answer").hidden = false;
   byId("answers").hidden = false;
   showHeadline(regions, shown);
-  showBars(shown.probabilities, shown.smoothed.class_id);
+  showBars(byId("bars"), shown.probabilities, shown.smoothed.class_id);
+  byId("explain").dataset.region = shown.id;
   showRegions(regions, shown.id);
 }
 
@@ -222,8 +229,7 @@ function cutOut([x, y, w, h]) {
   return canvas.toDataURL("image/jpeg");
 }
 
-function showBars(probabilities, top) {
-  const bars = byId("bars");
+function showBars(bars, probabilities, top) {
   if (bars.children.length !== probabilities.length) {
     bars.replaceChildren(...probabilities.map((_, i) => {
       const line = element("li", classOf(i));
@@ -273,6 +279,80 @@ function regionButton(id) {
 
 byId("show-where").addEventListener("change", () => byId("overlay").classList.toggle("plain", !byId("show-where").checked));
 byId("unpin").addEventListener("click", () => { pinned = null; showAnswer(); });
+
+// What stands behind an answer: asked of the board when somebody taps a region, and from then on as old as it says
+
+let why = null;
+
+async function explain(id) {
+  let found = null;
+  let trouble = "The board does not answer.";
+  try {
+    const answer = await fetch(addressOf(`api/region?id=${id}`));
+    const body = await answer.json();
+    if (answer.ok) found = {...body, heardAt: Date.now()};
+    else trouble = body.error;
+  } catch {
+    // What is shown stays, with its age.
+  }
+  if (found) {
+    const isOther = why?.id !== found.id || !byId("why").open;
+    why = found;
+    showWhy(isOther);
+  } else if (why) {
+    why.trouble = `${trouble[0].toUpperCase()}${trouble.slice(1)}. `;
+  }
+  showAge();
+  if (why && !byId("why").open) byId("why").showModal();
+}
+
+function showWhy(isOther) {
+  const {label, class_id: classId, probability, verdict} = why;
+  setText("why-title", label === null ? answered(why) : `${human(label)} ${percent(probability)}`);
+  byId("why-input").src = why.input;
+  setText("show-class-words", `What speaks for ${human(model.labels[classId])}`);
+  setText("show-novelty-words", verdict === "novel" ? "What is novel" : "What is least familiar");
+  for (const name of ["class", "novelty"]) {
+    const image = byId(`why-${name}`);
+    const map = why.maps[name];
+    const box = byId(`show-${name}`);
+    box.parentElement.hidden = !map;
+    if (map) image.src = map;
+    if (isOther) box.checked = (name === "novelty") === (verdict === "novel");
+    image.hidden = !map || !box.checked;
+  }
+  byId("why-no-map").hidden = Object.keys(why.maps).length > 0;
+  showBars(byId("why-bars"), why.probabilities, classId);
+  setText("why-likeness", likeness(why));
+}
+
+function likeness({novelty, distance, nearest}) {
+  if (novelty === undefined || novelty === null) return "This model has no thresholds: it cannot tell what it has never seen. Export it again with its pictures.";
+  const verdict = novelty > 1 ? "beyond" : "within";
+  return `Novelty ${number(novelty, 2)}, ${verdict} the threshold of 1. Nearest training class: ${human(nearest)}, at a distance of ${number(distance, 3)}.`;
+}
+
+function showAge() {
+  if (!why || !byId("why").open && !why.heardAt) return;
+  const seconds = (why.age_ms + Date.now() - why.heardAt) / 1000;
+  const place = view && view.regions.length > 1 ? view.regions.findIndex(({id}) => id === why.id) + 1 : 0;
+  setText("why-when", `${why.trouble ?? ""}${place ? `Position ${place}. ` : ""}Picture of ${timeOf(Date.parse(why.captured_at) / 1000)}, ${duration(Math.max(0, seconds))} ago.`);
+}
+
+for (const name of ["class", "novelty"]) {
+  byId(`show-${name}`).addEventListener("change", () => { byId(`why-${name}`).hidden = !byId(`show-${name}`).checked; });
+}
+byId("explain").addEventListener("click", () => explain(byId("explain").dataset.region));
+byId("why-again").addEventListener("click", () => explain(why.id));
+byId("screen").addEventListener("click", ({clientX, clientY}) => {
+  if (!frame || !isLive()) return;
+  const screen = byId("screen").getBoundingClientRect();
+  const x = (clientX - screen.left) / screen.width * frame.size[0];
+  const y = (clientY - screen.top) / screen.height * frame.size[1];
+  const hit = frame.regions.filter(([, left, top, w, h]) => left <= x && x < left + w && top <= y && y < top + h);
+  hit.sort((one, other) => one[3] * one[4] - other[3] * other[4]);
+  if (hit.length) explain(hit[0][0]);
+});
 
 // The day and the alarm
 
@@ -345,9 +425,7 @@ byId("acknowledge").addEventListener("click", async () => {
   const button = byId("acknowledge");
   button.disabled = true;
   try {
-    const address = new URL(`api/acknowledge?number=${today.alarm.number}`, document.baseURI);
-    address.username = address.password = "";  // fetch refuses an address with a password in it
-    await fetch(address, {method: "POST", headers: {"X-Edgecnn-Action": "acknowledge"}});
+    await fetch(addressOf(`api/acknowledge?number=${today.alarm.number}`), {method: "POST", headers: {"X-Edgecnn-Action": "acknowledge"}});
   } catch {
     // The banner stays, and so does the button.
   }
@@ -589,6 +667,7 @@ setInterval(() => {
   if (isOpen && Date.now() - heardAt > SILENCE_MS) lose("The board has sent nothing for some seconds.");
   showRetry();
   showClock();
+  if (byId("why").open) showAge();
   drawChart();
 }, 500);
 setInterval(describeChart, 10000);

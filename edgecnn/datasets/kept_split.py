@@ -1,0 +1,106 @@
+"""A split that is kept while its folder grows: no picture ever moves, and new ones are dealt to what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.datasets.dataset import Dataset, Splits, concatenate
+from edgecnn.datasets.folder import GROUPED_RULE, OWN_RULE
+from edgecnn.datasets.overlap_cache import canonical_order, numbered
+from edgecnn.datasets.split import FREE, extend_split
+from edgecnn.datasets.split_table import FILE_NAME, MAX_TABLE_BYTES, SPLITS, is_table, read_splits_table
+from edgecnn.datasets.summary import find_crossing
+from edgecnn.errors import DatasetError, InputError
+from edgecnn.files import read_bytes
+from edgecnn.progress import note
+from edgecnn.text import counted
+
+KEPT_RULE = "as "  # how the rule of a split begins that was kept
+
+
+def find_table(stated: Path) -> Path:
+    """Return the table of a split that `stated` is, or that the run in this folder keeps; InputError where there is none."""
+    path = stated / FILE_NAME if stated.is_dir() else stated
+    if not is_table(path):
+        raise InputError(f"{stated} is neither {FILE_NAME} nor the folder of a run that has one")
+    return path
+
+
+def kept_by_run(run: Path) -> Path | None:
+    """Return the table of a run's split; None where there is none, or the run was divided otherwise than by groups."""
+    table = run / FILE_NAME
+    try:
+        rule = json.loads(read_bytes(run / "training.json", at_most=MAX_TABLE_BYTES))["split"]["rule"]
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    known = isinstance(rule, str) and rule.startswith((GROUPED_RULE, KEPT_RULE))
+    return table if known and is_table(table) else None
+
+
+def keep_split(splits: Splits, classes: int, table: Path, *, seed: int) -> Splits:
+    """Return the pictures of `splits` divided as `table` says, those that it does not know dealt to it by their groups.
+
+    Pictures are known by their content: a renamed or relabelled one stays where it was. How many were kept, are new, or are
+    gone is reported as a note. Raises InputError for a folder that its owner divided, DatasetError when the folder holds none
+    of the pictures, or a class has none to train on or to validate with.
+    """
+    if splits.info.rule.startswith(OWN_RULE):
+        raise InputError(f"{splits.info.source} is divided by its own folders; a stored split would move its pictures")
+    whole = concatenate([splits[split] for split in SPLITS])
+    if whole.digests is None or whole.groups is None:
+        raise InputError(f"the pictures of {splits.info.source} lie in no folder of their own; their split is known")
+    part_of = {row.sha256: SPLITS.index(row.split) for row in read_splits_table(table)}
+    kept = np.array([part_of.get(digest, FREE) for digest in whole.digests], np.int64)
+    if not (kept != FREE).any():
+        raise DatasetError(f"{splits.info.source} holds none of the pictures that {table} divided")
+    parts = _dealt(whole, kept, classes, seed)
+    _report(whole, kept, parts, len(part_of), table)
+    train, validation, test = (whole.take(np.flatnonzero(parts == part)) for part in range(len(SPLITS)))
+    _refuse_gaps(train, validation, classes, table)
+    info = replace(
+        splits.info, rule=f"{KEPT_RULE}{table} divided it; new pictures with their groups, else 70 : 15 : 15 by class"
+    )
+    return replace(splits, train=train, validation=validation, test=test, info=info)
+
+
+def _dealt(whole: Dataset, kept: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
+    """Deal in the order of the pictures' contents: no name decides where one goes."""
+    assert whole.digests is not None and whole.groups is not None
+    order = canonical_order(whole.class_ids, whole.digests)
+    parts = np.empty(len(whole), np.int64)
+    parts[order] = extend_split(whole.class_ids[order], numbered(whole.groups[order]), kept[order], classes, seed=seed)
+    return parts
+
+
+def _report(whole: Dataset, kept: NDArray[np.int64], parts: NDArray[np.int64], known: int, table: Path) -> None:
+    assert whole.digests is not None and whole.groups is not None
+    old = kept != FREE
+    new = ", ".join(f"{int((parts[~old] == part).sum())} {split}" for part, split in enumerate(SPLITS))
+    there = len({digest for digest, is_old in zip(whole.digests, old, strict=True) if is_old})
+    gone = f", {known - there} gone" if known > there else ""
+    note(f"  split kept from {table}: {counted(int(old.sum()), 'picture')} as before, {int((~old).sum())} new ({new}){gone}")
+    for split, crossing in find_crossing(whole.names, whole.groups, _by_split(parts)).items():
+        note(
+            f"  warning: {crossing.pictures} of {crossing.of} {split} pictures show what training pictures show, such as "
+            f"{crossing.example[0]} and {crossing.example[1]}; none was moved: --splits new divides again"
+        )
+
+
+def _by_split(parts: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    return {split: np.flatnonzero(parts == part) for part, split in enumerate(SPLITS)}
+
+
+def _refuse_gaps(train: Dataset, validation: Dataset, classes: int, table: Path) -> None:
+    there: Sequence[set[int]] = [set(part.class_ids.tolist()) for part in (train, validation)]
+    if missing := sorted(set(range(classes)) - there[0]):
+        raise DatasetError(
+            f"class {missing[0]} of the folder has no training picture in the split of {table}; --splits new divides again"
+        )
+    if not there[1]:
+        raise DatasetError(f"the split of {table} has no validation pictures in this folder; --splits new divides again")

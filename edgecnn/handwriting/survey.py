@@ -1,0 +1,178 @@
+"""Looking at a sheet from afar: how large its writing is, whether it is chalk or ink, and how the sheet lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.handwriting.components import WIDEST, Component, Hand, joined_box, slants
+from edgecnn.handwriting.guesses import Guess, Guesser
+from edgecnn.handwriting.ink import Paper, find_paper
+from edgecnn.handwriting.regions import LOW_WRITING, MOST_ENLARGED, WORKING_SIDE, Setting, Sheet, take_apart, writing_height
+from edgecnn.handwriting.steps import Steps
+
+# From afar the longer side has at most so many pixels. What is higher than so many of them may be writing, and when all but a
+# tenth of that is high enough it needs no closer look.
+_AFAR, _LOWEST, _LOW_SHARE, _HIGH_ENOUGH = 400, 5, 10, 20.0
+# Low writing is enlarged to so many working pixels: thresholds cut between pixels then, and touching strokes come apart.
+_ENLARGED_TO = 36.0
+# Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many
+# times their height, and in steps of so many pixels.
+_MARGIN, _STEP = 4.0, 16
+# Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
+# many likely places read well.
+_SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
+_READ, _TRIED = 0.8, 8
+# More candidates than few are guessed at in turn: so many of the likeliest first, then so many for each sure one. Likely is
+# what stands on bright paper, to a lesser degree what has strong contrast, and not what is wide.
+_FEW, _FIRST, _EACH = 16, 12, 8
+_CONTRAST, _WIDE = 0.64, 0.5
+# A sheet that lies askew is one whose strokes (so many are looked at) lean otherwise than those of upright sheets do, in
+# columns per row, and do not read well enough; it is turned back by so many degrees for each column per row, up to a limit.
+_LEAST_TURNED, _MOST_TURNED = 5, 12
+_LEANS, _USUAL_LEAN, _DEGREES, _FURTHEST = (-0.24, 0.12), -0.08, 95.0, 45.0
+_UPRIGHT, _TURN_MARGIN = 0.9, 0.05
+
+
+def survey(image_gray: NDArray[np.uint8], guess: Guesser, steps: Steps) -> tuple[Sheet, list[Guess]]:
+    """Take a gray picture `(h, w)` uint8 apart at its writing's own scale, and guess at all that may be a digit."""
+    base = max(1.0, max(image_gray.shape) / WORKING_SIDE)
+    afar = base
+    while max(image_gray.shape) / afar > _AFAR and steps.scale:
+        afar *= 2
+    paper = find_paper(image_gray, flatten=steps.illumination)
+    sheet = _from_afar(image_gray, paper, afar, guess, steps)
+    if steps.scale:
+        for setting in (_closer, _enlarged):
+            wanted = setting(sheet, base, guess)
+            if wanted != sheet.setting:
+                sheet = take_apart(image_gray, paper, wanted, steps)
+    guesses = _guess_in_turn(sheet, guess)
+    return _upright(sheet, guesses, guess) if steps.turning else (sheet, guesses)
+
+
+def _guess_in_turn(sheet: Sheet, guess: Guesser) -> list[Guess]:
+    """Guess at all candidates where most of the likeliest are digits, else at what is like those that are.
+
+    On an untidy desk only a few of a hundred candidates are digits, and each guess costs as much as any other.
+    """
+    parts = sheet.candidates
+    if len(parts) <= _FEW:
+        return guess(sheet, parts)
+    order = np.argsort(-likelihood(sheet, parts), kind="stable")
+    first, rest = [parts[i] for i in order[:_FIRST]], [parts[i] for i in order[_FIRST:]]
+    guesses = guess(sheet, first)
+    sure = [one.component for one in guesses if one.sureness >= _READ]
+    if 2 * len(sure) < len(guesses):
+        rest = _like(sure, rest)[: _EACH * len(sure)]
+    return guesses + guess(sheet, rest)
+
+
+def likelihood(sheet: Sheet, components: list[Component]) -> NDArray[np.float64]:
+    """Return which components are likelier to be digits: strong ink on bright paper, or with chalk on a dark board."""
+    contrast = np.array([part.contrast for part in components])
+    boxes = np.array([part.box for part in components], np.float64) * sheet.setting.scale
+    small = sheet.paper.small
+    shares = np.array(small.shape) / np.array(sheet.frame_hw)
+    y, x = (sheet.setting.corner[axis] + boxes[:, axis] + boxes[:, axis + 2] / 2 for axis in (1, 0))
+    y, x = (np.minimum((at * share).astype(int), side - 1) for at, share, side in zip((y, x), shares, small.shape, strict=True))
+    brightness = (255.0 - small if sheet.setting.light else small * 1.0)[y, x]
+    wide = np.maximum(boxes[:, 2] / boxes[:, 3] - 0.8, 0)
+    return np.asarray(
+        _CONTRAST * contrast / contrast.max() + brightness / max(brightness.max(), 1.0) - _WIDE * wide, np.float64
+    )
+
+
+def _like(known: list[Component], others: list[Component]) -> list[Component]:
+    """Return those of others that may be of the same hand as the known ones, the nearest first."""
+    same = [part for part in others if Hand.of(known).wrote(part)] if known else []
+    middles = [
+        np.array([(p.box[0] + p.box[2] / 2, p.box[1] + p.box[3] / 2) for p in parts]).reshape(-1, 2) for parts in (known, same)
+    ]
+    away = np.abs(middles[1][:, None] - middles[0]).sum(axis=2).min(axis=1, initial=np.inf)
+    return [same[i] for i in np.argsort(away, kind="stable")]
+
+
+def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, guess: Guesser, steps: Steps) -> Sheet:
+    """Take a picture apart as ink on paper or chalk on a board, whichever stands out or, in doubt, reads better."""
+    ratio = paper.light_over_dark
+    likelier = take_apart(image_gray, paper, Setting(scale, ratio >= 1), steps)
+    if not _SURELY_DARK < ratio < _SURELY_LIGHT:
+        return likelier
+    other = take_apart(image_gray, paper, Setting(scale, ratio < 1), steps)
+    read, read_otherwise = (
+        sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet, _TRIED))) for sheet in (likelier, other)
+    )
+    return other if read_otherwise > read else likelier
+
+
+def _likeliest(sheet: Sheet, count: int) -> list[Component]:
+    slim = [part for part in sheet.candidates if part.aspect <= WIDEST]
+    return [slim[i] for i in np.argsort(-likelihood(sheet, slim), kind="stable")[:count]] if slim else []
+
+
+def _closer(sheet: Sheet, base: float, guess: Guesser) -> Setting:
+    """Return how to work a sheet seen from afar: so that even its low strokes are high enough, as the picture is at most."""
+    scale = sheet.setting.scale
+    if not sheet.candidates:
+        return replace(sheet.setting, scale=base)
+    strong = 0.5 * float(np.median([part.contrast for part in sheet.candidates]))
+    parts = [part for part in sheet.candidates + sheet.fragments if part.height >= _LOWEST and part.contrast >= strong]
+    low = float(np.percentile([part.height for part in parts], _LOW_SHARE)) * scale
+    while scale > base and low < _HIGH_ENOUGH * scale:
+        scale /= 2
+    return replace(sheet.setting, scale=_enlarging(sheet, base) if scale == base else scale)
+
+
+def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
+    """Return how to work a sheet after a closer look: larger than the picture is where the writing is low."""
+    scale = _enlarging(sheet, base) if sheet.setting.scale == base else sheet.setting.scale
+    if scale >= base:
+        return replace(sheet.setting, scale=scale)
+    first = guess(sheet, _likeliest(sheet, _FIRST))
+    read = [one.component for one in first if one.sureness >= _READ]
+    if 2 * len(read) >= len(first):
+        return replace(sheet.setting, scale=scale)
+    if not read:
+        return sheet.setting
+    return replace(sheet.setting, scale=scale, window=_window_round(read, sheet))
+
+
+def _window_round(components: list[Component], sheet: Sheet) -> tuple[int, int, int, int]:
+    """Return the part of the frame `(x, y, width, height)` where components stand and others of their size may."""
+    left, top, width, height = np.array(joined_box(components)) * sheet.setting.scale
+    margin = _MARGIN * max(part.height for part in components) * sheet.setting.scale
+    frame_height, frame_width = sheet.frame_hw
+    # In steps, so that it stays where it is when the ink's outline flickers.
+    x, y = (max(int((at - margin) // _STEP) * _STEP, 0) for at in (left, top))
+    right = min(int((left + width + margin) // _STEP + 1) * _STEP, frame_width)
+    bottom = min(int((top + height + margin) // _STEP + 1) * _STEP, frame_height)
+    return x, y, right - x, bottom - y
+
+
+def _enlarging(sheet: Sheet, base: float) -> float:
+    height = writing_height(sheet)
+    return base if height >= LOW_WRITING * base else max(height / _ENLARGED_TO, base / MOST_ENLARGED)
+
+
+def _upright(sheet: Sheet, guesses: list[Guess], guess: Guesser) -> tuple[Sheet, list[Guess]]:
+    """Turn a sheet that lies askew, as its strokes lean, when its candidates read clearly better then."""
+    slim = [one for one in guesses if one.component.aspect <= WIDEST]
+    if len(slim) < _LEAST_TURNED:
+        return sheet, guesses
+    sample = [slim[i] for i in np.linspace(0, len(slim) - 1, min(len(slim), _MOST_TURNED)).astype(int)]
+    parts = [one.component for one in sample]
+    lean = float(np.median(slants(parts, sheet.width)))
+    as_it_lies = _mean_sureness(sample)
+    if _LEANS[0] <= lean <= _LEANS[1] or as_it_lies >= _UPRIGHT:
+        return sheet, guesses
+    turned = sheet.turned(round(min(max(_DEGREES * (_USUAL_LEAN - lean), -_FURTHEST), _FURTHEST)))
+    if _mean_sureness(guess(turned, parts)) <= as_it_lies + _TURN_MARGIN:
+        return sheet, guesses
+    return turned, guess(turned, [one.component for one in guesses])
+
+
+def _mean_sureness(guesses: list[Guess]) -> float:
+    return float(np.mean([one.sureness for one in guesses]))

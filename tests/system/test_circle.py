@@ -1,0 +1,108 @@
+"""The circle on one board, without TensorFlow: a part that is unknown passes, and in the end the camera knows it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pages import LIMIT_S, is_shown, open_page, text
+from running import CameraProcess, find_port, wait_until
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from edgecnn.samples.folder import read_samples
+from edgecnn.samples.labels import LabelLog
+
+SAYS_WHAT_IT_LOADS = """
+import sys
+from edgecnn.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    assert not {"tensorflow", "keras"} & sys.modules.keys()
+"""
+
+
+def woven(seed: int) -> NDArray[np.uint8]:
+    """Return a picture of crossing threads, which is no steel."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:200, :200]
+    angle, pitch = random.uniform(0.6, 0.9), random.uniform(6, 10)
+    across = np.sin((rows * np.cos(angle) + columns * np.sin(angle)) * 2 * np.pi / pitch)
+    along = np.sin((rows * np.sin(angle) - columns * np.cos(angle)) * 2 * np.pi / pitch)
+    return np.clip(120 + 45 * np.sign(across * along) + random.normal(0, 6, (200, 200)), 0, 255).astype(np.uint8)
+
+
+def run(*arguments: str | Path, codes: tuple[int, ...] = (0,)) -> str:
+    """Run a command as a board does, which has no framework, and return what it prints."""
+    command = [sys.executable, "-c", SAYS_WHAT_IT_LOADS, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode in codes, done.stderr
+    return done.stdout
+
+
+def draw(folder: Path, seeds: range) -> Path:
+    folder.mkdir(parents=True)
+    for seed in seeds:
+        cv2.imwrite(str(folder / f"{seed:03}.png"), woven(seed))
+    return folder
+
+
+def last_labels(camera: CameraProcess, count: int) -> list[str | None]:
+    return [region["label"] for line in camera.lines[-count:] for region in line.body["regions"]]
+
+
+@pytest.mark.timeout(600)
+def test_an_unknown_part_is_kept_labelled_taught_compared_and_recognised(
+    browser: webdriver.Chrome, model: str, tmp_path: Path
+) -> None:
+    belt, samples, port = draw(tmp_path / "belt", range(40)), tmp_path / "samples", find_port()
+    source = ("--source", str(belt), "--loop", "--realtime", "--fps", "10", "--smooth", "1")
+    camera = CameraProcess(tmp_path, model, *source, "--keep", str(samples), "--web", str(port))
+    try:
+        wait_until(lambda: len(list(samples.glob("*Z-*.png"))) >= 12, 120, "samples of what is novel")
+        assert all("novel" in sample.reasons for sample in read_samples(samples).samples)
+
+        open_page(browser, port, "review")
+        wait_until(lambda: is_shown(browser, "palette"), LIMIT_S, "review")
+        started_s = time.monotonic()
+        ActionChains(browser).send_keys("n").perform()
+        wait_until(lambda: is_shown(browser, "naming"), 5, "dialog")
+        ActionChains(browser).send_keys("weave", Keys.ENTER).perform()
+        wait_until(lambda: "weave" in text(browser, "classes"), LIMIT_S, "new class")
+        new_key = str(len(browser.find_elements(By.CSS_SELECTOR, "#classes button")))  # the new class stands last
+        shown = browser.execute_script("return document.querySelectorAll('.group:not(.labelled)').length")
+        for _ in range(shown):
+            ActionChains(browser).send_keys(new_key).perform()
+        wait_until(lambda: len(LabelLog(samples).read().of) >= 12, LIMIT_S, "labels")
+    finally:
+        camera.close()
+
+    run("samples", "export", samples, tmp_path / "out", "--with-random")
+    taught = tmp_path / "taught.tflite"
+    run("teach", model, "--class", "weave", tmp_path / "out" / "weave", "--out", taught)
+    run("verify", taught)
+    draw(tmp_path / "aside" / "weave", range(100, 160))
+    run("data", "generate", "neu", tmp_path / "steel", "--count", "20", "--seed", "3")
+    for folder in (tmp_path / "steel").iterdir():
+        folder.rename(tmp_path / "aside" / folder.name)
+    verdict = run("compare", model, taught, "--data", tmp_path / "aside")
+    assert "the new model is better" in verdict, verdict
+
+    (tmp_path / "after").mkdir()
+    camera = CameraProcess(tmp_path / "after", str(taught), "--source", str(belt), "--loop", "--realtime", "--fps", "10")
+    try:
+        wait_until(lambda: len(camera.lines) >= 40, 60, "answers of the taught model")
+        seconds = time.monotonic() - started_s
+        assert last_labels(camera, 40).count("weave") >= 30
+    finally:
+        camera.close()
+    print(f"from the first label to the live model: {seconds:.0f} s")
