@@ -176,7 +176,7 @@ def train(
     table = None if only_good else _stored_split(stored, own=own, rule=rule, out=out)
     splits = load_splits(chosen, folder, seed)
     if table is not None:
-        splits = keep_split(splits, len(chosen.labels), table, seed=seed)
+        splits = keep_split(splits, len(chosen.labels), table, seed=seed, stated=stored is not None)
     if rule == "random":
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"

@@ -53,7 +53,7 @@ def parse_group_by(stated: str | Path) -> GroupBy:
     a table without its columns.
     """
     text = str(stated)
-    if isinstance(stated, Path) or text.lower().endswith(".csv"):
+    if isinstance(stated, Path) or text.lower().endswith(".csv") or Path(text).is_file():
         table = GroupTable.read(Path(stated))
         return GroupBy(table.path.name, lambda files: table.groups_of([file.name for file in files]))
     if text == "folder":

@@ -43,14 +43,17 @@ def kept_by_run(run: Path) -> Path | None:
     return table if known and is_table(table) else None
 
 
-def keep_split(splits: Splits, classes: int, table: Path, *, seed: int) -> Splits:
+def keep_split(splits: Splits, classes: int, table: Path, *, seed: int, stated: bool = True) -> Splits:
     """Return the pictures of `splits` divided as `table` says, those that it does not know dealt to it by their groups.
 
     Pictures are known by their content: a renamed or relabelled one stays where it was. How many were kept, are new, or are
     gone is reported as a note. Raises InputError for a folder that its owner divided, DatasetError when the folder holds none
-    of the pictures, or a class has none to train on or to validate with.
+    of the pictures, or a class has none to train on or to validate with. Where nobody has `stated` the
+    table, the first two are no errors, and the splits stay as they are.
     """
     if splits.info.rule.startswith(OWN_RULE):
+        if not stated:
+            return splits
         raise InputError(f"{splits.info.source} is divided by its own folders; a stored split would move its pictures")
     whole = concatenate([splits[split] for split in SPLITS])
     if whole.digests is None or whole.groups is None:
@@ -58,6 +61,8 @@ def keep_split(splits: Splits, classes: int, table: Path, *, seed: int) -> Split
     part_of = {row.sha256: SPLITS.index(row.split) for row in read_splits_table(table)}
     kept = np.array([part_of.get(digest, FREE) for digest in whole.digests], np.int64)
     if not (kept != FREE).any():
+        if not stated:
+            return splits
         raise DatasetError(f"{splits.info.source} holds none of the pictures that {table} divided")
     parts = _dealt(whole, kept, classes, seed)
     _report(whole, kept, parts, len(part_of), table)

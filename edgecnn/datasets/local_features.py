@@ -7,6 +7,7 @@ memory; a mirrored picture's descriptor is the same numbers in another order, an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ DIMENSIONS = 32
 _SAMPLE = 64  # pictures whose descriptors give the axes
 _SCALE = 160.0  # of the components of a unit vector as bytes; none of 32 is near 127 / 160
 
-SCENERY_SAMPLE = 48  # pictures of either half of the classes
+SCENERY_SAMPLE = 64  # pictures of either half of the classes
 LEAST_SAMPLE = 6
 WINDOW = 15  # pixels per side in which pictures are compared with the background
 SCENERY_CORRELATION = 0.6
@@ -92,21 +93,22 @@ def find_scenery(pictures: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.in
 
     The median picture of one half of the classes is compared with that of the other half: where both agree, they show no part.
     """
-    sizes, counts = np.unique([picture.shape for picture in pictures], axis=0, return_counts=True)
-    size = tuple(sizes[counts.argmax()].tolist())
-    halves = [_median_light(pictures, np.flatnonzero(class_ids % 2 == half), size) for half in (0, 1)]
-    if halves[0] is None or halves[1] is None:
+    halves = [_sample(pictures, np.flatnonzero(class_ids % 2 == half)) for half in (0, 1)]
+    size = Counter(picture.shape for half in halves for picture in half).most_common(1)[0][0]
+    medians = [_median_light([picture for picture in half if picture.shape == size]) for half in halves]
+    if medians[0] is None or medians[1] is None:
         return None
-    shared = _agreement(halves[0], halves[1]) > SCENERY_CORRELATION
-    return Scenery(size, np.asarray((halves[0] + halves[1]) / 2, np.float32), shared) if shared.any() else None
+    shared = _agreement(medians[0], medians[1]) > SCENERY_CORRELATION
+    return Scenery(size, np.asarray((medians[0] + medians[1]) / 2, np.float32), shared) if shared.any() else None
 
 
-def _median_light(
-    pictures: Sequence[NDArray[np.uint8]], members: NDArray[np.int64], size: tuple[int, ...]
-) -> NDArray[np.float32] | None:
-    """Return the median of up to SCENERY_SAMPLE pictures of one size; None where there are too few."""
-    chosen = members[np.linspace(0, len(members) - 1, min(len(members), 2 * SCENERY_SAMPLE)).astype(int)]
-    alike = [pictures[i] for i in chosen if pictures[i].shape == size][:SCENERY_SAMPLE]
+def _sample(pictures: Sequence[NDArray[np.uint8]], members: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    """Return up to SCENERY_SAMPLE of the `members`, from all over them."""
+    return [pictures[i] for i in members[np.linspace(0, len(members) - 1, min(len(members), SCENERY_SAMPLE)).astype(int)]]
+
+
+def _median_light(alike: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32] | None:
+    """Return the median of pictures of one size; None where there are too few."""
     if len(alike) < LEAST_SAMPLE:
         return None
     return np.asarray(np.median([even_light(picture) for picture in alike], axis=0), np.float32)

@@ -42,12 +42,13 @@ TILE = 16  # pixels per side: enough for a correlation, small beside a scratch
 MIN_TILES = 8  # a line crosses half of fewer, and two lines always correlate
 MIN_TILE_VARIANCE = 0.3  # gray levels squared; below it a tile holds rounding noise (saturated, empty)
 BAND = (1.0, 4.0)  # pixels: finer is the noise of one exposure, coarser is the light
-MIN_SCORE = 0.75  # chosen on NEU: of its recorded overlaps 99 % reach more
+MIN_SCORE = 0.75  # of NEU's recorded overlaps that have eight matches 99 % reach more
 FALSE_PAIRS = 0.05  # share of the pairs within classes that may be false, as those across classes tell
 LEAST_ACROSS = 6  # pairs across classes that are no accident: fewer are wrong labels
 CLASS_LOOK, CLASS_PICTURES = 0.5, 20  # a group of this share of a class, if it has so many pictures, is what it looks like
-DUPLICATE_RMS = 3.0  # gray levels of 255: what saving as JPEG again changes,
-DUPLICATE_TILE_RMS = 12.0  # and at most in one tile: another part before the same background changes more
+DUPLICATE_RMS = 3.0  # gray levels of 255: what saving as JPEG again changes
+DUPLICATE_SHARE = 0.5  # of the variance of a tile may differ (another part changes more), or
+DUPLICATE_NOISE = 2.0  # so many gray levels
 _THUMBNAIL = 16  # pixels per side; means of areas, so that it differs by no more than the pictures do
 _NEAREST_COPIES = 16
 _SHIFT_TURN, _SHIFT_SCALE = 0.01, 0.01  # radians and share: below, one picture is a shifted copy of the other
@@ -206,16 +207,20 @@ def _small_duplicates(pictures: Sequence[NDArray[np.uint8]], sizes: NDArray[np.i
 
 
 def _near_duplicates(pictures: Sequence[NDArray[np.uint8]], thumbnails: NDArray[np.float32]) -> list[Overlap]:
-    """Find copies: pictures that differ by at most DUPLICATE_RMS gray levels, and nowhere by much more."""
+    """Find copies: pictures that differ by at most DUPLICATE_RMS gray levels, and in no tile by much of its structure."""
     candidates = [(first, second) for first, second, _ in _close(thumbnails, _NEAREST_COPIES)]
 
     def work(pair: tuple[int, int]) -> Overlap | None:
-        first = pictures[pair[0]]
-        difference = first.astype(np.float32) - _resized(pictures[pair[1]], first.shape)
+        first = pictures[pair[0]].astype(np.float32)
+        difference = first - _resized(pictures[pair[1]], first.shape)
         tiles = max(1, first.shape[1] // TILE), max(1, first.shape[0] // TILE)
-        squares = np.asarray(cv2.resize(difference**2, tiles, interpolation=cv2.INTER_AREA))
+        squares, mean_square, mean = (
+            np.asarray(cv2.resize(values, tiles, interpolation=cv2.INTER_AREA)) for values in (difference**2, first**2, first)
+        )
+        allowed = np.maximum(DUPLICATE_SHARE * (mean_square - mean**2), DUPLICATE_NOISE**2)
         rms = math.sqrt(float(squares.mean()))
-        return _duplicate(*pair, rms) if rms <= DUPLICATE_RMS and squares.max() <= DUPLICATE_TILE_RMS**2 else None
+        alike = rms <= min(DUPLICATE_RMS, DUPLICATE_SHARE * float(first.std())) and bool((squares <= allowed).all())
+        return _duplicate(*pair, rms) if alike else None
 
     return [pair for pair in on_all_cores(work, candidates, "comparing likely copies") if pair is not None]
 

@@ -19,8 +19,9 @@ _AFAR, _LOWEST, _LOW_SHARE, _HIGH_ENOUGH = 400, 5, 10, 20.0
 # Low writing is enlarged to so many working pixels: thresholds cut between pixels then, and touching strokes come apart.
 _ENLARGED_TO = 36.0
 # Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many
-# times their height, and in steps of so many pixels.
-_MARGIN, _STEP = 4.0, 16
+# times their height, and in steps of so many pixels. What reads as digits all over the frame then, rather than in so small a
+# share of it, is texture.
+_MARGIN, _STEP, _LARGEST_WINDOW = 4.0, 16, 0.25
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
 # many likely places read well.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
@@ -137,7 +138,9 @@ def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
         return replace(sheet.setting, scale=scale)
     if not read:
         return sheet.setting
-    return replace(sheet.setting, scale=scale, window=_window_round(read, sheet))
+    window = _window_round(read, sheet)
+    spread = window[2] * window[3] > _LARGEST_WINDOW * sheet.frame_hw[0] * sheet.frame_hw[1]
+    return sheet.setting if spread else replace(sheet.setting, scale=scale, window=window)
 
 
 def _window_round(components: list[Component], sheet: Sheet) -> tuple[int, int, int, int]:

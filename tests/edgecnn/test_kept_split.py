@@ -100,6 +100,16 @@ def test_a_split_of_other_pictures_is_refused(parts: Path, tmp_path: Path) -> No
         kept(tmp_path / "other", table)
 
 
+def test_the_run_of_another_folder_that_is_replaced_keeps_nothing(parts: Path, tmp_path: Path) -> None:
+    table, _ = stored(parts)
+    for label in ("nut", "screw"):
+        add(tmp_path / "other", label, range(500, 510))
+    task = task_from_folder(tmp_path / "other")
+    splits = load_splits(task, tmp_path / "other", 0)
+
+    assert keep_split(splits, len(task.labels), table, seed=0, stated=False) is splits
+
+
 def test_a_folder_that_its_owner_divided_is_refused(parts: Path, tmp_path: Path) -> None:
     table, _ = stored(parts)
     for part in ("train", "test"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from edgecnn.errors import ConversionError
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Step, read_graph
 
 import keras  # isort: skip
 from keras import layers  # isort: skip
@@ -323,3 +325,28 @@ def test_channels_turned_round_before_something_else_become_a_convolution(behind
 
     assert "GetItem" not in kinds(folded)
     assert largest_difference(model, folded) < 1e-5
+
+
+def test_activations_that_no_later_step_takes_are_let_go() -> None:
+    image = keras.Input((8, 8, 1))
+    first = layers.Conv2D(4, 3, padding="same")(image)
+    last = layers.Add()([first, layers.Conv2D(4, 3, padding="same")(layers.ReLU()(first))])
+    graph = read_graph(keras.Model(image, layers.Flatten()(layers.ReLU()(last))))
+    held, alive = [], weakref.WeakSet[Held]()
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Held:
+        made = Held(step.operation.name)
+        alive.add(made)
+        held.append(len(alive))
+        return made
+
+    graph.run(Held("image"), call)
+
+    assert max(held) <= 4  # the skipped one, what the step takes, what it gives, and what it took before
+
+
+class Held:
+    """Stands in for an activation."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name

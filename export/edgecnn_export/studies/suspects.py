@@ -73,7 +73,7 @@ class Suspects:
 
     def to_json(self) -> dict[str, Any]:
         """Return them with plain values; `right` is null where nothing could be held out."""
-        found = [{key: value for key, value in asdict(each).items() if key != "index"} for each in self.found]
+        found = [_without_index(asdict(each)) for each in self.found]
         return {"pictures": self.pictures, "right": self.right, "threshold": self.threshold, "suspects": found}
 
     def about(self) -> str:
@@ -124,6 +124,12 @@ class Planted:
         """Return the counts as a line."""
         precision = "none listed" if self.precision is None else f"precision {self.precision:.2f}"
         return f"{self.hits} of {self.planted} found, {self.listed} listed: {precision}, recall {self.recall:.2f}"
+
+
+def _without_index(found: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where in memory pictures are."""
+    nearest = [{key: value for key, value in each.items() if key != "index"} for each in found["nearest"]]
+    return {key: value for key, value in found.items() if key != "index"} | {"nearest": nearest}
 
 
 def find_suspects(frozen: Frozen, *, seed: int = 0) -> Suspects:
