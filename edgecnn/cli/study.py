@@ -352,6 +352,7 @@ def frozen_features(source: str, data: Path | None, group_by: str | None, seed: 
             f"--group-by belongs to a folder of pictures; the run {source} has the groups that it was trained with"
         )
     model = open_model(source)
+    model.require_classes()
     return freeze_features(model.task, model.splits(data, seed), cache=run / FILE_NAME, seed=seed)
 
 

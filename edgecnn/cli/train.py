@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from edgecnn_export.training import TrainingRun
     from edgecnn_export.training.auto import Choice
 
+_SEVERAL = "several classes: omit it, or --only-good"
 
-def _of_classes(what: str = "", met: Callable[[Values], bool] = lambda values: True) -> Need:
-    """Need a training of several classes, and what else is met."""
-    text = "several classes: omit it, or --only-good"
-    return Need(what or text, lambda values: not values["only_good"] and met(values))
+
+def _of_classes(text: str = _SEVERAL, met: Callable[[Values], bool] = lambda values: True) -> Need:
+    """Need a training of several classes, and what else is to be met."""
+    return Need(text, lambda values: not values["only_good"] and met(values))
 
 
 _WITH_AUTO = _of_classes("--network auto, without --only-good", lambda values: values["network"] == "auto")
-_FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", "conflicts", "resume", "devices", "report")
+_FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", "conflicts", "resume", "devices")
 
 
 @click.command(
@@ -39,6 +40,7 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
         "budget_ms": _WITH_AUTO,
         "max_kb": _WITH_AUTO,
         "false_alarms": Need.one_of("--only-good"),
+        "report": Need(_SEVERAL, lambda values: not (values["only_good"] and values["report"])),
     },
     short_help="Train a model on MNIST, NEU or a folder of pictures per class.",
 )

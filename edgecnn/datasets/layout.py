@@ -115,7 +115,7 @@ def find_good(folder: Path) -> Layout:
         named = [top for top in tops if top]
         raise DatasetError(
             f"{folder} holds pictures in several places ({', '.join(map(repr, named[:3]))}): only good parts are learned from, "
-            f"name their folder, such as {folder / named[0]}"
+            f"name their folder, such as {folder / min(named, key=lambda name: name.lower() != GOOD)}"
         )
     files = [_file(listing, path, GOOD, None, max(0, len(path.parts) - 2)) for path in listing.pictures]
     if not files:

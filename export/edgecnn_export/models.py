@@ -91,6 +91,14 @@ class Model:
         """The size of its file, None for a model that is in none or in many."""
         return self.path.stat().st_size if self.path is not None and self.path.is_file() else None
 
+    def require_classes(self) -> None:
+        """Raise InputError for a model of good parts alone, which has no classes to measure."""
+        if self.task.only_good:
+            raise InputError(
+                f"{self.name} knows good parts only, of which no accuracy is measured; edgecnn evaluate counts its false "
+                "alarms, and edgecnn study only-good measures it on damaged parts"
+            )
+
     def splits(self, data: Path | None, seed: int) -> Splits:
         """Load its pictures: those in `data`, else those that it was trained on, else what its task has.
 
@@ -247,11 +255,7 @@ def open_subjects(sources: Sequence[str], stated: ForeignOptions = UNSTATED_OPTI
     notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]
     for model in opened[1:]:
         _check_same_task(opened[0], model)
-    if opened[0].task.only_good:
-        raise InputError(
-            f"{opened[0].name} knows good parts only, of which no accuracy is measured; edgecnn evaluate counts its false "
-            "alarms, and edgecnn study only-good measures it on damaged parts"
-        )
+    opened[0].require_classes()
     model = next((model for model in opened if model.reference is not None), opened[0])
     return OpenedSubjects(_paired(_named(opened)), model, tuple(notes))
 

@@ -15,8 +15,12 @@ from edgecnn.cli.main import main
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.load import load_splits
+from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.good_parts import GoodPartsRuntime
+from edgecnn.runtimes.runtime import answer
+from edgecnn.where import locating_maps
+from edgecnn_device.bench.worker import Request, measure
 from edgecnn_export.exporter import export
 from edgecnn_export.models import open_reference
 from edgecnn_export.parity.compare import compare
@@ -188,6 +192,11 @@ def test_a_study_holds_each_good_part_out_once() -> None:
     [
         (["--only-good", "--epochs", "3"], "--epochs needs several classes"),
         (["--only-good", "--network", "compact"], "--network needs"),
+        (["--only-good", "--teacher", "none"], "--teacher needs --network compact, without --only-good"),
+        (["--only-good", "--max-kb", "900"], "--max-kb needs --network auto, without --only-good"),
+        (["--only-good", "--splits", "new"], "--splits needs several classes"),
+        (["--only-good", "--resume"], "--resume needs several classes"),
+        (["--only-good", "--report"], "--report needs several classes"),
         (["--false-alarms", "1%"], "--false-alarms needs --only-good"),
         (["--only-good", "--false-alarms", "0"], "no share above 0"),
     ],
@@ -199,16 +208,48 @@ def test_an_option_that_would_be_ignored_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_false_alarms_are_counted_and_no_accuracy_is_claimed(
-    exported: Path, run: OnlyGoodRun, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_false_alarms_are_counted_and_no_accuracy_is_claimed(run: OnlyGoodRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("evaluate", run.folder, "--split", "test") == 0
     evaluated = capsys.readouterr().out
-    code = command("robustness", exported / "good-int8.tflite", "--data", folder / "good")
 
     assert "good parts pass; the others are false alarms" in evaluated
+
+
+@pytest.mark.parametrize("name", ["robustness", "rejection", "data suspects", "study learning-curve", "teach"])
+def test_what_is_about_classes_refuses_good_parts(
+    name: str, exported: Path, run: OnlyGoodRun, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = exported / "good-int8.tflite"
+    about = {
+        "robustness": [file, "--data", folder / "good"],
+        "rejection": [file, "--data", folder / "good"],
+        "data suspects": [run.folder],
+        "study learning-curve": [run.folder],
+        "teach": [file, "--class", "hole", folder / "hole", "--out", tmp_path / "taught.tflite"],
+    }
+
+    code = command(*name.split(), *about[name])
+
     assert code == 2
     assert "knows good parts only" in capsys.readouterr().err
+
+
+def test_a_good_part_has_no_box_and_nothing_is_drawn_over_it(exported: Path, folder: Path) -> None:
+    classifier, good = Classifier.open(exported / "good-int8.tflite"), next((folder / "good").glob("*.png"))
+    inputs = classifier.preprocessing(cv2.imread(str(good)))[None]
+    answers = answer(classifier.runtime, inputs)
+
+    (found,) = classifier.rejecting(None, novelty=2).classify([cv2.imread(str(good))], where=True)
+
+    assert classifier.distance(answers) == pytest.approx(found.novelty * 2 * classifier.evidence.info.novel_above, rel=0.01)
+    assert locating_maps(classifier.runtime, classifier.evidence, inputs, answers, Judged(np.ones(1), np.zeros(1))) == [None]
+    assert found.novel_where.max() < 0  # on the scale of the threshold that was chosen
+
+
+def test_it_is_measured_without_a_delegate_as_well(exported: Path) -> None:
+    request = Request(str(exported / "good-int8.tflite"), "ai-edge-litert", False, 1, 1, 0.05, None, 0)
+
+    assert measure(request)["delegate"] is False
 
 
 def test_a_camera_calls_an_odd_part_novel_and_says_in_which_box(exported: Path, folder: Path, tmp_path: Path) -> None:
