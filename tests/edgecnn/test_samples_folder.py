@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,22 +126,24 @@ def test_two_people_label_at_once_and_nothing_is_lost(tmp_path: Path, names: lis
     assert labels.damaged == 0
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """Let no file grow beyond 400 bytes: what a full disk does to a write, for any user."""
+    """Let no file grow beyond 400 bytes: what a full disk does to a write, for any user. The log of the tests is one as well."""
     limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_log_as_it_was(tmp_path: Path, names: list[str], small_files: None) -> None:
+def test_a_full_disk_is_one_line_and_leaves_the_log_as_it_was(tmp_path: Path, names: list[str]) -> None:
     log = LabelLog(tmp_path)
     log.label(names[:1], "dent", by="anna")
     before = (tmp_path / FILE).read_bytes()
 
-    with pytest.raises(OutputError, match="the label was not kept"):
+    with small_files(), pytest.raises(OutputError, match="the label was not kept"):
         log.label(names, "a label of many letters that has no room any more", by="anna")
 
     assert (tmp_path / FILE).read_bytes() == before

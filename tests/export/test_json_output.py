@@ -36,7 +36,7 @@ COMMANDS = {
     "doctor": ["neu"],
     "inspect": ["neu"],
     "verify": ["neu"],
-    "data check": ["FOLDER"],
+    "data check": ["FOLDER", "--measure", "--against", "TABLE"],
     "data info": ["FOLDER"],
     "data photos": ["PHOTOS"],
     "data suspects": ["FOLDER"],
@@ -82,6 +82,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "samples/one.json").write_text(json.dumps(sample))
     found = {
         "SAMPLES": folder / "samples",
+        "TABLE": folder / "groups.csv",
         "FOLDER": folder / "parts",
         "GOOD": path.parent,
         "PICTURE": path,
