@@ -215,12 +215,13 @@ def test_false_alarms_are_counted_and_no_accuracy_is_claimed(run: OnlyGoodRun, c
     assert "good parts pass; the others are false alarms" in evaluated
 
 
-@pytest.mark.parametrize("name", ["robustness", "rejection", "data suspects", "study learning-curve", "teach"])
+@pytest.mark.parametrize("name", ["export", "robustness", "rejection", "data suspects", "study learning-curve", "teach"])
 def test_what_is_about_classes_refuses_good_parts(
     name: str, exported: Path, run: OnlyGoodRun, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = exported / "good-int8.tflite"
     about = {
+        "export": [run.folder, "--others", folder / "hole", "--out", tmp_path],
         "robustness": [file, "--data", folder / "good"],
         "rejection": [file, "--data", folder / "good"],
         "data suspects": [run.folder],
