@@ -128,7 +128,7 @@ def test_two_people_label_at_once_and_nothing_is_lost(tmp_path: Path, names: lis
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """Let no file grow beyond 400 bytes: what a full disk does to a write, for any user. The log of the tests is one as well."""
+    """Let no file, the log of these tests neither, grow beyond 400 bytes: what a full disk does to a write, for any user."""
     limits, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
     try:
