@@ -216,7 +216,7 @@ class Answer:
     like nothing that was taught. `best` names the most probable class all the same. `probabilities` are of all classes;
     `image_bgr` is the picture, `(h, w, 3)` uint8. `novelty` is above 1 for what is novel, and `nearest` is the class whose
     training pictures are nearest: both None of a model without features. `where` `(h, w)` float32 says which places speak for
-    `best`, `novel_where` which make the picture novel.
+    `best` (None of a model of good parts alone), `novel_where` which make the picture novel.
     """
 
     label: str | None
