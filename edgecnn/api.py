@@ -216,7 +216,7 @@ class Answer:
     like nothing that was taught. `best` names the most probable class all the same. `probabilities` are of all classes;
     `image_bgr` is the picture, `(h, w, 3)` uint8. `novelty` is above 1 for what is novel, and `nearest` is the class whose
     training pictures are nearest: both None of a model without features. `where` `(h, w)` float32 says which places speak for
-    `best`, `novel_where` which make the picture novel.
+    `best` (None of a model of good parts alone), `novel_where` which make the picture novel.
     """
 
     label: str | None
@@ -254,15 +254,15 @@ class Answer:
         return f"Answer({self.label or self.verdict}, {self.best} {self.probability:.1%})"
 
     def _repr_html_(self) -> str:
+        from edgecnn.where import overlay
+
         title = f"{self.label or self.verdict} ({self.best} {self.probability:.1%})"
         figures = [markup.figure(self.image_bgr, title)]
         if self.where is not None:
-            from edgecnn.where import overlay
-
             figures.append(markup.figure(overlay(self.image_bgr, self.where, self.input_hw), f"what speaks for {self.best}"))
-            if self.novel_where is not None:
-                novel = overlay(self.image_bgr, self.novel_where, self.input_hw, "novelty")
-                figures.append(markup.figure(novel, "what is novel"))
+        if self.novel_where is not None:
+            novel = overlay(self.image_bgr, self.novel_where, self.input_hw, "novelty")
+            figures.append(markup.figure(novel, "what is novel"))
         return markup.row([*figures, markup.stems(self.probabilities)])
 
 

@@ -17,6 +17,7 @@ from edgecnn.errors import InputError
 from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.rejection.evidence import Evidence, Judged
+from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights
 from edgecnn.runtimes.runtime import Answers, answer
@@ -76,7 +77,7 @@ class Classifier:
     preprocessing: Preprocessing
     reject_threshold: float | None = None
     notes: tuple[str, ...] = ()
-    evidence: Evidence | None = None
+    evidence: Guard | None = None
 
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
@@ -131,10 +132,15 @@ class Classifier:
         return self.locate(inputs, answers, predictions) if where else predictions
 
     def locate(self, inputs: NDArray[np.uint8], answers: Answers, predictions: Sequence[Prediction]) -> list[Prediction]:
-        """Return predictions of inputs `(n, height, width, channels)` with their maps; InputError without a map of features."""
-        maps = fine_maps(inputs, class_maps(self.runtime, answers, [each.class_id for each in predictions]))
+        """Return predictions of inputs `(n, height, width, channels)` with their maps; InputError without a map of features.
+
+        Of good parts alone there is only what is novel: with one class nothing speaks for it rather than for another.
+        """
+        maps: list[NDArray[np.float32] | None] = [None] * len(predictions)
+        novel = maps
         size_hw = self.preprocessing.shape[:2]
-        novel: list[NDArray[np.float32] | None] = [None] * len(maps)
+        if not self.only_good:
+            maps = [*fine_maps(inputs, class_maps(self.runtime, answers, [each.class_id for each in predictions]))]
         if self.evidence is not None:
             novel = [enlarge(each, size_hw, size_hw[::-1]) for each in novelty_maps(self.evidence, answers)]
         rows = zip(predictions, maps, novel, strict=True)
@@ -165,6 +171,11 @@ class Classifier:
         evidence = None if evidence is None else evidence.with_thresholds(unsure_below=threshold)
         return replace(self, reject_threshold=threshold, evidence=evidence)
 
+    @property
+    def only_good(self) -> bool:
+        """True when the model knows good parts alone: its answers are `label` and `novel`, its maps those of novelty."""
+        return len(self.labels) == 1
+
     def interpret_all(self, answers: Answers) -> list[Prediction]:
         """Say what each answer of a batch means."""
         return self.interpret_rows(answers.probabilities, self.judge(answers))
@@ -177,11 +188,14 @@ class Classifier:
         return self.evidence.judge(pooled, answers.probabilities)
 
     def distance(self, answers: Answers) -> float | None:
-        """Return how far the first picture of a batch is from the nearest centre, 0 to 2; None of a model without evidence."""
+        """Return how far the first picture of a batch is from the nearest centre, 0 to 2; None of a model without evidence.
+
+        Of good parts alone it is the mean distance of its oddest places to the nearest good ones.
+        """
         pooled = None if self.evidence is None else answers.pooled
         if self.evidence is None or pooled is None:
             return None
-        return float(self.evidence.distances(pooled[:1]).min())
+        return self.evidence.distance(pooled[:1], answers.probabilities[:1])
 
     def interpret_rows(self, probabilities: NDArray[np.float32], judged: Judged | None) -> list[Prediction]:
         """Say what answers `(n, classes)` mean."""
@@ -220,8 +234,10 @@ class Classifier:
         return self.labels[first], self.labels[second]
 
 
-def read_evidence(contract: Contract) -> Evidence | None:
+def read_evidence(contract: Contract) -> Guard | None:
     """Return when a model's answers are unsure or novel; None where its contract does not say."""
+    if contract.good_parts is not None:
+        return GoodParts(contract.good_parts)
     if contract.evidence is None or contract.head is None:
         return None
     return Evidence(contract.evidence, len(read_weights(contract.head)), len(contract.labels))

@@ -14,7 +14,8 @@ from edgecnn.classifier import Classifier
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.metrics import Share
-from edgecnn.rejection.evidence import Evidence, run_with_features
+from edgecnn.rejection.evidence import run_with_features
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import answer_slices, run_all
@@ -73,23 +74,27 @@ def evaluate(
     dataset: Dataset,
     labels: tuple[str, ...],
     *,
-    evidence: Evidence | None = None,
+    evidence: Guard | None = None,
     confidence: float = 0.95,
 ) -> Evaluation:
-    """Measure a model on a data set, and what of it gets a label where `evidence` says; DatasetError when it is empty."""
+    """Measure a model on a data set, and what of it gets a label where `evidence` says; DatasetError when it is empty.
+
+    Of a model that knows good parts only, those are right that are not called novel.
+    """
     if len(dataset) == 0:
         raise DatasetError("there are no pictures to measure on: this split is empty")
     found = None if evidence is None else run_with_features(runtime, dataset.images)
     probabilities = run_all(runtime, dataset.images) if found is None else found.probabilities
     predicted = probabilities.argmax(axis=1)
     right = predicted == dataset.class_ids
-    hits = int(right.sum())
     named = named_right = None
     if evidence is not None and found is not None:
         kept = evidence.keeps(found)
+        right &= kept | (len(labels) > 1)
         probabilities = evidence.temper(probabilities)
         named = Share(int(kept.sum()), len(kept), confidence)
         named_right = Share(int((kept & right).sum()), max(1, int(kept.sum())), confidence)
+    hits = int(right.sum())
     return Evaluation(
         count=len(dataset),
         accuracy=hits / len(dataset),

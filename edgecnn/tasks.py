@@ -24,6 +24,8 @@ SHIPPED = ("mnist", "neu")  # the names of the tasks that come along: a folder's
 class Task:
     """A classification problem: name, labels in class order, and how a raw picture becomes the model's input.
 
+    A task of one label has only good parts (`only_good`).
+
     `load(folder, seed)` reads its data set and divides it; `read(folder)` only reads it, where the folder holds arrays instead
     of picture files (None where it does not). `synthesize(count, seed)` makes `count` generated pictures per class where the
     task has a generator, and `ood(count, seed)` makes `count` out-of-distribution pictures `(count, height, width, channels)`
@@ -45,10 +47,20 @@ class Task:
     outliers: Callable[[int, int], NDArray[np.uint8]] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2:
-            raise InputError(f"a task needs at least two classes, got {list(self.labels)}")
+        if not self.labels:
+            raise InputError("a task needs at least one class")
         if len(set(self.labels)) != len(self.labels):
             raise InputError(f"labels must differ from each other, got {list(self.labels)}")
+
+    @property
+    def only_good(self) -> bool:
+        """True when good parts alone are known: one class, and what is unlike it is novel."""
+        return len(self.labels) == 1
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers its networks end in: one a label. Of good parts alone nobody reads them, and Keras wants two."""
+        return max(2, len(self.labels))
 
     def to_json(self) -> dict[str, Any]:
         """Return what a file must carry to restore the task: everything but its loaders."""

@@ -56,9 +56,12 @@ def teach(
     taught. Raises InputError for a model without features or thresholds, or too few pictures.
     """
     contract = artifact.contract
+    if contract.good_parts is not None:
+        raise InputError(
+            f"{artifact.path} knows good parts only: it has no classes to teach one beside; train with all of them"
+        )
     if contract.head is None or contract.evidence is None:
         lack = "features" if contract.head is None else "thresholds"
-        way_out = "export it again with its pictures, or train with the new ones"
         way_out = "export it again with its pictures, or train with the new ones"
         raise InputError(f"{artifact.path} has no {lack} to teach by; {way_out}")
     runtime = open_runtime(artifact)

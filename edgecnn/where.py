@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import InputError
 from edgecnn.rejection.evidence import Evidence, Judged
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import Answers
 from edgecnn.runtimes.taught import TaughtRuntime
@@ -49,14 +51,18 @@ def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> 
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]
 
 
-def novelty_maps(evidence: Evidence, answers: Answers) -> list[Map]:
+def novelty_maps(guard: Guard, answers: Answers) -> list[Map]:
     """Return how much of a picture's novelty is due to each place and its neighbours, `(h, w)` for each picture.
 
     It is the picture's distance to the nearest centre minus the distance that the picture would have without these places, on
     the scale of `Prediction.novelty`: 1 is the threshold, and 0 or less is no reason to call it novel. The neighbours of a
-    place are those up to a seventh of the map's shorter side away. Raises InputError for a model without a map of features.
+    place are those up to a seventh of the map's shorter side away. Of good parts alone it is how far each place lies beyond the
+    threshold, on the same scale. Raises InputError for a model without a map of features.
     """
-    return [_novelty_map(evidence, own.astype(np.float64)) for own in _features(answers)]
+    features = _features(answers)
+    if isinstance(guard, Evidence):
+        return [_novelty_map(guard, own.astype(np.float64)) for own in features]
+    return list(guard.novelties(features) - 1)
 
 
 def _novelty_map(evidence: Evidence, features: NDArray[np.float64]) -> Map:
@@ -153,14 +159,19 @@ def _blurred(levels: NDArray[np.float32], size_wh: tuple[int, int], sigma: float
 
 
 def locating_maps(
-    runtime: Runtime, evidence: Evidence | None, inputs: NDArray[np.uint8], answers: Answers, judged: Judged | None
-) -> list[tuple[MapName, Map]]:
-    """Return the map that says where each answer lies, 0 or more: of novelty if the picture is novel, else of its class."""
-    maps: list[tuple[MapName, Map]] = []
+    runtime: Runtime, guard: Guard | None, inputs: NDArray[np.uint8], answers: Answers, judged: Judged | None
+) -> list[tuple[MapName, Map] | None]:
+    """Return the map that says where each answer lies, 0 or more: of novelty if the picture is novel, else of its class.
+
+    None for what passes as good where good parts alone are known: no place of it is odd.
+    """
+    maps: list[tuple[MapName, Map] | None] = []
     for i, class_id in enumerate(answers.probabilities.argmax(axis=1).tolist()):
         own = answers.only(i)
-        if evidence is not None and judged is not None and judged.novelty[i] > 1:
-            maps.append(("novelty", np.maximum(novelty_maps(evidence, own)[0], 0)))
+        if guard is not None and judged is not None and judged.novelty[i] > 1:
+            maps.append(("novelty", np.maximum(novelty_maps(guard, own)[0], 0)))
+        elif isinstance(runtime, GoodPartsRuntime):
+            maps.append(None)
         else:
             maps.append(("class", fine_maps(inputs[i : i + 1], class_maps(runtime, own, [class_id]))[0]))
     return maps

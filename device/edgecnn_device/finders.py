@@ -35,8 +35,9 @@ class Seen:
 
     `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
     which regions the finder itself holds that they are nothing. `latency_ms` is by stage. `judged` says how novel the regions
-    are, None where nobody knows, `where` in which box of each the answer lies and by which map, None where nobody asked.
-    `answers` are what `probabilities` come from, None of a finder that has asked for more than these regions.
+    are, None where nobody knows, `where` in which box of each the answer lies and by which map, None where nobody asked, or for
+    a region where nothing does (`locating_maps`). `answers` are what `probabilities` come from, None of a finder that has asked
+    for more than these regions.
     """
 
     regions: list[Region]
@@ -45,7 +46,7 @@ class Seen:
     rejected: NDArray[np.bool_]
     latency_ms: dict[str, float]
     judged: Judged | None = None
-    where: list[tuple[Box, MapName]] | None = None
+    where: list[tuple[Box, MapName] | None] | None = None
     answers: Answers | None = None
 
 
@@ -77,14 +78,21 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
 
 def _hot_boxes(
     regions: list[Region], inputs: Image, answers: Answers, judged: Judged | None, classifier: Classifier
-) -> list[tuple[Box, MapName]]:
-    """Return for each region, in frame pixels, the box of what speaks most for its most probable class, or is most novel."""
+) -> list[tuple[Box, MapName] | None]:
+    """Return for each region, in frame pixels, the box of what speaks most for its most probable class, or is most novel.
+
+    None where nothing does: see `locating_maps`.
+    """
     from edgecnn.where import hot_box, locating_maps
 
     height, width, _ = classifier.preprocessing.shape
-    boxes = []
+    boxes: list[tuple[Box, MapName] | None] = []
     maps = locating_maps(classifier.runtime, classifier.evidence, inputs, answers, judged)
-    for region, (name, place_map) in zip(regions, maps, strict=True):
+    for region, located in zip(regions, maps, strict=True):
+        if located is None:
+            boxes.append(None)
+            continue
+        name, place_map = located
         left, top, across, down = region.box
         shown_x, shown_y, shown_w, shown_h = classifier.preprocessing.source_box((across, down))
         x, y, w, h = hot_box(place_map, (height, width), (width, height))

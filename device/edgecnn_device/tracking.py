@@ -88,7 +88,7 @@ class Tracker:
         smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
         if len(history) > 1:
             smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
-        where, where_map = (None, None) if seen.where is None else seen.where[index]
+        where, where_map = (None, None) if seen.where is None else seen.where[index] or (None, None)
         behind = None if seen.answers is None else Behind(classifier, seen.answers, index)
         pooled = None if seen.judged is None or seen.answers is None else seen.answers.pooled  # computed already
         features = None if pooled is None else pooled[index]

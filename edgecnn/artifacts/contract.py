@@ -23,7 +23,7 @@ MAX_HELD_OUT = 100_000
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 # What a file has no need of is left out of it.
-_LEFT_OUT = ("repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence", "taught")
+_LEFT_OUT = ("repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence", "good_parts", "taught")
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,47 @@ class EvidenceInfo:
 
 
 @dataclass(frozen=True)
+class GoodPartsInfo:
+    """What good parts look like place by place, and from when on a picture is like none of them.
+
+    `bank` are features of places of good parts, of length 1, `(n, channels)` int8 as base64, each times `scale`. A picture's
+    score is the mean distance of its oddest places, of length 1 as well, to the nearest of these; above `novel_above` it is
+    novel. The threshold was chosen on `pictures` held-out pictures of `parts` good parts, so that of further good parts at most
+    the share `false_alarms` is expected to be called novel (split conformal prediction), where `wanted` was asked for.
+    """
+
+    bank: str
+    scale: float
+    novel_above: float
+    wanted: float
+    false_alarms: float
+    parts: int
+    pictures: int
+
+    def __post_init__(self) -> None:
+        if not all(0 < share < 1 for share in (self.wanted, self.false_alarms)) or not 0 < self.parts <= self.pictures:
+            raise ContractError(
+                f"the good parts promise {self.false_alarms} false alarms for {self.wanted} by {self.pictures} pictures of "
+                f"{self.parts} parts; expected shares between 0 and 1, and a picture of each part"
+            )
+
+    @property
+    def unsure_below(self) -> float:
+        """0: of one class no answer is unsure."""
+        return 0.0
+
+    @property
+    def too_few(self) -> bool:
+        """True when the held-out parts cannot promise as few false alarms as were asked for."""
+        return self.false_alarms > self.wanted + 1e-9
+
+    def describe(self) -> str:
+        """Say what is promised, and how many held-out parts would promise what was asked for."""
+        needed = f"; {self.wanted:.2%} needs {math.ceil(1 / self.wanted - 1e-9) - 1} held-out parts" if self.too_few else ""
+        return f"calls at most {self.false_alarms:.2%} of good parts novel, by {self.parts} held-out ones{needed}"
+
+
+@dataclass(frozen=True)
 class TaughtInfo:
     """A class that was added or corrected after the export, by centres of the features of `pictures`, named by their SHA-256.
 
@@ -262,8 +303,9 @@ class Contract:
     `precision` is what it computes in: `int8` (a TFLite file with integers only), `int16x8` (int16 activations, int8 weights,
     integers only), `mixed` (int8 but for the layers that `float_layers` or `repair` names) or `float32`. `float_layers` are
     those of a quantized file, by their names in the reference, that its runtime has no integer operator for. `features` is the
-    second output, what the last dense layer looks at, and `head` that layer: None where the network has no such end. `taught`
-    are classes that were added or corrected after the export: the labels of new ones stand behind those of the graph.
+    second output, what the last dense layer looks at, and `head` that layer: None where the network has no such end. A model
+    with `good_parts` has learned good parts only: one label, and what is like none of them is novel. `taught` are classes that
+    were added or corrected after the export: the labels of new ones stand behind those of the graph.
     """
 
     task: str
@@ -285,6 +327,7 @@ class Contract:
     features: TensorSpec | None = None
     head: HeadInfo | None = None
     evidence: EvidenceInfo | None = None
+    good_parts: GoodPartsInfo | None = None
     reject_threshold: float | None = None
     rejection: RejectionInfo | None = None
     repair: RepairInfo | None = None
@@ -295,23 +338,34 @@ class Contract:
 
     def __post_init__(self) -> None:
         classes = self.output.shape[-1] if self.output.shape else None
+        if (len(self.labels) == 1) != (self.good_parts is not None) or len(self.labels) != len(set(self.labels)):
+            raise ContractError(
+                "expected two or more different labels in the contract, or one with what good parts look like, got "
+                f"{list(self.labels)}"
+            )
         added, taught = set(self.labels[classes:]), {each.label for each in self.taught}
-        if classes is None or classes > len(self.labels) or not added <= taught <= set(self.labels):
+        # The graph of one class has two outputs that nobody reads: a softmax over one says nothing.
+        if classes is None or not 2 <= classes <= max(2, len(self.labels)) or not added <= taught <= set(self.labels):
             raise ContractError(f"the contract has {len(self.labels)} labels but its output tensor has {classes} classes")
         if tuple(self.input.shape[1:]) != self.preprocessing.shape:
             raise ContractError(f"the contract prepares {self.preprocessing.shape} but its input is {self.input.shape}")
-        if len(self.labels) < 2 or len(self.labels) != len(set(self.labels)):
-            raise ContractError(f"expected two or more different labels in the contract, got {list(self.labels)}")
         if self.head is not None and (self.features is None or len(self.head.bias) != classes):
             raise ContractError("the contract has a head without features, or of other classes than its labels")
-        if self.evidence is not None and self.head is None:
+        if self.guard is not None and self.head is None:
             raise ContractError("the contract has evidence without the features that it is measured by")
+        if self.good_parts is not None and (self.evidence is not None or not self.has_map):
+            raise ContractError("the contract has good parts beside evidence, or without a map of features")
         if self.taught and (
             self.evidence is None or sum(each.centres for each in self.taught) >= len(self.evidence.centre_classes)
         ):
             raise ContractError("the contract has taught classes without the centres that they were taught by")
         for text in (self.task, self.title, self.model, *self.labels):
             _check_texts(text)
+
+    @property
+    def guard(self) -> EvidenceInfo | GoodPartsInfo | None:
+        """What says which pictures get a label; None where all do."""
+        return self.evidence if self.good_parts is None else self.good_parts
 
     @property
     def graph_labels(self) -> tuple[str, ...]:

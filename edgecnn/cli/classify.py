@@ -150,6 +150,9 @@ def _row(file: Path, prediction: Prediction, labels: tuple[str, ...]) -> dict[st
 
 
 def _sentence(prediction: Prediction, labels: tuple[str, ...]) -> str:
+    if len(labels) == 1:
+        verdict = "novel: like none of the good parts" if prediction.verdict == "novel" else labels[0]
+        return f"{verdict} (novelty {prediction.novelty:.2f})"
     ranked = prediction.probabilities.argsort()[::-1][:TOP]
     top = ", ".join(f"{labels[i]} {prediction.probabilities[i]:.3f}" for i in ranked)
     if prediction.verdict == "novel":
@@ -171,7 +174,9 @@ def _draw_where(path: Path, file: Path, prediction: Prediction, classifier: Clas
     from edgecnn.preprocessing import as_bgr
     from edgecnn.where import overlay
 
-    name = map_name or ("novelty" if prediction.verdict == "novel" else "class")
+    if classifier.only_good and map_name == "class":
+        raise InputError("this model knows good parts only: its one map is that of novelty; omit --map class")
+    name = map_name or ("novelty" if classifier.only_good or prediction.verdict == "novel" else "class")
     place_map = prediction.where if name == "class" else prediction.novel_where
     if place_map is None:
         raise InputError("this model has no thresholds, so that nothing is novel to it; omit --map novelty, or export it again")

@@ -68,6 +68,8 @@ def evaluate(
 
 def _lines(result: Evaluation) -> list[str]:
     low, high = result.interval
+    if len(result.labels) == 1:
+        return [f"{percent(result.accuracy, result.interval)} of {result.count} good parts pass; the others are false alarms"]
     width = max(len(label) for label in result.labels)
     head = (
         f"accuracy {result.accuracy:.4f} ({result.confidence:.0%} interval {low:.4f} to {high:.4f}) on {result.count} pictures"

@@ -23,10 +23,12 @@ from edgecnn.text import printable
 if TYPE_CHECKING:
     from edgecnn_export.exporter import ExportResult
 
+_OF_CLASSES = Need("a model of several classes: this one knows good parts only", lambda values: not values.get("only_good"))
+
 
 @click.command(
     cls=Command,
-    needs={"repair": Need.one_of("--int8")},
+    needs={"repair": Need.one_of("--int8"), "keep_rate": _OF_CLASSES, "others": _OF_CLASSES},
     short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.",
 )
 @click.argument("model", metavar="TASK|FILE.keras|FOLDER")
@@ -96,6 +98,7 @@ def export(
     from edgecnn_export.models import open_reference
 
     reference = open_reference(model, read_foreign(stated))
+    check_needs(context, context.params | {"only_good": reference.task.only_good})
     echo_notes(reference.task.name, reference.notes)
     result = run_export(
         reference,

@@ -45,6 +45,8 @@ def _graph(artifact: Artifact) -> tuple[Graph | None, str]:
 def _threshold(contract: Contract) -> str:
     from edgecnn.classifier import NO_THRESHOLDS
 
+    if contract.good_parts is not None:
+        return f"novel above a distance of {contract.good_parts.novel_above:.3g}: {contract.good_parts.describe()}"
     if contract.evidence is not None:
         found = contract.evidence
         return f"unsure below {found.unsure_below:.3f}, novel above {found.novel_above:.3f}: {found.describe()}"
@@ -63,7 +65,8 @@ def _features(contract: Contract) -> str:
         return "none: without a dense layer and a softmax at its end, no picture can be judged novel and no answer located"
     if contract.head is None:
         return f"{_tensor(contract.features)}; the dense layer behind them is too large to be carried: nothing is made of them"
-    return f"{_tensor(contract.features)}, of which the probabilities are computed"
+    what = "probabilities are" if contract.good_parts is None else "likeness to good parts is"
+    return f"{_tensor(contract.features)}, of which the {what} computed"
 
 
 def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
@@ -73,7 +76,7 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
         ("labels", ", ".join(f"{i} {label}" for i, label in enumerate(contract.labels))),
         ("model", f"{contract.model}, {contract.parameters:,} parameters, {contract.precision}"),
         ("input", f"{_tensor(contract.input)}; any picture -> {fitted.height} x {fitted.width} {fitted.color} by {fitted.fit}"),
-        ("output", f"{_tensor(contract.output)} -> probabilities"),
+        ("output", f"{_tensor(contract.output)} -> {'probabilities' if contract.good_parts is None else 'not read'}"),
         ("features", _features(contract)),
         ("reject threshold", _threshold(contract)),
         ("made with", ", ".join(f"{name} {version}" for name, version in contract.versions.items())),

@@ -299,11 +299,13 @@ def task_and_folder(
     conflicts: Conflicts | None = None,
     default_conflicts: Conflicts = "keep",
     group_by: str | None = None,
+    only_good: bool = False,
 ) -> tuple[Task, Path | None]:
     """Return the task that a command's TASK names and where its data is: a shipped task with --data, or a folder's own.
 
-    `choice`, `conflicts` (`default_conflicts` where None) and `group_by` say how to read a folder. Raises UnknownTaskError for
-    neither, InputError for --data beside a folder, and for what says how to read a folder beside a shipped task.
+    `choice`, `conflicts` (`default_conflicts` where None), `group_by` and `only_good` say how to read a folder. Raises
+    UnknownTaskError for neither, InputError for --data beside a folder, and for what says how to read a folder beside a shipped
+    task.
     """
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.datasets.reading import DECIDED
@@ -315,13 +317,14 @@ def task_and_folder(
         task = find_task(name)  # raises for another name, listing the known ones
         stated = choice or DECIDED
         fit = None if stated.fit == "auto" else stated.fit
-        options = {"--color": stated.color, "--fit": fit, "--size": stated.size_hw, "--conflicts": conflicts}
-        for option, value in (options | {"--group-by": group_by}).items():
+        options: dict[str, Any] = {"--color": stated.color, "--fit": fit, "--size": stated.size_hw, "--conflicts": conflicts}
+        options |= {"--group-by": group_by, "--only-good": only_good or None}
+        for option, value in options.items():
             if value is not None:
                 raise InputError(f"{option} belongs to a folder of your own; {name} is a task whose pictures are known")
         return task, data
     if data is not None:
         raise InputError(f"--data belongs to a named task; {name} is the data already")
     conflicts = conflicts or default_conflicts
-    found = task_from_folder(path, choice=choice or DECIDED, conflicts=conflicts, group_by=group_by)
+    found = task_from_folder(path, choice=choice or DECIDED, conflicts=conflicts, group_by=group_by, only_good=only_good)
     return found, path

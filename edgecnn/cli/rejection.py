@@ -78,6 +78,7 @@ def rejection(
     from edgecnn_export.models import open_model
 
     opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
+    opened.require_classes()
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
     result = measure_rejection(

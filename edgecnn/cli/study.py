@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecnn.cli.command import Group
+from edgecnn.cli.only_good import Rate
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
@@ -229,6 +230,55 @@ def where(
     click.echo(format_table(rows))
 
 
+@study.command("only-good", short_help="Learn from good parts alone, and measure on damaged ones.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--others",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of damaged parts, each folder in it a kind; repeatable. What lies in DIR is left out.",
+)
+@click.option("--folds", type=Count(2, 20), default=2, show_default=True, help="Number of folds of the good parts.")
+@click.option("--false-alarms", type=Rate(), default=0.01, help="Share of good parts that may be called novel. Default: 1%.")
+@group_by_option
+@input_options
+@seed_option
+@json_option
+def only_good(
+    folder: Path,
+    others: tuple[Path, ...],
+    folds: int,
+    false_alarms: float,
+    group_by: str | None,
+    color: Any,
+    size_hw: tuple[int, int] | None,
+    fit: Any,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Hold every good part in DIR out once, and measure how well int8 files of the others tell it from damaged ones."""
+    from edgecnn.datasets.group_by import parse_group_by
+    from edgecnn.datasets.reading import InputChoice
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()
+    from edgecnn_export.studies.only_good import format_table, read_only_good, study_only_good
+
+    stated = None if group_by is None else parse_group_by(group_by)
+    data = read_only_good(folder, others, choice=InputChoice.stated(color, fit, size_hw, "lite"), group_by=stated)
+    found = study_only_good(data, folds=folds, false_alarms=false_alarms, seed=seed, progress=_progress)
+    if as_json:
+        echo_json({"seed": seed, "folds": folds, **found.to_json()})
+        return
+    fitted = data.task.preprocessing
+    click.echo(
+        printable(f"{folder}, {len(data.good)} pictures as {fitted.height} x {fitted.width} {fitted.color}, seed {seed}")
+    )
+    for line in format_table(found).split("\n"):
+        click.echo(printable(line))
+
+
 @study.command("learning-curve", short_help="Say what more pictures of each class would bring.")
 @click.argument("source", metavar="DIR|RUN|TASK")
 @click.option("--more", type=Count(1, 100_000), default=20, show_default=True, help="So many more pictures of a class.")
@@ -302,6 +352,7 @@ def frozen_features(source: str, data: Path | None, group_by: str | None, seed: 
             f"--group-by belongs to a folder of pictures; the run {source} has the groups that it was trained with"
         )
     model = open_model(source)
+    model.require_classes()
     return freeze_features(model.task, model.splits(data, seed), cache=run / FILE_NAME, seed=seed)
 
 

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecnn.cli.command import Command, Need, check_needs
+from edgecnn.cli.command import Command, Need, Values, check_needs
+from edgecnn.cli.only_good import Rate, train_good
 from edgecnn.cli.options import Count, Number, data_option, group_by_option, input_options, seed_option, task_and_folder
 from edgecnn.text import printable
 
-_WITH_AUTO = Need("--network auto", lambda values: values["network"] == "auto")
+if TYPE_CHECKING:
+    from edgecnn.datasets.dataset import Splits
+    from edgecnn_export.training import TrainingRun
+    from edgecnn_export.training.auto import Choice
+
+_SEVERAL = "several classes: omit it, or --only-good"
+
+
+def _of_classes(text: str = _SEVERAL, met: Callable[[Values], bool] = lambda values: True) -> Need:
+    """Need a training of several classes, and what else is to be met."""
+    return Need(text, lambda values: not values["only_good"] and met(values))
+
+
+_WITH_AUTO = _of_classes("--network auto, without --only-good", lambda values: values["network"] == "auto")
+_FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", "conflicts", "resume", "devices")
 
 
 @click.command(
     cls=Command,
     needs={
-        "teacher": Need("--network compact", lambda values: values["network"] == "compact"),
+        **dict.fromkeys(_FOR_CLASSES, _of_classes()),
+        "teacher": _of_classes("--network compact, without --only-good", lambda values: values["network"] == "compact"),
         "budget_ms": _WITH_AUTO,
         "max_kb": _WITH_AUTO,
+        "false_alarms": Need.one_of("--only-good"),
+        "report": Need(_SEVERAL, lambda values: not (values["only_good"] and values["report"])),
     },
     short_help="Train a model on MNIST, NEU or a folder of pictures per class.",
 )
@@ -86,7 +105,11 @@ _WITH_AUTO = Need("--network auto", lambda values: values["network"] == "auto")
     show_default=True,
     help="GPUs, or without one CPUs, that share each batch.",
 )
-@click.option("--report/--no-report", default=True, help="Write report.html, which takes up to two minutes. Default: yes.")
+@click.option("--only-good", is_flag=True, help="TASK is a folder of good parts only: learn to tell odd ones.")
+@click.option(
+    "--false-alarms", type=Rate(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
+)
+@click.option("--report/--no-report", default=None, help="Write report.html, which takes up to two minutes. Default: yes.")
 @click.pass_context
 def train(
     context: click.Context,
@@ -108,10 +131,12 @@ def train(
     out: Path | None,
     resume: bool,
     devices: int,
+    only_good: bool,
+    false_alarms: float | None,
     teacher: str,
     budget_ms: float | None,
     max_kb: float | None,
-    report: bool,
+    report: bool | None,
 ) -> int:
     """Train a network for TASK: mnist, neu, or a folder that holds one folder of pictures per class.
 
@@ -125,6 +150,9 @@ def train(
     lite is better beyond chance. Digits and pictures below 32 pixels per side are for compact alone. Other networks start from
     random weights.
 
+    With --only-good, lite is taken as it is: a part is novel when a place of it looks like none of the good parts. It has no
+    report and no curves, and good parts are divided again each time.
+
     Writes model.keras, training.json, curves.png and, for pictures in a folder, pictures.png (what the network sees),
     splits.csv (each picture's split and SHA-256) and report.html: mistakes, label suspects, what to photograph next. Ctrl-C
     stops after the current batch and keeps the best weights; continue with --resume.
@@ -134,18 +162,20 @@ def train(
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
-    from edgecnn.rejection.evidence import MIN_PICTURES
+    from edgecnn.files import check_replaceable
     from edgecnn_export.frameworks import require_keras
 
     if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
         click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
     require_keras()  # missing, it is missed before pictures are loaded
-    choice = InputChoice.stated(color, fit, size_hw, network)
+    choice = InputChoice.stated(color, fit, size_hw, "lite" if only_good else network)
     chosen, folder = task_and_folder(
-        task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by
+        task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by, only_good=only_good
     )
-    out = out or Path("runs") / (chosen.name if network == "auto" else f"{chosen.name}-{network}")
-    table = _stored_split(stored, own=data is None and folder is not None, rule=rule, out=out)
+    kind = "only-good" if only_good else network
+    out = out or Path("runs") / (chosen.name if kind == "auto" else f"{chosen.name}-{kind}")
+    own = data is None and folder is not None
+    table = None if only_good else _stored_split(stored, own=own, rule=rule, out=out)
     splits = load_splits(chosen, folder, seed)
     if table is not None:
         splits = keep_split(splits, len(chosen.labels), table, seed=seed, stated=stored is not None)
@@ -153,10 +183,12 @@ def train(
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
-    from edgecnn.files import check_replaceable
-
     page = out / "report.html"
     check_replaceable(page)
+    if only_good:
+        train_good(chosen, splits, out, false_alarms, seed)
+        page.unlink(missing_ok=True)  # of a training that was here before
+        return 0
     options: dict[str, Any] = {
         "out": out,
         "epochs": epochs,
@@ -176,6 +208,23 @@ def train(
 
         taught = network == "compact" and teacher == "lite"
         run, taken = run_training(chosen, splits, model=network, teacher=taught, **options), None
+    _tell(run, taken, splits)
+    page.unlink(missing_ok=True)  # of a training that was here before
+    if run.interrupted:
+        advice = "; continue with --resume" if run.resumable else ""
+        click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
+        return 130
+    if report is not False and splits.storable:
+        from edgecnn_export.studies.report import write_report
+
+        click.echo(f"report: {write_report(run, splits, seed=seed)}")
+    return 0
+
+
+def _tell(run: TrainingRun, taken: Choice | None, splits: Splits) -> None:
+    """Say what was trained, which network was taken, and how well it does on the validation pictures."""
+    from edgecnn.rejection.evidence import MIN_PICTURES
+
     if taken is not None:
         click.echo("\n".join([*map(str, taken.candidates), f"network: {taken.network}: {taken.reason}"]))
     low, high = run.validation_interval
@@ -195,16 +244,6 @@ def train(
             f"{len(splits.validation)} validation pictures promise nothing, at least {MIN_PICTURES} are needed; "
             "add pictures and train again"
         )
-    page.unlink(missing_ok=True)  # of a training that was here before
-    if run.interrupted:
-        advice = "; continue with --resume" if run.resumable else ""
-        click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
-        return 130
-    if report and splits.storable:
-        from edgecnn_export.studies.report import write_report
-
-        click.echo(f"report: {write_report(run, splits, seed=seed)}")
-    return 0
 
 
 def _stored_split(stated: str | None, *, own: bool, rule: str, out: Path) -> Path | None:

@@ -37,8 +37,21 @@ class GroupTable:
     def groups_of(self, names: Sequence[str]) -> list[str | None]:
         """Return the stated group of each picture, by its path in the data folder; bare names count where they name one.
 
+        A table of a folder's pictures serves for one of its class folders as well: `scratch/a.png` there is `a.png` here.
         Raises DatasetError when the table names none of them.
         """
+        found = self._above(names) if self._names_none(names) else self._by_name(names)
+        if not any(group is not None for group in found):
+            raise DatasetError(
+                f"{self.path} names none of the {len(names)} pictures, such as {names[0]}; "
+                "its column file must hold their paths in the data folder, or their names"
+            )
+        return found
+
+    def _names_none(self, names: Sequence[str]) -> bool:
+        return not any(_plain(name) in self.groups or PurePosixPath(name).name in self.groups for name in names)
+
+    def _by_name(self, names: Sequence[str]) -> list[str | None]:
         bare = Counter(PurePosixPath(name).name for name in names)
         found = []
         for name in names:
@@ -48,12 +61,13 @@ class GroupTable:
                     raise DatasetError(f"{self.path} names {own}, and {bare[own]} pictures have that name; give their paths")
                 group = self.groups[own]
             found.append(group)
-        if not any(group is not None for group in found):
-            raise DatasetError(
-                f"{self.path} names none of the {len(names)} pictures, such as {names[0]}; "
-                "its column file must hold their paths in the data folder, or their names"
-            )
         return found
+
+    def _above(self, names: Sequence[str]) -> list[str | None]:
+        """Return the groups of pictures in the one folder of the table's that ends in all of their paths."""
+        folders = {str(PurePosixPath(name).parent) for name in self.groups}
+        found = [[self.groups.get(f"{folder}/{_plain(name)}") for name in names] for folder in sorted(folders)]
+        return max(found, key=lambda groups: sum(group is not None for group in groups), default=[None] * len(names))
 
 
 def read_column(path: Path, column: str) -> dict[str, str]:

@@ -96,6 +96,33 @@ def find_layout(folder: Path) -> Layout:
     return _by_class(listing, tops)
 
 
+GOOD = "good"
+
+
+def find_good(folder: Path) -> Layout:
+    """Find the pictures of `folder` that holds good parts only, in itself or in one folder: all get the label `good`.
+
+    Raises DatasetError, in one line, for anything that is not a folder, and for one with pictures in several folders.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}; expected one of good parts")
+    try:
+        listing = list_pictures(folder)
+    except InputError as error:
+        raise DatasetError(str(error)) from error
+    tops = sorted({path.parts[0] if len(path.parts) > 1 else "" for path in listing.pictures})
+    if len(tops) > 1:
+        named = [top for top in tops if top]
+        raise DatasetError(
+            f"{folder} holds pictures in several places ({', '.join(map(repr, named[:3]))}): only good parts are learned from, "
+            f"name their folder, such as {folder / min(named, key=lambda name: name.lower() != GOOD)}"
+        )
+    files = [_file(listing, path, GOOD, None, max(0, len(path.parts) - 2)) for path in listing.pictures]
+    if not files:
+        raise DatasetError(f"{folder} holds no pictures{listing.excuse()}")
+    return _layout(listing, files, [GOOD], dict(listing.left_out), ())
+
+
 def _without_others(listing: Listing) -> Listing:
     """Leave out what is of no class."""
     of_no_class = {path for path in listing.pictures if path.parts[0] == OTHERS and len(path.parts) > 1}

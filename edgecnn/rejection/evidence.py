@@ -93,6 +93,10 @@ class Evidence:
         """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
         return distances(pooled, self._centres)
 
+    def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
+        """Return how far one picture's features `(1, channels)` are from the nearest centre, 0 to 2."""
+        return float(self.distances(pooled).min())
+
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
         distances = self.distances(pooled)

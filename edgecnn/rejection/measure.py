@@ -15,7 +15,8 @@ from edgecnn.artifacts.contract import DataInfo
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import DatasetError
 from edgecnn.metrics import Share
-from edgecnn.rejection.evidence import FALSE_ACCEPTS, Evidence, run_with_features
+from edgecnn.rejection.evidence import FALSE_ACCEPTS, run_with_features
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.rejection.threshold import SCORES, THRESHOLD_SCORE, Scores, draw_ood, threshold_for
 from edgecnn.robustness.corruptions import corrupt, corruptions_for
 from edgecnn.runtimes import Runtime
@@ -144,7 +145,7 @@ def measure_rejection(
     data: DataInfo,
     *,
     threshold: float | None,
-    evidence: Evidence | None = None,
+    evidence: Guard | None = None,
     severity: int | None = None,
     false_accepts: float = FALSE_ACCEPTS,
     per_kind: int = PER_KIND,
@@ -196,7 +197,7 @@ def measure_rejection(
     return dataclasses.replace(found, corrupted=corrupted)
 
 
-def find(runtime: Runtime, images: NDArray[np.uint8], evidence: Evidence | None) -> Seen:
+def find(runtime: Runtime, images: NDArray[np.uint8], evidence: Guard | None) -> Seen:
     """Run `(n, h, w, c)` uint8 in slices; with evidence probabilities are tempered, and the novelty is known."""
     if evidence is None:
         return Seen(run_all(runtime, images))

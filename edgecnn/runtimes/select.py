@@ -8,9 +8,10 @@ import os
 from types import ModuleType
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.contract import TensorSpec
+from edgecnn.artifacts.contract import Contract, TensorSpec
 from edgecnn.errors import ContractError, InferenceError, InputError, MissingDependencyError
 from edgecnn.quiet import quiet_start
+from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.head import HeadRuntime
 from edgecnn.runtimes.runtime import FeatureRuntime, Runtime
 from edgecnn.runtimes.taught import TaughtRuntime
@@ -33,14 +34,22 @@ def open_runtime(artifact: Artifact, *, runtime: str | None = None, threads: int
     Raises MissingDependencyError when none is installed, InferenceError when it refuses the model, ContractError when the
     model's tensors are not those of the contract.
     """
-    contract, opened = artifact.contract, open_graph(artifact, runtime=runtime, threads=threads)
-    if contract.head is None or contract.features is None:
-        return opened
+    opened = open_graph(artifact, runtime=runtime, threads=threads)
     try:
-        head = HeadRuntime(opened, contract.head, channels(contract.features, artifact.format))
-        return TaughtRuntime(head, contract) if contract.taught else head
+        return answering(opened, artifact.contract, artifact.format)
     except ContractError as error:
         raise ContractError(f"{artifact.path}: {error}") from error
+
+
+def answering(graph: FeatureRuntime, contract: Contract, file_format: str) -> Runtime:
+    """Return what answers by the features of a graph, as its contract says; the graph itself where nothing does."""
+    if contract.head is None or contract.features is None:
+        return graph
+    found = channels(contract.features, file_format)
+    if contract.good_parts is not None:
+        return GoodPartsRuntime(graph, contract.good_parts, found)
+    head = HeadRuntime(graph, contract.head, found)
+    return TaughtRuntime(head, contract) if contract.taught else head
 
 
 def open_graph(artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> FeatureRuntime:

@@ -24,13 +24,15 @@ from edgecnn.artifacts.contract import (
     TensorSpec,
 )
 from edgecnn.artifacts.golden import FLOAT_TOLERANCE, choose_seeds, inputs_digest, make_inputs
+from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.quiet import quiet
 from edgecnn.records import read_record
+from edgecnn.rejection.good_parts import with_threshold
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.head import HeadRuntime
+from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.runtime import Answers, answer
-from edgecnn.runtimes.select import channels, open_tflite
+from edgecnn.runtimes.select import answering, open_tflite
 from edgecnn.runtimes.tflite import TfliteRuntime
 from edgecnn_export.conversion.convert import Conversion
 from edgecnn_export.conversion.serving import INPUT_NAME, OUTPUT_NAME
@@ -48,8 +50,19 @@ _OLDEST_RUNTIMES = {"tflite": "tflite-runtime 2.14", "onnx": "onnxruntime 1.14"}
 class ContractWriter:
     """What the contracts of one export have in common."""
 
-    def __init__(self, reference: Reference, parameters: int, calibration: CalibrationInfo | None, export_id: str) -> None:
-        """Run the reference model on the golden inputs, once for all files."""
+    def __init__(
+        self,
+        reference: Reference,
+        parameters: int,
+        calibration: CalibrationInfo | None,
+        export_id: str,
+        held_out: Dataset | None = None,
+    ) -> None:
+        """Run the reference model on the golden inputs, once for all files.
+
+        A quantized file that knows good parts only gets its threshold on `held_out` ones, where there are some.
+        """
+        self._held_out = held_out
         self._reference, self._parameters = reference, parameters
         self._calibration, self._export_id = calibration, export_id
         shape, run = reference.task.preprocessing.shape, reference.runtime().run
@@ -68,7 +81,7 @@ class ContractWriter:
         Raises ConversionError when it gives answers that are no numbers, which the reference does not, and when its own
         softmax and its features give different ones.
         """
-        draft = self._contract(conversion, None)
+        draft = self._with_threshold(conversion, self._contract(conversion), path)
         with quiet():
             answers = answer(open_runtime(Artifact(path, conversion.model, draft)), self._inputs)
         given = answers.probabilities
@@ -76,7 +89,24 @@ class ContractWriter:
             raise ConversionError(f"to {flawed} of {len(given)} generated inputs it gives answers that are not numbers (NaN)")
         if conversion.precision == "float32":
             check_features(answers)
-        return Artifact(path, conversion.model, self._contract(conversion, answers))
+        golden = dataclasses.replace(
+            draft.golden,
+            artifact=_rows(given),
+            tolerance=tolerance(conversion, self._inputs, answers, draft),
+            graph=() if answers.graph is None else _rows(answers.graph),
+        )
+        return Artifact(path, conversion.model, dataclasses.replace(draft, golden=golden))
+
+    def _with_threshold(self, conversion: Conversion, draft: Contract, path: Path) -> Contract:
+        """Return the contract with the threshold of its own features: rounding moves all distances."""
+        held_out, good = self._held_out, draft.good_parts
+        if good is None or held_out is None or not len(held_out) or conversion.precision == "float32":
+            return draft
+        with quiet():
+            runtime = open_runtime(Artifact(path, conversion.model, draft))
+            assert isinstance(runtime, GoodPartsRuntime)
+            chosen = with_threshold(good, runtime.scores(held_out.images), held_out.groups)
+        return dataclasses.replace(draft, good_parts=chosen)
 
     def write_repaired(self, conversion: Conversion, path: Path, calibration: CalibrationInfo, repair: RepairInfo) -> Artifact:
         """Give a model that was quantized in another way than plainly its contract."""
@@ -84,9 +114,9 @@ class ContractWriter:
         contract = dataclasses.replace(artifact.contract, calibration=calibration, repair=repair)
         return dataclasses.replace(artifact, contract=contract)
 
-    def _contract(self, conversion: Conversion, answers: Answers | None) -> Contract:
+    def _contract(self, conversion: Conversion) -> Contract:
         task, quantized = self._reference.task, conversion.precision != "float32"
-        input_spec, output_spec, features = tensor_specs(conversion, task.preprocessing.shape, len(task.labels))
+        input_spec, output_spec, features = tensor_specs(conversion, task.preprocessing.shape, task.outputs)
         return Contract(
             task=task.name,
             title=task.title,
@@ -105,15 +135,15 @@ class ContractWriter:
                 seeds=self._seeds,
                 inputs_sha256=inputs_digest(self._inputs),
                 reference=_rows(self._answers),
-                artifact=() if answers is None else _rows(answers.probabilities),
-                tolerance=0.0 if answers is None else tolerance(conversion, self._inputs, answers),
-                graph=() if answers is None or answers.graph is None else _rows(answers.graph),
+                artifact=(),
+                tolerance=0.0,
             ),
             model_sha256=conversion.sha256,
             export_id=self._export_id,
             features=features,
             head=conversion.head,
             evidence=self._reference.evidence if conversion.head is not None else None,
+            good_parts=self._reference.good_parts,
             reject_threshold=self._reference.reject_threshold,
             rejection=self._reference.rejection,
             float_layers=conversion.float_layers,
@@ -140,7 +170,7 @@ def check_features(answers: Answers) -> None:
         )
 
 
-def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: Answers) -> float:
+def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: Answers, contract: Contract) -> float:
     """Return how far another runtime's probabilities for the golden inputs may lie from `answers`.
 
     LiteRT's XNNPACK kernels and the older ones round differently between layers. tflite-runtime has the older ones only
@@ -155,12 +185,11 @@ def tolerance(conversion: Conversion, inputs: NDArray[np.uint8], answers: Answer
     older = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=conversion.model, experimental_op_resolver_type=older)
     graph = TfliteRuntime(interpreter, "without XNNPACK", with_features=conversion.features is not None)
-    if answers.graph is None or conversion.head is None or conversion.features is None:
-        return _TFLITE_INT + float(np.abs(graph.run(inputs) - answers.probabilities).max())
-    found = HeadRuntime(graph, conversion.head, channels(conversion.features, conversion.format)).answer(inputs)
-    assert found.graph is not None
-    pairs = (found.probabilities, answers.probabilities), (found.graph, answers.graph)
-    return _TFLITE_INT + max(float(np.abs(older - given).max()) for older, given in pairs)
+    found = answer(answering(graph, contract, conversion.format), inputs)
+    differences = [np.abs(found.probabilities - answers.probabilities)]
+    if found.graph is not None and answers.graph is not None:
+        differences.append(np.abs(found.graph - answers.graph))
+    return _TFLITE_INT + max(float(each.max()) for each in differences)
 
 
 def tensor_specs(

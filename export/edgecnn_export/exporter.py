@@ -172,7 +172,8 @@ def export(
         raise ConversionError("; ".join(f"{each.suffix}: {each.reason}" for each in conversions.failures))
     info = None if calibration is None else calibration.info()
     common = export_id([each.sha256 for each in conversions.made])
-    writer = ContractWriter(reference, parameter_count(folded), info, common)
+    held_out = None if splits is None else splits.validation
+    writer = ContractWriter(reference, parameter_count(folded), info, common, held_out)
     with staging(out) as staged:
         artifacts, flawed = _written(writer, conversions.made, staged)
         failures = (*conversions.failures, *flawed)
@@ -281,7 +282,7 @@ def _judge(artifact: Artifact, measured: Measured | None, out: Path, unmeasured:
         reason=reason,
         advice=advice,
         float_layers=artifact.contract.float_layers,
-        guard="" if contract.evidence is None else contract.evidence.describe(),
+        guard="" if contract.guard is None else contract.guard.describe(),
     )
 
 

@@ -129,7 +129,7 @@ def check_model(model: keras.Model, task: Task, path: Path) -> None:
     given = getattr(model, "output_shape", None)
     if not isinstance(given, tuple) or len(given) != 2:
         raise InputError(f"expected a model with one output (n, classes), {path} gives {given}")
-    if given[1] != len(task.labels):
+    if given[1] != task.outputs:
         raise InputError(f"{path} has {given[1]} classes, but {len(task.labels)} labels: {', '.join(task.labels)}")
     probabilities = _scores(model, shape)
     if not np.isfinite(probabilities).all():

@@ -16,7 +16,7 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import open_foreign
 from edgecnn.normalization import Normalization
-from edgecnn.rejection.evidence import Evidence
+from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.shipped import reference_path, shipped_tasks, task_of
@@ -73,9 +73,12 @@ class Model:
         return None if self.reference is None else self.reference.reject_threshold
 
     @property
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> Guard | None:
         """When its answers are unsure or novel, None where it does not say."""
-        return None if self.artifact is None else read_evidence(self.artifact.contract)
+        if self.artifact is not None:
+            return read_evidence(self.artifact.contract)
+        good = None if self.reference is None else self.reference.good_parts
+        return None if good is None else GoodParts(good)
 
     @property
     def trained_on(self) -> str | None:
@@ -87,6 +90,14 @@ class Model:
     def size_bytes(self) -> int | None:
         """The size of its file, None for a model that is in none or in many."""
         return self.path.stat().st_size if self.path is not None and self.path.is_file() else None
+
+    def require_classes(self) -> None:
+        """Raise InputError for a model of good parts alone, which has no classes to measure."""
+        if self.task.only_good:
+            raise InputError(
+                f"{self.name} knows good parts only, of which no accuracy is measured; edgecnn evaluate counts its false "
+                "alarms, and edgecnn study only-good measures it on damaged parts"
+            )
 
     def splits(self, data: Path | None, seed: int) -> Splits:
         """Load its pictures: those in `data`, else those that it was trained on, else what its task has.
@@ -244,6 +255,7 @@ def open_subjects(sources: Sequence[str], stated: ForeignOptions = UNSTATED_OPTI
     notes += [f"{Path(model.name).name}: {note}" for model in opened for note in model.notes]
     for model in opened[1:]:
         _check_same_task(opened[0], model)
+    opened[0].require_classes()
     model = next((model for model in opened if model.reference is not None), opened[0])
     return OpenedSubjects(_paired(_named(opened)), model, tuple(notes))
 

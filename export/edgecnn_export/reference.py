@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import EvidenceInfo, RejectionInfo
+from edgecnn.artifacts.contract import EvidenceInfo, GoodPartsInfo, RejectionInfo, TensorSpec
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import replacing
 from edgecnn.normalization import RAW, Normalization
 from edgecnn.records import read_record
-from edgecnn.runtimes.runtime import check_images
+from edgecnn.runtimes import Runtime
+from edgecnn.runtimes.good_parts import GoodPartsRuntime
+from edgecnn.runtimes.runtime import Answers, check_images
 from edgecnn.runtimes.tflite import first_line
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
@@ -37,12 +39,12 @@ _MAX_ENTRY_BYTES = 2**24
 class Reference:
     """A trained model and what it is about.
 
-    `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration`
-    the activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is
-    `unknown`, `rejection` what that stands for (a contract's `RejectionInfo`), `evidence` when its answers are unsure or novel
-    (chosen for its int8 file); all are None where unknown. Of another tool's
-    model, `raw` is the model without the `normalization` that stands in front of it in `model`, and `notes` say what else was
-    changed about it.
+    `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration` the
+    activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is `unknown`,
+    `rejection` what that stands for (a contract's `RejectionInfo`), `evidence` when its answers are unsure or novel (chosen for
+    its int8 file); all are None where unknown. `good_parts` is what a model that knows good parts alone tells odd ones by. Of
+    another tool's model, `raw` is the model without the `normalization` that stands in front of it in `model`, and `notes` say
+    what else was changed about it.
     """
 
     model: keras.Model
@@ -53,6 +55,7 @@ class Reference:
     reject_threshold: float | None = None
     rejection: RejectionInfo | None = None
     evidence: EvidenceInfo | None = None
+    good_parts: GoodPartsInfo | None = None
     raw: keras.Model | None = None
     normalization: Normalization = RAW
     path: Path | None = None
@@ -62,7 +65,7 @@ class Reference:
     def from_entry(cls, about: dict[str, Any], model: keras.Model, path: Path) -> Reference:
         """Return the reference that `save_reference` wrote to `path`; InputError when its entry is malformed."""
         try:
-            rejection, evidence = about.get("rejection"), about.get("evidence")
+            rejection, evidence, good = (about.get(name) for name in ("rejection", "evidence", "good_parts"))
             return cls(
                 model,
                 with_loaders(Task.from_json(about["task"])),
@@ -72,6 +75,7 @@ class Reference:
                 about.get("reject_threshold"),
                 None if rejection is None else read_record(RejectionInfo, rejection, "rejection"),
                 None if evidence is None else read_record(EvidenceInfo, evidence, "evidence"),
+                None if good is None else read_record(GoodPartsInfo, good, "good parts"),
                 path=path,
             )
         except (KeyError, TypeError, InputError) as error:
@@ -89,9 +93,13 @@ class Reference:
         """
         return int((self.training or {}).get("seed", seed))
 
-    def runtime(self) -> KerasRuntime:
+    def runtime(self) -> Runtime:
         """Return the model behind the protocol that the artifacts are run by."""
-        return KerasRuntime(self.model, self.task.preprocessing.shape)
+        shape = self.task.preprocessing.shape
+        if self.good_parts is None:
+            return KerasRuntime(self.model, shape)
+        features = KerasFeatures(self.model, shape)
+        return GoodPartsRuntime(features, self.good_parts, features.spec.shape[-1])
 
 
 class KerasRuntime:
@@ -118,6 +126,23 @@ class KerasRuntime:
             raise InferenceError(f"Keras cannot run the model {self._model.name!r}: {first_line(error)}") from error
 
 
+class KerasFeatures(KerasRuntime):
+    """The map of features that a Keras model takes the mean of, beside its answers."""
+
+    def __init__(self, model: keras.Model, shape: tuple[int, int, int]) -> None:
+        """Take a model of ours that ends in the layers `pool` and a dense one."""
+        super().__init__(model, shape)
+        import keras
+
+        features = model.get_layer("pool").input
+        self.spec = TensorSpec("features", "float32", (None, *features.shape[1:]))
+        self._features = KerasRuntime(keras.Model(model.inputs, features), shape)
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Map images `(n, height, width, channels)` to features `(n, h, w, channels)`; of one class the probability is 1."""
+        return Answers(np.ones((len(images), 1), np.float32), self._features.run(images), self.spec)
+
+
 def save_reference(reference: Reference, path: Path) -> None:
     """Write model and task as one `.keras` file, whole or not at all; Keras itself can open it too."""
     about = {
@@ -128,6 +153,7 @@ def save_reference(reference: Reference, path: Path) -> None:
         "reject_threshold": reference.reject_threshold,
         "rejection": None if reference.rejection is None else dataclasses.asdict(reference.rejection),
         "evidence": None if reference.evidence is None else dataclasses.asdict(reference.evidence),
+        "good_parts": None if reference.good_parts is None else dataclasses.asdict(reference.good_parts),
     }
     entry = json.dumps(about, ensure_ascii=False, allow_nan=False)
     if path.suffix != ".keras":

@@ -53,6 +53,14 @@ def by_part(parts: Path) -> Path:
     return table(parts.parent, "\n".join(["file,group", *rows]))
 
 
+def test_a_table_of_a_folder_serves_for_one_of_its_class_folders(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("file,group\ngood/a.png,1\ngood/b.png,2\ndent/a.png,3\n")
+
+    table = GroupTable.read(tmp_path / "groups.csv")
+
+    assert table.groups_of(["a.png", "b.png"]) == ["1", "2"]
+
+
 def test_pictures_of_one_stated_group_are_one_group(tmp_path: Path) -> None:
     path = table(tmp_path, "file,group\na/1.png,x\nb/3.png,x\na/2.png,y\nb/4.png,z\n")
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "study crossval": ["FOLDER"],
     "study ablation": ["FOLDER", "--out", "OUT"],
     "study leave-one-out": ["FOLDER"],
+    "study only-good": ["GOOD", "--others", "FOLDER"],
     "classify": ["neu", "PICTURE"],
     "evaluate": ["neu", "--data", "FOLDER"],
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
@@ -83,6 +84,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "SAMPLES": folder / "samples",
         "TABLE": folder / "groups.csv",
         "FOLDER": folder / "parts",
+        "GOOD": path.parent,
         "PICTURE": path,
         "OUT": folder / "out",
         "PHOTOS": folder / "photos",
@@ -94,7 +96,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a study find its answer at once."""
+    from edgecnn.metrics import Share
     from edgecnn_export.studies.crossval import CrossValidation
+    from edgecnn_export.studies.only_good import KindRow, OnlyGoodFigures
 
     def ablate(*_: object, out: Path, **__: object) -> list[Any]:
         out.mkdir(parents=True, exist_ok=True)
@@ -102,9 +106,12 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     found = CrossValidation.__new__(CrossValidation)
+    row = KindRow("hole", Share(3, 4), 0.9, (0.8, 1.0))
+    figures = OnlyGoodFigures((row,), Share(1, 20), 0.05, 20)
     monkeypatch.setattr("edgecnn_export.studies.crossval.cross_validate", lambda *_, **__: found)
     monkeypatch.setattr("edgecnn_export.studies.crossval.to_json", lambda _: {"figures": []})
     monkeypatch.setattr("edgecnn_export.studies.ablation.ablate", ablate)
+    monkeypatch.setattr("edgecnn_export.studies.only_good.study_only_good", lambda *_, **__: figures)
     monkeypatch.setattr("edgecnn_export.studies.leave_one_out.leave_one_class_out", lambda *_, **__: [])
 
 

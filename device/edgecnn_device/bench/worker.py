@@ -20,7 +20,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.classifier import Classifier
 from edgecnn.errors import EdgecnnError
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.runtimes.select import TFLITE_RUNTIMES
+from edgecnn.runtimes.select import TFLITE_RUNTIMES, answering
 from edgecnn_device.bench.inputs import measured_pictures
 from edgecnn_device.bench.timing import Latency, repeat, resident_bytes
 from edgecnn_device.finders import find_whole, look_at
@@ -84,7 +84,8 @@ def _open(artifact: Artifact, request: Request) -> Runtime:
     from edgecnn.runtimes.tflite import TfliteRuntime
 
     interpreter = litert.open_interpreter(artifact.model, request.threads, delegate=False)
-    return TfliteRuntime(interpreter, litert.NAME, with_features=artifact.contract.features is not None)
+    graph = TfliteRuntime(interpreter, litert.NAME, with_features=artifact.contract.features is not None)
+    return answering(graph, artifact.contract, artifact.format)
 
 
 def _stages(classifier: Classifier, pictures: list[Image], request: Request) -> dict[str, Latency]:

@@ -50,8 +50,9 @@ STAGES = (
 def build_lite(task: Task, *, stages: int = CUT, pretrained: bool = True) -> keras.Model:
     """Build the network up to stage `stages` for a task's pictures, then the mean over all places and a softmax over classes.
 
-    Between them stands the 1 x 1 convolution that follows in the whole network (the expansion of the next stage, after the
-    last one the head's): a linear layer can tell more from its many features, all within 0..6, than from the few before it.
+    Where classes are to be told apart, between them stands the 1 x 1 convolution that follows in the whole network (the
+    expansion of the next stage, after the last one the head's): a linear layer can tell more from its many features, all within
+    0..6, than from the few before it.
 
     It takes raw 0..255 pixels: the scaling to (pixel - 127) / 128 is its first layer. Pixels of gray pictures, which are the
     same in all three colours, are taken once, by the sum of the first kernels over the colours: the very same answer.
@@ -71,11 +72,12 @@ def build_lite(task: Task, *, stages: int = CUT, pretrained: bool = True) -> ker
         for repeat in range(stage.repeats):
             count += 1
             x = _block(x, stage, stage.stride if repeat == 0 else 1, f"block{count}")
-    features = STAGES[stages].expansion * int(x.shape[-1]) if stages < len(STAGES) else HEAD
-    x = _normalised(layers.Conv2D(features, 1, use_bias=False, name="head"), x, relu=True)
+    if not task.only_good:
+        features = STAGES[stages].expansion * int(x.shape[-1]) if stages < len(STAGES) else HEAD
+        x = _normalised(layers.Conv2D(features, 1, use_bias=False, name="head"), x, relu=True)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     # float32 whatever the policy: a softmax in half precision loses the small probabilities.
-    x = layers.Dense(len(task.labels), activation="softmax", dtype="float32", name="probabilities")(x)
+    x = layers.Dense(task.outputs, activation="softmax", dtype="float32", name="probabilities")(x)
     model = keras.Model(image, x, name="lite")
     if pretrained:
         set_pretrained(model, load_pretrained(LITE0), stages)

@@ -132,13 +132,13 @@ def render_page(explanation: Explanation) -> str:
         pictures.append(markup.figure(overlay(seen, prediction.where, explanation.input_hw), f"what speaks for {best}"))
     if prediction.novel_where is not None:
         novel = overlay(seen, prediction.novel_where, explanation.input_hw, "novelty")
-        pictures.append(markup.figure(novel, f"what is novel{_novel_most(prediction.novel_where)}"))
+        pictures.append(markup.figure(novel, f"what is novel{_novel_most(prediction)}"))
     named = dict(zip(explanation.labels, map(float, prediction.probabilities), strict=True))
     flips = [[flip.corruption, str(flip.severity), flip.answer] for flip in explanation.flips]
     return render(
         Path(__file__).with_name("explain.html"),
         headline=f"{explanation.name}: {_headline(explanation)}",
-        about=f"The most probable class is {explanation.labels[prediction.class_id]}, with {prediction.probability:.1%}.",
+        about=_about(prediction, explanation.labels),
         pictures=markup.row(pictures),
         stems=markup.stems(named),
         likeness=_likeness(prediction, explanation.distance),
@@ -152,9 +152,18 @@ def render_page(explanation: Explanation) -> str:
     )
 
 
-def _novel_most(novel_where: NDArray[np.float32]) -> str:
+def _about(prediction: Prediction, labels: tuple[str, ...]) -> str:
+    if len(labels) == 1:
+        return f"It is like good parts by {prediction.probability:.1%}; 50.0% is the threshold."
+    return f"The most probable class is {labels[prediction.class_id]}, with {prediction.probability:.1%}."
+
+
+def _novel_most(prediction: Prediction) -> str:
     """Say how much of the novelty the most novel place is due to; it is none of a picture that is novel all over."""
-    most = float(novel_where.max())
+    assert prediction.novel_where is not None
+    most = float(prediction.novel_where.max())
+    if len(prediction.probabilities) == 1:  # of good parts alone
+        return f": up to {most:.2f} above the threshold" if most >= 0.005 else ": no place is above the threshold"
     return f": up to {most:.2f} of the novelty" if most >= 0.005 else ": no place more than others"
 
 
@@ -170,4 +179,6 @@ def _likeness(prediction: Prediction, distance: float | None) -> str:
         return "This model has no thresholds: it cannot tell how similar the picture is to its training pictures."
     verdict = "above the threshold" if prediction.novelty > 1 else "within what was taught"
     nearest = f"Nearest class: {prediction.nearest}, at a distance of {distance:.3f}."
+    if len(prediction.probabilities) == 1:
+        nearest = f"Its oddest places are at a distance of {distance:.3f} from those of good parts."
     return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. {nearest}"

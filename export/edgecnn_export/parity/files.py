@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.foreign import ForeignModel, open_foreign
-from edgecnn.robustness.corruptions import corruptions_for
+from edgecnn.robustness.corruptions import Corruption, corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.models import Model
@@ -25,6 +26,7 @@ from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare, too_f
 from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
+from edgecnn_export.parity.good_parts import NOVEL, GoodOrNovel, damaged_variants, with_damaged
 from edgecnn_export.reference import Reference
 
 UNKNOWN = ForeignModel()
@@ -80,6 +82,7 @@ def measure(
 ) -> Measured:
     """Compare artifacts with the reference on one split; `max_drop` in points, the task's own margin by default.
 
+    Models that know good parts only are compared on these and on damaged copies (see `parity.good_parts`).
     Where the split's pictures are too few, those of the training split serve as unlabelled ones (see `parity.margins`).
     A candidate may be another tool's `.tflite`: `stated` is what the user says of it. What nobody says is as in the reference.
 
@@ -96,18 +99,23 @@ def measure(
     runtimes = {name: candidate.runtime for name, candidate in opened.items()}
     sizes = {name: artifact.path.stat().st_size for name, artifact in artifacts.items()}
     corruptions = corruptions_for(task)
+    ours, labels = reference.runtime, task.labels
+    if task.only_good:  # another light is another part, of which nothing is promised: no corruptions
+        corruptions = ()
+        dataset, labels = with_damaged(dataset, seed), (*task.labels, NOVEL)
+        ours, runtimes = GoodOrNovel(ours), {name: GoodOrNovel(runtime) for name, runtime in runtimes.items()}
     report = compare(
-        reference.runtime,
+        ours,
         runtimes,
         dataset,
-        labels=task.labels,
+        labels=labels,
         max_drop=task.max_drop if max_drop is None else max_drop,
         confidence=confidence,
         data=data_info(splits, split),
         seed=seed,
         float_candidates=_float_names(artifacts) if reference.reference else (),
         corruptions=corruptions,
-        variants=lambda: variants(splits.train, corruptions, seed),
+        variants=partial(_unlabelled, task, splits, corruptions, seed),
         doubt=doubt,
         sizes=sizes if reference.size_bytes is None else sizes | {"reference": reference.size_bytes},
         progress=progress,
@@ -117,7 +125,7 @@ def measure(
         name: explain(
             report,
             name,
-            reference.runtime,
+            ours,
             runtimes[name],
             dataset,
             _source(reference, artifacts[name]),
@@ -127,6 +135,10 @@ def measure(
     }
     notes = tuple(note for candidate in opened.values() for note in candidate.notes)
     return Measured(report, dataset, advice, (*notes, *_notes(artifacts, task)))
+
+
+def _unlabelled(task: Task, splits: Splits, corruptions: Sequence[Corruption], seed: int) -> NDArray[np.uint8]:
+    return damaged_variants(splits.train, seed) if task.only_good else variants(splits.train, corruptions, seed)
 
 
 def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated: ForeignModel) -> dict[str, _Candidate]:

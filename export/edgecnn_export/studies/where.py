@@ -18,7 +18,7 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.metrics import Share, auroc
 from edgecnn.pictures import read_picture
-from edgecnn.rejection.evidence import Evidence
+from edgecnn.rejection.good_parts import Guard
 from edgecnn.rejection.threshold import draw_ood
 from edgecnn.robustness.corruptions import Corruption, corrupt
 from edgecnn.runtimes import Runtime
@@ -60,7 +60,7 @@ def measure_where(
     dataset: Dataset,
     marks: Marks,
     *,
-    evidence: Evidence | None = None,
+    evidence: Guard | None = None,
     corruption: Corruption | None = None,
     severity: int = 3,
     seed: int = 0,
@@ -79,8 +79,10 @@ def measure_where(
         images = dataset.images[part]
         images = images if corruption is None else corrupt(images, corruption, severity, seed)
         answers = answer(runtime, images)
-        maps = [fine_maps(images, class_maps(runtime, answers, answers.probabilities.argmax(axis=1).tolist()))]
-        maps += [] if evidence is None else [novelty_maps(evidence, answers)]
+        # Of good parts alone there is no other map than that of novelty.
+        maps = [] if evidence is None else [novelty_maps(evidence, answers)]
+        if not task.only_good:
+            maps.insert(0, fine_maps(images, class_maps(runtime, answers, answers.probabilities.argmax(axis=1).tolist())))
         for i, *own in zip(part, *maps, strict=True):
             mark = marks[Path(dataset.names[i]).name]
             found = tuple(_compare(each, mark, task.preprocessing.shape[:2]) for each in own)

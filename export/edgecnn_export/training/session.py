@@ -271,7 +271,9 @@ class Session:
         reference = reference.rejecting(choose_rejection(reference.runtime(), self.task, self.splits.validation, self.seed))
         with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
             reference = record_calibration(reference, self.splits, self.seed)
-        record |= self._store_splits()  # behind the reference: a model may be given away, where its pictures lie need not
+        record |= store_splits(
+            self.task, self.splits, self.out
+        )  # behind the reference: a model may be given away, where its pictures lie need not
         save_reference(reference, self.out / MODEL_FILE)
         write_json(self.out / "training.json", record)
         title = f"{self.task.name} {self.name}: {correct} of {count} validation pictures"
@@ -357,16 +359,6 @@ class Session:
         checkpoint = Checkpoint(self.settings, self.history, _weights(self.model), self.best_weights, state)
         checkpoint.save(self.out / checkpoints.FILE_NAME)
 
-    def _store_splits(self) -> dict[str, Any]:
-        """Write the table of the splits where they came from a folder; return what the record says of table and folder."""
-        path = self.out / split_table.FILE_NAME
-        summary = None if self.splits.summary is None else self.splits.summary.to_json()
-        if not self.splits.storable:
-            path.unlink(missing_ok=True)  # of a training that was here before
-            return {"data_folder": None, "splits_table": None, "folder_summary": summary}
-        table = {"file": path.name, "sha256": split_table.write_splits_table(self.task, self.splits, path)}
-        return {"data_folder": str(self.splits.folder), "splits_table": table, "folder_summary": summary}
-
     def _record(self, confusion: NDArray[np.int64], interrupted: bool) -> dict[str, Any]:
         correct, count = int(confusion.trace()), int(confusion.sum())
         low, high = wilson_interval(correct, count)
@@ -377,7 +369,7 @@ class Session:
             "recipe": dataclasses.asdict(self.recipe) | {"epochs": self.epochs},
             "device": self.devices.description,
             "precision": self.devices.policy,
-            "versions": _versions(),
+            "versions": versions(),
             "pretrained": dataclasses.asdict(weights.info) if (weights := PRETRAINED.get(self.name)) else None,
             "seconds_per_epoch": statistics.median(
                 entry["seconds"] for entry in self.history if entry["epoch"] or not self.done
@@ -396,6 +388,17 @@ class Session:
             },
             "history": self.history,
         }
+
+
+def store_splits(task: Task, splits: Splits, out: Path) -> dict[str, Any]:
+    """Write the table of splits that came from a folder into `out`; return what the record says of table and folder."""
+    path = out / split_table.FILE_NAME
+    summary = None if splits.summary is None else splits.summary.to_json()
+    if not splits.storable:
+        path.unlink(missing_ok=True)  # of a training that was here before
+        return {"data_folder": None, "splits_table": None, "folder_summary": summary}
+    table = {"file": path.name, "sha256": split_table.write_splits_table(task, splits, path)}
+    return {"data_folder": str(splits.folder), "splits_table": table, "folder_summary": summary}
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
@@ -465,7 +468,8 @@ def _selection_loss(entry: dict[str, float]) -> float:
     return entry["validation_loss"] + entry.get("camera_loss", 0.0)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return what a training ran on."""
     backend = keras.backend.backend()
     return {
         "edgecnn": edgecnn.__version__,

@@ -226,7 +226,7 @@ def _check_data(task: Task, splits: Splits) -> None:
             raise DatasetError(f"the {name} split has class ids outside 0..{len(task.labels) - 1}")
 
 
-def check_folder(out: Path, resume: bool) -> None:
+def check_folder(out: Path, resume: bool = False) -> None:
     """Make the folder of a run; InputError for one with an unfinished training or with files that no training wrote."""
     make_folder(out)
     if not resume and (out / checkpoints.FILE_NAME).exists():

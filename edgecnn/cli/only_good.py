@@ -1,0 +1,48 @@
+"""`edgecnn train --only-good`: from a folder of good parts to a model that tells odd ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecnn.text import printable
+
+if TYPE_CHECKING:
+    from edgecnn.datasets.dataset import Splits
+    from edgecnn.tasks import Task
+
+
+class Rate(click.ParamType):  # type: ignore[type-arg]
+    """A share above 0 and of at most one half: `1%`, or `0.01`."""
+
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s*(%?)\s*", str(value))
+        share = 0.0 if found is None else float(found[1]) / (100 if found[2] else 1)
+        if not 0 < share <= 0.5:
+            self.fail(f"{str(value)[:40]!r} is no share above 0 and up to 50%, such as 1% or 0.01.", param, ctx)
+        return share
+
+
+def train_good(task: Task, splits: Splits, out: Path, false_alarms: float | None, seed: int) -> None:
+    """Fit what good parts look like, and say what was promised and measured."""
+    from edgecnn.rejection.good_parts import FALSE_ALARMS
+    from edgecnn.text import percent
+    from edgecnn_export.training.only_good import train_only_good
+
+    wanted = FALSE_ALARMS if false_alarms is None else false_alarms
+    run = train_only_good(
+        task, splits, out=out, false_alarms=wanted, seed=seed, progress=lambda line: click.echo(line, err=True)
+    )
+    click.echo(printable(f"model: {run.folder / 'model.keras'}, which {run.info.describe()}"))
+    if run.alarms is not None:
+        found = percent(run.alarms.value, run.alarms.interval)
+        click.echo(f"{splits.info.describe('test')}: {run.alarms.hits} of {run.alarms.count} good parts called novel, {found}")
+    click.echo(printable(f"next: edgecnn export {run.folder} --int8"))
