@@ -80,6 +80,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     region = {"id": 1, "box": [0, 0, 200, 200], "label": None, "verdict": "novel", "class_id": 0, "probability": 0.5}
     sample = {"source": "drawn", "captured_at": "2026-11-29T00:31:53+00:00", "regions": [region], "kept": ["novel"]}
     (folder / "samples/one.json").write_text(json.dumps(sample))
+    rows = "".join(f"{each.stem}.jpg,{each.stem}\n" for each in masks.iterdir())
+    (folder / "groups.csv").write_text(f"file,group\n{rows}")
     found = {
         "SAMPLES": folder / "samples",
         "TABLE": folder / "groups.csv",

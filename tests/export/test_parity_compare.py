@@ -150,7 +150,7 @@ def test_without_labels_a_file_that_answers_otherwise_still_fails() -> None:
     report = compare(Table(answers(truth)), candidates, make_dataset(truth), data=unlabelled(300))
 
     assert report.verdict == "fail"
-    assert "answers 10.00 % of 300 unlabelled pictures otherwise" in report["int8"].sentence
+    assert "answers 10.00 % of 300 unlabelled pictures differently" in report["int8"].sentence
 
 
 def test_a_doubt_about_the_reference_lets_nothing_pass() -> None:
