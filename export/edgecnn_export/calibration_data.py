@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
 from edgecnn.datasets.layout import LabelledFile
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture, read_pictures
@@ -21,17 +21,20 @@ from edgecnn.errors import DatasetError, InputError, NoDataError
 from edgecnn.folders import count_reasons, left_out_line, list_pictures
 from edgecnn.progress import note
 from edgecnn.quiet import quiet
+from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.tasks import Task
 from edgecnn.text import printable
 from edgecnn_export.calibration_audit import Audit, audit_calibration
-from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
+from edgecnn_export.conversion.calibration import COUNT, Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import MIN_PICTURES, too_few
+from edgecnn_export.parity.corrupted import deal
 from edgecnn_export.reference import Reference
 from edgecnn_export.run_pictures import load_pictures
 
 MAX_PICTURES = 2000
+CORRUPTED_TOO = "also under camera corruptions"  # in the record of a calibration on such pictures
 
 
 def find_calibration(
@@ -51,8 +54,21 @@ def find_calibration(
             )
         recorded.check(folded)
         return recorded, None
-    chosen = choose_calibration(splits.train, seed=seed)
-    return _calibrate(folded, chosen, splits, seed), chosen.images
+    pictures = calibration_pictures(reference.task, splits.train, seed)
+    return _calibrate(folded, reference.task, pictures, splits, seed), pictures.images
+
+
+def calibration_pictures(task: Task, train: Dataset, seed: int, count: int = COUNT) -> Dataset:
+    """Draw about `count` training pictures; for a model of good parts also copies of them under camera corruptions.
+
+    Good parts are photographed in one light, and ranges of that alone clip what another light makes of them: then an int8 file
+    sees damage where its reference sees a dim part. The copies are behind the others (see `parity.corrupted.deal`).
+    """
+    chosen = choose_calibration(train, count, seed)
+    if not task.only_good:
+        return chosen
+    chosen = dataclasses.replace(chosen, groups=np.arange(len(chosen)) if chosen.groups is None else chosen.groups)
+    return concatenate([chosen, deal(chosen, corruptions_for(task), seed).dataset])
 
 
 def audit(folded: Folded, splits: Splits, labels: tuple[str, ...], seed: int) -> Audit:
@@ -70,13 +86,16 @@ def record_calibration(reference: Reference, splits: Splits, seed: int) -> Refer
     """Return the reference with the ranges of its activations on training pictures, so that int8 needs no data later."""
     with quiet():
         folded = fold(reference.model)
-    record = _calibrate(folded, choose_calibration(splits.train, seed=seed), splits, seed)
+    pictures = calibration_pictures(reference.task, splits.train, seed)
+    record = _calibrate(folded, reference.task, pictures, splits, seed)
     return dataclasses.replace(reference, calibration=record.to_json() if record.ranges else None)
 
 
-def _calibrate(folded: Folded, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
+def _calibrate(folded: Folded, task: Task, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
     data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
     calibration = calibrate(folded, chosen.images, data, seed)
+    if task.only_good:
+        calibration = dataclasses.replace(calibration, method=f"{calibration.method}, {CORRUPTED_TOO}")
     # The simulation runs on TensorFlow; a training on another backend records plain ranges, and its export corrects them.
     if not (calibration.ranges and folded.is_deep and keras.backend.backend() == "tensorflow"):
         return calibration
