@@ -121,6 +121,8 @@ class ContractWriter:
     def _contract(self, conversion: Conversion) -> Contract:
         task, quantized = self._reference.task, conversion.precision != "float32"
         input_spec, output_spec, features = tensor_specs(conversion, task.preprocessing.shape, task.outputs)
+        if self._reference.good_parts is not None and (features is None or len(features.shape) != 4):
+            raise ConversionError("its file gives no map of features, by which good parts are told from others")
         return Contract(
             task=task.name,
             title=task.title,

@@ -16,15 +16,21 @@ from edgecnn.cli.main import main
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.load import load_splits
+from edgecnn.errors import ConversionError
 from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.where import locating_maps
 from edgecnn_device.bench.worker import Request, measure
 from edgecnn_export.calibration_data import CORRUPTED_TOO, calibration_pictures, find_calibration
+from edgecnn_export.contract_writer import ContractWriter
 from edgecnn_export.conversion.calibration import Calibration, choose_calibration
+from edgecnn_export.conversion.convert import convert
+from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.exporter import ExportResult, export
 from edgecnn_export.models import open_reference
+from edgecnn_export.repair.ladder import Repair
 from edgecnn_export.studies.only_good import OnlyGoodData, study_only_good
 from edgecnn_export.training.only_good import OnlyGoodRun, train_only_good
 
@@ -125,7 +131,7 @@ def test_what_is_odd_about_a_hole_is_shown_over_the_whole_input(exported: Path, 
 
 
 def exported_again(run: OnlyGoodRun, out: Path) -> ExportResult:
-    """Export the int8 `.tflite` of a run as it comes, without a repair."""
+    """Export a run to `.tflite` without a repair."""
     reference = open_reference(run.folder)
     splits = load_splits(reference.task, Path(json.loads((run.folder / "training.json").read_text())["data_folder"]), 0)
     return export(reference, out=out, formats=["tflite"], int8=True, repair=False, splits=splits)
@@ -140,6 +146,7 @@ def test_an_int8_file_of_ranges_that_are_too_narrow_is_rejected(
         return replace(calibration, ranges=ranges), images
 
     monkeypatch.setattr("edgecnn_export.exporter.find_calibration", narrow)
+    monkeypatch.setattr("edgecnn_export.parity.files.explain", lambda *_: [])  # it takes long, and is tested elsewhere
 
     result = exported_again(run, tmp_path / "out")
 
@@ -154,11 +161,34 @@ def test_an_int8_file_of_ranges_of_one_light_is_rejected_for_another_light(
         return choose_calibration(train, seed=seed)
 
     monkeypatch.setattr("edgecnn_export.calibration_data.calibration_pictures", one_light)
+    monkeypatch.setattr("edgecnn_export.parity.files.explain", lambda *_: [])
 
     rejected = exported_again(run, tmp_path / "out").files[1]
 
     assert rejected.verdict == "fail"
     assert "under overexposure alone it lost" in rejected.reason
+
+
+def test_a_repair_is_judged_by_good_and_novel_under_each_corruption_as_well(exported: Path, run: OnlyGoodRun) -> None:
+    reference, artifact = open_reference(run.folder), Artifact.open(exported / "good-int8.tflite")
+    splits = load_splits(reference.task, Path(json.loads((run.folder / "training.json").read_text())["data_folder"]), 0)
+    calibration = Calibration.from_json(reference.calibration)
+    repair = Repair(reference, fold(reference.model), calibration, splits, None, 0, lambda line: None)
+
+    report = repair.comparison()([artifact])
+
+    assert report.labels == ("good", "novel")
+    assert report[artifact.path.name].corrupted.significant is not None
+
+
+def test_a_file_without_a_map_of_features_is_not_made_for_good_parts(run: OnlyGoodRun, tmp_path: Path) -> None:
+    reference = open_reference(run.folder)
+    folded = fold(reference.model)
+    (conversion,) = convert(folded, ["onnx"]).made
+    writer = ContractWriter(reference, parameter_count(folded), None, "0" * 32, None)
+
+    with pytest.raises(ConversionError, match="no map of features"):
+        writer.write(replace(conversion, features=None), tmp_path / "good-float32.onnx")
 
 
 def test_int8_says_what_it_was_calibrated_on_and_is_compared_under_corruptions(exported: Path, run: OnlyGoodRun) -> None:

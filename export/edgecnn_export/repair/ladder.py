@@ -149,10 +149,9 @@ class Ladder:
         for file_format in formats:
             try:
                 conversion = self._convert(quantization, file_format)
+                made[file_format] = self._write(number, technique, quantization, conversion)
             except (ConversionError, SkippedError) as reason:
                 self.attempts.append(Attempt(number, technique.name, file_format, skipped=str(reason)))
-            else:
-                made[file_format] = self._write(number, technique, quantization, conversion)
         seconds = time.monotonic() - started
         if made:
             report = self.compare(list(made.values()))
