@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo
-from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.layout import LabelledFile
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture, read_pictures
@@ -21,15 +21,14 @@ from edgecnn.errors import DatasetError, InputError, NoDataError
 from edgecnn.folders import count_reasons, left_out_line, list_pictures
 from edgecnn.progress import note
 from edgecnn.quiet import quiet
-from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.tasks import Task
 from edgecnn.text import printable
 from edgecnn_export.calibration_audit import Audit, audit_calibration
-from edgecnn_export.conversion.calibration import COUNT, Calibration, calibrate, choose_calibration
+from edgecnn_export.conversion.calibration import Calibration, calibrate, choose_calibration
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import MIN_PICTURES, too_few
-from edgecnn_export.parity.corrupted import deal
+from edgecnn_export.parity.good_parts import calibration_pictures
 from edgecnn_export.reference import Reference
 from edgecnn_export.run_pictures import load_pictures
 
@@ -56,19 +55,6 @@ def find_calibration(
         return recorded, None
     pictures = calibration_pictures(reference.task, splits.train, seed)
     return _calibrate(folded, reference.task, pictures, splits, seed), pictures.images
-
-
-def calibration_pictures(task: Task, train: Dataset, seed: int, count: int = COUNT) -> Dataset:
-    """Draw about `count` training pictures; for a model of good parts also copies of them under camera corruptions.
-
-    Good parts are photographed in one light, and ranges of that alone clip what another light makes of them: then an int8 file
-    sees damage where its reference sees a dim part. The copies are behind the others (see `parity.corrupted.deal`).
-    """
-    chosen = choose_calibration(train, count, seed)
-    if not task.only_good:
-        return chosen
-    chosen = dataclasses.replace(chosen, groups=np.arange(len(chosen)) if chosen.groups is None else chosen.groups)
-    return concatenate([chosen, deal(chosen, corruptions_for(task), seed).dataset])
 
 
 def audit(folded: Folded, splits: Splits, labels: tuple[str, ...], seed: int) -> Audit:

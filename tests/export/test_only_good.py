@@ -22,7 +22,7 @@ from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.where import locating_maps
 from edgecnn_device.bench.worker import Request, measure
-from edgecnn_export.calibration_data import CORRUPTED_TOO, calibration_pictures, find_calibration
+from edgecnn_export.calibration_data import CORRUPTED_TOO, find_calibration
 from edgecnn_export.contract_writer import ContractWriter
 from edgecnn_export.conversion.calibration import Calibration, choose_calibration
 from edgecnn_export.conversion.convert import convert
@@ -30,6 +30,7 @@ from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
 from edgecnn_export.exporter import ExportResult, export
 from edgecnn_export.models import open_reference
+from edgecnn_export.parity.good_parts import calibration_pictures
 from edgecnn_export.repair.ladder import Repair
 from edgecnn_export.studies.only_good import OnlyGoodData, study_only_good
 from edgecnn_export.training.only_good import OnlyGoodRun, train_only_good

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.datasets.synthetic.damage import damage_all
-from edgecnn.robustness.corruptions import Corruption
+from edgecnn.robustness.corruptions import Corruption, corruptions_for
 from edgecnn.runtimes import Runtime
 from edgecnn.tasks import Task
-from edgecnn_export.parity.corrupted import variants
+from edgecnn_export.conversion.calibration import COUNT, choose_calibration
+from edgecnn_export.parity.corrupted import deal, variants
 
 NOVEL = "novel"
 VARIANTS = 600  # unlabelled pictures for the bound by margins
@@ -77,3 +78,16 @@ def damaged_variants(good: Dataset, seed: int) -> NDArray[np.uint8]:
     """Return copies of good parts with damage, about VARIANTS `(n, h, w, c)`: near ties are frequent among them."""
     rounds = max(1, VARIANTS // max(1, len(good)))
     return np.concatenate([damage_all(good.images, seed + 1 + i) for i in range(rounds)])
+
+
+def calibration_pictures(task: Task, train: Dataset, seed: int, count: int = COUNT) -> Dataset:
+    """Draw about `count` training pictures; for a model of good parts also copies of them under camera corruptions.
+
+    Good parts are photographed in one light, and ranges of that alone clip what another light makes of them: then an int8 file
+    sees damage where its reference sees a dim part. The copies are behind the others (see `parity.corrupted.deal`).
+    """
+    chosen = choose_calibration(train, count, seed)
+    if not task.only_good:
+        return chosen
+    chosen = replace(chosen, groups=np.arange(len(chosen)) if chosen.groups is None else chosen.groups)
+    return concatenate([chosen, deal(chosen, corruptions_for(task), seed).dataset])

@@ -20,14 +20,13 @@ from edgecnn.datasets.load import data_info
 from edgecnn.errors import ConversionError
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn_export.calibration_data import calibration_pictures
 from edgecnn_export.contract_writer import ContractWriter, export_id
 from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import Conversion, Format, Precision, Quantization, convert_quantized
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import compare
 from edgecnn_export.parity.figures import CandidateReport, ParityReport, Verdict
-from edgecnn_export.parity.good_parts import answering, shown, unlabelled
+from edgecnn_export.parity.good_parts import answering, calibration_pictures, shown, unlabelled
 from edgecnn_export.reference import Reference
 from edgecnn_export.repair.context import MANY, RepairContext, SkippedError
 from edgecnn_export.repair.equalization import equalize_layers
