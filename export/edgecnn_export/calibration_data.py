@@ -28,10 +28,12 @@ from edgecnn_export.conversion.calibration import Calibration, calibrate, choose
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import MIN_PICTURES, too_few
+from edgecnn_export.parity.good_parts import calibration_pictures
 from edgecnn_export.reference import Reference
 from edgecnn_export.run_pictures import load_pictures
 
 MAX_PICTURES = 2000
+CORRUPTED_TOO = "also under camera corruptions"  # in the record of a calibration on such pictures
 
 
 def find_calibration(
@@ -51,8 +53,8 @@ def find_calibration(
             )
         recorded.check(folded)
         return recorded, None
-    chosen = choose_calibration(splits.train, seed=seed)
-    return _calibrate(folded, chosen, splits, seed), chosen.images
+    pictures = calibration_pictures(reference.task, splits.train, seed)
+    return _calibrate(folded, reference.task, pictures, splits, seed), pictures.images
 
 
 def audit(folded: Folded, splits: Splits, labels: tuple[str, ...], seed: int) -> Audit:
@@ -70,13 +72,16 @@ def record_calibration(reference: Reference, splits: Splits, seed: int) -> Refer
     """Return the reference with the ranges of its activations on training pictures, so that int8 needs no data later."""
     with quiet():
         folded = fold(reference.model)
-    record = _calibrate(folded, choose_calibration(splits.train, seed=seed), splits, seed)
+    pictures = calibration_pictures(reference.task, splits.train, seed)
+    record = _calibrate(folded, reference.task, pictures, splits, seed)
     return dataclasses.replace(reference, calibration=record.to_json() if record.ranges else None)
 
 
-def _calibrate(folded: Folded, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
+def _calibrate(folded: Folded, task: Task, chosen: Dataset, splits: Splits, seed: int) -> Calibration:
     data = DataInfo(splits.info.source, "train", len(chosen), chosen.digest(), splits.info.synthetic)
     calibration = calibrate(folded, chosen.images, data, seed)
+    if task.only_good:
+        calibration = dataclasses.replace(calibration, method=f"{calibration.method}, {CORRUPTED_TOO}")
     # The simulation runs on TensorFlow; a training on another backend records plain ranges, and its export corrects them.
     if not (calibration.ranges and folded.is_deep and keras.backend.backend() == "tensorflow"):
         return calibration

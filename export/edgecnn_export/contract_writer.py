@@ -98,7 +98,10 @@ class ContractWriter:
         return Artifact(path, conversion.model, dataclasses.replace(draft, golden=golden))
 
     def _with_threshold(self, conversion: Conversion, draft: Contract, path: Path) -> Contract:
-        """Return the contract with the threshold of its own features: rounding moves all distances."""
+        """Return the contract with the threshold of its own features, since rounding moves all distances.
+
+        It is no lower than the reference's: the oddest held-out part sets that, and rounding happens to move one picture.
+        """
         held_out, good = self._held_out, draft.good_parts
         if good is None or held_out is None or not len(held_out) or conversion.precision == "float32":
             return draft
@@ -106,6 +109,7 @@ class ContractWriter:
             runtime = open_runtime(Artifact(path, conversion.model, draft))
             assert isinstance(runtime, GoodPartsRuntime)
             chosen = with_threshold(good, runtime.scores(held_out.images), held_out.groups)
+        chosen = dataclasses.replace(chosen, novel_above=max(chosen.novel_above, good.novel_above))
         return dataclasses.replace(draft, good_parts=chosen)
 
     def write_repaired(self, conversion: Conversion, path: Path, calibration: CalibrationInfo, repair: RepairInfo) -> Artifact:
@@ -117,6 +121,8 @@ class ContractWriter:
     def _contract(self, conversion: Conversion) -> Contract:
         task, quantized = self._reference.task, conversion.precision != "float32"
         input_spec, output_spec, features = tensor_specs(conversion, task.preprocessing.shape, task.outputs)
+        if self._reference.good_parts is not None and (features is None or len(features.shape) != 4):
+            raise ConversionError("its file gives no map of features, by which good parts are told from others")
         return Contract(
             task=task.name,
             title=task.title,

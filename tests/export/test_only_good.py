@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,16 +16,22 @@ from edgecnn.cli.main import main
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.load import load_splits
+from edgecnn.errors import ConversionError
 from edgecnn.rejection.evidence import Judged
-from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.runtimes.runtime import answer
+from edgecnn.tasks import Task
 from edgecnn.where import locating_maps
 from edgecnn_device.bench.worker import Request, measure
-from edgecnn_export.exporter import export
+from edgecnn_export.calibration_data import CORRUPTED_TOO, find_calibration
+from edgecnn_export.contract_writer import ContractWriter
+from edgecnn_export.conversion.calibration import Calibration, choose_calibration
+from edgecnn_export.conversion.convert import convert
+from edgecnn_export.conversion.fold import fold
+from edgecnn_export.conversion.serving import parameter_count
+from edgecnn_export.exporter import ExportResult, export
 from edgecnn_export.models import open_reference
-from edgecnn_export.parity.compare import compare
-from edgecnn_export.parity.good_parts import NOVEL, GoodOrNovel, with_damaged
+from edgecnn_export.parity.good_parts import calibration_pictures
+from edgecnn_export.repair.ladder import Repair
 from edgecnn_export.studies.only_good import OnlyGoodData, study_only_good
 from edgecnn_export.training.only_good import OnlyGoodRun, train_only_good
 
@@ -124,30 +131,85 @@ def test_what_is_odd_about_a_hole_is_shown_over_the_whole_input(exported: Path, 
     assert found.novel_where.max() > 0  # above the threshold somewhere
 
 
-def test_a_collapsed_int8_file_fails_its_parity(exported: Path, run: OnlyGoodRun, folder: Path) -> None:
-    random = np.random.default_rng(1)
-    images = np.stack([surface(random) for _ in range(40)])[..., None]
-    good = Dataset(images, np.zeros(40, np.int64), tuple(map(str, range(40))))
-    whole = open_runtime(Artifact.open(exported / "good-int8.tflite"))
-    assert isinstance(whole, GoodPartsRuntime)
+def exported_again(run: OnlyGoodRun, out: Path) -> ExportResult:
+    """Export a run to `.tflite` without a repair."""
+    reference = open_reference(run.folder)
+    splits = load_splits(reference.task, Path(json.loads((run.folder / "training.json").read_text())["data_folder"]), 0)
+    return export(reference, out=out, formats=["tflite"], int8=True, repair=False, splits=splits)
 
-    class Collapsed:
-        """Says the same of every picture, as a file does whose features are all one level."""
 
-        name = "collapsed"
+def test_an_int8_file_of_ranges_that_are_too_narrow_is_rejected(
+    run: OnlyGoodRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def narrow(*given: object) -> tuple[Calibration, np.ndarray | None]:
+        calibration, images = find_calibration(*given)
+        ranges = {name: (low / 8, high / 8) for name, (low, high) in calibration.ranges.items()}
+        return replace(calibration, ranges=ranges), images
 
-        def run(self, images: np.ndarray) -> np.ndarray:
-            return np.full((len(images), 1), 0.6, np.float32)
+    monkeypatch.setattr("edgecnn_export.exporter.find_calibration", narrow)
+    monkeypatch.setattr("edgecnn_export.parity.files.explain", lambda *_: [])  # it takes long, and is tested elsewhere
 
-    report = compare(
-        GoodOrNovel(run.reference.runtime()),
-        {"int8": GoodOrNovel(whole), "collapsed": GoodOrNovel(Collapsed())},
-        with_damaged(good, 0),
-        labels=("good", NOVEL),
-    )
+    result = exported_again(run, tmp_path / "out")
 
-    assert report["collapsed"].verdict == "fail"
-    assert report["int8"].verdict != "fail"
+    assert [file.verdict for file in result.files] == ["pass", "fail"]
+    assert result.files[1].path.name == "good-int8.tflite.rejected"
+
+
+def test_an_int8_file_of_ranges_of_one_light_is_rejected_for_another_light(
+    run: OnlyGoodRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_light(task: Task, train: Dataset, seed: int) -> Dataset:
+        return choose_calibration(train, seed=seed)
+
+    monkeypatch.setattr("edgecnn_export.calibration_data.calibration_pictures", one_light)
+    monkeypatch.setattr("edgecnn_export.parity.files.explain", lambda *_: [])
+
+    rejected = exported_again(run, tmp_path / "out").files[1]
+
+    assert rejected.verdict == "fail"
+    assert "under overexposure alone it lost" in rejected.reason
+
+
+def test_a_repair_is_judged_by_good_and_novel_under_each_corruption_as_well(exported: Path, run: OnlyGoodRun) -> None:
+    reference, artifact = open_reference(run.folder), Artifact.open(exported / "good-int8.tflite")
+    splits = load_splits(reference.task, Path(json.loads((run.folder / "training.json").read_text())["data_folder"]), 0)
+    calibration = Calibration.from_json(reference.calibration)
+    repair = Repair(reference, fold(reference.model), calibration, splits, None, 0, lambda line: None)
+
+    report = repair.comparison()([artifact])
+
+    assert report.labels == ("good", "novel")
+    assert report[artifact.path.name].corrupted.significant is not None
+
+
+def test_a_file_without_a_map_of_features_is_not_made_for_good_parts(run: OnlyGoodRun, tmp_path: Path) -> None:
+    reference = open_reference(run.folder)
+    folded = fold(reference.model)
+    (conversion,) = convert(folded, ["onnx"]).made
+    writer = ContractWriter(reference, parameter_count(folded), None, "0" * 32, None)
+
+    with pytest.raises(ConversionError, match="no map of features"):
+        writer.write(replace(conversion, features=None), tmp_path / "good-float32.onnx")
+
+
+def test_int8_says_what_it_was_calibrated_on_and_is_compared_under_corruptions(exported: Path, run: OnlyGoodRun) -> None:
+    calibration = Artifact.open(exported / "good-int8.tflite").contract.calibration
+    candidates = json.loads((exported / "parity.json").read_text())["candidates"]
+
+    assert CORRUPTED_TOO in calibration.method
+    assert calibration.data.count > 2 * json.loads((run.folder / "training.json").read_text())["data"]["train"]["count"]
+    assert all(each["corrupted"]["significant"] for each in candidates)
+
+
+def test_calibration_pictures_under_corruptions_are_drawn_by_seed_behind_the_clean_ones(run: OnlyGoodRun) -> None:
+    random = np.random.default_rng(3)
+    images = np.stack([surface(random) for _ in range(12)])[..., None]
+    train = Dataset(images, np.zeros(12, np.int64), tuple(map(str, range(12))))
+
+    first, again, other = (calibration_pictures(run.reference.task, train, seed) for seed in (0, 0, 1))
+
+    assert np.array_equal(first.images[:12], images)
+    assert first.digest() == again.digest() != other.digest()
 
 
 def test_the_commands_take_the_file_as_any_other(

@@ -64,6 +64,7 @@ def compare(
     float_candidates: Collection[str] = (),
     sizes: Mapping[str, int] | None = None,
     corruptions: Sequence[Corruption] = (),
+    corrupted_of: Dataset | None = None,
     variants: Callable[[], NDArray[np.uint8]] | None = None,
     doubt: str | None = None,
     progress: Progress | None = None,
@@ -72,7 +73,8 @@ def compare(
     """Run reference and candidates on the same pictures and judge each candidate (see `parity.verdict`).
 
     `max_drop` is the margin in percentage points; `data.labelled` tells whether the classes of `dataset` are known.
-    With `corruptions` pictures are compared once more, each under one of them (see `parity.corrupted`). `variants` makes
+    With `corruptions` pictures are compared once more, each under one of them (see `parity.corrupted`): those of
+    `corrupted_of`, where it is given, and then each corruption is also judged on its own. `variants` makes
     unlabelled pictures `(n, h, w, c)` for the sharper bound of `parity.margins`; it is called once, and only when a candidate
     would be undecided without. `doubt` says why the reference is not to be trusted here: then nothing passes.
     `sizes` maps names (`reference` for the reference) to bytes; `progress(name, done, total)` is called after each batch.
@@ -80,7 +82,7 @@ def compare(
     """
     _check_arguments(candidates, dataset, max_drop, float_candidates)
     sizes = sizes or {}
-    dealt = deal(dataset, corruptions, seed) if corruptions else None
+    dealt = deal(corrupted_of or dataset, corruptions, seed) if corruptions else None
     answers = _measure("reference", reference, dataset, progress, clock)
     labels = tuple(labels or (str(i) for i in range(answers.probabilities.shape[1])))
     _check_reference(answers, dataset, labels)
@@ -100,7 +102,7 @@ def compare(
     for name, runtime in candidates.items():
         measured = _measure(name, runtime, dataset, progress, clock)
         tolerance = FLOAT_TOLERANCE if name in float_candidates else None
-        under = corrupted.compare(name, runtime, report) if corrupted else None
+        under = corrupted.compare(name, runtime, report, each=corrupted_of is not None) if corrupted else None
         candidate = _judge(report, name, answers, measured, dataset, tolerance, sizes.get(name), under)
         if unlabelled and candidate.verdict == "undecided" and candidate.drop <= max_drop and not doubt:
             margins = unlabelled.bound(name, runtime, answers, dataset, report)
@@ -150,9 +152,9 @@ class _Corrupted:
     def figures(self) -> CorruptedReference:
         return reference_figures(self.dealt, self.class_ids)
 
-    def compare(self, name: str, runtime: Runtime, report: ParityReport) -> CorruptedFigures:
+    def compare(self, name: str, runtime: Runtime, report: ParityReport, *, each: bool) -> CorruptedFigures:
         answers = _measure(f"{name}, corrupted", runtime, self.dealt.dataset, self.progress, self.clock)
-        return candidate_figures(self.dealt, self.class_ids, answers.class_ids, report.confidence, report.seed)
+        return candidate_figures(self.dealt, self.class_ids, answers.class_ids, report.confidence, report.seed, each=each)
 
 
 @dataclass(eq=False)

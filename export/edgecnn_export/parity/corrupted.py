@@ -53,7 +53,9 @@ class CorruptedReference:
 class CorruptedFigures:
     """One candidate under corruptions: `right` by corruption, drops and their bound in points as on clean pictures.
 
-    `worst` is the corruption with the largest drop of its own, `worst_drop`; it rests on few pictures.
+    `worst` is the corruption with the largest drop of its own, `worst_drop`; it rests on few pictures. `significant` is the
+    corruption whose loss, `significant_drop`, chance explains least; `significant_p` is its p-value times the number of
+    corruptions (Bonferroni). They are None where corruptions are judged together only.
     """
 
     right: tuple[int, ...]
@@ -67,6 +69,9 @@ class CorruptedFigures:
     other: int
     worst: str
     worst_drop: float
+    significant: str | None = None
+    significant_drop: float | None = None
+    significant_p: float | None = None
 
     def exceeds(self, max_drop: float, confidence: float) -> bool:
         """Tell whether more is lost than `max_drop` points, and more than chance explains at this confidence.
@@ -74,6 +79,12 @@ class CorruptedFigures:
         Under corruptions both models guess at some pictures, and guesses differ by chance alone.
         """
         return self.drop > max_drop and self.mcnemar_p < 1 - confidence
+
+    def stands_out(self, max_drop: float, confidence: float) -> bool:
+        """Tell whether one corruption, where each is judged, costs more than `max_drop` points and than chance explains."""
+        if self.significant_drop is None or self.significant_p is None:
+            return False
+        return self.significant_drop > max_drop and self.significant_p < 1 - confidence
 
 
 def deal(dataset: Dataset, corruptions: Sequence[Corruption], seed: int) -> Dealt:
@@ -117,9 +128,15 @@ def reference_figures(dealt: Dealt, class_ids: NDArray[np.int64]) -> CorruptedRe
 
 
 def candidate_figures(
-    dealt: Dealt, reference_ids: NDArray[np.int64], candidate_ids: NDArray[np.int64], confidence: float, seed: int
+    dealt: Dealt,
+    reference_ids: NDArray[np.int64],
+    candidate_ids: NDArray[np.int64],
+    confidence: float,
+    seed: int,
+    *,
+    each: bool = False,
 ) -> CorruptedFigures:
-    """Compare the answers `(n,)` of a candidate with the reference's."""
+    """Compare the answers `(n,)` of a candidate with the reference's; each corruption also on its own with `each`."""
     true = dealt.dataset.class_ids
     before, after = reference_ids == true, candidate_ids == true
     lost, gained = int((before & ~after).sum()), int((~before & after).sum())
@@ -128,6 +145,7 @@ def candidate_figures(
     counts, right = _by_corruption(dealt), _by_corruption(dealt, after)
     drops = [100 * (b - a) / n for b, a, n in zip(_by_corruption(dealt, before), right, counts, strict=True)]
     worst = int(np.argmax(drops))
+    least, p = _most_significant(dealt, before, after) if each else (None, None)
     return CorruptedFigures(
         right=right,
         accuracy=sum(right) / len(true),
@@ -140,7 +158,18 @@ def candidate_figures(
         other=differing - lost - gained,
         worst=dealt.corruptions[worst],
         worst_drop=drops[worst],
+        significant=None if least is None else dealt.corruptions[least],
+        significant_drop=None if least is None else drops[least],
+        significant_p=p,
     )
+
+
+def _most_significant(dealt: Dealt, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[int, float]:
+    """Return the index of the corruption whose loss chance explains least, and its p-value times their number, at most 1."""
+    pairs = zip(_by_corruption(dealt, before & ~after), _by_corruption(dealt, ~before & after), strict=True)
+    values = [mcnemar_p(lost, gained) if lost > gained else 1.0 for lost, gained in pairs]
+    least = int(np.argmin(values))
+    return least, min(1.0, values[least] * len(values))
 
 
 def _by_corruption(dealt: Dealt, hits: NDArray[np.bool_] | None = None) -> tuple[int, ...]:

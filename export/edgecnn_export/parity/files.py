@@ -18,15 +18,14 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.foreign import ForeignModel, open_foreign
-from edgecnn.robustness.corruptions import Corruption, corruptions_for
+from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
 from edgecnn_export.models import Model
 from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare, too_few
-from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
-from edgecnn_export.parity.good_parts import NOVEL, GoodOrNovel, damaged_variants, with_damaged
+from edgecnn_export.parity.good_parts import answering, shown, unlabelled
 from edgecnn_export.reference import Reference
 
 UNKNOWN = ForeignModel()
@@ -82,7 +81,8 @@ def measure(
 ) -> Measured:
     """Compare artifacts with the reference on one split; `max_drop` in points, the task's own margin by default.
 
-    Models that know good parts only are compared on these and on damaged copies (see `parity.good_parts`).
+    Models that know good parts only are compared on these, on damaged copies and on good parts under each corruption (see
+    `parity.good_parts`).
     Where the split's pictures are too few, those of the training split serve as unlabelled ones (see `parity.margins`).
     A candidate may be another tool's `.tflite`: `stated` is what the user says of it. What nobody says is as in the reference.
 
@@ -98,24 +98,22 @@ def measure(
     artifacts = {name: candidate.artifact for name, candidate in opened.items()}
     runtimes = {name: candidate.runtime for name, candidate in opened.items()}
     sizes = {name: artifact.path.stat().st_size for name, artifact in artifacts.items()}
-    corruptions = corruptions_for(task)
-    ours, labels = reference.runtime, task.labels
-    if task.only_good:  # another light is another part, of which nothing is promised: no corruptions
-        corruptions = ()
-        dataset, labels = with_damaged(dataset, seed), (*task.labels, NOVEL)
-        ours, runtimes = GoodOrNovel(ours), {name: GoodOrNovel(runtime) for name, runtime in runtimes.items()}
+    corruptions, pictures = corruptions_for(task), shown(task, dataset, seed)
+    dataset, ours = pictures.dataset, answering(task, reference.runtime)
+    runtimes = {name: answering(task, runtime) for name, runtime in runtimes.items()}
     report = compare(
         ours,
         runtimes,
         dataset,
-        labels=labels,
+        labels=pictures.labels,
         max_drop=task.max_drop if max_drop is None else max_drop,
         confidence=confidence,
         data=data_info(splits, split),
         seed=seed,
         float_candidates=_float_names(artifacts) if reference.reference else (),
         corruptions=corruptions,
-        variants=partial(_unlabelled, task, splits, corruptions, seed),
+        corrupted_of=pictures.corrupted_of,
+        variants=partial(unlabelled, task, splits, corruptions, seed),
         doubt=doubt,
         sizes=sizes if reference.size_bytes is None else sizes | {"reference": reference.size_bytes},
         progress=progress,
@@ -135,10 +133,6 @@ def measure(
     }
     notes = tuple(note for candidate in opened.values() for note in candidate.notes)
     return Measured(report, dataset, advice, (*notes, *_notes(artifacts, task)))
-
-
-def _unlabelled(task: Task, splits: Splits, corruptions: Sequence[Corruption], seed: int) -> NDArray[np.uint8]:
-    return damaged_variants(splits.train, seed) if task.only_good else variants(splits.train, corruptions, seed)
 
 
 def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated: ForeignModel) -> dict[str, _Candidate]:

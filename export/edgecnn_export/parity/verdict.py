@@ -1,7 +1,8 @@
 """The verdict on a candidate, with its reasons in words: never more than the pictures show.
 
 `fail`       the measured drop is above the margin and more than chance explains, on clean pictures or under camera corruptions;
-             or the answers are not probabilities; or a float file leaves its tolerance.
+             or the answers are not probabilities; or a float file leaves its tolerance. Of good parts each corruption is judged
+             by itself as well.
 `pass`       a float file changes no answer within its tolerance; or a bound of the drop is within the margin.
 `agrees`     the same on unlabelled pictures: the files answer as the reference does, right or wrong.
 `undecided`  none of these, or the reference is not to be trusted on these pictures.
@@ -48,6 +49,11 @@ def _failures(report: ParityReport, candidate: CandidateReport, flaw: str | None
         failures.append(
             f"under camera corruptions it lost {corrupted.drop:.2f} points ({corrupted.lost} pictures lost, {corrupted.gained} "
             f"gained), at most {report.max_drop:g} are allowed"
+        )
+    if corrupted and corrupted.stands_out(report.max_drop, report.confidence):
+        failures.append(
+            f"under {corrupted.significant} alone it lost {corrupted.significant_drop:.1f} points, more than chance explains "
+            f"(p = {corrupted.significant_p:.2g} by all corruptions)"
         )
     return tuple(failures)
 

@@ -25,10 +25,10 @@ from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import Conversion, Format, Precision, Quantization, convert_quantized
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.parity.compare import compare
-from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.parity.figures import CandidateReport, ParityReport, Verdict
+from edgecnn_export.parity.good_parts import answering, calibration_pictures, shown, unlabelled
 from edgecnn_export.reference import Reference
-from edgecnn_export.repair.context import RepairContext, SkippedError
+from edgecnn_export.repair.context import MANY, RepairContext, SkippedError
 from edgecnn_export.repair.equalization import equalize_layers
 from edgecnn_export.repair.fine_tuning import fine_tune
 from edgecnn_export.repair.precision import leave_both_float, leave_last_float, widen_activations
@@ -148,10 +148,9 @@ class Ladder:
         for file_format in formats:
             try:
                 conversion = self._convert(quantization, file_format)
+                made[file_format] = self._write(number, technique, quantization, conversion)
             except (ConversionError, SkippedError) as reason:
                 self.attempts.append(Attempt(number, technique.name, file_format, skipped=str(reason)))
-            else:
-                made[file_format] = self._write(number, technique, quantization, conversion)
         seconds = time.monotonic() - started
         if made:
             report = self.compare(list(made.values()))
@@ -288,26 +287,32 @@ class Repair:
         stop: bool = True,
     ) -> RepairResult:
         """Go up the ladder with the failed artifacts, to its top unless `stop`."""
-        context = RepairContext(self.folded, self.calibration, self.splits, self.seed, self.progress)
+        splits = self.splits
+        if self.reference.task.only_good:  # ranges of one light are what has to be repaired
+            train = calibration_pictures(self.reference.task, splits.train, self.seed, MANY)
+            splits = dataclasses.replace(splits, train=train)
+        context = RepairContext(self.folded, self.calibration, splits, self.seed, self.progress)
         climb = Ladder(context, writer, self.comparison(), staged / "techniques", failed)
         return climb.run(pictures_to_time(self.splits.validation), stop=stop)
 
     def comparison(self) -> Callable[[Collection[Artifact]], ParityReport]:
         """Return the comparison that an export makes, with the reference answering the same pictures only once."""
-        reference = _Remembering(self.reference.runtime())
         task, corruptions = self.reference.task, corruptions_for(self.reference.task)
+        reference = _Remembering(answering(task, self.reference.runtime()))
+        pictures = shown(task, self.splits.validation, self.seed)
 
         def against_reference(artifacts: Collection[Artifact]) -> ParityReport:
             return compare(
                 reference,
-                {artifact.path.name: open_runtime(artifact) for artifact in artifacts},
-                self.splits.validation,
-                labels=task.labels,
+                {artifact.path.name: answering(task, open_runtime(artifact)) for artifact in artifacts},
+                pictures.dataset,
+                labels=pictures.labels,
                 max_drop=task.max_drop if self.max_drop is None else self.max_drop,
                 data=data_info(self.splits, "validation"),
                 seed=self.seed,
                 corruptions=corruptions,
-                variants=lambda: variants(self.splits.train, corruptions, self.seed),
+                corrupted_of=pictures.corrupted_of,
+                variants=lambda: unlabelled(task, self.splits, corruptions, self.seed),
             )
 
         return against_reference
