@@ -1,6 +1,5 @@
 # make demo     set everything up, train a folder of drawn parts, export the shipped NEU model to int8, prove parity, classify
-# make test     set everything up, check style, types and layers, run the tests
-# make WORKERS=2 test   the same with two test processes side by side
+# make test     set everything up, check style, types and layers, run the tests in two processes (make WORKERS= test: in one)
 # make test-system   test against real cameras, brokers and browsers on loopback; as root it installs them by apt
 # make test-home-assistant   run a camera before a real Home Assistant, in an environment of its own; needs Python 3.13 and mosquitto
 # make test-faults   test hostile files, kills, full disks, hostile visitors and an hour at full speed; writes docs/reference/reliability.md
@@ -16,6 +15,7 @@
 PYTHON ?= python3
 PYTHON313 ?= python3.13
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Where no real pictures are known, the demo runs on synthetic ones, and says so.

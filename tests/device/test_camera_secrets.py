@@ -11,7 +11,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,14 @@ def fetch(address: str) -> bytes:
         return error.read()
 
 
-def wait_for(text: str, file: Path, limit_s: float = 30.0) -> None:
+def wait_for(text: str, file: Path) -> None:
+    wait_until(lambda: file.exists() and text in file.read_text(), f"{text!r} in {file}")
+
+
+def wait_until(holds: Callable[[], bool], what: str, limit_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + limit_s
-    while not (file.exists() and text in file.read_text()):
-        assert time.monotonic() < deadline_s, f"{text!r} did not come to stand in {file}"
+    while not holds():
+        assert time.monotonic() < deadline_s, f"{what} did not come"
         time.sleep(0.05)
 
 
@@ -85,6 +89,7 @@ def test_a_secret_in_an_address_stands_nowhere(
         )
     try:
         wait_for('"state":"ok"', tmp_path / "o.jsonl")
+        wait_until(lambda: any((tmp_path / "kept").glob("*.json")), "a sample")  # at random, five a second on average
         found = re.search(r"the page is at (\S+)/", (tmp_path / "err").read_text())
         assert found is not None
         paths = ("/api/stats", "/metrics", "/api/history.csv", "/healthz", "/api/model", "/api/history")
