@@ -27,10 +27,9 @@ from edgecnn.runtimes.good_parts import GoodPartsRuntime
 from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.networks import PRETRAINED, build
-from edgecnn_export.plots.contact_sheet import draw_contact_sheet
 from edgecnn_export.reference import MODEL_FILE, KerasFeatures, Reference, save_reference
 from edgecnn_export.training.session import store_splits, versions
-from edgecnn_export.training.trainer import SHEET, check_folder
+from edgecnn_export.training.trainer import check_folder, draw_pictures
 
 NETWORK = "lite"
 MOST_PICTURES = 1000  # whose places the bank is chosen from
@@ -68,11 +67,7 @@ def train_only_good(
     if not len(splits.train) or not len(splits.validation):
         raise DatasetError(f"{splits.info.source} has too few good parts: some to learn from and some to hold out are needed")
     check_folder(out)
-    if splits.storable:
-        height, width, _ = task.preprocessing.shape
-        title = f"{task.name}: what the network sees, {height} x {width} {task.preprocessing.color} by {task.preprocessing.fit}"
-        draw_contact_sheet(splits.train, task.labels, out / SHEET, title=title, seed=seed)
-        progress(f"what the network sees of the pictures: {out / SHEET}")
+    draw_pictures(task, splits, out, seed, progress)
     began = time.monotonic()
     reference = fit_only_good(task, splits, false_alarms=false_alarms, seed=seed)
     assert reference.good_parts is not None

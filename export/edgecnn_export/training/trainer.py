@@ -92,11 +92,7 @@ def train(
         answering = _train_teacher(task, splits, teacher_folder, recipe, budget, seed, devices, progress)
         lessons = _ask(answering, build(model, task), splits, recipe, budget, seed, checkpoint, progress)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
-    if splits.storable:
-        height, width, _ = task.preprocessing.shape
-        title = f"{task.name}: what the network sees, {height} x {width} {task.preprocessing.color} by {task.preprocessing.fit}"
-        draw_contact_sheet(splits.train, task.labels, out / SHEET, title=title, seed=seed)
-        progress(f"what the network sees of the pictures: {out / SHEET}")
+    draw_pictures(task, splits, out, seed, progress)
     session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget, lessons)
     if checkpoint is not None:
         session.resume(checkpoint)
@@ -104,6 +100,15 @@ def train(
     with _interruption() as interrupted:
         session.run(interrupted, progress)
         return session.finish(interrupted.is_set())
+
+
+def draw_pictures(task: Task, splits: Splits, out: Path, seed: int, progress: Callable[[str], None]) -> None:
+    """Write to the folder of a run what the network sees of training pictures that are in a folder."""
+    if splits.storable:
+        height, width, _ = task.preprocessing.shape
+        title = f"{task.name}: what the network sees, {height} x {width} {task.preprocessing.color} by {task.preprocessing.fit}"
+        draw_contact_sheet(splits.train, task.labels, out / SHEET, title=title, seed=seed)
+        progress(f"what the network sees of the pictures: {out / SHEET}")
 
 
 def _taught(recipe: Recipe, model: str, task: Task, progress: Callable[[str], None]) -> Recipe:
