@@ -127,21 +127,22 @@ def _classify_all(
 
 
 def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:
-    from edgecnn.artifacts.artifact import is_foreign, read_file
+    from edgecnn.artifacts.artifact import Artifact, is_foreign, read_file
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
     from edgecnn.labels import read_labels
 
     convention, path = read_convention(stated), artifact_path(model)
     labels = None if stated["labels"] is None else read_labels(stated["labels"])
-    if is_foreign(path, read_file(path), labels):
+    content = read_file(path)
+    if is_foreign(path, content, labels):
         foreign: dict[str, Any] = {"convention": convention, "fit": fit or "squash", "output": stated["output"]}
         classifier = Classifier.open_foreign(path, labels, runtime=runtime, threads=threads, **foreign)
         echo_notes(path.name, classifier.notes)
         return classifier
     if labels is not None or stated["output"] is not None or convention.stated or fit is not None:
         raise InputError(f"{path} carries its own labels and preprocessing; omit --labels and the like")
-    return Classifier.open(path, runtime=runtime, threads=threads)
+    return Classifier.of(Artifact.read(content, path), runtime=runtime, threads=threads)
 
 
 def _row(file: Path, prediction: Prediction, labels: tuple[str, ...]) -> dict[str, Any]:

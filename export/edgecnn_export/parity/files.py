@@ -148,12 +148,13 @@ def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated:
 def _open_candidate(path: Path, reference: Model, stated: ForeignModel) -> _Candidate:
     task = reference.task
     stated = _as_reference(stated, reference)
-    if is_foreign(path, read_file(path), stated.labels):
+    content = read_file(path)
+    if is_foreign(path, content, stated.labels):
         found = open_foreign(path, stated)
         _check_task(found.artifact, task)
         notes = tuple(f"{path.name}: {note}" for note in found.notes)
         return _Candidate(found.artifact, _matched(found.artifact, found.runtime, task), notes)
-    artifact = Artifact.open(path)
+    artifact = Artifact.read(content, path)
     _check_task(artifact, task)
     return _Candidate(artifact, _matched(artifact, open_runtime(artifact), task))
 
