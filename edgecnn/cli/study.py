@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecnn.cli.command import Group
-from edgecnn.cli.only_good import Rate
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
     OUTPUT_FILE,
     Count,
     Number,
+    Share,
     data_option,
     echo_json,
     group_by_option,
@@ -240,7 +240,7 @@ def where(
     help="Folder of damaged parts, each folder in it a kind; repeatable. What lies in DIR is left out.",
 )
 @click.option("--folds", type=Count(2, 20), default=2, show_default=True, help="Number of folds of the good parts.")
-@click.option("--false-alarms", type=Rate(), default=0.01, help="Share of good parts that may be called novel. Default: 1%.")
+@click.option("--false-alarms", type=Share(), default=0.01, help="Share of good parts that may be called novel. Default: 1%.")
 @group_by_option
 @input_options
 @seed_option

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.command import Command, Need, Values, check_needs
-from edgecnn.cli.only_good import Rate, train_good
-from edgecnn.cli.options import Count, Number, data_option, group_by_option, input_options, seed_option, task_and_folder
+from edgecnn.cli.only_good import train_good
+from edgecnn.cli.options import Count, Number, Share, data_option, group_by_option, input_options, seed_option, task_and_folder
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
 )
 @click.option("--only-good", is_flag=True, help="TASK is a folder of good parts only: learn to tell odd ones.")
 @click.option(
-    "--false-alarms", type=Rate(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
+    "--false-alarms", type=Share(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
 )
 @click.option("--report/--no-report", default=None, help="Write report.html, which takes up to two minutes. Default: yes.")
 @click.pass_context
