@@ -74,7 +74,7 @@ def test_each_command_works_from_the_run_alone(name: str, trained: Path, tmp_pat
     assert run(*arguments(name, trained, tmp_path)) == 0
 
 
-def test_a_run_whose_export_will_choose_thresholds_is_evaluated_without_a_warning(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_whose_export_will_choose_thresholds_gets_no_warning(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("evaluate", str(trained / "runs" / "my-parts"))
 
     assert "no thresholds" not in capsys.readouterr().err
