@@ -30,7 +30,9 @@ def start(tmp_path: Path, model: str) -> Iterator[Start]:
         folder = tmp_path / f"camera-{len(cameras)}"
         folder.mkdir()
         address = f"{scheme}://localhost:{port}/plant/line-1"
-        cameras.append(CameraProcess(folder, model, "--source", source, "--mqtt", address, "--reject", "0", *options))
+        cameras.append(
+            CameraProcess(folder, model, "--source", source, "--mqtt", address, "--reject", "0", "--novelty", "100", *options)
+        )
         return cameras[-1]
 
     yield begin
