@@ -3,9 +3,9 @@
     python -m benchmarks.streaming_memory 5000 20000 100000
 
 Makes a folder of small drawn pictures of five classes, trains `compact` without a teacher for one epoch on them as 128 x 128 in
-color, and follows the process. The table states for each number of pictures the size of all inputs, the peaks of the memory that
-nothing but the process's end gives back (anonymous) and of all that was resident (with mapped files, which the system may take
-away), CPU and wall time.
+color, and follows the process. The table states for each number of pictures the size of all inputs, the peak of the memory that
+is the process's own (anonymous) and of all that was resident (with mapped files, which the system may take away), CPU and
+wall time.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from math import prod
+from pathlib import Path
 from weakref import WeakSet
 
 import numpy as np
@@ -40,7 +41,7 @@ def new_pictures(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     reason = f"{CACHE_VARIABLE} turns the cache off"
     if folder is not None:
         try:
-            return _map(shape, str(folder))
+            return _map(shape, folder)
         except OSError as error:
             reason = f"{folder}: {(error.strerror or str(error)).lower()}"
     what = f"{size / 1e9:.1f} GB of resized pictures"
@@ -53,8 +54,8 @@ def new_pictures(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.empty(shape, np.uint8)
 
 
-def _map(shape: tuple[int, ...], folder: str) -> NDArray[np.uint8]:
-    os.makedirs(folder, exist_ok=True)
+def _map(shape: tuple[int, ...], folder: Path) -> NDArray[np.uint8]:
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, prefix="pictures-") as file:
         os.posix_fallocate(file.fileno(), 0, prod(shape))
         memory = mmap.mmap(file.fileno(), prod(shape))
@@ -129,7 +130,7 @@ class Shelf:
     def __init__(self) -> None:
         """Begin empty."""
         self._held = 0
-        self._free = np.empty(0, np.uint8)
+        self._free: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def keep(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return what stands for `array` from now on."""

@@ -125,16 +125,18 @@ def test_a_full_disk_leaves_the_pictures_in_memory_and_says_so(little_memory: Pa
         images = new_pictures((30, 10, 10, 3))
 
     assert not is_mapped(images)
-    assert notes == [f"  0.0 GB of resized pictures are held in memory, not on the disk ({little_memory}: no space left on device)"]
+    assert notes == [
+        f"  0.0 GB of resized pictures are held in memory, not on the disk ({little_memory}: no space left on device)"
+    ]
 
 
-def test_pictures_that_neither_disk_nor_memory_holds_are_one_line(
-    little_memory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_that_neither_disk_nor_memory_holds_are_one_line(little_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", refuse(errno.ENOSPC))
     monkeypatch.setattr(mapped, "limit_bytes", lambda: 10_000)
 
-    with pytest.raises(OutputError, match=r"no room on the disk for 0\.0 GB of resized pictures .* EDGECNN_CACHE, or take a smaller"):
+    with pytest.raises(
+        OutputError, match=r"no room on the disk for 0\.0 GB of resized pictures .* EDGECNN_CACHE, or take a smaller"
+    ):
         new_pictures((30, 10, 10, 3))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import keras
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.mapped import let_go
 from edgecnn_export.training.augmentation import Augmentation, augment
-
 
 Chosen = NDArray[np.int64] | slice
 
@@ -92,7 +92,7 @@ class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras s
 
     def __len__(self) -> int:
         """Return how many batches there are; the last one may be smaller."""
-        return -(-len(self._parts[0]) // self._batch_size)
+        return math.ceil(len(self._parts[0]) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
         """Return batch `index`: pixels of 0..255, targets, and weights where there are any."""

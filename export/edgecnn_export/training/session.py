@@ -330,10 +330,10 @@ class Session:
             len(batches),
             self.budget.clock,
         )
-        fitted = self.model.fit(batches, verbose=0, shuffle=False, callbacks=[watch])
+        figures = self.devices.loop.train(self.model, batches, watch)
         self._startup_s = startup_seconds(start, watch.first_end, self.budget.clock(), len(batches))
         batches.release()
-        entry = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in fitted.history.items()}
+        entry: dict[str, float] = {"epoch": epoch + 1} | figures
         return entry | self._validated() | {"seconds": self.budget.clock() - start}
 
     def _validated(self) -> dict[str, float]:
@@ -349,8 +349,7 @@ class Session:
         targets = one_hot(dataset.class_ids, classes)
         targets = targets if self.lessons is None else self.lessons.untaught(targets)
         batches = ValidationBatches(dataset.images, targets, weights, batch_size=_VALIDATION_BATCH)
-        figures = self.model.evaluate(batches, verbose=0, return_dict=True)
-        return {name: float(value) for name, value in figures.items()}
+        return self.devices.loop.evaluate(self.model, batches)
 
     def _checkpoint(self) -> None:
         state = checkpoints.optimizer_state(self.model)
