@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -375,6 +375,7 @@ def train(
     teacher: bool = True,
     epochs: int | None = None,
     minutes: float | None = None,
+    splits: Path | str | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     progress: _Progress = print,
@@ -382,10 +383,12 @@ def train(
     """Train a network on the folder's pictures; the run is written to `out`, by default `runs/NAME`, or `runs/NAME-NETWORK`.
 
     `auto` trains lite and, taught by it, compact, and takes one of them (`edgecnn train --help` has the rule); `compact` has
-    the same teacher unless `teacher` is False. `epochs` is by default the recipe's, or as many as fit into `minutes`. Needs the
-    extra `train`. Raises what `edgecnn_export.training.train` raises.
+    the same teacher unless `teacher` is False. `epochs` is by default the recipe's, or as many as fit into `minutes`. `splits`
+    is a run or a `splits.csv` whose split is kept, with new pictures dealt to it, or `new`; by default the run it replaces.
+    Needs the extra `train`. Raises what `edgecnn_export.training.train` raises.
     """
     folder = Path(out) if out is not None else Path("runs") / _run_name(data.task.name, network)
+    data = _with_kept_split(data, splits, seed, folder)
     if network == "auto":
         from edgecnn_export.training.auto import train_auto
 
@@ -399,6 +402,17 @@ def train(
         progress=progress,
     )  # fmt: skip
     return Run(data, result)
+
+
+def _with_kept_split(data: LabelledFolder, stated: Path | str | None, seed: int, out: Path) -> LabelledFolder:
+    from edgecnn.datasets.kept_split import keep_split, table_to_keep
+    from edgecnn.tasks import SHIPPED
+
+    table = table_to_keep(stated, own=data.task.name not in SHIPPED, random=False, out=out)
+    if table is None:
+        return data
+    kept = keep_split(data.splits, len(data.labels), table, seed=seed, stated=stated is not None)
+    return replace(data, splits=kept)
 
 
 def _run_name(task: str, network: Network) -> str:

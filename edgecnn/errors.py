@@ -14,6 +14,7 @@
     ├── InferenceError (RuntimeError)         an inference runtime refused a model or failed while running it
     ├── MissingDependencyError (ImportError)  a package of an extra is not installed
     ├── ConversionError (RuntimeError)        a model cannot be converted as asked
+    ├── ClusterError (ConnectionError)        another machine that takes part cannot be reached, or went away
     ├── CameraError (OSError)                 a camera cannot be opened, or has stopped delivering pictures
     └── OutputError (OSError)                 a result cannot be written
 
@@ -75,6 +76,10 @@ class MissingDependencyError(EdgecnnError, ImportError):
 
 class ConversionError(EdgecnnError, RuntimeError):
     """A model cannot be converted as asked."""
+
+
+class ClusterError(EdgecnnError, ConnectionError):
+    """Another machine that takes part in a study or a training cannot be reached, or went away."""
 
 
 class CameraError(EdgecnnError, OSError):

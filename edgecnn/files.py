@@ -16,6 +16,8 @@ from edgecnn.text import json_text
 # Stands in every picture and page that is drawn here, so that a later one may take its place.
 MADE_HERE = "made by edgecnn"
 _LOOKED_AT_BYTES = 2**16
+CACHE_VARIABLE = "EDGECNN_CACHE"
+_OFF = ("", "0", "off", "no", "none")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -87,6 +89,22 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise OutputError(f"cannot create the folder {path}: {_reason(error)}; choose another with --out") from error
     return path
+
+
+def cache_folder() -> Path | None:
+    """Return where edgecnn keeps what it can find again: `EDGECNN_CACHE`, else `edgecnn` in `XDG_CACHE_HOME` or `~/.cache`.
+
+    None where EDGECNN_CACHE is empty, `off` or `0`, or this user has no home.
+    """
+    stated = os.environ.get(CACHE_VARIABLE)
+    if stated is not None:
+        return None if stated.strip().lower() in _OFF else Path(stated).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # the specification wants relative ones ignored
+        return base / "edgecnn"
+    with contextlib.suppress(RuntimeError):
+        return Path.home() / ".cache" / "edgecnn"
+    return None
 
 
 def exists(path: Path) -> bool:

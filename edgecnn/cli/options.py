@@ -44,6 +44,19 @@ class Number(click.FloatRange):
         return float(super().convert(number, param, ctx))
 
 
+class Minutes(Number):
+    """A finite number of minutes, `low` to `high`, with or without the unit: 10, 10min, 1.5h."""
+
+    name = "minutes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the minutes; they come from the command line or the environment."""
+        stated = _TIME.fullmatch(str(value))
+        if stated is None:
+            return super().convert(value, param, ctx)
+        return super().convert(float(stated["number"]) * (60 if stated["unit"] == "h" else 1), param, ctx)
+
+
 class Count(click.IntRange):
     """A whole number of `low` to `high`; 2.5 in a configuration file is refused, not cut to 2."""
 
@@ -75,6 +88,7 @@ class OutputFile(click.Path):
         return path
 
 
+_TIME = re.compile(r"(?P<number>\d+(\.\d+)?) ?(?P<unit>min|h)")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 OUTPUT_FILE = OutputFile()
 PROBABILITY = Number(0, 1)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgecnn.cli.command import Group
+from edgecnn.cli.command import Command, Group, Need, check_needs
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
     OUTPUT_FILE,
     Count,
-    Number,
+    Minutes,
     Share,
     data_option,
     echo_json,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from edgecnn_export.studies.frozen import Frozen
 
 F = TypeVar("F", bound=Callable[..., Any])
+SCHEDULER = click.option(
+    "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work, such as tcp://192.168.1.5:8786."
+)
+_NEEDS = {"jobs": Need("no --scheduler, whose workers it would not count", lambda values: values["scheduler"] is None)}
 
 
 @click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, learning curves, maps.")
@@ -41,13 +45,14 @@ def study() -> None:
 
 
 def _study_options(command: F) -> F:
-    """Add what every study takes: TASK, --epochs, --jobs, --data, how a folder is read, --out and --json."""
+    """Add what every study takes: TASK, --epochs, --jobs, --scheduler, --data, how a folder is read, --out and --json."""
     for option in (
         input_options,
         json_option,
         click.option("--out", type=click.Path(path_type=Path), help="Folder of the study. Default: below runs/."),
         group_by_option,
         data_option,
+        SCHEDULER,
         click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings to run at the same time."),
         click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's."),
         click.argument("task", metavar="TASK|DIR"),
@@ -56,7 +61,7 @@ def _study_options(command: F) -> F:
     return command
 
 
-@study.command(short_help="Hold every picture out once, overlapping ones together.")
+@study.command(cls=Command, needs=_NEEDS, short_help="Hold every picture out once, overlapping ones together.")
 @_study_options
 @click.option(
     "--network", type=click.Choice(("compact", "lite", "course")), default="compact", show_default=True, help="Network."
@@ -90,6 +95,7 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
         seeds=range(seeds),
         epochs=values["epochs"],
         jobs=values["jobs"],
+        scheduler=values["scheduler"],
         progress=_progress,
     )
     if values["as_json"]:
@@ -102,10 +108,10 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
         click.echo(printable(f"wrong in int8, {times} time(s): {name}"))
 
 
-@study.command(short_help="Train without each part of the recipe.")
+@study.command(cls=Command, needs=_NEEDS, short_help="Train without each part of the recipe.")
 @_study_options
 @click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
-@click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: the time of each training.")
+@click.option("--minutes", type=Minutes(0.01, 100_000), help="Instead of --epochs: the time of each training.")
 @click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
 @seed_option
 def ablation(
@@ -133,6 +139,7 @@ def ablation(
         per_class=per_class,
         seed=seed,
         jobs=values["jobs"],
+        scheduler=values["scheduler"],
         progress=_progress,
     )
     if values["as_json"]:
@@ -144,7 +151,7 @@ def ablation(
     click.echo(format_table(rows))
 
 
-@study.command("leave-one-out", short_help="Train without each class, and test on it.")
+@study.command("leave-one-out", cls=Command, needs=_NEEDS, short_help="Train without each class, and test on it.")
 @_study_options
 @seed_option
 def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> None:
@@ -159,6 +166,7 @@ def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> 
         epochs=values["epochs"],
         seed=seed,
         jobs=values["jobs"],
+        scheduler=values["scheduler"],
         progress=_progress,
     )
     if values["as_json"]:
@@ -285,10 +293,18 @@ def only_good(
 @click.option("--plot", type=OUTPUT_FILE, help="Picture of the curves to write.")
 @data_option
 @group_by_option
+@SCHEDULER
 @seed_option
 @json_option
 def learning_curve(
-    source: str, more: int, plot: Path | None, data: Path | None, group_by: str | None, seed: int, as_json: bool
+    source: str,
+    more: int,
+    plot: Path | None,
+    data: Path | None,
+    group_by: str | None,
+    scheduler: str | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Thin out each class of DIR/<class>/<pictures>, or of a training's RUN, and tell what more of it would bring.
 
@@ -299,11 +315,12 @@ def learning_curve(
         from edgecnn_export.plots.figures import check_format
 
         check_format(plot)
+    _check_scheduler(scheduler)
     frozen = frozen_features(source, data, group_by, seed)
     from edgecnn_export.studies.learning_curve import draw_curves, format_table
     from edgecnn_export.studies.learning_curve import learning_curve as measure
 
-    found = measure(frozen, more=more, seed=seed)
+    found = measure(frozen, more=more, seed=seed, scheduler=scheduler)
     if plot is not None:
         draw_curves(found, plot)
     if as_json:
@@ -317,10 +334,12 @@ def learning_curve(
 
 
 def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, network: str = "compact") -> tuple[Task, Splits]:
+    check_needs(click.get_current_context())
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn_export.frameworks import require_keras
 
+    _check_scheduler(values["scheduler"])
     require_keras()  # quietly, and before pictures are loaded
     choice = InputChoice.stated(values["color"], values["fit"], values["size_hw"], network)
     chosen, folder = task_and_folder(task, data, choice=choice, group_by=values["group_by"])
@@ -354,6 +373,13 @@ def frozen_features(source: str, data: Path | None, group_by: str | None, seed: 
     model = open_model(source)
     model.require_classes()
     return freeze_features(model.task, model.splits(data, seed), cache=run / FILE_NAME, seed=seed)
+
+
+def _check_scheduler(address: str | None) -> None:
+    if address is not None:
+        from edgecnn_export.studies.over_dask import check_scheduler
+
+        check_scheduler(address)
 
 
 def _progress(line: str) -> None:

@@ -12,7 +12,17 @@ import click
 
 from edgecnn.cli.command import Command, Need, Values, check_needs
 from edgecnn.cli.only_good import train_good
-from edgecnn.cli.options import Count, Number, Share, data_option, group_by_option, input_options, seed_option, task_and_folder
+from edgecnn.cli.options import (
+    Count,
+    Minutes,
+    Number,
+    Share,
+    data_option,
+    group_by_option,
+    input_options,
+    seed_option,
+    task_and_folder,
+)
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +76,9 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
     type=Count(0, 100_000),
     help="Passes over the training pictures; 0 fits only the last layer of lite. Default: the recipe's.",
 )
-@click.option("--minutes", type=Number(0.01, 100_000), help="Instead of --epochs: as many as fit into this time.")
+@click.option(
+    "--minutes", type=Minutes(0.01, 100_000), help="Instead of --epochs: as many as fit into this time, such as 10 or 2h."
+)
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option
 @data_option
@@ -158,7 +170,7 @@ def train(
     stops after the current batch and keeps the best weights; continue with --resume.
     """
     check_needs(context)
-    from edgecnn.datasets.kept_split import keep_split
+    from edgecnn.datasets.kept_split import keep_split, table_to_keep
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
@@ -175,7 +187,7 @@ def train(
     kind = "only-good" if only_good else network
     out = out or Path("runs") / (chosen.name if kind == "auto" else f"{chosen.name}-{kind}")
     own = data is None and folder is not None
-    table = None if only_good else _stored_split(stored, own=own, rule=rule, out=out)
+    table = None if only_good else table_to_keep(stored, own=own, random=rule == "random", out=out)
     splits = load_splits(chosen, folder, seed)
     if table is not None:
         splits = keep_split(splits, len(chosen.labels), table, seed=seed, stated=stored is not None)
@@ -244,17 +256,3 @@ def _tell(run: TrainingRun, taken: Choice | None, splits: Splits) -> None:
             f"{len(splits.validation)} validation pictures promise nothing, at least {MIN_PICTURES} are needed; "
             "add pictures and train again"
         )
-
-
-def _stored_split(stated: str | None, *, own: bool, rule: str, out: Path) -> Path | None:
-    """Return the table of the split to keep: the stated one, else that of the run in `out` unless it was dealt at random."""
-    from edgecnn.datasets.kept_split import find_table, kept_by_run
-    from edgecnn.errors import InputError
-
-    if stated is None:
-        return kept_by_run(out) if own and rule == "grouped" else None
-    if not own:
-        raise InputError("--splits belongs to a folder of your own; the split of a named task is known")
-    if rule == "random" and stated != "new":
-        raise InputError("--splits keeps a split, and --split random deals at random: leave one of them out")
-    return None if stated == "new" else find_table(Path(stated))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets import neu
-from edgecnn.datasets.flattery import Flattery, measure_flattery
+from edgecnn.datasets.flattery import Described, Flattery, measure_flattery
 from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
 from edgecnn.datasets.group_by import parse_group_by
 from edgecnn.datasets.group_table import GroupTable, read_column
@@ -26,9 +26,13 @@ from edgecnn.datasets.summary import FolderSummary, find_crossing
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.folders import is_other
 from edgecnn.progress import note
+from edgecnn.text import counted
 
 LEAK_SEEDS = 20
 _DRAWS = 1000  # of a bootstrap
+
+
+Describe = Callable[[FolderContents, NDArray[np.int64]], Described | None]  # pictures and their classes `(n,)`
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class FolderCheck:
 
     `leaked` is the share of test pictures of a random split (70 : 15 : 15 by class) that share pixels with a training
     picture, mean over LEAK_SEEDS seeds; with stated groups, that show the same part as one. `group_ids` are the files'
-    groups, `flattery` tells what the leak does to an accuracy, None where it was not measured. `looks` are labels; it,
+    groups, `flattery` tells what the leak does to an accuracy, None where it was not measured. `recorded` are pairs that the
+    recorded split of NEU has on two sides, None for other pictures. `looks` are labels; it,
     `scenery` and `threshold`: see `edgecnn.datasets.overlap.Overlaps`.
     """
 
@@ -80,6 +85,7 @@ class FolderCheck:
     group_ids: tuple[int, ...]
     looks: tuple[str, ...]
     flattery: Flattery | None
+    recorded: tuple[Pair, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -102,14 +108,27 @@ class FolderCheck:
         ]
         if self.scenery:
             lines.append("pictures of different classes look alike: only copies were counted")
+        if self.recorded:
+            lines.append(
+                f"{counted(len(self.recorded), 'pair')} of NEU's pictures lie on two sides of its recorded split "
+                f"(neu_split.csv), mostly turned by 90 degrees: {self.recorded[0].first} and {self.recorded[0].second}"
+            )
         return lines
 
 
-def check_folder(folder: Path, *, seed: int = 0, group_by: str | Path | None = None, flattery: bool = False) -> FolderCheck:
+def check_folder(
+    folder: Path,
+    *,
+    seed: int = 0,
+    group_by: str | Path | None = None,
+    flattery: bool = False,
+    describe: Describe | None = None,
+) -> FolderCheck:
     """Check `folder/<class>/<pictures>`, or any form of NEU in files. Findings are returned, never raised.
 
     `group_by` says which pictures show the same part (`parse_group_by`): those count as related, as overlapping ones do.
-    `flattery` also measures what a random split does to an accuracy. Raises DatasetError when the folder holds no labelled
+    `flattery` also measures what a random split does to an accuracy, by features that `describe` gives of pictures, or by
+    simple ones where it is None. Raises DatasetError when the folder holds no labelled
     pictures at all, and for groups that do not fit it.
     """
     stated = None if group_by is None else parse_group_by(group_by)
@@ -122,7 +141,10 @@ def check_folder(folder: Path, *, seed: int = 0, group_by: str | Path | None = N
         groups, remark = stated.join([picture.file for picture in contents.pictures], overlaps.groups)
         note(remark)
         overlaps = replace(overlaps, groups=groups)
-    measured = measure_flattery(grays, class_ids, overlaps.groups, seed=seed) if flattery else None
+    measured = None
+    if flattery:
+        described = None if describe is None else describe(contents, class_ids)
+        measured = measure_flattery(grays, class_ids, overlaps.groups, described=described, seed=seed)
     return _summarised(contents, class_ids, overlaps, seed, by_group=stated is not None, flattery=measured)
 
 
@@ -282,7 +304,17 @@ def _summarised(
         group_ids=tuple(overlaps.groups.tolist()),
         looks=tuple(contents.labels[look] for look in overlaps.looks),
         flattery=flattery,
+        recorded=_across_recorded(names, pairs),
     )
+
+
+def _across_recorded(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[Pair, ...] | None:
+    """Return the pairs that the recorded split of NEU has on two sides; None for pictures that are not NEU's."""
+    parts = neu.recorded_parts(names)
+    if parts is None:
+        return None
+    part_of = dict(zip(names, parts, strict=True))
+    return tuple(pair for pair in pairs if part_of[pair.first] != part_of[pair.second])
 
 
 def _related(groups: NDArray[np.int64]) -> list[tuple[int, int]]:

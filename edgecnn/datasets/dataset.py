@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.mapped import blocks, join_pictures, take_pictures
 from edgecnn.errors import DatasetError, InputError, ShapeError
 from edgecnn.records import read_record
 
@@ -48,7 +49,7 @@ class Dataset:
     def take(self, indices: NDArray[np.int64]) -> Dataset:
         """Return the pictures at `indices` `(k,)`, in that order."""
         return Dataset(
-            self.images[indices],
+            take_pictures(self.images, indices),
             self.class_ids[indices],
             tuple(self.names[i] for i in indices),
             None if self.groups is None else self.groups[indices],
@@ -58,7 +59,8 @@ class Dataset:
     def digest(self) -> str:
         """Return the SHA-256 of pixels and classes, the data's identity in contracts and reports."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        for block in blocks(self.images):
+            digest.update(np.ascontiguousarray(block).data)
         digest.update(np.ascontiguousarray(self.class_ids, dtype="<i8").data)
         return digest.hexdigest()
 
@@ -68,7 +70,7 @@ def concatenate(datasets: Sequence[Dataset]) -> Dataset:
     groups = [dataset.groups for dataset in datasets]
     digests = [dataset.digests for dataset in datasets]
     return Dataset(
-        np.concatenate([dataset.images for dataset in datasets]),
+        join_pictures([dataset.images for dataset in datasets]),
         np.concatenate([dataset.class_ids for dataset in datasets]),
         tuple(name for dataset in datasets for name in dataset.names),
         None if any(group is None for group in groups) else np.concatenate([g for g in groups if g is not None]),

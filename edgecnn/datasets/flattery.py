@@ -2,7 +2,8 @@
 
 The classifier is a linear one by ridge regression on histograms of oriented gradients (Dalal and Triggs, CVPR 2005), how much
 structure of each size a picture has where, and a small version of it: seconds for a thousand pictures. It is weaker than a
-network; what counts is the difference. Its penalty was chosen on NEU.
+network; what counts is the difference. Its penalty was chosen on NEU. Features of a pretrained network take the place of these
+where somebody gives them.
 """
 
 from __future__ import annotations
@@ -45,23 +46,45 @@ class Flattery:
     seeds: int
 
 
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Better features than ours: `features` `(k, d)` of the pictures numbered `chosen` `(k,)`, and what the classifier is."""
+
+    classifier: str
+    chosen: NDArray[np.int64]
+    features: NDArray[np.float32]
+
+
 def measure_flattery(
-    images_gray: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], groups: NDArray[np.int64], *, seed: int = 0
+    images_gray: Sequence[NDArray[np.uint8]],
+    class_ids: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    described: Described | None = None,
+    seed: int = 0,
 ) -> Flattery | None:
     """Cross-validate on gray pictures `(h, w)` with classes and groups `(n,)`; None where a class has fewer than FOLDS groups.
 
+    Those that are `described` already are measured by that.
+
     Progress is reported through `edgecnn.progress`.
     """
+    if described is not None:
+        class_ids, groups = class_ids[described.chosen], groups[described.chosen]
     if min(len(np.unique(groups[class_ids == class_id])) for class_id in np.unique(class_ids)) < FOLDS:
         return None
-    features = np.stack(list(on_all_cores(lambda i: _features(images_gray[i]), range(len(class_ids)), "describing pictures")))
+    if described is not None:
+        features, classifier = described.features, described.classifier
+    else:
+        everything, classifier = range(len(class_ids)), CLASSIFIER
+        features = np.stack(list(on_all_cores(lambda i: _features(images_gray[i]), everything, "describing pictures")))
     ways = {"random": np.arange(len(class_ids)), "grouped": groups}
     jobs = [(units, seed + repeat) for units in ways.values() for repeat in range(SEEDS)]
     hits = np.stack(
         list(on_all_cores(lambda job: _hits(features, class_ids, *job), jobs, "comparing random and grouped folds"))
     )
     random, grouped = (_accuracy(part.mean(axis=0), groups, seed) for part in (hits[:SEEDS], hits[SEEDS:]))
-    return Flattery(CLASSIFIER, random, grouped, FOLDS, SEEDS)
+    return Flattery(classifier, random, grouped, FOLDS, SEEDS)
 
 
 def _features(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.group_by import GroupBy, parse_group_by
 from edgecnn.datasets.layout import GOOD, Layout, find_good, find_layout, label_of
+from edgecnn.datasets.mapped import stack_pictures
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import DECIDED, InputChoice, Picture, read_pictures
 from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups, undivided
@@ -193,7 +194,7 @@ def divide(task: Task, contents: FolderContents, seed: int, group_by: GroupBy | 
         groups, remark = group_by.join([picture.file for picture in pictures], groups)
         note(f"  {remark}")
     whole = Dataset(
-        np.stack([picture.image for picture in pictures]),
+        stack_pictures([picture.image for picture in pictures]),
         class_ids,
         tuple(picture.file.name for picture in pictures),
         groups,

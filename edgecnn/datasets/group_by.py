@@ -19,7 +19,7 @@ from edgecnn.files import read_bytes
 from edgecnn.pictures import MAX_FILE_BYTES, taken_at
 from edgecnn.text import counted
 
-_MINUTES = re.compile(r"minutes:(?P<number>\d+(\.\d+)?)")
+_MINUTES = re.compile(r"(minutes:)?(?P<number>\d+(\.\d+)?) ?(?(1)(min)?|min)")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class GroupBy:
 
 
 def parse_group_by(stated: str | Path) -> GroupBy:
-    """Make of `FILE.csv`, `folder`, `minutes:N` or a regular expression with one group what it states.
+    """Make of `FILE.csv`, `folder`, `minutes:N` (or `10min`) or a regular expression with one group what it states.
 
     Raises InputError for an expression that is none or has not one group, and for a table that cannot be read; DatasetError for
     a table without its columns.
@@ -58,8 +58,9 @@ def parse_group_by(stated: str | Path) -> GroupBy:
         return GroupBy(table.path.name, lambda files: table.groups_of([file.name for file in files]))
     if text == "folder":
         return GroupBy("folder", _by_folder)
-    if text.startswith("minutes:"):
-        if (number := _MINUTES.fullmatch(text)) is None or not 0 < float(number["number"]) < 1e6:
+    number = _MINUTES.fullmatch(text)
+    if number is not None or text.startswith("minutes:"):
+        if number is None or not 0 < float(number["number"]) < 1e6:
             raise InputError(f"--group-by {text}: after minutes: stands a number of minutes, such as minutes:10")
         return GroupBy(text, lambda files: _by_time(files, float(number["number"])))
     return _by_expression(text)

@@ -43,6 +43,21 @@ def kept_by_run(run: Path) -> Path | None:
     return table if known and is_table(table) else None
 
 
+def table_to_keep(stated: str | Path | None, *, own: bool, random: bool, out: Path) -> Path | None:
+    """Return the table of the split to keep: the stated one, else that of the run in `out` unless it was dealt at random.
+
+    `stated` is a run, a table, or `new`, which keeps none. InputError for pictures that are not the user's `own`, and for a
+    stated one where pictures are to be dealt at `random`.
+    """
+    if stated is None:
+        return kept_by_run(out) if own and not random else None
+    if not own:
+        raise InputError("--splits belongs to a folder of your own; the split of a named task is known")
+    if random and str(stated) != "new":
+        raise InputError("--splits keeps a split, and --split random deals at random: leave one of them out")
+    return None if str(stated) == "new" else find_table(Path(stated))
+
+
 def keep_split(splits: Splits, classes: int, table: Path, *, seed: int, stated: bool = True) -> Splits:
     """Return the pictures of `splits` divided as `table` says, those that it does not know dealt to it by their groups.
 

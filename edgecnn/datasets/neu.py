@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def read_split_table() -> dict[tuple[str, int], Row]:
             for line in csv.DictReader(file)
         ]
     return {(row.label, row.number): row for row in rows}
+
+
+def recorded_parts(files: Sequence[str]) -> list[str] | None:
+    """Return in which part the table has each file; None unless all of them are named as pictures of NEU are."""
+    known = read_split_table()
+    keys = [_identify(Path(name)) for name in files]
+    return [known[key].split for key in keys if key is not None] if all(key in known for key in keys) else None
 
 
 def load_neu(folder: Path | None, seed: int = 0) -> Splits:

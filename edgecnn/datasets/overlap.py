@@ -52,7 +52,7 @@ DUPLICATE_NOISE = 2.0  # so many gray levels
 _THUMBNAIL = 16  # pixels per side; means of areas, so that it differs by no more than the pictures do
 _NEAREST_COPIES = 16
 _SHIFT_TURN, _SHIFT_SCALE = 0.01, 0.01  # radians and share: below, one picture is a shifted copy of the other
-_ROWS = 256  # of a matrix product
+_ROWS, _COLUMNS = 512, 8192  # of a matrix product
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ def _exact_duplicates(digests: Sequence[bytes]) -> list[Overlap]:
 def _small_duplicates(pictures: Sequence[NDArray[np.uint8]], sizes: NDArray[np.int64]) -> list[Overlap]:
     """Find pictures, stretched to their median size, whose pixels differ by at most DUPLICATE_RMS gray levels."""
     size = tuple(max(1, round(float(side))) for side in np.median(sizes, axis=0))
-    flat = np.stack([_resized(pictures[i], size).reshape(-1) for i in range(len(pictures))]).astype(np.float32)
+    flat = np.empty((len(pictures), math.prod(size)), np.uint8)
+    for i in range(len(pictures)):
+        flat[i] = _resized(pictures[i], size).reshape(-1)
     return [_duplicate(first, second, rms) for first, second, rms in _close(flat, len(flat))]
 
 
@@ -229,22 +231,29 @@ def _duplicate(first: int, second: int, rms: float) -> Overlap:
     return Overlap(first, second, "duplicate", (0, 0), 1.0, 1 - (rms / 255) ** 2)
 
 
-def _close(flat: NDArray[np.float32], most: int) -> list[tuple[int, int, float]]:
+def _close(flat: NDArray[np.uint8] | NDArray[np.float32], most: int) -> list[tuple[int, int, float]]:
     """List vectors `(n, d)` of gray levels that differ by at most DUPLICATE_RMS, with how much: for each its `most` nearest."""
-    flat = flat - flat.mean(axis=0)  # smaller numbers: their squares keep the digits that count
-    energy = (flat**2).sum(axis=1)
+    mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
     limit = DUPLICATE_RMS**2 * flat.shape[1]
     found = []
     for start in range(0, len(flat), _ROWS):
-        end = min(start + _ROWS, len(flat))
-        squared = energy[start:end, None] + energy[None, start:] - 2 * flat[start:end] @ flat[start:].T
-        for row in range(end - start):
-            columns = np.flatnonzero(squared[row, row + 1 :] <= limit) + row + 1
-            nearest = columns[np.argsort(squared[row, columns], kind="stable")][:most]
-            rms = np.sqrt(np.maximum(squared[row, nearest], 0) / flat.shape[1])
-            found += [(start + row, start + int(column), float(value)) for column, value in zip(nearest, rms, strict=True)]
-        report("comparing pictures", end, len(flat))
+        rows = flat[start : start + _ROWS] - mean  # smaller numbers: their squares keep the digits that count
+        near: list[list[tuple[float, int]]] = [[] for _ in rows]
+        for left in range(start, len(flat), _COLUMNS):
+            squared = _squared_distances(rows, flat[left : left + _COLUMNS] - mean)
+            for row, column in zip(*np.nonzero(squared <= limit), strict=True):
+                if left + column > start + row:
+                    near[row].append((float(squared[row, column]), int(left + column)))
+        for first, others in enumerate(near, start):
+            found += [(first, second, math.sqrt(max(square, 0.0) / flat.shape[1])) for square, second in sorted(others)[:most]]
+        report("comparing pictures", min(start + _ROWS, len(flat)), len(flat))
     return found
+
+
+def _squared_distances(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the squared distances `(m, n)` of vectors `(m, d)` and `(n, d)`."""
+    energies = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)
+    return np.asarray(energies - 2 * rows @ columns.T, np.float32)
 
 
 def _search(

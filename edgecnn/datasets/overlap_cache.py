@@ -14,31 +14,15 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.mapped import let_go
 from edgecnn.datasets.overlap import Kind, Overlap, Overlaps, connected, find_overlaps
 from edgecnn.errors import EdgecnnError
-from edgecnn.files import make_folder, read_bytes, write_bytes
+from edgecnn.files import cache_folder, make_folder, read_bytes, write_bytes
 
 VERSION = 2  # of the search and of the form of an entry: another one finds nothing of this one
 MAX_BYTES = 64 * 2**20  # of all entries; the ones that were used longest ago go
 MAX_ENTRY_BYTES = 16 * 2**20
-VARIABLE = "EDGECNN_CACHE"
-_OFF = ("", "0", "off", "no", "none")
-
-
-def cache_folder() -> Path | None:
-    """Return where edgecnn keeps what it can find again: `EDGECNN_CACHE`, else `edgecnn` in `XDG_CACHE_HOME` or `~/.cache`.
-
-    None where EDGECNN_CACHE is empty, `off` or `0`, or this user has no home.
-    """
-    stated = os.environ.get(VARIABLE)
-    if stated is not None:
-        return None if stated.strip().lower() in _OFF else Path(stated).expanduser()
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if base.is_absolute():  # the specification wants relative ones ignored
-        return base / "edgecnn"
-    with contextlib.suppress(RuntimeError):
-        return Path.home() / ".cache" / "edgecnn"
-    return None
+_LET_GO = 1024  # pictures, behind which mapped memory is let go
 
 
 def known_overlaps(images_gray: Sequence[NDArray[np.uint8]], class_ids: NDArray[np.int64], digests: Sequence[str]) -> Overlaps:
@@ -63,12 +47,15 @@ class _Ordered(Sequence[NDArray[np.uint8]]):
     """A sequence of pictures in another order; none is kept."""
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]], order: NDArray[np.int64]) -> None:
-        self._pictures, self._order = pictures, order
+        self._pictures, self._order, self._asked = pictures, order, 0
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]  # never asked for a slice
+        self._asked += 1
+        if self._asked % _LET_GO == 0:
+            let_go()
         return self._pictures[int(self._order[index])]
 
 

@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.layout import LabelledFile
+from edgecnn.datasets.mapped import Shelf, let_go, new_pictures
 from edgecnn.datasets.overlap import reduced
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
@@ -31,6 +32,7 @@ MOST_STRETCH = 3.0  # of one side against the other: tiles of aspects 0.4 to 2.7
 FolderFit = Literal["auto", "squash", "pad", "crop"]
 _GUESSED_FROM = 8  # pictures that are read before all others, to guess what the model's input will be
 _STAGE = "reading pictures"
+_LET_GO = 256  # pictures, behind which mapped memory is let go
 _LACKING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -153,10 +155,19 @@ def _decide_fit(sizes: Sequence[tuple[int, int]], wanted_hw: tuple[int, int]) ->
 
 
 def _read_all(files: Sequence[LabelledFile], preprocessing: Preprocessing) -> Pictures:
-    results = list(on_all_cores(lambda file: _read(file, preprocessing), files, _STAGE))
-    read = tuple(result for result in results if isinstance(result, Picture))
-    unreadable = {file.name: why for file, why in zip(files, results, strict=True) if isinstance(why, str)}
-    return Pictures(read, preprocessing, unreadable)
+    images, grays = new_pictures((len(files), *preprocessing.shape)), Shelf()
+    read, unreadable = list[Picture](), dict[str, str]()
+    results = on_all_cores(lambda file: _read(file, preprocessing), files, _STAGE)
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, str):
+            unreadable[file.name] = result
+            continue
+        row = len(read)
+        images[row] = result.image
+        read.append(replace(result, image=images[row], gray=grays.keep(result.gray)))
+        if row % _LET_GO == 0:
+            let_go()
+    return Pictures(tuple(read), preprocessing, unreadable)
 
 
 def _read(file: LabelledFile, preprocessing: Preprocessing) -> Picture | str:

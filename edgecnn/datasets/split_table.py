@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.mapped import let_go, new_pictures, stack_pictures, take_pictures
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.folders import list_pictures
@@ -30,6 +31,7 @@ from edgecnn.text import counted, printable
 FILE_NAME = "splits.csv"
 SPLITS = ("train", "validation", "test")
 MAX_TABLE_BYTES = 2**28
+_LET_GO = 256  # pictures, behind which mapped memory is let go
 _COLUMNS = ("file", "sha256", "label", "split", "group")
 
 
@@ -137,11 +139,18 @@ def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow
     return row
 
 
-def _read_files(task: Task, folder: Path, rows: Sequence[SplitRow]) -> list[NDArray[np.uint8]]:
-    """Read the pictures that the rows name, in their order, as the task's input."""
-    results = list(on_all_cores(lambda row: _read_file(task, folder, row), rows, "reading pictures"))
-    _refuse([result for result in results if isinstance(result, str)], folder, rows)
-    return [result for result in results if not isinstance(result, str)]
+def _read_files(task: Task, folder: Path, rows: Sequence[SplitRow]) -> NDArray[np.uint8]:
+    """Read the pictures `(n, h, w, c)` that the rows name, in their order, as the task's input."""
+    images, troubles = new_pictures((len(rows), *task.preprocessing.shape)), list[str]()
+    for i, result in enumerate(on_all_cores(lambda row: _read_file(task, folder, row), rows, "reading pictures")):
+        if isinstance(result, str):
+            troubles.append(result)
+        else:
+            images[i] = result
+        if i % _LET_GO == 0:
+            let_go()
+    _refuse(troubles, folder, rows)
+    return images
 
 
 def _read_file(task: Task, folder: Path, row: SplitRow) -> NDArray[np.uint8] | str:
@@ -156,7 +165,7 @@ def _read_file(task: Task, folder: Path, row: SplitRow) -> NDArray[np.uint8] | s
     return task.preprocessing(decode_picture(data, name=str(path)))
 
 
-def _pick(whole: Dataset, folder: Path, rows: Sequence[SplitRow]) -> list[NDArray[np.uint8]]:
+def _pick(whole: Dataset, folder: Path, rows: Sequence[SplitRow]) -> NDArray[np.uint8]:
     """Take the pictures that the rows name out of a folder's arrays."""
     at = {name: i for i, name in enumerate(whole.names)}
     digests = whole.digests or ("",) * len(whole)
@@ -166,7 +175,7 @@ def _pick(whole: Dataset, folder: Path, rows: Sequence[SplitRow]) -> list[NDArra
         if row.file not in at or digests[at[row.file]] != row.sha256
     ]
     _refuse(troubles, folder, rows)
-    return [whole.images[at[row.file]] for row in rows]
+    return take_pictures(whole.images, np.array([at[row.file] for row in rows], np.int64))
 
 
 def _refuse(troubles: Sequence[str], folder: Path, rows: Sequence[SplitRow]) -> None:
@@ -177,14 +186,15 @@ def _refuse(troubles: Sequence[str], folder: Path, rows: Sequence[SplitRow]) -> 
         )
 
 
-def _part(task: Task, rows: Sequence[SplitRow], images: Sequence[NDArray[np.uint8]], split: str) -> Dataset:
-    inside = [(row, image) for row, image in zip(rows, images, strict=True) if row.split == split]
-    groups = [row.group for row, _ in inside if row.group is not None]
+def _part(task: Task, rows: Sequence[SplitRow], images: NDArray[np.uint8], split: str) -> Dataset:
+    numbers = [i for i, row in enumerate(rows) if row.split == split]
+    inside = [rows[i] for i in numbers]
+    groups = [row.group for row in inside if row.group is not None]
     grouped = any(row.group is not None for row in rows) if not inside else len(groups) == len(inside)
     return Dataset(
-        np.stack([image for _, image in inside]) if inside else np.zeros((0, *task.preprocessing.shape), np.uint8),
-        np.array([task.labels.index(row.label) for row, _ in inside], np.int64),
-        tuple(row.file for row, _ in inside),
+        stack_pictures([images[i] for i in numbers]) if inside else np.zeros((0, *task.preprocessing.shape), np.uint8),
+        np.array([task.labels.index(row.label) for row in inside], np.int64),
+        tuple(row.file for row in inside),
         np.array(groups, np.int64) if grouped else None,
-        tuple(row.sha256 for row, _ in inside),
+        tuple(row.sha256 for row in inside),
     )

@@ -112,20 +112,29 @@ def answer(runtime: Runtime, images: NDArray[np.uint8]) -> Answers:
 
 def answer_slices(runtime: Runtime, images: NDArray[np.uint8]) -> Iterator[Answers]:
     """Yield what a runtime says of `(n, h, w, c)` uint8 in slices: the features of all do not fit into memory."""
-    for at in range(0, len(images), RUN_BATCH):
-        yield answer(runtime, images[at : at + RUN_BATCH])
+    for part in _slices(images):
+        yield answer(runtime, part)
 
 
 def run_all(
     runtime: Runtime, images: NDArray[np.uint8], *, progress: Callable[[int], None] | None = None
 ) -> NDArray[np.float32]:
     """Run `(n, h, w, c)` uint8 in slices and return `(n, classes)`; `progress` is called with the number of pictures done."""
-    parts = []
-    for at in range(0, len(images), RUN_BATCH):
-        parts.append(runtime.run(images[at : at + RUN_BATCH]))
+    parts, done = [], 0
+    for part in _slices(images):
+        parts.append(runtime.run(part))
+        done += len(part)
         if progress is not None:
-            progress(min(at + RUN_BATCH, len(images)))
+            progress(done)
     return np.concatenate(parts)
+
+
+def _slices(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    from edgecnn.datasets.mapped import let_go  # not for a camera's start
+
+    for at in range(0, len(images), RUN_BATCH):
+        yield images[at : at + RUN_BATCH]
+        let_go()
 
 
 def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.float32]:

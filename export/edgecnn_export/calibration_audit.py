@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.mapped import blocks
 from edgecnn_export.conversion.calibration import Ranges, measure
 from edgecnn_export.conversion.folded import Folded
 
@@ -103,7 +104,7 @@ def check_balance(calibration: Dataset, evaluation: Dataset, labels: tuple[str, 
 def check_pixels(calibration: Dataset, evaluation: Dataset) -> Check:
     """Fail when pixels are 0 and 1 only: pictures that were already divided by 255, which the model will do again."""
     for name, dataset in (("calibration", calibration), ("evaluation", evaluation)):
-        if len(dataset) and int(dataset.images.max()) <= 1:
+        if len(dataset) and all(block.max() <= 1 for block in blocks(dataset.images)):
             sentence = f"the {name} pictures hold no pixel above 1: they were divided by 255 before; the model takes 0 to 255"
             return Check("pixel range", "fail", sentence)
     low, high = int(calibration.images.min()), int(calibration.images.max())
@@ -137,7 +138,7 @@ def check_overlap(calibration: Dataset, evaluation: Dataset, *, intended: bool =
 
     Where that is `intended`, it is a warning.
     """
-    known = {_digest(image) for image in evaluation.images}
+    known = {_digest(image) for block in blocks(evaluation.images) for image in block}
     shared = np.array([_digest(image) in known for image in calibration.images], bool)
     if calibration.groups is not None and evaluation.groups is not None:
         shared |= np.isin(calibration.groups, evaluation.groups)
@@ -181,11 +182,11 @@ def _difference(first: tuple[float, float], second: tuple[float, float]) -> floa
 
 
 def _means(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return np.asarray(images.mean(axis=(1, 2, 3)), np.float64)
+    return np.concatenate([block.mean(axis=(1, 2, 3), dtype=np.float64) for block in blocks(images)])
 
 
 def _deviations(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    return np.array([image.std(dtype=np.float64) for image in images])
+    return np.array([image.std(dtype=np.float64) for block in blocks(images) for image in block])
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import EvidenceInfo, GoodPartsInfo, RejectionInfo, TensorSpec
+from edgecnn.datasets.mapped import blocks
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import replacing
 from edgecnn.normalization import RAW, Normalization
@@ -119,7 +120,9 @@ class KerasRuntime:
         # About 4 MB of pixels at a time: enough to keep every core busy, little beside the activations.
         batch_size = max(1, min(len(images), 2**22 // images[0].size))
         try:
-            return np.asarray(self._model.predict(images, batch_size=batch_size, verbose=0), np.float32)
+            # Block by block: Keras copies what it is given.
+            answers = [self._model.predict(block, batch_size=batch_size, verbose=0) for block in blocks(images)]
+            return np.asarray(np.concatenate(answers), np.float32)
         except MemoryError:
             raise
         except Exception as error:  # the layers of a stranger's model raise what they like

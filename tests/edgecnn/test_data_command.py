@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from edgecnn.cli.main import main
 from edgecnn.datasets.check import check_folder, compare_with_table, leaked_share
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.datasets.folder import write_folder
+from edgecnn.datasets.flattery import Described
+from edgecnn.datasets.folder import FolderContents, write_folder
+from edgecnn.datasets.neu import read_split_table
 from edgecnn.errors import DatasetError, OutputError
 
 
@@ -127,7 +129,10 @@ def test_a_table_without_splits_is_compared_too(spoilt: Path, tmp_path: Path) ->
     assert (compared.exact, compared.pairs, compared.straddling) == (1, 1, 0)
 
 
-def test_the_page_shows_pairs_and_escapes_their_names(spoilt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_shows_pairs_and_escapes_their_names(
+    spoilt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecnn.cli.data._pretrained", lambda: None)
     (spoilt / "good" / "copy.png").rename(spoilt / "good" / "<b>copy&.png")
 
     code, out, _ = run(capsys, "data", "check", str(spoilt), "--html", str(tmp_path / "page.html"))
@@ -137,6 +142,36 @@ def test_the_page_shows_pairs_and_escapes_their_names(spoilt: Path, tmp_path: Pa
     assert "good/&lt;b&gt;copy&amp;.png" in page
     assert "<b>copy" not in page
     assert page.count("<img ") == 2 * 4  # two copies, an overlap, and the conflict once more
+
+
+def test_better_features_take_the_place_of_ours(tmp_path: Path) -> None:
+    for number in range(40):
+        write(tmp_path / "parts" / "ab"[number % 2] / f"{number}.png", surface(number, 96))
+
+    def describe(contents: FolderContents, class_ids: NDArray[np.int64]) -> Described:
+        chosen = np.arange(0, len(class_ids), 2)  # of each class every other picture
+        return Described("an oracle", chosen, np.eye(2, dtype=np.float32)[class_ids[chosen]])
+
+    found = check_folder(tmp_path / "parts", flattery=True, describe=describe).flattery
+
+    assert found is not None
+    assert (found.classifier, found.random.value, found.grouped.value) == ("an oracle", 1.0, 1.0)
+
+
+def test_pairs_that_the_recorded_split_of_neu_parts_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row for row in read_split_table().values() if row.label == "crazing"]
+    train, validation = (next(row.number for row in rows if row.split == split) for split in ("train", "validation"))
+    for label, number, seed in (("crazing", train, 1), ("crazing", validation, 1), ("patches", 1, 2)):
+        write(tmp_path / label / f"{label}_{number}.png", surface(seed, 96))
+
+    code, out, _ = run(capsys, "data", "check", str(tmp_path))
+
+    assert code == 0
+    assert "1 pair of NEU's pictures lie on two sides of its recorded split (neu_split.csv)" in " ".join(out.split())
+
+
+def test_pictures_of_other_names_have_no_recorded_split(spoilt: Path) -> None:
+    assert check_folder(spoilt).recorded is None
 
 
 def test_a_random_split_flatters_where_parts_are_seen_again(tmp_path: Path) -> None:

@@ -204,7 +204,8 @@ def test_pictures_of_a_class_taken_shortly_after_each_other_are_a_part(parts: Pa
         part, exposure = map(int, path.stem.split("_")[1:])
         os.utime(path, (1e9 + 3600 * part + 90 * exposure,) * 2)
 
-    assert grouped(parts, "minutes:2") == (16, 48, 3)
+    for spelling in ("minutes:2", "2min", "minutes:2min"):
+        assert grouped(parts, spelling) == (16, 48, 3)
     assert grouped(parts, "minutes:1") == (0, 0, 1)
 
 

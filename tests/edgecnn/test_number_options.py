@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.cli.main import COMMANDS
-from edgecnn.cli.options import Count, Number
+from edgecnn.cli.options import Count, Minutes, Number
 from edgecnn.numbers import whole_number
 
 
@@ -68,3 +68,14 @@ def test_a_whole_number_of_a_text_is_never_another_error(text: str) -> None:
     number = whole_number(text, at_most=9999)
 
     assert number is None or (0 <= number <= 9999 and int(text) == number)
+
+
+@pytest.mark.parametrize(("stated", "minutes"), [("10", 10), ("10min", 10), ("2.5 min", 2.5), ("1.5h", 90), (3, 3)])
+def test_minutes_may_have_their_unit(stated: str | int, minutes: float) -> None:
+    assert Minutes(0.01, 1000).convert(stated, None, None) == minutes
+
+
+@pytest.mark.parametrize("stated", ["10m", "min", "-1min", "100h", "nan", "1e9min"])
+def test_what_are_no_minutes_is_refused(stated: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Minutes(0.01, 1000).convert(stated, None, None)

@@ -18,7 +18,8 @@ from edgecnn.datasets.check import check_folder
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.load import load_splits
 from edgecnn.datasets.overlap import Overlaps, find_overlaps
-from edgecnn.datasets.overlap_cache import cache_folder, known_overlaps
+from edgecnn.datasets.overlap_cache import known_overlaps
+from edgecnn.files import cache_folder
 
 Searches = list[int]
 

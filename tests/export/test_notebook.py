@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 import edgecnn as ec
+import edgecnn_export.training
+from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.load import load_splits
 from edgecnn.errors import DatasetError, InputError
+from edgecnn.tasks import Task
+from edgecnn_export.training import TrainingRun
 
 LABELS = ("dark", "lying & long", "upright")
 
@@ -48,6 +52,28 @@ def run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> ec.Run:
 @pytest.fixture(scope="module")
 def exported(run: ec.Run, tmp_path_factory: pytest.TempPathFactory) -> ec.Export:
     return ec.export(run, int8=True, out=tmp_path_factory.mktemp("export") / "e", progress=lambda line: None)
+
+
+def test_a_training_keeps_the_split_that_is_named(run: ec.Run, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[Splits]()
+
+    def stand_in(task: Task, splits: Splits, **_: object) -> TrainingRun:
+        given.append(splits)
+        return run.result
+
+    monkeypatch.setattr(edgecnn_export.training, "train", stand_in)
+    other = ec.load_folder(parts, seed=7)
+
+    ec.train(other, network="compact", splits=run.folder)
+    ec.train(other, network="compact", splits="new", out=run.folder)
+
+    assert set(given[0].test.names) == set(run.data.splits.test.names) != set(other.splits.test.names)
+    assert given[1].test.names == other.splits.test.names
+
+
+def test_a_split_that_is_none_is_refused_before_anything_is_trained(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is neither splits\.csv nor the folder of a run that has one"):
+        ec.train(ec.load_folder(parts), splits=tmp_path)
 
 
 def texts(shown: str) -> str:

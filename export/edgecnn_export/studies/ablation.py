@@ -150,6 +150,7 @@ def ablate(
     per_class: int | None = None,
     seed: int = 0,
     jobs: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
     """Train, export and measure each variant (all that change the task's recipe unless named); write `ablation.json`.
@@ -179,7 +180,9 @@ def ablate(
         for variant in chosen
     ]
     rows = {}
-    results = run_trainings(task, pool, splits.info, trainings, _measure, out=out, settings=settings, jobs=jobs)
+    results = run_trainings(
+        task, pool, splits.info, trainings, _measure, out=out, settings=settings, jobs=jobs, scheduler=scheduler
+    )
     for training, result in results:
         rows[training.name] = row = _row(training.name, result)
         progress(f"{len(rows)} of {len(trainings)} done: {row.name}: int8 {row.int8}, {row.doubt}")

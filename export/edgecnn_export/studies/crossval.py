@@ -94,6 +94,7 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     epochs: int | None = None,
     jobs: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> CrossValidation:
     """Train and export once per fold, rule and seed; write `crossval.json` and one folder per training below `out`.
@@ -122,7 +123,8 @@ def cross_validate(
     info = SplitInfo(splits.info.source, f"{folds} folds, {CHOOSING:.0%} of the rest to choose the epoch", None)
     right: dict[str, dict[str, list[bool]]] = {}
     for done, (training, result) in enumerate(
-        run_trainings(task, pool, info, trainings, _measure, out=out, settings=settings, jobs=jobs), start=1
+        run_trainings(task, pool, info, trainings, _measure, out=out, settings=settings, jobs=jobs, scheduler=scheduler),
+        start=1,
     ):
         right[training.name] = result["right"]
         hits = {precision: sum(result["right"][precision]) for precision in PRECISIONS}

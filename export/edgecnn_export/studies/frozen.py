@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
+from edgecnn.datasets.flattery import Described
+from edgecnn.datasets.folder import FolderContents
+from edgecnn.datasets.mapped import stack_pictures
 from edgecnn.datasets.overlap_cache import numbered
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.files import exists, read_bytes, write_bytes
@@ -97,6 +100,20 @@ def freeze_features(
         chosen = chosen.take(seen)
     groups = np.arange(len(chosen)) if chosen.groups is None else numbered(chosen.groups)
     return Frozen(chosen, task.labels, _components(features), groups, len(whole) - len(chosen))
+
+
+def describe_folder(contents: FolderContents, class_ids: NDArray[np.int64], seed: int = 0) -> Described | None:
+    """Return the features of a folder's pictures with classes `(n,)`, of at most MOST_PICTURES, classes taking turns.
+
+    None for pictures that the network cannot take.
+    """
+    if min(contents.preprocessing.shape[:2]) < PRETRAINED_FROM_PIXELS:
+        return None
+    task = Task(name="folder", title="pictures", labels=contents.labels, preprocessing=contents.preprocessing)
+    chosen = np.sort(alternating(class_ids, np.random.default_rng(seed))[:MOST_PICTURES])
+    images = stack_pictures([contents.pictures[i].image for i in chosen])
+    features, _ = _computed(task, images, np.arange(len(chosen)), None, time.monotonic)
+    return Described("a linear classifier on features of the pretrained network", chosen, _components(features))
 
 
 def _computed(

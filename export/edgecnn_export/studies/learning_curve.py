@@ -8,6 +8,7 @@ points, so the interval ranges over all of it. Nothing is said beyond twice the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edgecnn.progress import report
 from edgecnn.text import aligned, counted
 from edgecnn_export.studies.frozen import Frozen
 from edgecnn_export.studies.out_of_fold import fit, held_out
+from edgecnn_export.studies.over_dask import map_over_dask
 
 SHARES = (0.25, 0.5, 1.0)  # of a class's groups
 MORE = 20  # pictures
@@ -78,18 +80,21 @@ class LearningCurve:
         return asdict(self)
 
 
-def learning_curve(frozen: Frozen, *, more: int = MORE, seed: int = 0) -> LearningCurve:
-    """Measure the curve of each class, and what `more` pictures of it, at most as many as there are, would bring."""
+def learning_curve(frozen: Frozen, *, more: int = MORE, seed: int = 0, scheduler: str | None = None) -> LearningCurve:
+    """Measure the curve of each class, and what `more` pictures of it, at most as many as there are, would bring.
+
+    With the address of a Dask `scheduler` its workers fit the heads: see `map_over_dask`.
+    """
     if more < 1:
         raise InputError(f"at least one more picture is needed to bring something, not {more}")
     classes = len(frozen.labels)
     counts = np.bincount(frozen.class_ids, minlength=classes)
     units = [np.unique(frozen.groups[frozen.class_ids == each]) for each in range(classes)]
-    hits, learned, times = _measured(frozen, range(classes), (1.0,), seed)
+    hits, learned, times = _measured(frozen, range(classes), (1.0,), seed, scheduler)
     read = np.array([_mean(hits[each][0], times[each][0], frozen.class_ids == each) for each in range(classes)])
     able = [each for each in np.argsort(np.nan_to_num(read, nan=2.0), kind="stable") if len(units[each]) >= FEWEST_GROUPS]
     chosen = [int(each) for each in able[:MOST_CLASSES]]
-    thin_hits, thin_learned, thin_times = _measured(frozen, chosen, SHARES[:-1], seed)
+    thin_hits, thin_learned, thin_times = _measured(frozen, chosen, SHARES[:-1], seed, scheduler)
     curves = []
     for each in range(classes):
         own = frozen.class_ids == each
@@ -108,40 +113,84 @@ def learning_curve(frozen: Frozen, *, more: int = MORE, seed: int = 0) -> Learni
     return LearningCurve(tuple(curves[each] for each in order), len(frozen.pool))
 
 
-def _measured(frozen: Frozen, chosen: Any, shares: tuple[float, ...], seed: int) -> tuple[_ByClass, _ByClass, _ByClass]:
+def _measured(
+    frozen: Frozen, chosen: Sequence[int], shares: tuple[float, ...], seed: int, scheduler: str | None
+) -> tuple[_ByClass, _ByClass, _ByClass]:
     """Return for each chosen class, by share, how often each picture `(shares, n)` was read and asked, and learned-from counts.
 
     The share 1 thins out nothing, and one head serves all classes.
     """
-    n, chosen = len(frozen.pool), list(chosen)
+    n = len(frozen.pool)
     hits: _ByClass = {each: np.zeros((len(shares), n)) for each in chosen}
     times: _ByClass = {each: np.zeros((len(shares), n)) for each in chosen}
     learned: _ByClass = {each: np.zeros(len(shares)) for each in chosen}
     folds = [out for r in range(REPEATS) for out in held_out(frozen.class_ids, frozen.groups, FOLDS, seed + r)]
-    report(_STAGE, 0, len(folds))
-    for done, out in enumerate(folds, 1):
-        for at, share in enumerate(shares):
-            for each in chosen if share < 1 else chosen[:1]:
-                kept = _thinned(frozen, ~out, each, share, seed + done)
-                head = fit(frozen.features[kept], frozen.class_ids[kept], len(frozen.labels))
-                right = head.log_probabilities(frozen.features[out]).argmax(axis=1) == frozen.class_ids[out]
-                for one in [each] if share < 1 else chosen:
-                    hits[one][at, out] += right
-                    times[one][at, out] += 1
-                    learned[one][at] += (kept & (frozen.class_ids == one)).sum() / len(folds)
+    jobs = [_Fold(out, tuple(chosen), shares, seed + number) for number, out in enumerate(folds, 1)]
+    known = _Known(frozen.features, frozen.class_ids, frozen.groups, len(frozen.labels))
+    done = 0
+    report(_STAGE, done, len(folds))
+    for fold, answers in _answered(known, jobs, scheduler):
+        for (each, at), (right, counts) in answers.items():
+            for one in [each] if shares[at] < 1 else chosen:
+                hits[one][at, fold.out] += right
+                times[one][at, fold.out] += 1
+                learned[one][at] += counts[one] / len(folds)
+        done += 1
         report(_STAGE, done, len(folds))
     report(_STAGE, len(folds), len(folds))
     return hits, learned, times
 
 
-def _thinned(frozen: Frozen, among: NDArray[np.bool_], class_id: int, share: float, seed: int) -> NDArray[np.bool_]:
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What heads are fitted to: features `(n, d)`, classes `(n,)` and groups `(n,)`."""
+
+    features: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    classes: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """One fold: which pictures `(n,)` it holds out, which classes are thinned out to which shares, and the seed of that."""
+
+    out: NDArray[np.bool_]
+    chosen: tuple[int, ...]
+    shares: tuple[float, ...]
+    seed: int
+
+
+_Answers = dict[tuple[int, int], tuple[NDArray[np.bool_], NDArray[np.int64]]]
+
+
+def _answered(known: _Known, folds: Sequence[_Fold], scheduler: str | None) -> Iterator[tuple[_Fold, _Answers]]:
+    """Yield each fold with its answers, here or by the workers of a Dask scheduler."""
+    if scheduler is None:
+        return ((fold, _answers(known, fold)) for fold in folds)
+    return map_over_dask(scheduler, _answers, known, folds)
+
+
+def _answers(known: _Known, fold: _Fold) -> _Answers:
+    """Return by class and share which held-out pictures are read rightly, and how many of each class were learned from."""
+    found: _Answers = {}
+    for at, share in enumerate(fold.shares):
+        for each in fold.chosen if share < 1 else fold.chosen[:1]:
+            kept = _thinned(known, ~fold.out, each, share, fold.seed)
+            head = fit(known.features[kept], known.class_ids[kept], known.classes)
+            right = head.log_probabilities(known.features[fold.out]).argmax(axis=1) == known.class_ids[fold.out]
+            found[each, at] = right, np.bincount(known.class_ids[kept], minlength=known.classes)
+    return found
+
+
+def _thinned(known: _Known, among: NDArray[np.bool_], class_id: int, share: float, seed: int) -> NDArray[np.bool_]:
     """Return which of `among` `(n,)` stay if a class keeps a share of its groups, at least one."""
     if share == 1:
         return among
-    own = among & (frozen.class_ids == class_id)
-    groups = np.random.default_rng((seed, class_id)).permutation(np.unique(frozen.groups[own]))
+    own = among & (known.class_ids == class_id)
+    groups = np.random.default_rng((seed, class_id)).permutation(np.unique(known.groups[own]))
     kept = groups[: max(1, round(share * len(groups)))]  # of one permutation: smaller parts lie in the larger ones
-    return np.asarray(among & ~(own & ~np.isin(frozen.groups, kept)))
+    return np.asarray(among & ~(own & ~np.isin(known.groups, kept)))
 
 
 def _mean(hits: NDArray[np.float64], times: NDArray[np.float64], own: NDArray[np.bool_]) -> float:

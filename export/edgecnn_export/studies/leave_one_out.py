@@ -67,6 +67,7 @@ def leave_one_class_out(
     epochs: int | None = None,
     seed: int = 0,
     jobs: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[LeftOut]:
     """Train once per class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
@@ -83,7 +84,9 @@ def leave_one_class_out(
     recipe = dataclasses.asdict(find_recipe("compact", task))
     settings = {"task": task.name, "epochs": epochs, "seed": seed, "pictures": pool.digest(), "recipe": recipe}
     found = {}
-    for training, result in run_trainings(task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs):
+    for training, result in run_trainings(
+        task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs, scheduler=scheduler
+    ):
         found[training.name] = judge(training.name, result["true"], result["left_out"], result["threshold"])
         progress(f"{len(found)} of {len(trainings)} done: {training.name}: AUROC {found[training.name].auroc.value:.4f}")
     rows = [found[label] for label in task.labels]

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from edgecnn.files import make_folder, read_bytes, write_json
 from edgecnn.runtimes.tflite import first_line
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
+from edgecnn_export.studies.over_dask import map_over_dask, require_small, say
 
 if TYPE_CHECKING:
     from edgecnn_export.reference import Reference
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 # Thread pools of OpenMP, TensorFlow and XLA read these when they start.
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 RESULT = "result.json"
+_one_at_a_time = threading.Lock()  # Keras has one state in a process, and a worker may have several threads
 
 Measure = Callable[["Reference", Splits, Path], dict[str, Any]]
 
@@ -62,12 +66,14 @@ def run_trainings(
     out: Path,
     settings: dict[str, Any],
     jobs: int = 1,
+    scheduler: str | None = None,
 ) -> Iterator[tuple[Training, dict[str, Any]]]:
     """Give each training with what `measure(reference, splits, folder)` found, in the order in which they end.
 
     `measure` runs in the child and must be a function of a module. Each training has the folder `out/<name>`; one that is
     complete is not repeated, one that was interrupted goes on from its checkpoint. Progress goes to stderr, each line with
-    the name of its training. Raises InputError when `out` holds a study of other `settings`. The first error of a training ends
+    the name of its training. With the address of a Dask `scheduler` its workers train, and nothing but results comes back:
+    see `map_over_dask`. Raises InputError when `out` holds a study of other `settings`. The first error of a training ends
     the others, whose checkpoints stay: an EdgecnnError is raised with the training's name before its text, InferenceError
     stands for any other and for a child that was killed.
     """
@@ -78,6 +84,12 @@ def run_trainings(
             yield training, json.loads(read_bytes(kept))
         else:
             left.append(training)
+    if scheduler is not None:
+        require_small(pool.images.nbytes, "the pictures of this study")
+        for training, result in map_over_dask(scheduler, _run_elsewhere, (task.to_json(), pool, info, measure), left):
+            write_json(make_folder(out / training.name) / RESULT, result)
+            yield training, result
+        return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     waiting = iter(left)
     running: dict[Connection, tuple[SpawnProcess, Training]] = {}
@@ -166,6 +178,30 @@ def _prepare_child(threads: int) -> None:
 
 def _run(described: dict[str, Any], splits: Splits, training: Training, measure: Measure, folder: Path) -> dict[str, Any]:
     """Train, measure and keep the result; in a child process."""
+    result = _trained(described, splits, training, measure, folder, lambda line: click.echo(line, err=True))
+    write_json(folder / RESULT, result)
+    return result
+
+
+def _run_elsewhere(shared: tuple[dict[str, Any], Dataset, SplitInfo, Measure], training: Training) -> dict[str, Any]:
+    """Train and measure on a worker of Dask, one training at a time, and leave nothing there."""
+    import keras
+
+    described, pool, info, measure = shared
+    with _one_at_a_time, tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+        keras.backend.clear_session()  # of the training before
+        return _trained(described, _splits(pool, info, training), training, measure, Path(folder), say)
+
+
+def _trained(
+    described: dict[str, Any],
+    splits: Splits,
+    training: Training,
+    measure: Measure,
+    folder: Path,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train in a folder, and return the figures of the training with what was measured."""
     from edgecnn_export.training import checkpoints
     from edgecnn_export.training import train as run_training
 
@@ -179,11 +215,9 @@ def _run(described: dict[str, Any], splits: Splits, training: Training, measure:
         recipe=training.recipe,
         seed=training.seed,
         resume=(folder / checkpoints.FILE_NAME).exists(),
-        progress=lambda line: click.echo(f"{training.name}: {line}", err=True),
+        progress=lambda line: progress(f"{training.name}: {line}"),
     )
     if run.interrupted:
         raise KeyboardInterrupt
     result = {"name": training.name, "validation": run.record["validation"], "best_epoch": run.record["best_epoch"]}
-    result |= {"seconds_per_epoch": run.record["seconds_per_epoch"]} | measure(run.reference, splits, folder)
-    write_json(folder / RESULT, result)
-    return result
+    return result | {"seconds_per_epoch": run.record["seconds_per_epoch"]} | measure(run.reference, splits, folder)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Protocol
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.datasets.mapped import let_go
 from edgecnn_export.training.augmentation import Augmentation, augment
+
+Chosen = NDArray[np.int64] | slice
+
+
+class Rows(Protocol):
+    """The pictures or the targets of an epoch, made when they are asked for: all at once may be more than the memory holds."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, chosen: Chosen) -> NDArray[Any]:
+        """Return those `chosen` `(k,)` as an array of their own."""
 
 
 class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
@@ -18,8 +34,8 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
-        targets: NDArray[np.float32],
+        images: Rows,
+        targets: Rows,
         augmentation: Augmentation | None,
         *,
         batch_size: int,
@@ -49,6 +65,7 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         """Return batch `index`: pixels `(batch, h, w, c)` of 0..255 and targets `(batch, classes)`."""
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         images, targets = self._images[chosen], self._targets[chosen]
+        let_go()
         random = np.random.default_rng((*self._seed, index + 1))
         if self._views is not None:
             images = views_of(images, self._augmentation, self._seed[0], *self._views[chosen].T)
@@ -58,7 +75,31 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
 
     def release(self) -> None:
         """Let go of the pictures: TensorFlow keeps a reference to whatever `fit` was given for as long as the process lives."""
-        self._images, self._targets = self._images[:0].copy(), self._targets[:0].copy()  # a view would keep them
+        nothing = slice(0, 0)
+        self._images, self._targets = self._images[nothing].copy(), self._targets[nothing].copy()  # a view would keep them
+
+
+class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
+    """Pictures in their order with targets and weights: given as arrays, Keras would copy all of them at once."""
+
+    def __init__(
+        self, images: NDArray[np.uint8], targets: NDArray[np.float32], weights: NDArray[np.float64] | None, *, batch_size: int
+    ) -> None:
+        """Take pictures `(n, h, w, c)`, targets `(n, ...)` and, where they differ, weights `(n,)`."""
+        super().__init__()
+        self._parts = (images, targets) if weights is None else (images, targets, weights)
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Return how many batches there are; the last one may be smaller."""
+        return math.ceil(len(self._parts[0]) / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+        """Return batch `index`: pixels of 0..255, targets, and weights where there are any."""
+        images, *rest = (part[index * self._batch_size : (index + 1) * self._batch_size] for part in self._parts)
+        batch = images.astype(np.float32), *rest
+        let_go()
+        return batch
 
 
 def views_of(

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from edgecnn.errors import InputError
+from edgecnn.errors import ClusterError, InputError
 from edgecnn_export.training.fused_batchnorm import with_fused_normalization
+from edgecnn_export.training.workers import VARIABLE, Cluster, KerasLoop, Loop, SharedLoop
 
 _BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
 
@@ -18,7 +19,7 @@ _BFLOAT16_SINCE = (8, 0)  # compute capability of NVIDIA's Ampere
 class Devices:
     """What a training runs on: in words, how many, the Keras dtype policy, and TensorFlow's strategy when it is spread.
 
-    `jit_compile` is Keras' option of that name.
+    `jit_compile` is Keras' option of that name; `loop` goes through batches.
     """
 
     description: str
@@ -27,6 +28,7 @@ class Devices:
     strategy: Any | None = None
     jit_compile: bool | str = "auto"
     fuses_normalization: bool = False
+    loop: Loop = KerasLoop()  # noqa: RUF009  # it has no state
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model and its optimizer must be made."""
@@ -48,14 +50,20 @@ class Devices:
 def open_devices(count: int = 1) -> Devices:
     """Choose `count` devices of the best kind: GPUs when there are any, in mixed precision, else the CPU in float32.
 
-    Several devices share each batch (`tf.distribute.MirroredStrategy`). Raises InputError when there are fewer.
+    Several devices share each batch (`tf.distribute.MirroredStrategy`), as do the workers of a cluster that TF_CONFIG describes
+    (`tf.distribute.MultiWorkerMirroredStrategy`). Raises InputError when there are fewer devices, and for both at once.
     """
     if count < 1:
         raise InputError(f"--devices must be at least 1, got {count}")
+    cluster = Cluster.stated()
+    if cluster is not None and (count > 1 or keras.backend.backend() != "tensorflow"):
+        raise InputError(f"the workers of {VARIABLE} need Keras' TensorFlow backend, and have one device each: no --devices")
     if keras.backend.backend() != "tensorflow":
         return _open_elsewhere(count)
     import tensorflow as tf
 
+    if cluster is not None:
+        return _open_workers(tf, cluster)
     gpus, cpus = tf.config.list_logical_devices("GPU"), tf.config.list_logical_devices("CPU")
     available = gpus or cpus
     if count > len(available):
@@ -66,6 +74,25 @@ def open_devices(count: int = 1) -> Devices:
     # XLA on a CPU is 1.5 times as slow as TensorFlow's own kernels with full convolutions, 6 times with depthwise ones.
     fuses = not gpus and count == 1
     return Devices(description, count, policy, strategy, jit_compile="auto" if gpus else False, fuses_normalization=fuses)
+
+
+def _open_workers(tf: Any, cluster: Cluster) -> Devices:
+    """Wait for all workers and connect to them; nothing of TensorFlow's may have run before."""
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise ClusterError(f"the workers {', '.join(cluster.addresses)} of {VARIABLE} did not all come") from error
+    gpus = tf.config.list_logical_devices("GPU")
+    kind = _gpu_name(tf) if gpus else "CPU"
+    description = f"{kind}, worker {cluster.index + 1} of {len(cluster.addresses)}"
+    return Devices(
+        description,
+        1,
+        _policy(tf) if gpus else "float32",
+        strategy,
+        jit_compile=False,
+        loop=SharedLoop(strategy, cluster),
+    )
 
 
 def _open_elsewhere(count: int) -> Devices:

@@ -70,7 +70,7 @@ class Lessons:
         """Return targets `(m, 2 * classes + h * w * d + 1)` of `pictures` of these classes in these `views`, all `(m,)`."""
         weight, classes = self.distillation.weight, self.answers.shape[2]
         labels, answers = (1 - weight) * one_hot(class_ids, classes), weight * self.answers[views, pictures]
-        maps = self.maps[views, pictures].reshape(len(views), -1).astype(np.float32)
+        maps = self.maps[views, pictures].reshape(len(views), math.prod(self.maps.shape[2:])).astype(np.float32)
         return np.concatenate([labels, answers, maps, np.ones((len(views), 1), np.float32)], axis=1)
 
     def untaught(self, targets: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +13,59 @@ from edgecnn.datasets.dataset import Dataset, rank_in_class
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.training.balancing import UNEVEN, balanced_draw
-from edgecnn_export.training.batches import one_hot
+from edgecnn_export.training.batches import Chosen, Rows, one_hot
 from edgecnn_export.training.distillation import Lessons
 from edgecnn_export.training.recipes import Recipe
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
 _OUTLIERS = 10  # versions of the outliers: drawing them takes a fifth of an epoch, and augmentation varies them too
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Rows of several `arrays` of one form: `rows` `(m,)` counts them through all arrays, one behind another."""
+
+    arrays: Sequence[NDArray[Any]]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.rows)
+
+    def __getitem__(self, chosen: Chosen) -> NDArray[Any]:
+        """Return those `chosen` `(k,)` as an array of their own."""
+        rows, first = self.rows[chosen], 0
+        found = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
+        for array in self.arrays:
+            own = (rows >= first) & (rows < first + len(array))
+            found[own] = array[rows[own] - first]
+            first += len(array)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """Targets of lessons: the first of them of training `pictures` in `views`, both `(m,)`, behind them `rest` as they are."""
+
+    lessons: Lessons
+    class_ids: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    views: NDArray[np.int64]
+    rest: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.pictures) + len(self.rest)
+
+    def __getitem__(self, chosen: Chosen) -> NDArray[Any]:
+        """Return those `chosen` `(k,)`, each `(2 * classes + h * w * d + 1,)`."""
+        numbers = np.arange(len(self))[chosen]
+        own = numbers < len(self.pictures)
+        shown, views = self.pictures[numbers[own]], self.views[numbers[own]]
+        taught = self.lessons.targets(self.class_ids[shown], shown, views)
+        found = np.empty((len(numbers), taught.shape[1]), np.float32)
+        found[own], found[~own] = taught, self.lessons.untaught(self.rest[numbers[~own] - len(self.pictures)])
+        return found
 
 
 class TrainingPictures:
@@ -43,20 +92,23 @@ class TrainingPictures:
         self._task, self._recipe, self._seed, self._lessons = task, recipe, seed, lessons
         self._drawn: dict[tuple[str, int], Pictures] = {}
 
-    def of_epoch(self, epoch: int) -> Pictures:
+    def of_epoch(self, epoch: int) -> tuple[Rows, Rows]:
         """Return pictures `(m, h, w, c)` and their targets `(m, classes)`, or of lessons `(m, ...)`, of `epoch` from 0."""
-        parts = [self._shown(epoch)]
+        chosen = self._chosen(epoch)
+        shown = np.arange(len(self._train)) if chosen is None else chosen
+        drawn: list[Pictures] = []
         if self._recipe.simulated > 0:
-            parts.append(self._version("simulation", epoch % self._recipe.simulations, self._simulation))
-        count = sum(len(images) for images, _ in parts)
+            drawn.append(self._version("simulation", epoch % self._recipe.simulations, self._simulation))
+        count = len(shown) + sum(len(images) for images, _ in drawn)
         if self._recipe.outliers > 0:
-            parts.append(self._version("outliers", epoch % _OUTLIERS, lambda version: self._outliers(count, version)))
-        images, targets = [part[0] for part in parts], [part[1] for part in parts]
-        if self._lessons is not None:
-            shown, views = self._views_shown(epoch)
-            taught = self._lessons.targets(self._train.class_ids[shown], shown, views)
-            targets = [taught, *(self._lessons.untaught(rest) for rest in targets[1:])]
-        return (images[0], targets[0]) if len(parts) == 1 else (np.concatenate(images), np.concatenate(targets))
+            drawn.append(self._version("outliers", epoch % _OUTLIERS, lambda version: self._outliers(count, version)))
+        rows = np.append(shown, len(self._train) + np.arange(sum(len(images) for images, _ in drawn)))
+        images = Joined([self._train.images, *(images for images, _ in drawn)], rows)
+        targets = [targets for _, targets in drawn]
+        if self._lessons is None:
+            return images, Joined([self._targets, *targets], rows)
+        rest = np.concatenate([self._targets[:0], *targets])
+        return images, Taught(self._lessons, self._train.class_ids, *self._views_shown(epoch), rest)
 
     def views_of_epoch(self, epoch: int, count: int) -> NDArray[np.int64] | None:
         """Return for each of the `count` pictures of `epoch` its number and the view it is shown in `(count, 2)`.
@@ -75,11 +127,6 @@ class TrainingPictures:
         chosen = self._chosen(epoch)
         shown = np.arange(len(self._train)) if chosen is None else chosen
         return shown, (epoch + shown + rank_in_class(shown)) % self._lessons.views
-
-    def _shown(self, epoch: int) -> Pictures:
-        """Return the training pictures of an epoch, themselves and in their order where each is shown once."""
-        chosen = self._chosen(epoch)
-        return (self._train.images, self._targets) if chosen is None else (self._train.images[chosen], self._targets[chosen])
 
     def _chosen(self, epoch: int) -> NDArray[np.int64] | None:
         """Return which of the training pictures an epoch shows, None for each of them once."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.datasets.mapped import blocks, let_go
 from edgecnn.progress import report
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.balancing import alternating
@@ -57,6 +58,7 @@ def fit_last_layer(
     report(_STAGE, 0, wanted)
     for images, ids in _views(train, wanted, augmentation, seed):
         features.append(np.asarray(network.predict_on_batch(images.astype(np.float32)), np.float32))
+        let_go()
         class_ids.append(ids)
         report(_STAGE, sum(map(len, class_ids)), wanted)
         if stop():
@@ -64,7 +66,7 @@ def fit_last_layer(
     report(_STAGE, wanted, wanted)
     seen, of_class = np.concatenate(features), np.concatenate(class_ids)
     seconds = (clock() - began) / len(seen)
-    held_out = np.asarray(network.predict(validation.images, batch_size=BATCH, verbose=0), np.float32)
+    held_out = np.concatenate([network.predict(block, batch_size=BATCH, verbose=0) for block in blocks(validation.images)])
     heads = {penalty: fit_head(seen, of_class, last.units, penalty=penalty, smoothing=smoothing) for penalty in PENALTIES}
     best = min(heads, key=lambda penalty: balanced_loss(heads[penalty], held_out, validation.class_ids))
     last.set_weights([heads[best].kernel, heads[best].bias])

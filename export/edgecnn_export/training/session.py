@@ -22,6 +22,7 @@ import edgecnn
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
+from edgecnn.datasets.mapped import let_go, new_pictures
 from edgecnn.errors import ConversionError
 from edgecnn.files import write_json
 from edgecnn.metrics import confusion_matrix, macro_recall, weak_classes, wilson_interval
@@ -36,7 +37,7 @@ from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.balancing import alternating, balanced_weights
-from edgecnn_export.training.batches import EpochBatches, one_hot
+from edgecnn_export.training.batches import EpochBatches, ValidationBatches, one_hot
 from edgecnn_export.training.budget import Budget, duration, learning_rate, startup_seconds, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import Devices
@@ -49,6 +50,7 @@ CURVES = "curves.png"
 _VALIDATION_BATCH = 64
 _PASSES = 3  # forward passes take as long as one forward and one backward pass
 _FEW = 32  # pictures to round weights by
+_CAMERA_BYTES = 2**28  # of pictures that are seen through the camera at once
 _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same in every epoch and every training
 
 
@@ -118,6 +120,7 @@ class Session:
         self.devices, self.budget, self.lessons = devices, budget, lessons
         self.epochs: int | None = recipe.epochs if budget.minutes is None else None  # None: not decided yet
         self.history: list[dict[str, float]] = []
+        self._digest = splits.train.digest()
         self._startup_s = 0.0  # of the latest epoch, for what no other one has to do
         self.best_weights: list[NDArray[Any]] = []
         keras.utils.set_random_seed(seed)
@@ -145,7 +148,7 @@ class Session:
             "minutes": self.budget.minutes,
             "batch_size": self.recipe.batch_size,
             "seed": self.seed,
-            "training_pictures": self.splits.train.digest(),
+            "training_pictures": self._digest,
             "recipe_digest": hashlib.sha256(repr(self.recipe).encode()).hexdigest(),
             **({} if self.lessons is None else {"views": self.lessons.views}),
         }
@@ -327,10 +330,10 @@ class Session:
             len(batches),
             self.budget.clock,
         )
-        fitted = self.model.fit(batches, verbose=0, shuffle=False, callbacks=[watch])
+        figures = self.devices.loop.train(self.model, batches, watch)
         self._startup_s = startup_seconds(start, watch.first_end, self.budget.clock(), len(batches))
         batches.release()
-        entry = {"epoch": epoch + 1} | {name: float(values[-1]) for name, values in fitted.history.items()}
+        entry: dict[str, float] = {"epoch": epoch + 1} | figures
         return entry | self._validated() | {"seconds": self.budget.clock() - start}
 
     def _validated(self) -> dict[str, float]:
@@ -344,15 +347,9 @@ class Session:
         classes = len(self.task.labels)
         weights = balanced_weights(dataset.class_ids, classes) if self.recipe.balanced else None
         targets = one_hot(dataset.class_ids, classes)
-        figures = self.model.evaluate(
-            dataset.images,
-            targets if self.lessons is None else self.lessons.untaught(targets),
-            batch_size=_VALIDATION_BATCH,
-            sample_weight=weights,
-            verbose=0,
-            return_dict=True,
-        )
-        return {name: float(value) for name, value in figures.items()}
+        targets = targets if self.lessons is None else self.lessons.untaught(targets)
+        batches = ValidationBatches(dataset.images, targets, weights, batch_size=_VALIDATION_BATCH)
+        return self.devices.loop.evaluate(self.model, batches)
 
     def _checkpoint(self) -> None:
         state = checkpoints.optimizer_state(self.model)
@@ -459,7 +456,11 @@ def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, 
     """
     views = {"validation": validation}
     if augmentation is not None:
-        seen = augment(validation.images, augmentation, np.random.default_rng(_CAMERA_SEED))
+        seen, random = new_pictures(validation.images.shape), np.random.default_rng(_CAMERA_SEED)
+        at_once = max(1, _CAMERA_BYTES // validation.images[0].size)
+        for at in range(0, len(validation), at_once):
+            seen[at : at + at_once] = augment(validation.images[at : at + at_once], augmentation, random)
+            let_go()
         views["camera"] = dataclasses.replace(validation, images=seen)
     return views
 

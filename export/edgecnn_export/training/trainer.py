@@ -32,6 +32,7 @@ from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.distillation import Lessons, ask_teacher
 from edgecnn_export.training.recipes import NOT_FOR_LITE, Recipe, can_be_taught, find_recipe, taught
 from edgecnn_export.training.session import Session, TrainingRun
+from edgecnn_export.training.workers import VARIABLE, Cluster
 
 SHEET = "pictures.png"
 TEACHER_SHARE = 0.4  # of the minutes
@@ -73,6 +74,9 @@ def train(
     shape than the task's, OutputError when `out` cannot be written.
     """
     _check_data(task, splits)
+    cluster = Cluster.stated()
+    if cluster is not None and cluster.index:
+        out = out / f"worker-{cluster.index}"  # all may be on one disk, and each writes what it has
     check_folder(out, resume)
     recipe = recipe or find_recipe(model, task)
     if teacher and recipe.distillation is None:
@@ -86,6 +90,9 @@ def train(
     if recipe.on_levels and keras.backend.backend() != "tensorflow":
         raise InputError(f"{model} is trained under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
     budget = Budget.of(minutes, epochs, checkpoint, clock)
+    if cluster is not None:
+        cluster.check(recipe.batch_size, minutes=minutes, teacher=recipe.distillation is not None, resume=resume)
+        progress(f"waiting for the {len(cluster.addresses)} workers of {VARIABLE}: {', '.join(cluster.addresses)}")
     strategy = open_devices(devices)
     lessons = None
     if recipe.distillation is not None:
