@@ -238,6 +238,30 @@ def where(
     click.echo(format_table(rows))
 
 
+@study.command(short_help="Measure how steadily the digits of a video are read.")
+@click.argument("video", metavar="VIDEO", type=click.Path(path_type=Path))
+@click.argument("labels", metavar="LABELS", type=click.Path(path_type=Path))
+@click.option("--model", default="mnist", show_default=True, help="Model of handwritten digits: FILE or TASK.")
+@click.option("--smooth", type=Count(1, 1000), default=5, show_default=True, help="Frames to average a digit's answers over.")
+@json_option
+def digits(video: Path, labels: Path, model: str, smooth: int, as_json: bool) -> None:
+    """Read the digits of VIDEO (a video file or a folder of frames) as a live camera does, and compare with LABELS.
+
+    LABELS is a table with the columns frame, digit, x, y, w, h, label: where a digit stands in a frame (from 0 on), under any
+    name. Between two of its rows a digit moves evenly. Prints the accuracy over time, how often an answer changes per digit and
+    minute, and whether each digit keeps its id.
+    """
+    from edgecnn.classifier import Classifier
+    from edgecnn_device.digit_video import format_lines, read_labels, study_digits
+
+    figures = study_digits(str(video), read_labels(labels), Classifier.open(model), smooth=smooth)
+    if as_json:
+        echo_json({"video": str(video), "model": model, "smooth": smooth, **figures.to_json()})
+        return
+    for line in format_lines(figures):
+        click.echo(printable(line))
+
+
 @study.command("only-good", short_help="Learn from good parts alone, and measure on damaged ones.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": ["neu", "--data", "FOLDER"],
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
     "study where": ["neu", "--data", "FOLDER", "--masks", "MASKS"],
+    "study digits": ["VIDEO", "LABELS"],
     "rejection": ["neu", "--data", "FOLDER", "--per-kind", "3"],
     "bench": ["neu", "--runtime", "ai-edge-litert", "--threads", "1", "--runs", "2"],
     "doctor": ["neu"],
@@ -75,6 +76,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "photos").mkdir()
     cv2.imwrite(str(folder / "photos/a.png"), np.full((200, 200, 3), 255, np.uint8))
     (folder / "photos/labels.csv").write_text("file,x,y,w,h,label,kind\na.png,10,10,40,60,3,digit\n")
+    (folder / "video").mkdir()
+    cv2.imwrite(str(folder / "video/a.png"), np.full((200, 200, 3), 255, np.uint8))
+    (folder / "labels.csv").write_text("frame,digit,x,y,w,h,label\n0,a,10,10,40,60,3\n")
     (folder / "samples").mkdir()
     cv2.imwrite(str(folder / "samples/one.png"), made.images[0])
     region = {"id": 1, "box": [0, 0, 200, 200], "label": None, "verdict": "novel", "class_id": 0, "probability": 0.5}
@@ -91,6 +95,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "OUT": folder / "out",
         "PHOTOS": folder / "photos",
         "MASKS": masks,
+        "VIDEO": folder / "video",
+        "LABELS": folder / "labels.csv",
     }
     return {name: str(path) for name, path in found.items()}
 
