@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from sample_files import START, keep
 
+import edgecnn as ec
 from edgecnn.cli.main import main
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.split_table import IN_RUN, SPLITS, SplitRow, read_splits_table, split_rows
@@ -343,3 +344,15 @@ def test_options_of_a_training_from_the_beginning_are_refused(workshop: Workshop
     assert run("train", "--add", workshop.samples, workshop.folder / "parts") == 2
 
     assert [line.count("--") > 0 for line in capsys.readouterr().err.splitlines()] == [True] * 6
+
+
+def test_a_notebook_goes_on_from_a_run(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuation, "continue_training", lambda *_, **__: workshop.found)
+
+    went_on = ec.train(start=workshop.old, add=[workshop.samples], new_classes=["gray"])
+
+    assert went_on.comparison is workshop.found.comparison
+    assert went_on.data.labels == ("bright", "dark", "gray")
+    for wrong in ({}, {"start": workshop.old}, {"data": went_on.data, "add": [tmp_path]}):
+        with pytest.raises(InputError):
+            ec.train(**wrong)  # type: ignore[arg-type]
