@@ -52,7 +52,7 @@ def give_evidence(
     if splits is None or reason is not None:
         return list(artifacts), None if all(artifact.contract.evidence for artifact in artifacts) else reason
     progress("choosing when an answer is unsure and when a picture is novel")
-    stated = read_others(task, find_others(splits.folder, options.others))
+    stated = read_others(task, find_others(splits.folder, options.others, splits.others))
     others = draw_ood(task, OTHERS_PER_KIND, seed) | stated
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)

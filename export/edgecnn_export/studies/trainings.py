@@ -102,10 +102,10 @@ def run_trainings(
                 running[connection] = child, training
             if not running:
                 return
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
-                child, training = running.pop(connection)
-                yield training, _received(connection, child, training)
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                child, training = running.pop(ready)
+                yield training, _received(ready, child, training)
     finally:  # an error or Ctrl-C: their last checkpoints are on the disk
         for child, _ in running.values():
             child.terminate()
