@@ -271,8 +271,8 @@ class Deployment:
             return "no camera ran it yet"
         if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
             return (
-                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} in "
-                f"the watch; {FEW_ANSWERS} are needed): watch it for longer"
+                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} "
+                f"in the watch; {FEW_ANSWERS} are needed): watch it for longer"
             )
         return ""
 
