@@ -70,7 +70,7 @@ class Sshd:
     def cut(self) -> None:
         """End all connections as a loss of the network would, which leaves what runs there alone."""
         for pid in self.sessions():
-            if b"sshd" in _command(pid):
+            if b"sshd" in command_of(pid):
                 _kill(pid)
 
     def close(self) -> None:
@@ -103,7 +103,8 @@ def _descendants(pid: int) -> list[int]:
     return [each for child in children for each in (child, *_descendants(child))]
 
 
-def _command(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process, empty when it has ended."""
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes()
     except OSError:

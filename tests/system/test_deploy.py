@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from boards import Sshd, install_program
+from boards import Sshd, command_of, install_program
 from hostile_models import endless
 from local_board import variant
 from running import find_port, wait_until
@@ -71,16 +71,7 @@ class Board:
 
     def halves(self) -> list[int]:
         """Return the processes on the board that carry a deployment out."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    command = (folder / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if b"--on-board" in command and str(sys.executable).encode() in command:
-                    found.append(int(folder.name))
-        return found
+        return [pid for pid in self.sshd.sessions() if b"--on-board" in command_of(pid)]
 
     def close(self) -> None:
         """End all of it."""
@@ -207,9 +198,9 @@ def test_a_model_in_mid_watch_is_taken_back_after_a_loss_of_power(board: Board, 
     path = variant(shipped, tmp_path / "better.tflite")
     with subprocess.Popen(board.command(path, "--watch", "60s"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         wait_until(lambda: board.runs("better"), 60, "switch")
+        process.kill()
         for pid in [*board.halves(), board._camera.pid]:
             os.kill(pid, signal.SIGKILL)
-        process.kill()
         process.communicate(timeout=60)
 
     wait_until(lambda: "is what it was before version" in board.said, 60, "start of the camera")
@@ -218,7 +209,7 @@ def test_a_model_in_mid_watch_is_taken_back_after_a_loss_of_power(board: Board, 
 
 def test_two_deployments_at_once_are_one_line_for_the_second(board: Board, shipped: Artifact, tmp_path: Path) -> None:
     path = variant(shipped, tmp_path / "better.tflite")
-    with subprocess.Popen(board.command(path, "--watch", "8s"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+    with subprocess.Popen(board.command(path, "--watch", "30s"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
         wait_until(lambda: board.runs("better"), 60, "switch")
         second = board.deploy(variant(shipped, tmp_path / "other.tflite"))
         first.communicate(timeout=120)

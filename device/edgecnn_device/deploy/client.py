@@ -96,6 +96,9 @@ def _conclude(board: str, request: Request, data: bytes, options: DeployOptions,
                     case "outcome":
                         return replace(read_record(Outcome, message, f"the outcome of {board}"), board=board)
         raise BoardError(f"{board} ended without an outcome")
+    except KeyboardInterrupt:
+        say(f"{board}: left alone; after the switch it decides by itself: edgecnn deploy --history {board}")
+        raise
     except LostError as error:
         if before is None:
             raise
