@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from local_board import make_ssh
 from published_schemas import PUBLISHED, check
 
 from edgecnn.cli.main import cli
@@ -44,6 +46,7 @@ COMMANDS = {
     "study learning-curve": ["FOLDER"],
     "compare": ["neu", "neu", "--data", "FOLDER"],
     "samples list": ["SAMPLES"],
+    "deploy": ["--history", "board", "--model", "MODEL", "--program", "PROGRAM"],
 }
 
 
@@ -97,6 +100,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "MASKS": masks,
         "VIDEO": folder / "video",
         "LABELS": folder / "labels.csv",
+        "MODEL": folder / "model.tflite",
+        "PROGRAM": make_ssh(folder / "bin") / "edgecnn",
     }
     return {name: str(path) for name, path in found.items()}
 
@@ -131,8 +136,11 @@ def test_every_command_with_json_is_asked_here() -> None:
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_json_says_its_version_and_names_its_probabilities(name: str, places: dict[str, str]) -> None:
+def test_json_says_its_version_and_names_its_probabilities(
+    name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = [places.get(word, word) for word in COMMANDS[name]]
+    monkeypatch.setenv("PATH", str(Path(places["PROGRAM"]).parent), prepend=os.pathsep)
 
     done = CliRunner().invoke(cli, [*name.split(), *arguments, "--json"], catch_exceptions=False)
 
