@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
-from edgecnn.errors import InputError, OutputError
+from edgecnn.classifier import named_path
+from edgecnn.errors import EdgecnnError, InputError, OutputError
 from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Look, Tiles, choose_look
@@ -27,6 +28,7 @@ from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.sources.transform import Roi, Transform
 from edgecnn_device.state_folder import state_folder
 from edgecnn_device.systemd import Notifier
+from edgecnn_device.tap import Tap, versions_folder
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
@@ -159,6 +161,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     state = (options.state or state_folder()) if live or sinks.web is not None or sinks.mqtt is not None else None
     # Whoever has a folder of pictures looked at wants to hear of a bad model, and not the answers of another.
     last_good = LastGood(state) if state is not None and live else None
+    if live:
+        settle_deployment(named_path(options.model.model), notice)
     with contextlib.ExitStack() as stack:
         slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
         contract = slot.first.contract
@@ -182,6 +186,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             notifier.alive()
             if slot.refresh():
                 tracker.reset()
+            if tap is not None:
+                tap.beat()
             has_reader = reader is None or not reader.is_closed()
             return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
 
@@ -205,7 +211,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             contract=lambda: slot.current.artifact.contract,
             card=card,
         )
-        entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
+        tap = Tap(slot) if source.live else None
+        entered = [stack.enter_context(_Closing(sink, notice)) for sink in (opened if tap is None else [*opened, tap])]
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
             kept = None if sinks.samples is None else sinks.samples.folder
@@ -217,6 +224,21 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def settle_deployment(model: Path, notice: Callable[[str], None]) -> None:
+    """Put back what ran before a deployment that nobody watches any more, such as after a loss of power."""
+    if not versions_folder(model).is_dir():
+        return
+    from edgecnn_device.deploy.store import Store  # few cameras were deployed to
+
+    try:
+        settled = Store(model).settle()
+    except (EdgecnnError, OSError) as error:
+        notice(f"an unfinished deployment could not be looked at: {error}")
+    else:
+        if settled:
+            notice(settled)
 
 
 def _warning(slot: ModelSlot) -> str:

@@ -39,6 +39,7 @@ COMMANDS = {
     "samples": ("edgecnn.cli.samples", "List, label, export and import what a camera kept."),
     "fleet": ("edgecnn.cli.fleet", "Look at many boards on one broker, and give them a new model in stages."),
     "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the frame rate of the camera loop."),
+    "deploy": ("edgecnn.cli.deploy", "Put a model on a board: proven there, shadowed, watched, taken back by itself."),
     "service": ("edgecnn.cli.service", "Print or install the systemd unit that keeps a camera running."),
     "doctor": ("edgecnn.cli.doctor", "Check the board: packages, cameras, temperature, disk, clock, models."),
     "inspect": ("edgecnn.cli.inspect", "Show an exported file's contract, tensors, operators and sizes."),
