@@ -202,7 +202,7 @@ def test_an_inventory_names_the_broker_and_the_boards(tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     file.write_text(
         'mqtt = "mqtt://broker/plant"\nmqtt-password-file = "secret"\n[boards]\n"line-1/press-1" = "edge@10.0.0.11"\n'
-        'press-2 = { ssh = "edge@10.0.0.12:2222", group = "line-2" }\n'
+        'press-2 = { ssh = "edge@10.0.0.12", group = "line-2" }\n'
     )
 
     inventory = read_inventory(file)
@@ -210,7 +210,7 @@ def test_an_inventory_names_the_broker_and_the_boards(tmp_path: Path) -> None:
     assert (inventory.mqtt, inventory.password_file) == ("mqtt://broker/plant", tmp_path / "secret")
     assert {name: listed.ssh for name, listed in inventory.boards.items()} == {
         "line-1/press-1": "edge@10.0.0.11",
-        "press-2": "edge@10.0.0.12:2222",
+        "press-2": "edge@10.0.0.12",
     }
     assert inventory.groups == {"line-1/press-1": None, "press-2": "line-2"}
 

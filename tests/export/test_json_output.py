@@ -46,6 +46,7 @@ COMMANDS = {
     "samples list": ["SAMPLES"],
     "fleet list": ["--mqtt", "mqtt://broker/plant"],
     "fleet status": ["--mqtt", "mqtt://broker/plant"],
+    "fleet history": ["--history", "HISTORY"],
 }
 
 
@@ -92,6 +93,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "GOOD": path.parent,
         "PICTURE": path,
         "OUT": folder / "out",
+        "HISTORY": folder / "fleet.sqlite",
         "PHOTOS": folder / "photos",
         "MASKS": masks,
     }

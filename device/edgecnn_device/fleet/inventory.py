@@ -81,7 +81,7 @@ def _listed(name: str, value: Any, path: Path) -> Listed:
 def _address(text: str, where: str) -> str:
     """Return an SSH address; InputError for one that ssh could take for an option, or that is not one word."""
     if not text or text.startswith("-") or "@-" in text or not text.isprintable() or " " in text:
-        raise InputError(f"{where}: {text[:80]!r} is no SSH address such as user@host or user@host:2222")
+        raise InputError(f"{where}: {text[:80]!r} is no SSH address such as user@host")
     return text
 
 

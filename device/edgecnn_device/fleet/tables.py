@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from edgecnn.text import aligned, counted, percent, printable
 from edgecnn_device.fleet.boards import Board, count_states, duration
+from edgecnn_device.fleet.history import Rollout
 from edgecnn_device.fleet.report import Promise, Report
 
 _HEAD = ("board", "group", "state", "model", "accuracy", "unsure", "novel", "fps", "ms", "seen")
@@ -41,6 +43,28 @@ def board_lines(board: Board, now_s: float | None = None) -> Iterator[str]:
     yield printable(board.name)
     for name, text in _facts(board, now_s):
         yield printable(f"  {name:{_FACT}}{text}")
+
+
+def history_lines(rollouts: Sequence[Rollout]) -> Iterator[str]:
+    """Yield a line for each rollout."""
+    rows = [
+        [f"{each.id}", each.started_at, each.state, Path(each.file).name, each.export_id[:8], each.group or "", _counts(each)]
+        for each in rollouts
+    ]
+    head = ["", "begun", "state", "file", "model", "group", "boards"]
+    yield from map(printable, aligned([head, *rows], left=7)) if rows else ["nothing was rolled out yet"]
+
+
+def rollout_lines(rollout: Rollout) -> Iterator[str]:
+    """Yield how far each board of a rollout is, and what came of it."""
+    rows = [[f"  {each.stage}", each.name, each.state, each.reason] for each in rollout.boards]
+    yield from map(printable, aligned([["  stage", "board", "state", ""], *rows], left=4))
+    yield printable(f"rollout {rollout.id} of {Path(rollout.file).name}: {rollout.state}: {_counts(rollout)}")
+
+
+def _counts(rollout: Rollout) -> str:
+    counts = Counter(board.state for board in rollout.boards)
+    return f"{len(rollout.boards)}: " + ", ".join(f"{count} {state}" for state, count in counts.most_common())
 
 
 def summary(boards: Sequence[Board]) -> str:
