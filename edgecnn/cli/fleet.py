@@ -32,6 +32,9 @@ _EXAMPLES = (
     "edgecnn fleet deploy exports/parts/parts-int8.tflite --inventory fleet.toml --group line-1 --stages 1,5,rest --watch 10m",
     "edgecnn fleet deploy --resume --inventory fleet.toml",
     "edgecnn fleet rollback --inventory fleet.toml",
+    "edgecnn fleet page --inventory fleet.toml --web 0.0.0.0:8080 --web-token-file fleet.token",
+    "edgecnn fleet dashboard > edgecnn-fleet.json",
+    "edgecnn fleet dashboard --alerts > edgecnn.yml",
 )
 
 
@@ -168,6 +171,51 @@ def _find(where: dict[str, Any]) -> tuple[Broker, Inventory]:
     return find_broker(MqttOptions(address, password_file, where["mqtt_ca"] or inventory.ca)), inventory
 
 
+@fleet.command(cls=Command, examples=_EXAMPLES[6:7])
+@click.option(
+    "--web",
+    metavar="[HOST:]PORT",
+    default="8080",
+    show_default=True,
+    help="Where to serve the page; HOST is 127.0.0.1 by default.",
+)
+@click.option("--web-token-file", type=_FILE, help="File with the token visitors must show; required beyond this machine.")
+@broker_options
+@_WAIT
+def page(web: str, web_token_file: Path | None, wait: float, **where: Any) -> None:
+    """Serve a page with one table of all boards, and /metrics for Prometheus, until Ctrl-C. It changes nothing."""
+    from edgecnn_device.secret_files import exposure
+    from edgecnn_device.web.options import read_web_options
+
+    options = read_web_options(web, web_token_file)
+    from edgecnn_device.fleet.boards import Boards
+    from edgecnn_device.fleet.listener import Listener
+    from edgecnn_device.fleet.page_server import serve_fleet
+    from edgecnn_device.web.review_server import wait_for_signal
+
+    if web_token_file is not None and (line := exposure(web_token_file)) is not None:
+        click.echo(f"edgecnn: {line}", err=True)
+    broker, inventory = _find(where)
+    boards = Boards(broker.prefix, known=inventory.groups)
+    with Listener(broker, boards) as listener:
+        listener.gather(wait)
+        with serve_fleet(boards, listener, options) as address:
+            click.echo(f"the page is at {address} until Ctrl-C", err=True)
+            wait_for_signal()
+
+
+@fleet.command(
+    cls=Command, examples=("edgecnn fleet dashboard > edgecnn-fleet.json", "edgecnn fleet dashboard --alerts > edgecnn.yml")
+)
+@click.option("--alerts", is_flag=True, help="Print alert rules for Prometheus instead.")
+def dashboard(alerts: bool) -> None:
+    """Print a Grafana dashboard, or alert rules for Prometheus, of what `edgecnn fleet page` serves on /metrics."""
+    from importlib.resources import files
+
+    name = "alerts.yml" if alerts else "dashboard.json"
+    click.echo((files("edgecnn_device.fleet") / "grafana" / name).read_text("utf-8"), nl=False)
+
+
 # What a deployment to one board takes, a rollout takes for each.
 _OF_ONE = {
     *("shadow", "watch", "min_agreement", "max_doubt", "max_latency", "new_labels", "verify_timeout"),
@@ -254,7 +302,7 @@ def deploy(context: click.Context, /, file: Path | None, resume: bool, wait: flo
 deploy.params += [parameter for parameter in deploy_one.params if parameter.name in _OF_ONE]
 
 
-@fleet.command(cls=Command, examples=_EXAMPLES[5:])
+@fleet.command(cls=Command, examples=_EXAMPLES[5:6])
 @click.argument("rollout", metavar="[ROLLOUT]", required=False, type=Count(1, 10**9))
 @broker_options
 @option_group("Rollout", _JOBS, _CONFIRM, _HISTORY)

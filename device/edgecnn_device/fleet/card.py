@@ -156,9 +156,9 @@ class Card:
         passed_s = now_s - self._counted_s
         if self._running.fps < _SLOWEST_FPS:
             return None
-        if passed_s >= self.every_s / 2 or self._fps is None:
+        if passed_s >= self.every_s / 2:
             frames, self._frames, self._counted_s = self._frames, self._running.statistics.frames, now_s
-            self._fps = round((self._frames - frames) / passed_s, 2) if passed_s > 1 else None
+            self._fps = round((self._frames - frames) / passed_s, 2)
         return self._fps
 
 
