@@ -346,9 +346,12 @@ def _History(path: Path | None) -> History:  # noqa: N802  # it stands for the c
     from edgecnn_device.fleet.history import History
     from edgecnn_device.state_folder import state_folder
 
-    if path is None and (folder := state_folder()) is None:
+    folder = state_folder()
+    if path is None and folder is not None:
+        path = folder / "fleet.sqlite"
+    if path is None:
         raise OutputError("there is no folder for the history: give --history FILE")
-    return History(path or folder / "fleet.sqlite")
+    return History(path)
 
 
 def _plan(file: Path, values: dict[str, Any], broker: Broker, inventory: Inventory, wait: float) -> Rollout:

@@ -48,7 +48,7 @@ class Listener:
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
 
-        wanted = Properties(PacketTypes.CONNECT)
+        wanted = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         wanted.MaximumPacketSize = _MOST_PACKET
         self._client.connect_async(self._broker.host, self._broker.port, _KEEPALIVE_S, properties=wanted)
         self._client.loop_start()

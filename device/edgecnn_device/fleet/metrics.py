@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edgecnn_device.fleet.boards import BOARD_STATES, Board
+from edgecnn_device.fleet.report import Report
 
 _LABELS = ["board", "group"]
 MOST_BOARDS = 2000
@@ -57,43 +58,40 @@ def _boards_by_state(boards: Sequence[Board]) -> Metric:
     return family
 
 
+# What is told of every board, by the name of its metric.
+_SEEN: dict[str, tuple[str, Callable[[Board], float | None]]] = {
+    "up": ("1 for a board that runs.", lambda board: int(board.state == "running")),
+    "needs_look": ("1 for a board that somebody should look at.", lambda board: int(board.is_bad)),
+    "last_report_timestamp_seconds": (
+        "When it last reported: by the page's clock if it was heard since the page began, else by the board's.",
+        lambda board: board.seen_s,
+    ),
+    "clock_skew_seconds": ("How far its clock is ahead of the page's.", lambda board: board.skew_s),
+}
+# What is told of a board that reports.
+_REPORTED: dict[str, tuple[str, Callable[[Report], float | None]]] = {
+    "accuracy": ("Accuracy on held-out pictures.", lambda report: report.promise.accuracy if report.promise else None),
+    "accuracy_low": ("Lower end of its 95 % interval.", lambda report: report.promise.low if report.promise else None),
+    "answers_today": ("Answers of today.", lambda report: report.today.answers),
+    "unsure_today": ("Unsure answers of today.", lambda report: report.today.unsure),
+    "novel_today": ("Novel answers of today.", lambda report: report.today.novel),
+    "frames_per_second": ("Frames per second in the last minute.", lambda report: report.fps),
+    "latency_seconds": (
+        "Median time from a frame to its answers.",
+        lambda report: report.latency_ms.p50 / 1000 if report.latency_ms else None,
+    ),
+    "drifting": ("1 while its pictures differ from the held-out ones.", lambda report: int(report.drift is not None)),
+    "model_refused": ("1 while another model runs than its file.", lambda report: int(report.model.refused)),
+    "uptime_seconds": ("Seconds since the camera began.", lambda report: report.running_s),
+}
+
+
 def _board_metrics(boards: Sequence[Board]) -> Iterator[Metric]:
     """Yield a family for each figure; a board that does not tell it has no line in it."""
-    figures: dict[str, tuple[str, Callable[[Board], float | None]]] = {
-        "up": ("1 for a board that runs.", lambda board: int(board.state == "running")),
-        "needs_look": ("1 for a board that somebody should look at.", lambda board: int(board.is_bad)),
-        "last_report_timestamp_seconds": (
-            "When it last reported: by the page's clock if it was heard since the page began, else by the board's.",
-            lambda board: board.seen_s,
-        ),
-        "clock_skew_seconds": ("How far its clock is ahead of the page's.", lambda board: board.skew_s),
-    }
-    reported: dict[str, tuple[str, Callable[[Board], float | None]]] = {
-        "accuracy": ("Accuracy on held-out pictures.", lambda b: b.report and b.report.promise and b.report.promise.accuracy),
-        "accuracy_low": (
-            "Lower end of its 95 % interval.",
-            lambda b: b.report and b.report.promise and b.report.promise.low,
-        ),
-        "answers_today": ("Answers of today.", lambda b: b.report and b.report.today.answers),
-        "unsure_today": ("Unsure answers of today.", lambda b: b.report and b.report.today.unsure),
-        "novel_today": ("Novel answers of today.", lambda b: b.report and b.report.today.novel),
-        "frames_per_second": ("Frames per second in the last minute.", lambda b: b.report and b.report.fps),
-        "latency_seconds": (
-            "Median time from a frame to its answers.",
-            lambda b: b.report and b.report.latency_ms and b.report.latency_ms.p50 / 1000,
-        ),
-        "drifting": (
-            "1 while its pictures differ from the held-out ones.",
-            lambda b: b.report and int(b.report.drift is not None),
-        ),
-        "model_refused": (
-            "1 while another model runs than its file.",
-            lambda b: b.report and int(b.report.model.refused),
-        ),
-        "uptime_seconds": ("Seconds since the camera began.", lambda b: b.report and b.report.running_s),
-    }
-    for name, (text, figure) in (figures | reported).items():
-        yield _per_board(name, text, [(board, figure(board)) for board in boards])
+    for name, (text, seen) in _SEEN.items():
+        yield _per_board(name, text, [(board, seen(board)) for board in boards])
+    for name, (text, reported) in _REPORTED.items():
+        yield _per_board(name, text, [(board, reported(board.report)) for board in boards if board.report is not None])
     yield _states(boards)
     yield _models(boards)
 

@@ -427,7 +427,7 @@ class _Requests:
 
 def _own_address(client: Client) -> str | None:
     """Return this machine's IP address on the way to the broker."""
-    connection = client.socket()
+    connection: Any = client.socket()
     try:
         return None if connection is None else str(connection.getsockname()[0]).partition("%")[0]
     except OSError:
