@@ -62,7 +62,7 @@ _NEEDS = dict.fromkeys(
     "What to do",
     click.option("--rollback", is_flag=True, help="Put the version before back live."),
     click.option("--history", is_flag=True, help="List what was deployed to the board, and what came of it."),
-    click.option("--on-board", is_flag=True, hidden=True),
+    click.option("--on-board", is_flag=True, hidden=True, help="The board's half: a request on stdin, its answers on stdout."),
 )
 @option_group(
     "Proof",
@@ -133,7 +133,7 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
         return
     outcome = _deploy(words, options, rollback=values["rollback"])
     if as_json:
-        echo_json(dataclasses.asdict(outcome))
+        echo_json({"outcome": dataclasses.asdict(outcome)})
     else:
         click.echo(printable(_sentence(outcome)))
     context.exit(0 if outcome.live else 1)
@@ -195,7 +195,7 @@ def _show_history(board: str, options: DeployOptions, *, as_json: bool) -> None:
 
     found = history(board, options)
     if as_json:
-        echo_json(dataclasses.asdict(found))
+        echo_json({"history": dataclasses.asdict(found)})
     else:
         for line in _lines(found):
             click.echo(printable(line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fleet_reports import fleet, hear_board
+from local_board import make_ssh
 from published_schemas import PUBLISHED, check
 
 from edgecnn.cli.main import cli
@@ -47,6 +49,7 @@ COMMANDS = {
     "fleet list": ["--mqtt", "mqtt://broker/plant"],
     "fleet status": ["--mqtt", "mqtt://broker/plant"],
     "fleet history": ["--history", "HISTORY"],
+    "deploy": ["--history", "board", "--model", "MODEL", "--program", "PROGRAM"],
 }
 
 
@@ -96,6 +99,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HISTORY": folder / "fleet.sqlite",
         "PHOTOS": folder / "photos",
         "MASKS": masks,
+        "MODEL": folder / "model.tflite",
+        "PROGRAM": make_ssh(folder / "bin") / "edgecnn",
     }
     return {name: str(path) for name, path in found.items()}
 
@@ -138,8 +143,11 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_training", "no_broker")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_json_says_its_version_and_names_its_probabilities(name: str, places: dict[str, str]) -> None:
+def test_json_says_its_version_and_names_its_probabilities(
+    name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = [places.get(word, word) for word in COMMANDS[name]]
+    monkeypatch.setenv("PATH", str(Path(places["PROGRAM"]).parent), prepend=os.pathsep)
 
     done = CliRunner().invoke(cli, [*name.split(), *arguments, "--json"], catch_exceptions=False)
 

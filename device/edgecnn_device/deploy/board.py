@@ -20,10 +20,11 @@ from typing import IO, Any
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import MAX_FILE_BYTES
-from edgecnn.errors import EdgecnnError, InputError
+from edgecnn.errors import ArtifactError, EdgecnnError, InputError
 from edgecnn.records import read_record
 from edgecnn.runtimes import probe
 from edgecnn_device.deploy.judge import (
+    FEW_ANSWERS,
     Agreement,
     Counts,
     judge_agreement,
@@ -40,8 +41,8 @@ from edgecnn_device.deploy.trial import Shadow, compare_latency
 
 _MOST_REQUEST = 2**16
 _HEAR_S, _TELL_S = 0.2, 1.0
-_FIND_S = 5.0  # a camera looks once a second whether somebody listens
-_LOST_S, _SILENT_S = 30.0, 15.0
+_FIND_S = 4.0  # a camera looks once a second whether somebody listens
+_SILENT_S = 15.0
 _NO_FRAME_S = 120.0
 
 
@@ -134,7 +135,10 @@ class Deployment:
             live = self._adopt()
             self._begin()
             data = self._receive(request, source, live)
-            artifact = Artifact.read(data, Path(request.name), trusted=self.site.trusted)
+            try:
+                artifact = Artifact.read(data, Path(request.name), trusted=self.site.trusted)
+            except ArtifactError as error:
+                return self._refuse(request.sha256, str(error))
             if digest_of(self.store.live) == request.sha256:
                 self.channel.say("this version is live already")
                 return Outcome("", request.sha256, live=True, rolled_back=False, reason="it was live already")
@@ -150,7 +154,8 @@ class Deployment:
             previous = self.store.journal().previous
             if previous is None or not self.store.holds(previous):
                 raise InputError(f"there is no version before to roll back to: {self.store.live} was not deployed to twice")
-            artifact = Artifact.open(self.store.path(previous))
+            found = Artifact.open(self.store.path(previous))
+            artifact = replace(found, path=Path(f"version {previous[:12]}{found.path.suffix}"))
             self.channel.say(f"rolling back to {artifact.contract.export_id} ({previous[:12]})")
             anything = replace(self.plan.limits, latency=math.inf)
             self.plan = replace(self.plan, shadow=0, watch_s=0.0, new_labels=True, limits=anything)
@@ -191,15 +196,16 @@ class Deployment:
     def _try(self, version: str, artifact: Artifact, live: Artifact | None) -> Outcome:
         try:
             self._check(artifact, live)
-            self._verify(version, live)
+            self._verify(version, artifact, live)
             with Listener(self.store.folder, clock=self.clock) as listener:
                 return self._go_live(version, artifact, live, listener)
         except (RefusedError, EdgecnnError) as error:
-            reason = str(error)
-            self.store.note("refused", version, digest_of(self.store.live), reason, self._measured())
-            self.store.forget(version)
-            self.channel.say(f"refused: {reason}")
-            return Outcome("", version, live=False, rolled_back=False, reason=reason, measured=self._measured())
+            return self._refuse(version, str(error))
+
+    def _refuse(self, version: str, reason: str) -> Outcome:
+        self.store.note("refused", version, digest_of(self.store.live), reason, self._measured())
+        self.store.forget(version)
+        return Outcome("", version, live=False, rolled_back=False, reason=reason, measured=self._measured())
 
     def _check(self, artifact: Artifact, live: Artifact | None) -> None:
         """Refuse what parity has rejected, and what the running camera cannot take over."""
@@ -220,16 +226,11 @@ class Deployment:
                 "`edgecnn service` runs it; say how with --restart COMMAND"
             )
 
-    def _verify(self, version: str, live: Artifact | None) -> None:
+    def _verify(self, version: str, artifact: Artifact, live: Artifact | None) -> None:
         """Replay the golden vectors and compare the latency, in child processes that have their time."""
         self.channel.say("verifying on the board")
         serving, path = self.site.serving, self.store.path(version)
-        found = probe.verify(
-            Artifact.open(path, trusted=self.site.trusted),
-            runtime=serving.runtime,
-            threads=serving.threads,
-            timeout_s=self.plan.verify_s,
-        )
+        found = probe.verify(artifact, runtime=serving.runtime, threads=serving.threads, timeout_s=self.plan.verify_s)
         found.demand()
         paths = [path] if live is None else [path, self.store.live]
         ms, *before = compare_latency(paths, serving, self.plan.verify_s)
@@ -260,15 +261,25 @@ class Deployment:
         except BaseException:
             self.store.take_back("the board's half of the deployment was interrupted", self._measured())
             raise
-        reason = "" if listener.cameras else "no camera ran it yet"
+        reason = self._reserve(listener)
         self.store.keep(self.plan.keep, reason, self._measured())
-        self.channel.say("live")
         return Outcome("", version, live=True, rolled_back=False, reason=reason, measured=self._measured())
+
+    def _reserve(self, listener: Listener) -> str:
+        """Say what was not proven of a model that went live; empty for nothing."""
+        if not listener.cameras:
+            return "no camera ran it yet"
+        if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
+            return (
+                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} in "
+                f"the watch; {FEW_ANSWERS} are needed): watch it for longer"
+            )
+        return ""
 
     def _find_cameras(self, listener: Listener) -> None:
         """Wait until the cameras that run this file have said so."""
-        self._until(_FIND_S, listener, lambda: bool(listener.running))
-        self._until(1.5, listener, lambda: False)  # a second one says so within its own second
+        if self._until(_FIND_S, listener, lambda: bool(listener.running)):
+            self._until(1.2, listener, lambda: False)  # a second camera looks within its own second
         if not listener.running and (self.plan.watch_s or self.plan.shadow):
             raise RefusedError(
                 f"no camera runs {self.store.live}, so nothing can be watched: start it, or put the file in place "
@@ -331,8 +342,10 @@ class Deployment:
 
     def _look_before(self, listener: Listener) -> None:
         """Look at the live model for a while, to have something to compare with."""
-        started_s = self.clock()
-        while (passed_s := self.clock() - started_s) < self.plan.before_s:
+        started_s, enough_s = self.clock(), self.plan.before_s
+        while (passed_s := self.clock() - started_s) < enough_s or (
+            self.before.answers < FEW_ANSWERS and passed_s < enough_s + self.plan.watch_s
+        ):
             for seen in listener.hear(_HEAR_S):
                 self.before.add(seen)
             self._tell("looking at the live model", int(passed_s), round(self.plan.before_s))
@@ -388,9 +401,8 @@ class Deployment:
                 raise RefusedError(f"the camera has stood still for {_SILENT_S:g} s")
             if camera.digest != version:
                 raise RefusedError(f"the camera runs something else by now: {camera.warning or camera.digest[:12]}")
-        gone = [listener.cameras[pid] for pid in pids if not listener.cameras[pid].is_connected]
-        if any(now_s - camera.heard_s > _LOST_S for camera in gone):
-            raise RefusedError(f"the camera ended, and was not started again within {_LOST_S:g} s")
+        if any(not listener.cameras[pid].is_connected for pid in pids):
+            raise RefusedError("the camera ended in the middle of the watch")
 
     def _demand(self, watched: Counts, *, at_end: bool) -> None:
         limits = self.plan.limits
@@ -407,6 +419,7 @@ class Deployment:
         self.channel.say(f"rolling back: {reason}")
         before = self.store.journal().pending
         self.store.take_back(reason, self._measured())
+        self.store.forget(version)
         if before is None or before.before is None:
             return Outcome(
                 "", version, live=True, rolled_back=False, reason=f"{reason}; there was none before", measured=self._measured()

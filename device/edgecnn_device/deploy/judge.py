@@ -13,7 +13,7 @@ from edgecnn_device.deploy.plan import Limits
 from edgecnn_device.deploy.trial import Shadowed
 
 _CONFIDENCE = 0.998  # two-sided: one watch in a thousand is called off by chance, were its frames independent
-_FEW_ANSWERS, _FEW_OF_A_CLASS, _FEW_FRAMES = 30, 20, 10
+FEW_ANSWERS, _FEW_OF_A_CLASS, _FEW_FRAMES = 30, 20, 10
 _MORE_ERRORS, _MORE_TROUBLE, _SLOWER_MS = 0.01, 0.25, 5.0
 
 
@@ -92,7 +92,7 @@ def judge_latency(ms: float, before_ms: float, limits: Limits) -> str:
 def judge_agreement(agreement: Agreement, limits: Limits) -> str:
     """Say why a shadow may not go live by what it says; empty when it may."""
     share = agreement.share
-    if share is None or agreement.answers.total() < _FEW_ANSWERS:
+    if share is None or agreement.answers.total() < FEW_ANSWERS:
         return ""
     if share < limits.agreement:
         worst = min(agreement.answers, key=lambda label: agreement.same[label] / agreement.answers[label])
@@ -111,7 +111,7 @@ def judge_agreement(agreement: Agreement, limits: Limits) -> str:
 
 def judge_doubt(new: Counts, before: Counts, limits: Limits, *, at_end: bool) -> str:
     """Say that more answers are unsure or novel than before, beyond chance, or at the end by the bare figures; else nothing."""
-    if new.answers < _FEW_ANSWERS or before.answers < _FEW_ANSWERS or new.doubt is None or before.doubt is None:
+    if new.answers < FEW_ANSWERS or before.answers < FEW_ANSWERS or new.doubt is None or before.doubt is None:
         return ""
     rise = new.doubt - before.doubt
     surely = rise - _doubt_margin(new, before)

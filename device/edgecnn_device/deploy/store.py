@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgecnn.errors import InputError, OutputError
+from edgecnn.errors import EdgecnnError, InputError, OutputError
 from edgecnn.files import flush, make_folder, read_bytes, write_bytes, write_json
 from edgecnn.records import read_record
 from edgecnn_device.deploy.plan import Event, Measured, What
@@ -138,8 +138,13 @@ class Store:
 
     def begin(self, version: str) -> None:
         """Put a version live, unproven: until `keep` or `take_back` it is pending."""
-        self.write(replace(self.journal(), pending=Pending(version, digest_of(self.live))))
-        self._put(version)
+        journal = self.journal()
+        self.write(replace(journal, pending=Pending(version, digest_of(self.live))))
+        try:
+            self._put(version)
+        except (EdgecnnError, OSError):
+            self.write(journal)
+            raise
 
     def keep(self, most: int, reason: str, measured: Measured) -> None:
         """Say that the pending version is proven, and remove what is older than the `most` last ones."""
