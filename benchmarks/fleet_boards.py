@@ -112,7 +112,7 @@ class MadeUp:
 
 
 def make_boards(port: int, count: int, rng: random.Random) -> list[MadeUp]:
-    """Return boards of eight groups; one in forty has a camera in trouble, one in fifty drifts."""
+    """Return boards of eight groups; one in forty has a camera in trouble."""
     artifact = Artifact.open(int8_path("neu"))
     models = [Model(artifact, fake_classifier(), verified=True) for _ in range(2)]
     newer = replace(artifact.contract, export_id="9d1c44aa07be2f10")
@@ -122,8 +122,7 @@ def make_boards(port: int, count: int, rng: random.Random) -> list[MadeUp]:
 
 def _make_board(port: int, number: int, model: Model, rng: random.Random) -> MadeUp:
     group, statistics = f"line-{number % 8 + 1}", Statistics()
-    drift = "darker by 0.6 stops since Tuesday" if rng.random() < 0.02 else None
-    running = Running(statistics, lambda: model, drift=lambda: drift, page=lambda: "http://0.0.0.0:8080/", fps=15)
+    running = Running(statistics, lambda: model, page=lambda: "http://0.0.0.0:8080/", fps=15)
     card = Card(CardOptions(group, pictures=True), running)
     sink = MqttSink(MqttOptions(f"mqtt://127.0.0.1:{port}/plant/{group}/press-{number // 8 + 1}"), card=card)
     trouble = [State("stale", "lost: no frame for 12.0 s (refused)"), State("blind", "black picture")]

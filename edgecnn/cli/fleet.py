@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecnn_device.sinks.mqtt_broker import Broker
 
 F = TypeVar("F", bound=Callable[..., Any])
+_PATIENCE_S = 5.0
 _FILE = click.Path(path_type=Path)
 _EXAMPLES = (
     "edgecnn fleet list --mqtt mqtt://broker.local/plant",
@@ -181,8 +182,7 @@ def _find(where: dict[str, Any]) -> tuple[Broker, Inventory]:
 )
 @click.option("--web-token-file", type=_FILE, help="File with the token visitors must show; required beyond this machine.")
 @broker_options
-@_WAIT
-def page(web: str, web_token_file: Path | None, wait: float, **where: Any) -> None:
+def page(web: str, web_token_file: Path | None, **where: Any) -> None:
     """Serve a page with one table of all boards, and /metrics for Prometheus, until Ctrl-C. It changes nothing."""
     from edgecnn_device.secret_files import exposure
     from edgecnn_device.web.options import read_web_options
@@ -197,11 +197,11 @@ def page(web: str, web_token_file: Path | None, wait: float, **where: Any) -> No
         click.echo(f"edgecnn: {line}", err=True)
     broker, inventory = _find(where)
     boards = Boards(broker.prefix, known=inventory.groups)
-    with Listener(broker, boards) as listener:
-        listener.gather(wait)
-        with serve_fleet(boards, listener, options) as address:
-            click.echo(f"the page is at {address} until Ctrl-C", err=True)
-            wait_for_signal()
+    with Listener(broker, boards) as listener, serve_fleet(boards, listener, options) as address:
+        click.echo(f"the page is at {address} until Ctrl-C", err=True)
+        if not listener.await_connection(_PATIENCE_S):  # the page says so too, and goes on when the broker comes
+            click.echo(f"edgecnn: {listener.trouble or 'the broker does not answer'}", err=True)
+        wait_for_signal()
 
 
 @fleet.command(

@@ -51,7 +51,6 @@ def report(at_s: float = NOW_S, **changes: Any) -> dict[str, Any]:
         "today": {"day": "2026-11-29", "since": at, "answers": 1000, "unsure": 20, "novel": 10},
         "fps": 14.9,
         "latency_ms": {"p50": 2.1, "p95": 3.0},
-        "drift": None,
     }
     return body | changes
 
@@ -62,13 +61,21 @@ def fleet(**settings: Any) -> Boards:
 
 
 def hear_board(
-    boards: Boards, name: str = "line-1/press-1", *, state: str = "ok", reason: str = "", retained: bool = True, **changes: Any
+    boards: Boards,
+    name: str = "line-1/press-1",
+    *,
+    state: str = "ok",
+    reason: str = "",
+    drift: str | None = None,
+    retained: bool = True,
+    **changes: Any,
 ) -> Board:
     """Let a fleet hear all that an online board publishes; return the board as it is seen then."""
-    body = changes.pop("body", None) or report(**changes)
+    body = report(**changes)
+    said = {"state": state, "reason": reason} | ({"drift": {"words": drift, "since": "2026-11-24"}} if drift else {})
     for kind, payload in (
         ("status", "online"),
-        ("state", json.dumps({"state": state, "reason": reason})),
+        ("state", json.dumps(said)),
         ("board", json.dumps(body)),
     ):
         boards.hear(f"{PREFIX}/{name}/{kind}", payload.encode(), retained=retained)

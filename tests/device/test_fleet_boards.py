@@ -44,7 +44,7 @@ def test_fields_of_a_later_version_are_left_out() -> None:
         b'{"at": NaN}',
         payload(host="a\x1b[2J"),
         payload(host="press\u202e1"),
-        payload(host="a" * 300),
+        payload(host="a" * 600),
         payload(at="yesterday"),
         payload(at="2026-11-29T02:26:05"),
         payload(every_s=0),
@@ -150,7 +150,17 @@ def test_what_should_be_looked_at_is_listed() -> None:
 
     board = hear_board(fleet(), model=model, drift="darker by 0.6 stops")
 
-    assert board.problems == ("another model runs than its file", "drifting: darker by 0.6 stops")
+    assert board.problems == ("another model runs than its file", "drifting: darker by 0.6 stops since 2026-11-24")
+
+
+@pytest.mark.parametrize("drift", ["dark", {"since": "x"}, {"words": 1}, ["words"]])
+def test_a_drift_that_cannot_be_read_leaves_the_state_unknown(drift: object) -> None:
+    boards = fleet()
+    hear_board(boards)
+
+    boards.hear("plant/line-1/press-1/state", json.dumps({"state": "ok", "reason": "", "drift": drift}).encode(), retained=True)
+
+    assert boards.find("line-1/press-1").state == "unknown"
 
 
 def test_large_nameless_and_too_many_boards_are_ignored_and_counted() -> None:

@@ -117,18 +117,6 @@ def test_the_page_is_reported_where_others_can_reach_it(page: str | None, seen_b
     assert card(page=lambda: page).report("10.0.0.11").page == seen_by_others
 
 
-def test_a_drift_is_news_that_does_not_wait() -> None:
-    drift: list[str | None] = [None]
-    found = card(drift=lambda: drift[0])
-    found.report(None)
-    before = found.has_news()
-
-    drift[0] = "darker by 0.6 stops"
-
-    assert (before, found.has_news()) == (False, True)
-    assert (found.report(None).drift, found.has_news()) == ("darker by 0.6 stops", False)
-
-
 @pytest.mark.parametrize("observation", [seen(), lost(), Observation("", lost().state)])
 def test_the_last_picture_is_a_small_jpeg_whatever_there_is(observation: Observation) -> None:
     image = cv2.imdecode(np.frombuffer(small_picture(observation), np.uint8), cv2.IMREAD_COLOR)

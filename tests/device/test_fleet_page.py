@@ -206,7 +206,7 @@ def test_a_scrape_has_one_set_of_lines_for_each_board() -> None:
     found = metrics(boards)
 
     assert found["edgecnn_fleet_board_up"] == {("line-1/press-1", "line-1"): 1, ("press-9", "line-1"): 0}
-    assert found["edgecnn_fleet_board_drifting"] == {("line-1/press-1", "line-1"): 1}
+    assert found["edgecnn_fleet_board_drifting"] == {("line-1/press-1", "line-1"): 1, ("press-9", "line-1"): 0}
     assert found["edgecnn_fleet_board_novel_today"] == {("line-1/press-1", "line-1"): 10}
     assert found["edgecnn_fleet_boards"][("line-1", "unknown")] == 1
 

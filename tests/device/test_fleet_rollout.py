@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fleet_reports import PREFIX, fleet, hear_board, report
+from published_schemas import check
 
 from edgecnn.errors import InputError, OutputError
 from edgecnn_device.deploy import Outcome
@@ -359,5 +360,5 @@ def test_the_history_is_as_its_schema_says(history: History) -> None:
 
     body = [rollout.to_json() for rollout in history.all()]
 
-    assert json.loads(json.dumps(body)) == body
+    check("fleet-history", {"schema": 1, "rollouts": json.loads(json.dumps(body))})
     assert [board["state"] for board in body[0]["boards"]] == ["live"] * 7 + ["offline"]

@@ -35,10 +35,10 @@ class Heard:
 class Board:
     """One board as this machine sees it.
 
-    `name` is its topic below that of the fleet. `problems` are what somebody should look at, empty for a healthy one.
-    `seen_s` is when it last reported: by this machine's clock where that was heard (`live`), else by the board's own.
-    `skew_s` is how far the board's clock is ahead of this machine's, None where that is not known; of a retained report only
-    a clock that is ahead can be told from one that was last heard long ago.
+    `name` is its topic below that of the fleet. `drift` says what is different from the held-out pictures. `problems` are what
+    somebody should look at, empty for a healthy one. `seen_s` is when it last reported: by this machine's clock where that was
+    heard (`live`), else by the board's own. `skew_s` is how far the board's clock is ahead of this machine's, None where that
+    is not known; of a retained report only a clock that is ahead can be told from one that was last heard long ago.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Board:
     reason: str
     problems: tuple[str, ...]
     warning: str = ""
+    drift: str | None = None
     report: Report | None = None
     seen_s: float | None = None
     live: bool = False
@@ -66,6 +67,7 @@ class Board:
             "reason": self.reason,
             "problems": list(self.problems),
             "warning": self.warning,
+            "drift": self.drift,
             "seen_at": None if self.seen_s is None else round(self.seen_s, 1),
             "live": self.live,
             "clock_skew_s": None if self.skew_s is None else round(self.skew_s, 1),
@@ -136,18 +138,25 @@ class Boards:
             topics = dict(self._heard.get(name, {}))
         return self._judge(name, topics)
 
+    def topics(self) -> list[str]:
+        """Return the topics of all boards that were heard of, below the prefix."""
+        with self._lock:
+            return [f"{name}/{kind}" for name in self._heard for kind in TOPICS]
+
     def _judge(self, name: str, topics: Mapping[str, Heard]) -> Board:
         now_s = self._wall_clock()
         report, broken = self._report(name, topics.get("board"))
         heard = topics.get("board")
-        state, reason, warning = _state(topics)
+        said = _state(topics)
+        state, reason = said.state, said.reason
         skew_s = None if heard is None or report is None else _skew(report, heard, now_s)
         seen_s = None if heard is None or report is None else heard.at_s if heard.live else report.at_s
         if state == "running" and report is not None and seen_s is not None and heard is not None:
             state, reason = _alive(report, heard, now_s) or (state, reason)
         group = self._known.get(name) or (None if report is None else report.group)
-        problems = tuple(_problems(state, reason, report, broken, skew_s))
-        return Board(name, group, state, reason, problems, warning, report, seen_s, heard is not None and heard.live, skew_s)
+        problems = tuple(_problems(state, reason, said.drift, report, broken, skew_s))
+        live = heard is not None and heard.live
+        return Board(name, group, state, reason, problems, said.warning, said.drift, report, seen_s, live, skew_s)
 
     def _report(self, name: str, heard: Heard | None) -> tuple[Report | None, str]:
         """Return the report, or why it cannot be read; one that was read before is not read again."""
@@ -199,23 +208,42 @@ def _is_name(name: str) -> bool:
     return 0 < len(name) <= _MOST_NAME
 
 
-def _state(topics: Mapping[str, Heard]) -> tuple[BoardState, str, str]:
-    """Return state, reason and warning as a board's last will and its `state` have them."""
+@dataclass(frozen=True)
+class _Said:
+    """What a board says of its camera."""
+
+    state: BoardState
+    reason: str = ""
+    warning: str = ""
+    drift: str | None = None
+
+
+def _state(topics: Mapping[str, Heard]) -> _Said:
+    """Return what a board's last will and its `state` say."""
     status = topics["status"].payload if "status" in topics else b""
     if status == b"offline":
-        return "offline", "", ""
+        return _Said("offline")
     if status != b"online":
-        return "unknown", "its status cannot be read" if status else "never heard of at this broker", ""
+        return _Said("unknown", "its status cannot be read" if status else "never heard of at this broker")
     if "state" not in topics:
-        return "unknown", "it is online and says nothing of its camera", ""
+        return _Said("unknown", "it is online and says nothing of its camera")
     try:
-        body = read_object(topics["state"].payload)
+        return _read_state(read_object(topics["state"].payload))
     except InputError as error:
-        return "unknown", f"its state cannot be read: {error}", ""
+        return _Said("unknown", f"its state cannot be read: {error}")
+
+
+def _read_state(body: Mapping[str, Any]) -> _Said:
     name, reason, warning = (body.get(key, "") for key in ("state", "reason", "warning"))
+    drift = body.get("drift")
     if name not in STATES or not isinstance(reason, str) or not isinstance(warning, str):
-        return "unknown", "its state cannot be read", ""
-    return "running" if name == "ok" else name, reason, warning
+        raise InputError("it has no state, reason and warning")
+    words = drift.get("words") if isinstance(drift, dict) else None
+    if drift is not None and not isinstance(words, str):
+        raise InputError("its drift has no words")
+    since = drift.get("since") if isinstance(drift, dict) else None
+    text = f"{words} since {since}" if isinstance(since, str) else words
+    return _Said("running" if name == "ok" else name, reason, warning, text)
 
 
 def _skew(report: Report, heard: Heard, now_s: float) -> float | None:
@@ -235,14 +263,16 @@ def _alive(report: Report, heard: Heard, now_s: float) -> tuple[BoardState, str]
     return None
 
 
-def _problems(state: BoardState, reason: str, report: Report | None, broken: str, skew_s: float | None) -> Iterable[str]:
+def _problems(
+    state: BoardState, reason: str, drift: str | None, report: Report | None, broken: str, skew_s: float | None
+) -> Iterable[str]:
     if state != "running":
         yield f"{state}: {reason}" if reason else state
     if broken:
         yield f"its report cannot be read: {broken}"
     if report is not None and report.model.refused:
         yield "another model runs than its file"
-    if report is not None and report.drift is not None:
-        yield f"drifting: {report.drift}"
+    if drift is not None:
+        yield f"drifting: {drift}"
     if skew_s is not None and abs(skew_s) > WRONG_CLOCK_S:
         yield describe_skew(skew_s)

@@ -60,7 +60,7 @@ def check_group(group: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """What a camera's report looks at: its counters, its model, why another model runs, and what it says has drifted.
+    """What a camera's report looks at: its counters, its model, and why another model runs.
 
     `page` is the address where its page is served, `fps` the rate that its source is meant to have.
     """
@@ -68,7 +68,6 @@ class Running:
     statistics: Statistics
     model: Callable[[], Model]
     refused: Callable[[], str] = lambda: ""
-    drift: Callable[[], str | None] = lambda: None
     page: Callable[[], str | None] = lambda: None
     fps: float = 30.0
 
@@ -95,7 +94,7 @@ class Card:
         self._frames = 0
         self._fps: float | None = None
         self._today = _Day(wall_clock())
-        self._said: tuple[str, str | None] | None = None
+        self._said: str | None = None
 
     @property
     def answers_pictures(self) -> bool:
@@ -109,13 +108,13 @@ class Card:
             self._today.count([prediction.raw.verdict for prediction in observation.predictions])
 
     def has_news(self) -> bool:
-        """Tell whether something has changed since the last report that is not to wait: the model, or what has drifted."""
-        return self._said is not None and self._said != self._news()
+        """Tell whether another model runs than in the last report: that is not to wait."""
+        return self._said is not None and self._said != self._export_id()
 
     def report(self, own_address: str | None) -> Report:
         """Return the report of now; `own_address` is the board's IP address as the broker's connection has it."""
         running, now_s = self._running, self._clock()
-        self._said = self._news()
+        self._said = self._export_id()
         with self._lock:
             self._today = self._today.at(self._wall_clock())
             today = self._today.counted()
@@ -137,7 +136,6 @@ class Card:
             today=today,
             fps=self._rate(now_s),
             latency_ms=_latency(running.statistics),
-            drift=None if (drift := running.drift()) is None else _plain(drift),
         )
 
     def to_json(self, own_address: str | None) -> dict[str, Any]:
@@ -148,8 +146,8 @@ class Card:
         """Return what `observation` shows as a JPEG of at most MOST_PICTURE_BYTES: boxes, labels, and the state."""
         return small_picture(observation)
 
-    def _news(self) -> tuple[str, str | None]:
-        return self._running.model().artifact.contract.export_id, self._running.drift()
+    def _export_id(self) -> str:
+        return self._running.model().artifact.contract.export_id
 
     def _rate(self, now_s: float) -> float | None:
         """Return the frames per second since the last regular report; between two the last rate holds."""

@@ -61,6 +61,7 @@ def _boards_by_state(boards: Sequence[Board]) -> Metric:
 # What is told of every board, by the name of its metric.
 _SEEN: dict[str, tuple[str, Callable[[Board], float | None]]] = {
     "up": ("1 for a board that runs.", lambda board: int(board.state == "running")),
+    "drifting": ("1 while its pictures differ from the held-out ones.", lambda board: int(board.drift is not None)),
     "needs_look": ("1 for a board that somebody should look at.", lambda board: int(board.is_bad)),
     "last_report_timestamp_seconds": (
         "When it last reported: by the page's clock if it was heard since the page began, else by the board's.",
@@ -80,7 +81,6 @@ _REPORTED: dict[str, tuple[str, Callable[[Report], float | None]]] = {
         "Median time from a frame to its answers.",
         lambda report: report.latency_ms.p50 / 1000 if report.latency_ms else None,
     ),
-    "drifting": ("1 while its pictures differ from the held-out ones.", lambda report: int(report.drift is not None)),
     "model_refused": ("1 while another model runs than its file.", lambda report: int(report.model.refused)),
     "uptime_seconds": ("Seconds since the camera began.", lambda report: report.running_s),
 }

@@ -69,7 +69,7 @@ def build_fleet_app(boards: Boards, heard: Heard) -> Starlette:
     def fleet(request: Request) -> Response:
         query = request.query_params
         body = rows.since(query.get("start", ""), whole_number(query.get("since", "0"), at_most=2**53) or 0)
-        broker = {"connected": heard.is_connected, "trouble": "" if heard.is_connected else heard.trouble}
+        broker = {"connected": heard.is_connected, "trouble": heard.trouble}
         return _json(summarize(rows.look()) | broker | body)
 
     def metrics(request: Request) -> Response:

@@ -14,7 +14,7 @@ from edgecnn.errors import InputError
 from edgecnn.records import read_record
 
 MOST_BYTES = 8192
-_MOST_LETTERS = 200
+_MOST_LETTERS = 500
 _PAGE = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/[A-Za-z0-9._~/-]*")
 
 
@@ -90,7 +90,7 @@ class Report:
     `clock_synchronised` is None where the system does not tell. `every_s` is how often it reports. `address` is the board's
     IP address as the connection to the broker has it, `page` that of its page where others can reach it. `pictures`: it
     answers requests for its last picture. `fps` counts the frames of the last minute, None where fewer than one in twenty
-    seconds is expected. `drift` says what is different from the held-out pictures; None where nothing is, or nobody looks.
+    seconds is expected.
     """
 
     at: str
@@ -110,7 +110,6 @@ class Report:
     today: Counted
     fps: float | None
     latency_ms: Latency | None
-    drift: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.every_s <= 86400:

@@ -82,6 +82,7 @@ def _row(board: Board) -> dict[str, Any]:
         "state": board.state,
         "problems": list(board.problems),
         "warning": board.warning,
+        "drift": board.drift,
         "seen_at": None if board.seen_s is None else round(board.seen_s),
         "live": board.live,
     }
@@ -98,7 +99,6 @@ def _row(board: Board) -> dict[str, Any]:
         "answers": report.today.answers,
         "unsure": report.today.share(report.today.unsure),
         "novel": report.today.share(report.today.novel),
-        "drift": report.drift,
         "fps": report.fps,
         "ms": None if latency is None else latency.p50,
         "page": report.page,

@@ -121,7 +121,7 @@ def _facts(board: Board, now_s: float) -> Iterator[tuple[str, str]]:
         yield "frames", f"{report.fps:g} per second"
     if report.latency_ms is not None:
         yield "latency", f"{report.latency_ms.p50:g} ms, 95 % within {report.latency_ms.p95:g} ms"
-    yield "drift", report.drift or "nothing reported"
+    yield "drift", board.drift or "none reported"
     yield from _machine(report)
 
 

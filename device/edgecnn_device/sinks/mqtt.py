@@ -127,7 +127,7 @@ class MqttSink:
     - `clock`: by how many seconds the wall clock was set, and what it says now;
     - `status`, retained: `online`, and `offline` at the end, as the last will too;
     - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`;
-    - `board`, retained, with a card: what the board says of itself, every minute and when its model or its drift changes;
+    - `board`, retained, with a card: what the board says of itself, every minute and when its model changes;
     - `picture`, when its card allows that: a small JPEG of the last observation, in answer to an empty message on
       `picture/request`, at most one every five seconds. Nothing else is ever subscribed to.
 

@@ -63,7 +63,8 @@ async function load() {
     boards.delete(name);
   });
   const ignored = body.ignored ? `${body.ignored} messages were ignored: too large, of an unreadable name, or of a board too many.` : "";
-  notice(body.connected ? ignored : `The broker is away, and what stands here may be old: ${body.trouble || "not connected"}.`);
+  const away = body.trouble ? `The broker is away, and what stands here may be old: ${body.trouble}.` : "Reading what the broker keeps…";
+  notice(body.connected ? ignored : away);
   showSummary(body);
   if (body.rows.length || body.gone.length) arrange();
   else tick();
