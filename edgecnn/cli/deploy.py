@@ -46,9 +46,13 @@ def _is_deployment(values: Any) -> bool:
 
 
 _DEPLOYMENT = Need("a FILE to deploy", _is_deployment)
-_NEEDS = dict.fromkeys(
-    ("shadow", "watch", "min_agreement", "max_doubt", "max_latency", "keep", "new_labels", "verify_timeout"), _DEPLOYMENT
-) | {"min_agreement": Need.one_of("--shadow N")}
+_NEEDS = (
+    dict.fromkeys(
+        ("shadow", "watch", "min_agreement", "max_doubt", "max_latency", "keep", "new_labels", "verify_timeout"), _DEPLOYMENT
+    )
+    | {"min_agreement": Need.one_of("--shadow N")}
+    | dict.fromkeys(("wheel", "wheels", "extras", "source"), Need.one_of("--bootstrap"))
+)
 
 
 @click.command(
@@ -61,6 +65,7 @@ _NEEDS = dict.fromkeys(
 @option_group(
     "What to do",
     click.option("--rollback", is_flag=True, help="Put the version before back live."),
+    click.option("--bootstrap", is_flag=True, help="First set the board up: virtual environment, edgecnn, camera.toml, unit."),
     click.option("--history", is_flag=True, help="List what was deployed to the board, and what came of it."),
     click.option("--on-board", is_flag=True, hidden=True, help="The board's half: a request on stdin, its answers on stdout."),
 )
@@ -107,8 +112,26 @@ _NEEDS = dict.fromkeys(
     click.option("--program", metavar="PATH", help="The command edgecnn on the board. Default: where it is usually installed."),
 )
 @option_group(
+    "Setting up",
+    click.option(
+        "--wheel", type=click.Path(path_type=Path), help="Wheel of edgecnn to install. Default: from the board's index."
+    ),
+    click.option(
+        "--wheels", type=click.Path(path_type=Path), help="Folder of all wheels that the board needs, for one without an index."
+    ),
+    click.option("--extras", default="", help="Extras of edgecnn to install, such as web,mqtt."),
+    click.option("--source", default="0", show_default=True, help="The camera's source, written into camera.toml."),
+)
+@option_group(
     "Connection",
     click.option("--ssh-option", multiple=True, metavar="KEY=VALUE", help="An option for ssh, as after its -o."),
+    click.option(
+        "--patience",
+        type=Duration(),
+        default="2m",
+        show_default=True,
+        help="How long a board may be silent or lost, beyond what its steps take.",
+    ),
     click.option("-F", "--ssh-config", type=click.Path(path_type=Path), help="Configuration for ssh instead of ~/.ssh/config."),
 )
 @json_option
@@ -131,12 +154,17 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
     if values["history"]:
         _show_history(_board(words), options, as_json=as_json)
         return
-    outcome = _deploy(words, options, rollback=values["rollback"])
+    if values["bootstrap"]:
+        outcome, is_done = _bootstrap(words, options, values)
+    else:
+        outcome, is_done = _deploy(words, options, rollback=values["rollback"]), True
+    if outcome is None:
+        context.exit(0 if is_done else 1)
     if as_json:
         echo_json({"outcome": dataclasses.asdict(outcome)})
     else:
         click.echo(printable(_sentence(outcome)))
-    context.exit(0 if outcome.live else 1)
+    context.exit(0 if outcome.live and is_done else 1)
 
 
 def read_options(values: dict[str, Any]) -> DeployOptions:
@@ -144,8 +172,9 @@ def read_options(values: dict[str, Any]) -> DeployOptions:
     from edgecnn.errors import InputError
     from edgecnn_device.deploy import DeployOptions, Limits, Plan, SshOptions
 
-    if values["rollback"] and values["history"]:
-        raise InputError("--rollback and --history are two things; give one of them")
+    given = [f"--{name}" for name in ("rollback", "bootstrap", "history") if values[name]]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are two things; give one of them")
     if values["config"] is not None and values["model"] is not None:
         raise InputError("--config names the model file already; omit --model")
     plan = Plan(
@@ -159,7 +188,23 @@ def read_options(values: dict[str, Any]) -> DeployOptions:
         config=values["config"],
         restart=values["restart"],
     )
-    return DeployOptions(plan, SshOptions(values["ssh_option"], values["ssh_config"]), values["program"])
+    return DeployOptions(plan, SshOptions(values["ssh_option"], values["ssh_config"]), values["program"], values["patience"])
+
+
+def _bootstrap(words: tuple[str, ...], options: DeployOptions, values: dict[str, Any]) -> tuple[Outcome | None, bool]:
+    """Set a board up; return what came of the model, None without one, and whether nothing is left to do, which is printed."""
+    from edgecnn_device.deploy.bootstrap import Setup, bootstrap
+
+    setup = Setup(values["wheel"], values["wheels"], values["extras"], values["source"])
+    file = Path(words[0]) if len(words) == 2 else None
+    outcome, remaining = bootstrap(_board(words[-1:]), setup, file, options, _say)
+    for line in remaining:
+        click.echo(printable(f"left to do: {line}"), err=True)
+    return outcome, not remaining
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line), err=True)
 
 
 def _board(words: tuple[str, ...]) -> str:
@@ -175,14 +220,11 @@ def _deploy(words: tuple[str, ...], options: DeployOptions, *, rollback: bool) -
     from edgecnn_device.deploy import deploy as deploy_file
     from edgecnn_device.deploy import rollback as roll_back
 
-    def say(line: str) -> None:
-        click.echo(printable(line), err=True)
-
     if rollback:
-        return roll_back(_board(words), options, say)
+        return roll_back(_board(words), options, _say)
     if len(words) != 2:
         raise InputError("give a file and a board, such as exports/parts/parts-int8.tflite pi@line-1")
-    return deploy_file(Path(words[0]), words[1], options, say)
+    return deploy_file(Path(words[0]), words[1], options, _say)
 
 
 def _sentence(outcome: Outcome) -> str:

@@ -22,6 +22,8 @@ class Sshd:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = find_port()
+        self.home = folder / "home"  # of whoever logs in
+        self.home.mkdir()
         self._program = need("sshd")
         for name in ("host", "user"):
             keygen = [need("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
@@ -54,6 +56,12 @@ class Sshd:
         )
         wait_until(lambda: b"Server listening" in (self.folder / "sshd.log").read_bytes(), 10, "sshd")
 
+    @property
+    def pid(self) -> int:
+        """The process that listens."""
+        assert self._process is not None
+        return self._process.pid
+
     def sessions(self) -> list[int]:
         """Return the processes of the sessions that it serves now."""
         assert self._process is not None
@@ -62,7 +70,7 @@ class Sshd:
     def cut(self) -> None:
         """End all connections as a loss of the network would, which leaves what runs there alone."""
         for pid in self.sessions():
-            if b"sshd" in _command(pid):
+            if b"sshd" in command_of(pid):
                 _kill(pid)
 
     def close(self) -> None:
@@ -77,6 +85,7 @@ class Sshd:
         (self.folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host'}\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile {self.folder / 'sshd.pid'}\n"
+            f"SetEnv HOME={self.home} XDG_CONFIG_HOME={self.home / '.config'}\n"
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n"
         )
         self.ssh_config.write_text(
@@ -94,7 +103,8 @@ def _descendants(pid: int) -> list[int]:
     return [each for child in children for each in (child, *_descendants(child))]
 
 
-def _command(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process, empty when it has ended."""
     try:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes()
     except OSError:

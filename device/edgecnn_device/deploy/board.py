@@ -271,8 +271,8 @@ class Deployment:
             return "no camera ran it yet"
         if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
             return (
-                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} in "
-                f"the watch; {FEW_ANSWERS} are needed): watch it for longer"
+                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} "
+                f"in the watch; {FEW_ANSWERS} are needed): watch it for longer"
             )
         return ""
 
@@ -352,6 +352,7 @@ class Deployment:
 
     def _confirm(self, version: str, listener: Listener, *, restart: bool) -> None:
         """Wait until every camera runs the version."""
+        old = {camera.pid for camera in listener.running} if restart else set()  # they refuse what they are ended for
         if restart:
             self.channel.say(f"restarting the camera: {self.site.restart}")
             self.site.restart_camera()
@@ -361,6 +362,8 @@ class Deployment:
         refusals = {camera.pid: camera.refusals for camera in listener.running}
 
         def is_over() -> bool:
+            if any(camera.pid in old for camera in listener.running):
+                return False
             for camera in listener.running:
                 if camera.refusals > refusals.get(camera.pid, camera.refusals):
                     raise RefusedError(f"the camera refused it: {camera.warning}")
@@ -425,7 +428,8 @@ class Deployment:
                 "", version, live=True, rolled_back=False, reason=f"{reason}; there was none before", measured=self._measured()
             )  # a board must never be without a model
         try:
-            self._confirm(before.before, listener, restart=restart)
+            runs_it = all(camera.digest == before.before for camera in listener.running)
+            self._confirm(before.before, listener, restart=restart and not runs_it)
         except (RefusedError, EdgecnnError) as error:
             reason = f"{reason}; the file is put back, but {error}"
         else:

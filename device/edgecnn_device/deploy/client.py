@@ -30,7 +30,7 @@ _AGAIN_S, _CHUNK = 5.0, 2**18
 class DeployOptions:
     """How to deploy: what the board is to do, how it is reached, where edgecnn is on it, and when to give it up as hung.
 
-    `silence_s` are the seconds without a word from a board beyond those that its plan allows a step.
+    `silence_s` are the seconds for which a board may be silent, or lost, beyond those that its plan takes.
     """
 
     plan: Plan = field(default_factory=Plan)
@@ -96,6 +96,9 @@ def _conclude(board: str, request: Request, data: bytes, options: DeployOptions,
                     case "outcome":
                         return replace(read_record(Outcome, message, f"the outcome of {board}"), board=board)
         raise BoardError(f"{board} ended without an outcome")
+    except KeyboardInterrupt:
+        say(f"{board}: left alone; after the switch it decides by itself: edgecnn deploy --history {board}")
+        raise
     except LostError as error:
         if before is None:
             raise
@@ -106,7 +109,7 @@ def _conclude(board: str, request: Request, data: bytes, options: DeployOptions,
 def _await_outcome(board: str, before: int, options: DeployOptions, lost: LostError) -> Outcome:
     """Ask again and again what came of a deployment; raises `lost` when the board does not come back in time."""
     plan = options.plan
-    until_s = time.monotonic() + plan.watch_s + 2 * plan.confirm_s + options.silence_s
+    until_s = time.monotonic() + plan.watch_s + options.silence_s
     while time.monotonic() < until_s:
         try:
             found = history(board, options)

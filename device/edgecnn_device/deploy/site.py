@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import dataclass, field
@@ -46,7 +47,13 @@ class Site:
         assert self.restart is not None
         try:
             done = subprocess.run(
-                shlex.split(self.restart), stdin=subprocess.DEVNULL, capture_output=True, timeout=_RESTART_S, check=False
+                shlex.split(self.restart),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_RESTART_S,
+                check=False,
+                # A session without PAM has none, and by it systemctl finds the user's manager.
+                env={"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}"} | dict(os.environ),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise OutputError(f"the camera cannot be restarted by `{self.restart}`: {error}") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -78,15 +78,19 @@ class Session:
         self.board, self.stdin, self.stdout = board, process.stdin, process.stdout
         self._process, self._errors = process, errors
 
-    def fail(self, *, begun: bool) -> BoardError:
-        """Return what to raise for a session that ended without an answer; `begun` tells that the board had answered before."""
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and what was said on stderr."""
         code = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", "replace").strip()
+        return code, self._errors.read().decode("utf-8", "replace").strip()
+
+    def fail(self, *, begun: bool) -> BoardError:
+        """Return what to raise for a session that ended without an answer; `begun` tells that the board had answered before."""
+        code, said = self.end()
         return explain(self.board, code, said, begun=begun)
 
 
-@contextmanager
+@contextlib.contextmanager
 def session(board: str, remote: str, options: SshOptions) -> Iterator[Session]:
     """Run a line of shell on a board for the time of the block."""
     command = ssh_command(board, remote, options)
@@ -96,7 +100,10 @@ def session(board: str, remote: str, options: SshOptions) -> Iterator[Session]:
             yield Session(board, process, errors)
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]  # both are pipes
 
 
 # What ssh says -> what is wrong, and the way out. `{board}` and `{host}` are filled in.
