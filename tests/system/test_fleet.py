@@ -21,8 +21,13 @@ import pytest
 from boards import Sshd, install_program
 from brokers import Listener as Anybody
 from brokers import Mosquitto
+from fleet_reports import report
 from local_board import variant
+from pages import read_log, text
 from running import wait_until
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 from web_page import model as made_up_model
 from web_page import seen
 
@@ -308,3 +313,59 @@ def test_a_good_model_reaches_a_real_fleet_and_a_sabotaged_one_stops_at_its_firs
 
     assert back.returncode == 0, back.stderr
     assert {board.runs for board in real_plant} == {"first"}
+
+
+@pytest.fixture
+def crowd(broker: Mosquitto) -> int:
+    """The port of a broker that keeps what 200 boards of eight groups say; one in twenty is blind."""
+    with Anybody(broker.port) as anybody:
+        for number in range(200):
+            state = {"state": "blind", "reason": "black picture"} if number % 20 == 0 else {"state": "ok", "reason": ""}
+            body = report(time.time(), group=f"line-{number % 8 + 1}")
+            for kind, payload in (("status", "online"), ("state", json.dumps(state)), ("board", json.dumps(body))):
+                topic = f"plant/line-{number % 8 + 1}/press-{number // 8 + 1}/{kind}"
+                last = anybody._client.publish(topic, payload, qos=1, retain=True)
+        last.wait_for_publish(60)
+    return broker.port
+
+
+@pytest.fixture
+def fleet_page(crowd: int, free_port: int, tmp_path: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "edgecnn", "fleet", "page", "--mqtt", f"mqtt://127.0.0.1:{crowd}/plant"]
+    with (tmp_path / "page.log").open("wb") as log:
+        page = subprocess.Popen([*command, "--web", str(free_port)], stderr=log, stdout=log)
+    wait_until(lambda: "the page is at" in (tmp_path / "page.log").read_text(), 60, "page")
+    yield f"http://127.0.0.1:{free_port}/"
+    page.send_signal(signal.SIGTERM)
+    page.wait(10)
+
+
+def shown(browser: webdriver.Chrome) -> list[str]:
+    """Return the names of the boards that the page shows, in their order."""
+    script = 'return [...document.querySelectorAll("#rows th")].map((head) => head.firstChild.textContent)'
+    return list(browser.execute_script(script))  # type: ignore[no-untyped-call]
+
+
+def choose(browser: webdriver.Chrome, element: str, value: str) -> None:
+    """Choose something of a list, as a person does."""
+    Select(browser.find_element(By.ID, element)).select_by_value(value)
+
+
+def test_a_page_of_200_boards_is_sorted_filtered_and_without_errors(browser: webdriver.Chrome, fleet_page: str) -> None:
+    browser.get(fleet_page)
+    wait_until(lambda: "190 running" in text(browser, "summary"), 60, "table")
+    wait_until(lambda: len(Select(browser.find_element(By.ID, "group")).options) == 9, 60, "groups")
+    first = shown(browser)[:10]
+    choose(browser, "state", "look")
+    blind = shown(browser)
+    choose(browser, "group", "line-5")
+    of_one_group = shown(browser)
+    choose(browser, "state", "")
+    browser.find_element(By.ID, "find").send_keys("press-2")
+    found = shown(browser)
+
+    assert set(first) == set(blind)
+    assert len(blind) == 10
+    assert set(of_one_group) < set(blind)
+    assert found == ["line-5/press-2", *(f"line-5/press-{number}" for number in range(20, 26))]
+    assert read_log(browser, "browser") == []

@@ -6,7 +6,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class Listener:
         """Prepare; nothing is connected before the listener is entered. InputError for a CA file that is not usable."""
         self._broker, self._boards = broker, boards
         self._subscribed, self._changed = False, threading.Condition()
-        self._connection = 0
+        self._connection = self._answered = 0
         self._complete = threading.Event()
         self._ended = threading.Event()
         self._came: set[str] = set()
@@ -120,6 +120,7 @@ class Listener:
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_message = self._on_message
         return client
 
@@ -145,10 +146,14 @@ class Listener:
         """Ask for the retained messages of a few topics by name; the subscription with a + brings what changes there later."""
         self._client.subscribe([(topic, _options(retained=True)) for topic in topics])
         self._await_quiet(topics)
-        self._client.unsubscribe(topics)
+        self._ask_and_wait(topics)
 
     def _await_quiet(self, topics: Collection[str] = ()) -> None:
-        """Wait until all of `topics` have come, or nothing new has for _QUIET_S: a broker does not say when it is done."""
+        """Wait until all of `topics` have come, or nothing new has for _QUIET_S after the broker has answered a question.
+
+        A broker does not say when it has told all that it keeps. One that answers in order has by then; others may send later.
+        """
+        self._ask_and_wait()
         quiet_since_s, count = time.monotonic(), len(self._came)
         while self._subscribed and time.monotonic() < quiet_since_s + _QUIET_S:
             if topics and self._came.issuperset(topics):
@@ -156,6 +161,14 @@ class Listener:
             time.sleep(_LOOK_EVERY_S)
             if len(self._came) != count:
                 quiet_since_s, count = time.monotonic(), len(self._came)
+
+    def _ask_and_wait(self, topics: Sequence[str] = ()) -> None:
+        """Give `topics` up, or one that nobody has, and wait for the answer: what the broker sent before has come then."""
+        answered = self._answered
+        self._client.unsubscribe(list(topics) or [f"{self._broker.prefix}/nothing"])
+        with self._changed:
+            while self._subscribed and self._answered == answered:
+                self._changed.wait(_LOOK_EVERY_S)
 
     def _topics(self, kinds: Iterable[str], *, retained: bool) -> list[tuple[str, Any]]:
         """Return what to subscribe to, one for each level: `#` would bring the predictions of all boards too."""
@@ -178,6 +191,11 @@ class Listener:
         with self._changed:
             if not self._subscribed:
                 self._subscribed, self._connection = True, self._connection + 1
+            self._changed.notify_all()
+
+    def _on_unsubscribe(self, client: Client, userdata: Any, mid: int, reasons: list[Any], properties: Any) -> None:
+        with self._changed:
+            self._answered += 1
             self._changed.notify_all()
 
     def _on_connect_fail(self, client: Client, userdata: Any) -> None:
