@@ -34,6 +34,7 @@ from edgecnn_device.tracking import Tracker
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
+    from edgecnn_device.fleet.card import Card, CardOptions
     from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.surroundings import Queued, Surroundings
     from edgecnn_device.web.options import WebOptions
+    from edgecnn_device.web.sink import WebSink
 
 _LOOK_EVERY_S = 0.002
 
@@ -67,7 +69,7 @@ class SinkOptions:
 
     `plugin` is the `NAME[:TARGET]` of another package's sink. `write` chooses the lines of `jsonl` and `csv`; None: changes
     from a live source, and every frame of a file. These files are rotated at `log_max_bytes` and at midnight, and `log_keep`
-    full ones, or as many bytes, are kept.
+    full ones, or as many bytes, are kept. `card` is what a board says of itself beside `mqtt`.
     """
 
     terminal: bool = True
@@ -79,6 +81,7 @@ class SinkOptions:
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
     write: WritePolicy | None = None
+    card: CardOptions | None = None
     plugin: str | None = None
     log_max_bytes: int = 50_000_000
     log_keep: int = 5
@@ -196,8 +199,17 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             return Summary(statistics, source.skipped, source.losses, slot.swaps)
         if unguarded := slot.current.classifier.warning:
             notice(unguarded)
+        addresses: list[str] = []
+        card = None if sinks.mqtt is None else _open_card(sinks.card, statistics, slot, source, addresses)
         opened = open_sinks(
-            sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
+            sinks,
+            source,
+            options.look,
+            classes,
+            notice=notice,
+            memory=state,
+            contract=lambda: slot.current.artifact.contract,
+            card=card,
         )
         tap = Tap(slot) if source.live else None
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in (opened if tap is None else [*opened, tap])]
@@ -205,6 +217,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             around = _surroundings(opened, sinks)
             kept = None if sinks.samples is None else sinks.samples.folder
             page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
+            addresses.append(page.address)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
@@ -316,11 +329,12 @@ def open_sinks(
     notice: Callable[[str], None] = lambda line: None,
     memory: Path | None = None,
     contract: Callable[[], Contract] | None = None,
+    card: Card | None = None,
 ) -> list[Sink]:
     """Open what was asked for, each from its own module.
 
     `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart,
-    and `contract` that of the model which runs.
+    `contract` that of the model which runs, and `card` what the board says of itself to a broker.
     """
     sinks: list[Sink] = []
     if options.jsonl is not None or options.csv is not None:
@@ -339,7 +353,7 @@ def open_sinks(
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
 
-        sinks.append(MqttSink(options.mqtt, classes, memory=memory))
+        sinks.append(MqttSink(options.mqtt, classes, memory=memory, card=card))
     if options.plugin is not None:
         sinks.append(_open_plugin_sink(options.plugin))
     if options.window:
@@ -351,6 +365,22 @@ def open_sinks(
 
         sinks.append(TerminalSink(sys.stdout, live=source.live, fps=source.fps))
     return sinks
+
+
+def _open_card(
+    options: CardOptions | None, statistics: Statistics, slot: ModelSlot, source: Source, addresses: Sequence[str]
+) -> Card:
+    """Return what the board says of itself; `addresses` holds that of its page as soon as there is one."""
+    from edgecnn_device.fleet.card import Card, CardOptions, Running
+
+    running = Running(
+        statistics,
+        lambda: slot.current,
+        lambda: slot.warning,
+        page=lambda: addresses[0] if addresses else None,
+        fps=source.fps,
+    )
+    return Card(options or CardOptions(), running)
 
 
 def _open_plugin_sink(text: str) -> Sink:
@@ -395,7 +425,7 @@ def open_page(
     memory: Path | None,
     surroundings: Surroundings,
     samples: Path | None,
-) -> Sink:
+) -> WebSink:
     """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched

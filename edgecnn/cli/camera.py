@@ -32,6 +32,7 @@ from edgecnn.text import printable
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel
     from edgecnn_device.camera import CameraOptions, Summary
+    from edgecnn_device.fleet.card import CardOptions
     from edgecnn_device.model import ModelOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
@@ -169,6 +170,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             samples=_samples(values),
             web=_web(values),
             mqtt=_mqtt(values),
+            card=_card(values),
             write=_write_policy(values),
             plugin=values["sink"],
             log_max_bytes=round(values["log_max_mb"] * 1e6),
@@ -271,6 +273,14 @@ def _mqtt(values: dict[str, Any]) -> MqttOptions | None:
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
 
     return MqttOptions(address, *others, **({} if prefix is None else {"discovery_prefix": prefix}))
+
+
+def _card(values: dict[str, Any]) -> CardOptions | None:
+    if values["mqtt"] is None:
+        return None
+    from edgecnn_device.fleet.card import CardOptions
+
+    return CardOptions(values["group"], values["mqtt_picture"])
 
 
 def _good(values: dict[str, Any]) -> tuple[str, ...] | None:

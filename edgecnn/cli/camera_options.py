@@ -37,7 +37,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     context.default_map = {parameters[key].name: value for key, value in values.items()}
 
 
-def _check_address(context: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
+def check_address(context: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
     """Refuse a bad address before anything can print it: it may hold a password."""
     if address is not None:
         from edgecnn_device.sinks.mqtt_broker import parse_address
@@ -99,6 +99,8 @@ NEEDS = {
     "mqtt_password_file": _MQTT,
     "mqtt_ca": _MQTT,
     "mqtt_discovery": _MQTT,
+    "group": _MQTT,
+    "mqtt_picture": _MQTT,
     "mqtt_discovery_prefix": Need.one_of("--mqtt-discovery"),
     "state_dir": Need(
         "a camera as --source, --web or --mqtt",
@@ -283,7 +285,7 @@ page_options = option_group(
 mqtt_options = option_group(
     "MQTT",
     click.option(
-        "--mqtt", metavar="URL", callback=_check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX."
+        "--mqtt", metavar="URL", callback=check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX."
     ),
     click.option(
         "--mqtt-password-file", type=_FILE, help="File with one line: user:password, or the password of the URL's user."
@@ -295,6 +297,12 @@ mqtt_options = option_group(
         help="Announce the camera's sensors to Home Assistant; when off, they are removed.",
     ),
     click.option("--mqtt-discovery-prefix", metavar="TOPIC", help="Home Assistant's topic prefix. [default: homeassistant]"),
+    click.option("--group", metavar="NAME", help="Group of boards that this one belongs to, for edgecnn fleet."),
+    click.option(
+        "--mqtt-picture/--no-mqtt-picture",
+        default=False,
+        help="Answer requests for the last picture, for the fleet's page; at most one every 5 seconds.",
+    ),
 )
 sample_options = option_group(
     "Samples",

@@ -150,7 +150,7 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
         main()
         return
     check_needs(context)
-    options = _options(values)
+    options = read_options(values)
     if values["history"]:
         _show_history(_board(words), options, as_json=as_json)
         return
@@ -167,7 +167,8 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
     context.exit(0 if outcome.live and is_done else 1)
 
 
-def _options(values: dict[str, Any]) -> DeployOptions:
+def read_options(values: dict[str, Any]) -> DeployOptions:
+    """Return how to deploy, by the options of the command."""
     from edgecnn.errors import InputError
     from edgecnn_device.deploy import DeployOptions, Limits, Plan, SshOptions
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "review": ("edgecnn.cli.review", "Label kept samples on a page, by keyboard or phone."),
     "teach": ("edgecnn.cli.teach", "Teach a class to an exported model by pictures, without training."),
     "samples": ("edgecnn.cli.samples", "List, label, export and import what a camera kept."),
+    "fleet": ("edgecnn.cli.fleet", "Look at many boards on one broker, and give them a new model in stages."),
     "bench": ("edgecnn.cli.bench", "Measure latency, memory and size of models, and the frame rate of the camera loop."),
     "deploy": ("edgecnn.cli.deploy", "Put a model on a board: proven there, shadowed, watched, taken back by itself."),
     "service": ("edgecnn.cli.service", "Print or install the systemd unit that keeps a camera running."),

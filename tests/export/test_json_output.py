@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fleet_reports import fleet, hear_board
 from local_board import make_ssh
 from published_schemas import PUBLISHED, check
 
@@ -46,6 +47,9 @@ COMMANDS = {
     "study learning-curve": ["FOLDER"],
     "compare": ["neu", "neu", "--data", "FOLDER"],
     "samples list": ["SAMPLES"],
+    "fleet list": ["--mqtt", "mqtt://broker/plant"],
+    "fleet status": ["--mqtt", "mqtt://broker/plant"],
+    "fleet history": ["--history", "HISTORY"],
     "deploy": ["--history", "board", "--model", "MODEL", "--program", "PROGRAM"],
 }
 
@@ -96,6 +100,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "GOOD": path.parent,
         "PICTURE": path,
         "OUT": folder / "out",
+        "HISTORY": folder / "fleet.sqlite",
         "PHOTOS": folder / "photos",
         "MASKS": masks,
         "VIDEO": folder / "video",
@@ -134,7 +139,15 @@ def test_every_command_with_json_is_asked_here() -> None:
     assert found == set(COMMANDS)
 
 
-@pytest.mark.usefixtures("no_training")
+@pytest.fixture
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a fleet have been heard."""
+    boards = fleet(known={"line-1/press-9": "line-1"})
+    hear_board(boards)
+    monkeypatch.setattr("edgecnn.cli.fleet._gather", lambda *_: boards)
+
+
+@pytest.mark.usefixtures("no_training", "no_broker")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_json_says_its_version_and_names_its_probabilities(
     name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -155,7 +168,7 @@ def test_every_json_has_a_schema_that_the_documentation_shows() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/json-and-mqtt.md").read_text("utf-8")
 
     assert {name for name in PUBLISHED if f"\n<!-- schema: {name} -->\n" in page} == PUBLISHED
-    assert {name.replace(" ", "-") for name in COMMANDS} | {"observation", "state"} == PUBLISHED
+    assert {name.replace(" ", "-") for name in COMMANDS} | {"observation", "state", "board"} == PUBLISHED
 
 
 def test_classify_gives_each_label_its_probability(places: dict[str, str]) -> None:
