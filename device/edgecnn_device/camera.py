@@ -32,6 +32,7 @@ from edgecnn_device.tracking import Tracker
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
+    from edgecnn_device.drift import DriftMonitor, DriftOptions
     from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
@@ -86,7 +87,8 @@ class SinkOptions:
 class CameraOptions:
     """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
-    `good` are the labels that are no defect; None tells them by their usual names.
+    `good` are the labels that are no defect; None tells them by their usual names. `drift` says how a drift of the pictures is
+    noticed; None: not at all.
     """
 
     model: ModelOptions
@@ -97,6 +99,7 @@ class CameraOptions:
     frames: int | None = None
     good: tuple[str, ...] | None = None
     state: Path | None = None
+    drift: DriftOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,16 +197,46 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
         )
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
+        monitor = _watch_drift(options, slot, source, state, notice)
+        if monitor is not None:
+            stack.callback(_save_drift, monitor, notice)
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
             kept = None if sinks.samples is None else sinks.samples.folder
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept, monitor)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
-        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
+        judge = (lambda each: each) if monitor is None else monitor.add
+        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics, judge=judge)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def _watch_drift(
+    options: CameraOptions, slot: ModelSlot, source: Source, state: Path | None, notice: Callable[[str], None]
+) -> DriftMonitor | None:
+    """Return what notices a drift; None where nobody asked for it."""
+    if options.drift is None:
+        return None
+    from edgecnn_device.drift import DriftMonitor, state_file
+    from edgecnn_device.sinks.timeline import Timeline
+
+    # A file of pictures is another plant's every time; a camera goes on where it was.
+    where = f"{options.source.transform} {options.look.tiles} {options.look.overlap} {options.look.find}"
+    file = state_file(state if source.live else None, options.source.source, options.model.model, where)
+    timeline = Timeline(live=source.live, fps=source.fps)
+    monitor = DriftMonitor(lambda: slot.current, options.drift, timeline, file=file, notice=notice)
+    if not monitor.judged:
+        notice(f"drift: {monitor.describe()}")
+    return monitor
+
+
+def _save_drift(monitor: DriftMonitor, notice: Callable[[str], None]) -> None:
+    try:
+        monitor.close()
+    except OutputError as error:
+        notice(f"what is known of a drift could not be saved: {error}")
 
 
 def _warning(slot: ModelSlot) -> str:
@@ -373,8 +406,9 @@ def open_page(
     memory: Path | None,
     surroundings: Surroundings,
     samples: Path | None,
+    monitor: DriftMonitor | None,
 ) -> Sink:
-    """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
+    """Open the web page, which looks at all counters, at its `surroundings`, the folder of `samples` and the drift."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -387,6 +421,7 @@ def open_page(
         classes,
         lambda: _warning(slot),
         surroundings,
+        monitor,
     )
     sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")

@@ -14,6 +14,7 @@ from edgecnn.cli.camera_options import (
     CONFIG,
     NEEDS,
     control_options,
+    drift_options,
     foreign_options,
     key_of,
     look_options,
@@ -60,6 +61,7 @@ _EXAMPLES = (
 @look_options
 @model_options
 @foreign_options
+@drift_options
 @output_options
 @page_options
 @mqtt_options
@@ -143,6 +145,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
     """Group the options of the command line and the file."""
     from edgecnn.errors import InputError
     from edgecnn_device.camera import CameraOptions, LookOptions, SinkOptions
+    from edgecnn_device.drift import DriftOptions
     from edgecnn_device.health import Limits
 
     if values["model"] is None:
@@ -177,6 +180,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
         frames=values["frames"],
         good=_good(values),
         state=values["state_dir"],
+        drift=DriftOptions(values["drift_every"], values["drift_baseline"]) if values["drift"] else None,
     )
 
 

@@ -95,6 +95,8 @@ NEEDS = {
     "keep_days": _KEEP,
     "web_token_file": _WEB,
     "web_editor_token_file": Need("--web [HOST:]PORT and --keep FOLDER", lambda values: bool(values["web"] and values["keep"])),
+    "drift_every": Need.one_of("--drift"),
+    "drift_baseline": Need.one_of("--drift"),
     "good": Need.one_of("--web [HOST:]PORT", "--mqtt-discovery"),
     "mqtt_password_file": _MQTT,
     "mqtt_ca": _MQTT,
@@ -264,6 +266,29 @@ output_options = option_group(
         help="Frames per second of the video. [default: 10 for a camera, all for a file]",
     ),
     click.option("--video-mb", type=_MEGABYTES, help="Megabytes of a camera's videos; the oldest go first. [default: 2000]"),
+)
+drift_options = option_group(
+    "Drift",
+    click.option(
+        "--drift/--no-drift",
+        default=True,
+        show_default=True,
+        help="Notice when pictures are no longer like those the model was proven on: darker, blurred, more novel.",
+    ),
+    click.option(
+        "--drift-every",
+        type=_SECONDS,
+        default=1.0,
+        show_default=True,
+        help="Seconds between two pictures that count; no less than what a part takes to pass.",
+    ),
+    click.option(
+        "--drift-baseline",
+        type=Count(30, 100_000),
+        metavar="N",
+        help="Learn what is usual, the shares of the classes too, from the first N different pictures of this camera, instead "
+        "of the model's held-out ones.",
+    ),
 )
 page_options = option_group(
     "Page",

@@ -19,7 +19,7 @@ OPTIONS = {parameter.name: parameter for parameter in camera.params if isinstanc
 ALONE = {
     *("config", "print_config", "source", "source_file", "size", "fps", "rotate", "flip", "roi", "realtime", "frames"),
     *("find", "tiles", "smooth", "interval", "on_motion", "where", "reject", "novelty", "runtime", "threads", "verify"),
-    "require_signature",
+    *("require_signature", "drift"),
     *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt", "keep"),
 }
 CONTROLS = {"exposure", "gain", "focus", "white_balance", "mains"}
@@ -47,6 +47,8 @@ BESIDE = {
     "frozen_after": ["--no-realtime"],
     "verify_timeout": ["--no-verify"],
     "state_dir": ["--no-realtime"],
+    "drift_every": ["--no-drift"],
+    "drift_baseline": ["--no-drift"],
 }
 
 

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from edgecnn_device import board
 from edgecnn_device.board import THROTTLE_WORDS
+from edgecnn_device.drift import DriftMonitor
 from edgecnn_device.frames import STATES
 from edgecnn_device.surroundings import Surroundings
 from edgecnn_device.web.broadcast import Broadcast
@@ -59,6 +60,8 @@ class Metrics(Collector):
         yield _counter("clock_jumps", "Times that the wall clock was set.", statistics.clock_jumps)
         yield _counters("unusable_frames", "Unusable frames by reason.", "reason", statistics.reasons)
         yield _counters("predictions", "Predictions by label, before smoothing.", "label", labels)
+        if watched.drift is not None:
+            yield from _drift(watched.drift)
         yield _counters("sink_errors", "Failed writes by sink.", "sink", statistics.sink_errors)
 
     def _page(self) -> Iterator[Metric]:
@@ -74,6 +77,17 @@ class Metrics(Collector):
         if (written := board.own_written_bytes()) is not None:
             yield _counter("written_bytes", "Bytes written to disks by the camera.", written)
         yield _counters("disk_written_bytes", "Bytes written to each disk since boot.", "disk", board.disk_written_bytes())
+
+
+def _drift(monitor: DriftMonitor) -> Iterator[Metric]:
+    changes = () if monitor.drift is None else monitor.drift.changes
+    yield _gauge("drift_judged", "1 when a drift of the pictures would be noticed.", int(monitor.judged))
+    yield _gauge("drifting", "1 while the pictures are not like those that the model was proven on.", int(bool(changes)))
+    yield _counter("drift_pictures", "Different pictures that were compared with the usual ones.", monitor.counted)
+    family = GaugeMetricFamily("edgecnn_drift", "By how much a statistic has changed.", labels=["statistic", "direction"])
+    for change in changes:
+        family.add_metric([change.what, change.direction], change.by)
+    yield family
 
 
 def _surroundings(surroundings: Surroundings) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgecnn.artifacts.contract import ParityInfo
 from edgecnn_device.classes import NO_CLASSES, Classes
+from edgecnn_device.drift import DriftMonitor
 from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
@@ -39,7 +40,7 @@ class Counted(Protocol):
 class Watched:
     """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged.
 
-    `surroundings` are the board, its disks and its broker.
+    `surroundings` are the board, its disks and its broker; `drift` is what notices one, None where nobody looks.
     """
 
     statistics: Statistics
@@ -50,6 +51,7 @@ class Watched:
     classes: Classes = NO_CLASSES
     warning: Callable[[], str] = lambda: ""
     surroundings: Surroundings = NOTHING_AROUND
+    drift: DriftMonitor | None = None
 
 
 def read_stats(watched: Watched, broadcast: Broadcast) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def read_stats(watched: Watched, broadcast: Broadcast) -> dict[str, Any]:
         "state": view.state.name,
         "reason": view.state.reason,
         "warning": watched.warning(),
+        "drift": None if watched.drift is None else watched.drift.to_json(),
         "source": view.observation.source,
         "retry_in_s": None if retry_s is None else round(max(0.0, retry_s - now_s), 1),
         "now": round(time.time(), 1),

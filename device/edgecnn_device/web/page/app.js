@@ -434,10 +434,18 @@ byId("acknowledge").addEventListener("click", async () => {
 
 // Figures
 
+function showDrift(found) {
+  setText("drift", found?.drift ? `The pictures are not like those that this model was proven on; they are ${found.text}.` : "");
+  byId("drift").hidden = !found?.drift;
+  setText("drift-words", found ? `Drift of the pictures: ${found.text}.` : "");
+  byId("drift-words").hidden = !found;
+}
+
 function showStats(news) {
   stats = {...news, heardAt: Date.now()};
   setText("warning", stats.warning);
   byId("warning").hidden = !stats.warning;
+  showDrift(stats.drift);
   if (stats.age_ms !== null) lastPictureAt = stats.now - stats.age_ms / 1000;
   const late = stats.age_ms !== null && stats.age_ms > 1500;
   setText("source", stats.state === "ok" ? stats.source : "");
