@@ -32,6 +32,7 @@ from edgecnn_device.tracking import Tracker
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
+    from edgecnn_device.actions.sink import ActionOptions, ActionSink
     from edgecnn_device.drift import DriftMonitor, DriftOptions
     from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -79,6 +80,7 @@ class SinkOptions:
     mqtt: MqttOptions | None = None
     write: WritePolicy | None = None
     plugin: str | None = None
+    actions: ActionOptions | None = None
     log_max_bytes: int = 50_000_000
     log_keep: int = 5
 
@@ -180,11 +182,14 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
 
         def between() -> bool:
             notifier.alive()
+            if actions is not None:
+                actions.beat()
             if slot.refresh():
                 tracker.reset()
             has_reader = reader is None or not reader.is_closed()
             return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
 
+        actions: ActionSink | None = None
         reader = PipeWatch(sys.stdout) if options.sinks.terminal else None
         stack.enter_context(switch.listening(slot.ask))
         # A camera opens while the model is being checked. Left last: nothing that it does keeps the sinks from being closed.
@@ -196,6 +201,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         opened = open_sinks(
             sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
         )
+        actions = next((cast("ActionSink", sink) for sink in opened if sink.name == "actions"), None)
         entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
         monitor = _watch_drift(options, slot, source, state, notice)
         if monitor is not None:
@@ -203,7 +209,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
             kept = None if sinks.samples is None else sinks.samples.folder
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept, monitor)
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept, monitor, actions)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
@@ -334,6 +340,11 @@ def open_sinks(
     and `contract` that of the model which runs.
     """
     sinks: list[Sink] = []
+    if options.actions is not None:  # first: nothing that another output does delays a pin
+        from edgecnn_device.actions.sink import ActionSink
+
+        interval_s = 1 / source.fps if source.live else 0.0
+        sinks.append(ActionSink(options.actions, classes, memory=memory, notice=notice, interval_s=interval_s))
     if options.jsonl is not None or options.csv is not None:
         sinks += _open_line_files(options, source, look, notice)
     if options.video is not None:
@@ -407,6 +418,7 @@ def open_page(
     surroundings: Surroundings,
     samples: Path | None,
     monitor: DriftMonitor | None,
+    actions: ActionSink | None,
 ) -> Sink:
     """Open the web page, which looks at all counters, at its `surroundings`, the folder of `samples` and the drift."""
     from edgecnn_device.web.sink import WebSink
@@ -422,6 +434,7 @@ def open_page(
         lambda: _warning(slot),
         surroundings,
         monitor,
+        actions,
     )
     sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
@@ -11,12 +12,15 @@ from prometheus_client.registry import Collector
 
 from edgecnn_device import board
 from edgecnn_device.board import THROTTLE_WORDS
-from edgecnn_device.drift import DriftMonitor
 from edgecnn_device.frames import STATES
 from edgecnn_device.surroundings import Surroundings
 from edgecnn_device.web.broadcast import Broadcast
 from edgecnn_device.web.counters import BUCKETS_S, Histogram
 from edgecnn_device.web.status import Watched
+
+if TYPE_CHECKING:
+    from edgecnn_device.actions.sink import ActionSink
+    from edgecnn_device.drift import DriftMonitor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _VIEWERS = ("page", "predictions", "stream")
@@ -62,6 +66,8 @@ class Metrics(Collector):
         yield _counters("predictions", "Predictions by label, before smoothing.", "label", labels)
         if watched.drift is not None:
             yield from _drift(watched.drift)
+        if watched.actions is not None:
+            yield from _actions(watched.actions)
         yield _counters("sink_errors", "Failed writes by sink.", "sink", statistics.sink_errors)
 
     def _page(self) -> Iterator[Metric]:
@@ -77,6 +83,19 @@ class Metrics(Collector):
         if (written := board.own_written_bytes()) is not None:
             yield _counter("written_bytes", "Bytes written to disks by the camera.", written)
         yield _counters("disk_written_bytes", "Bytes written to each disk since boot.", "disk", board.disk_written_bytes())
+
+
+def _actions(actions: ActionSink) -> Iterator[Metric]:
+    counted = CounterMetricFamily("edgecnn_actions", "Actions by rule and outcome.", labels=["on", "action", "outcome"])
+    waiting = GaugeMetricFamily("edgecnn_actions_waiting", "Events that wait for an action.", labels=["on", "action"])
+    active = GaugeMetricFamily("edgecnn_action_active", "1 while a rule's label counts as there.", labels=["on", "action"])
+    for each in actions.to_json():
+        own = [each["on"], each["action"]]
+        for outcome in ("asked", "done", "failed", "dropped"):
+            counted.add_metric([*own, outcome], each[outcome])
+        waiting.add_metric(own, each["waiting"])
+        active.add_metric(own, int(each["active"]))
+    yield from (counted, waiting, active)
 
 
 def _drift(monitor: DriftMonitor) -> Iterator[Metric]:
