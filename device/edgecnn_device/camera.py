@@ -34,6 +34,8 @@ from edgecnn_device.tracking import Tracker
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
+    from edgecnn_device.actions.sink import ActionOptions, ActionSink
+    from edgecnn_device.drift import DriftMonitor, DriftOptions
     from edgecnn_device.fleet.card import Card, CardOptions
     from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -83,6 +85,7 @@ class SinkOptions:
     write: WritePolicy | None = None
     card: CardOptions | None = None
     plugin: str | None = None
+    actions: ActionOptions | None = None
     log_max_bytes: int = 50_000_000
     log_keep: int = 5
 
@@ -91,7 +94,8 @@ class SinkOptions:
 class CameraOptions:
     """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
-    `good` are the labels that are no defect; None tells them by their usual names.
+    `good` are the labels that are no defect; None tells them by their usual names. `drift` says how a drift of the pictures is
+    noticed; None: not at all.
     """
 
     model: ModelOptions
@@ -102,6 +106,7 @@ class CameraOptions:
     frames: int | None = None
     good: tuple[str, ...] | None = None
     state: Path | None = None
+    drift: DriftOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,14 +188,14 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         )
 
         def between() -> bool:
-            notifier.alive()
+            for beat in beats:
+                beat()
             if slot.refresh():
                 tracker.reset()
-            if tap is not None:
-                tap.beat()
             has_reader = reader is None or not reader.is_closed()
             return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
 
+        beats = [notifier.alive]
         reader = PipeWatch(sys.stdout) if options.sinks.terminal else None
         stack.enter_context(switch.listening(slot.ask))
         # A camera opens while the model is being checked. Left last: nothing that it does keeps the sinks from being closed.
@@ -211,17 +216,21 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             contract=lambda: slot.current.artifact.contract,
             card=card,
         )
-        tap = Tap(slot) if source.live else None
-        entered = [stack.enter_context(_Closing(sink, notice)) for sink in (opened if tap is None else [*opened, tap])]
+        actions = next((cast("ActionSink", sink) for sink in opened if sink.name == "actions"), None)
+        told = [Tap(slot)] if source.live else []
+        beats += [each.beat for each in (actions, *told) if each is not None]
+        entered = [stack.enter_context(_Closing(sink, notice)) for sink in [*opened, *told]]
+        monitor = stack.enter_context(_watched_drift(options, slot, source, state, notice))
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
             kept = None if sinks.samples is None else sinks.samples.folder
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept, monitor, actions)
             addresses.append(page.address)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
-        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
+        judge = (lambda each: each) if monitor is None else monitor.add
+        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics, judge=judge)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
 
@@ -239,6 +248,33 @@ def settle_deployment(model: Path, notice: Callable[[str], None]) -> None:
     else:
         if settled:
             notice(settled)
+
+
+@contextlib.contextmanager
+def _watched_drift(
+    options: CameraOptions, slot: ModelSlot, source: Source, state: Path | None, notice: Callable[[str], None]
+) -> Iterator[DriftMonitor | None]:
+    """Give what notices a drift, and keep what it knows at the end; None where nobody asked for it."""
+    if options.drift is None:
+        yield None
+        return
+    from edgecnn_device.drift import DriftMonitor, state_file
+    from edgecnn_device.sinks.timeline import Timeline
+
+    # A file of pictures is another plant's every time; a camera goes on where it was.
+    where = f"{options.source.transform} {options.look.tiles} {options.look.overlap} {options.look.find}"
+    file = state_file(state if source.live else None, options.source.source, options.model.model, where)
+    timeline = Timeline(live=source.live, fps=source.fps)
+    monitor = DriftMonitor(lambda: slot.current, options.drift, timeline, file=file, notice=notice)
+    if not monitor.judged:
+        notice(f"drift: {monitor.describe()}")
+    try:
+        yield monitor
+    finally:
+        try:
+            monitor.close()
+        except OutputError as error:
+            notice(f"what is known of a drift could not be saved: {error}")
 
 
 def _warning(slot: ModelSlot) -> str:
@@ -337,6 +373,11 @@ def open_sinks(
     `contract` that of the model which runs, and `card` what the board says of itself to a broker.
     """
     sinks: list[Sink] = []
+    if options.actions is not None:  # first: nothing that another output does delays a pin
+        from edgecnn_device.actions.sink import ActionSink
+
+        interval_s = 1 / source.fps if source.live else 0.0
+        sinks.append(ActionSink(options.actions, classes, memory=memory, notice=notice, interval_s=interval_s))
     if options.jsonl is not None or options.csv is not None:
         sinks += _open_line_files(options, source, look, notice)
     if options.video is not None:
@@ -425,8 +466,10 @@ def open_page(
     memory: Path | None,
     surroundings: Surroundings,
     samples: Path | None,
+    monitor: DriftMonitor | None,
+    actions: ActionSink | None,
 ) -> WebSink:
-    """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
+    """Open the web page, which looks at all counters, at its `surroundings`, the folder of `samples` and the drift."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -439,6 +482,8 @@ def open_page(
         classes,
         lambda: _warning(slot),
         surroundings,
+        monitor,
+        actions,
     )
     sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")

@@ -357,6 +357,52 @@ def learning_curve(
         click.echo(printable(line))
 
 
+@study.command("drift", short_help="Measure how soon a camera notices that its pictures have changed.")
+@click.argument("model", metavar="FILE|RUN|TASK")
+@split_option
+@click.option("--severity", type=Count(1, 5), default=3, show_default=True, help="How strong the corruptions are.")
+@click.option(
+    "--frames",
+    type=Count(100, 100_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Clean frames in which to look for false alarms.",
+)
+@data_option
+@seed_option
+@json_option
+def drift(model: str, split: str, severity: int, frames: int, data: Path | None, seed: int, as_json: bool) -> None:
+    """Simulate cameras whose pictures change, and cameras whose pictures do not.
+
+    Pictures of one split are shown one after the other, under each camera corruption, to the test that a camera runs (see
+    edgecnn camera --drift), and as they are to look for false alarms. What is usual comes from pictures of other parts.
+    """
+    from edgecnn.classifier import Classifier
+    from edgecnn.drift import has_usual
+    from edgecnn.errors import InputError
+    from edgecnn.robustness.corruptions import corruptions_for
+    from edgecnn_export.models import open_model
+    from edgecnn_export.studies.drift import format_table, study_drift, verdict
+
+    opened = open_model(model)
+    opened.require_classes()
+    if opened.artifact is None:
+        raise InputError(f"{model} is a Keras model, and a camera runs exported files: edgecnn export {model} --int8")
+    classifier = Classifier.running(opened.runtime, opened.artifact.contract)
+    if not has_usual(classifier.preprocessing):
+        raise InputError(f"{model} reads digits: what is usual before a camera is learned there, with --drift-baseline")
+    dataset, corruptions = opened.splits(data, seed)[split], corruptions_for(opened.task)
+    found = study_drift(classifier, dataset, corruptions, severity=severity, frames=frames, seed=seed, progress=_progress)
+    if as_json:
+        echo_json({"model": model, "task": opened.task.name, "split": split, "seed": seed} | found.to_json())
+        return
+    click.echo(
+        printable(f"{model}: {found.pictures} {split} pictures of {found.parts} parts, severity {severity}, seed {seed}")
+    )
+    for line in [*format_table(found), *verdict(found)]:
+        click.echo(printable(line))
+
+
 def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, network: str = "compact") -> tuple[Task, Splits]:
     check_needs(click.get_current_context())
     from edgecnn.datasets.load import load_splits

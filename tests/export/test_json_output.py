@@ -45,6 +45,7 @@ COMMANDS = {
     "data photos": ["PHOTOS"],
     "data suspects": ["FOLDER"],
     "study learning-curve": ["FOLDER"],
+    "study drift": ["neu", "--data", "synthetic", "--frames", "100"],
     "compare": ["neu", "neu", "--data", "FOLDER"],
     "samples list": ["SAMPLES"],
     "fleet list": ["--mqtt", "mqtt://broker/plant"],
@@ -116,6 +117,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a study find its answer at once."""
     from edgecnn.metrics import Share
     from edgecnn_export.studies.crossval import CrossValidation
+    from edgecnn_export.studies.drift import DriftStudy, Noticed
     from edgecnn_export.studies.only_good import KindRow, OnlyGoodFigures
 
     def ablate(*_: object, out: Path, **__: object) -> list[Any]:
@@ -130,6 +132,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecnn_export.studies.crossval.to_json", lambda _: {"figures": []})
     monkeypatch.setattr("edgecnn_export.studies.ablation.ablate", ablate)
     monkeypatch.setattr("edgecnn_export.studies.only_good.study_only_good", lambda *_, **__: figures)
+    drift = DriftStudy(300, 164, 3, (Noticed("noise", 2, (9, 12), ("noisier",)), Noticed("dust", 2, (9,), ())), 0, 100)
+    monkeypatch.setattr("edgecnn_export.studies.drift.study_drift", lambda *_, **__: drift)
     monkeypatch.setattr("edgecnn_export.studies.leave_one_out.leave_one_class_out", lambda *_, **__: [])
 
 

@@ -18,7 +18,7 @@ import cv2
 
 from edgecnn.errors import EdgecnnError, MissingDependencyError, OutputError
 from edgecnn_device.classes import NO_CLASSES, Classes
-from edgecnn_device.frames import Observation, State
+from edgecnn_device.frames import Drift, Observation, State
 from edgecnn_device.sinks.mqtt_broker import MqttOptions, find_broker
 from edgecnn_device.sinks.mqtt_discovery import Announcement, Answers, describe_sensors
 
@@ -123,7 +123,7 @@ class MqttSink:
 
     - `prediction`: the observation's JSON, only while the state is `ok`;
     - `state`, retained: `{"state": "ok" | "stale" | "blind" | "error", "reason": ...}` whenever it changes, with
-      `warning` where there is one, such as that the last good model runs;
+      `warning` where there is one, such as that the last good model runs, and `drift` while the pictures drift;
     - `clock`: by how many seconds the wall clock was set, and what it says now;
     - `status`, retained: `online`, and `offline` at the end, as the last will too;
     - `answer`, with discovery: what Home Assistant shows, at the pace of `Answers`;
@@ -163,7 +163,7 @@ class MqttSink:
         self._outdated = self._announcement.outdated(self._discovery_prefix)
         self._took_back = False
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-        self._said = _STARTING.kind, ""
+        self._said: tuple[object, ...] = (_STARTING.kind, "", None)
         self._outbox = Outbox(queue_messages, self._state_message(_STARTING))
         self._changed = threading.Condition()
         self._connected = False
@@ -211,10 +211,10 @@ class MqttSink:
     def write(self, observation: Observation) -> None:
         """Queue one observation. OutputError when a message was lost for it, and once for each new trouble with the broker."""
         messages = []
-        says = observation.state.kind, observation.warning
+        says = observation.state.kind, observation.warning, observation.drift
         if says != self._said:
             self._said = says
-            messages.append(self._state_message(observation.state, observation.warning))
+            messages.append(self._state_message(observation.state, observation.warning, observation.drift))
         if observation.state.name == "ok":
             messages.append(Message(self._topic("prediction"), self._encode(observation.to_json())))
             messages += self._answer(observation)
@@ -395,8 +395,9 @@ class MqttSink:
             messages += [Message(topic, self._encode(sensor), retained=True) for topic, sensor in sensors.items()]
         return [*messages, Message(self._topic("status"), "online", retained=True)]
 
-    def _state_message(self, state: State, warning: str = "") -> Message:
-        body = {"state": state.name, "reason": state.reason} | ({"warning": warning} if warning else {})
+    def _state_message(self, state: State, warning: str = "", drift: Drift | None = None) -> Message:
+        body: dict[str, Any] = {"state": state.name, "reason": state.reason} | ({"warning": warning} if warning else {})
+        body |= {} if drift is None else {"drift": drift.to_json()}
         return Message(self._topic("state"), self._encode(body), retained=True)
 
     def _clock_message(self, observation: Observation) -> Message:
