@@ -6,6 +6,7 @@ after it nothing changes, since the watch is what decides.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ from typing import IO, Any
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import MAX_FILE_BYTES
-from edgecnn.errors import ArtifactError, EdgecnnError, InputError
+from edgecnn.errors import ArtifactError, EdgecnnError, InputError, OutputError
 from edgecnn.records import read_record
 from edgecnn.runtimes import probe
 from edgecnn_device.deploy.judge import (
@@ -109,7 +110,8 @@ def _read_request(source: IO[bytes]) -> Request:
 
 def read_history(store: Store) -> History:
     """Return what the store of a model file knows, after settling what nobody watches any more."""
-    store.settle()
+    with contextlib.suppress(OutputError):  # somebody who may only look
+        store.settle()
     journal = store.journal()
     pending = None if journal.pending is None else journal.pending.version
     versions = tuple(each.digest for each in journal.versions if store.path(each.digest).exists())

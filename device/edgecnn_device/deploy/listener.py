@@ -140,7 +140,11 @@ class Listener:
         if not data or len(link.data) > _MOST_PICTURES:
             self._close(link)
             return []
-        return list(self._messages(link))
+        try:
+            return list(self._messages(link))
+        except (ValueError, KeyError, TypeError):  # of another version of edgecnn
+            self._close(link)
+            return []
 
     def _messages(self, link: _Link) -> Iterator[Seen]:
         while (body := _take(link.data)) is not None:
