@@ -74,6 +74,7 @@ class Listener:
         self._wanted: Wanted = "answers"
 
     def __enter__(self) -> Listener:
+        self.began_s = self._clock()
         (self._folder / SOCKET).unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
