@@ -431,7 +431,8 @@ class Deployment:
         self.channel.say(f"rolling back: {reason}")
         before = self.store.journal().pending
         self.store.take_back(reason, self._measured())
-        self.store.forget(version)
+        with contextlib.suppress(OutputError):  # a full disk keeps it
+            self.store.forget(version)
         if before is None or before.before is None:
             return Outcome(
                 "", version, live=True, rolled_back=False, reason=f"{reason}; there was none before", measured=self._measured()

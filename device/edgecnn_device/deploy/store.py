@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecnn.errors import EdgecnnError, InputError, OutputError
-from edgecnn.files import flush, make_folder, read_bytes, write_bytes, write_json
+from edgecnn.files import flush, read_bytes, write_bytes, write_json
 from edgecnn.records import read_record
 from edgecnn_device.deploy.plan import Event, Measured, What
 from edgecnn_device.tap import versions_folder
@@ -84,8 +84,8 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the store; BusyError when another deployment does, OutputError when the folder cannot be written."""
-        make_folder(self.folder)
         try:
+            self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise OutputError(
