@@ -43,7 +43,7 @@ from edgecnn_device.deploy.trial import Shadow, compare_latency
 _MOST_REQUEST = 2**16
 _HEAR_S, _TELL_S = 0.2, 1.0
 _ALL_FOUND_S = 1.2  # every camera looks once a second whether somebody listens
-_SILENT_S = 15.0
+_SILENT_S = 30.0
 _NO_FRAME_S = 120.0
 
 
