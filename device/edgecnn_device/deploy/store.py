@@ -211,8 +211,7 @@ class Store:
         """Remove a version that was refused, unless it is live or can be put back."""
         journal = self.journal()
         if digest not in (journal.live, journal.previous):
-            self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest != digest)))
-            self.path(digest).unlink(missing_ok=True)
+            self._remove(journal, {digest})
 
     def _noted(
         self, journal: Journal, what: What, version: str, before: str | None, reason: str = "", measured: Measured | None = None
@@ -255,9 +254,13 @@ class Store:
     def _prune(self, most: int) -> None:
         journal = self.journal()
         kept = {journal.live, journal.previous, *(each.digest for each in journal.versions[-most:])}
-        self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest in kept)))
-        for old in (each.digest for each in journal.versions if each.digest not in kept):
-            self.path(old).unlink(missing_ok=True)
+        self._remove(journal, {each.digest for each in journal.versions if each.digest not in kept})
+
+    def _remove(self, journal: Journal, digests: set[str]) -> None:
+        """Remove versions; a file goes before its name, since one without a name would stay for ever."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+        self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest not in digests)))
 
 
 def digest_of(path: Path) -> str | None:
