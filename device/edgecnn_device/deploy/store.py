@@ -19,13 +19,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecnn.errors import EdgecnnError, InputError, OutputError
-from edgecnn.files import flush, make_folder, read_bytes, write_bytes, write_json
+from edgecnn.files import flush, read_bytes, write_bytes, write_json
 from edgecnn.records import read_record
 from edgecnn_device.deploy.plan import Event, Measured, What
 from edgecnn_device.tap import versions_folder
 
 _MOST_EVENTS = 200
 _MOST_BYTES = 2**24
+
+
+class BusyError(OutputError):
+    """Another deployment to the same model file is going on."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,9 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store; OutputError when another deployment does, or when the folder cannot be written."""
-        make_folder(self.folder)
+        """Hold the store; BusyError when another deployment does, OutputError when the folder cannot be written."""
         try:
+            self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise OutputError(
@@ -98,7 +102,7 @@ class Store:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError(f"another deployment to {self.live} is going on; try again when it is over") from None
+            raise BusyError(f"another deployment to {self.live} is going on; try again when it is over") from None
 
     def journal(self) -> Journal:
         """Return what is known; InputError when the journal cannot be read."""
@@ -171,16 +175,15 @@ class Store:
     def settle(self) -> str:
         """Take back a deployment that nobody watches any more; return what was done, empty for nothing.
 
-        One whose watcher lives holds the lock, and is left alone.
+        One whose watcher lives holds the lock, and is left alone. Raises OutputError for a user who may not do it.
         """
-        if not (self.folder / "journal.json").exists():
+        if self.journal().pending is None:
             return ""
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(self.locked())
-            except OutputError:
-                return ""
-            return self.recover()
+        try:
+            with self.locked():
+                return self.recover()
+        except BusyError:
+            return ""
 
     def recover(self) -> str:
         """Do what `settle` does, with the lock held."""
@@ -208,8 +211,7 @@ class Store:
         """Remove a version that was refused, unless it is live or can be put back."""
         journal = self.journal()
         if digest not in (journal.live, journal.previous):
-            self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest != digest)))
-            self.path(digest).unlink(missing_ok=True)
+            self._remove(journal, {digest})
 
     def _noted(
         self, journal: Journal, what: What, version: str, before: str | None, reason: str = "", measured: Measured | None = None
@@ -252,9 +254,13 @@ class Store:
     def _prune(self, most: int) -> None:
         journal = self.journal()
         kept = {journal.live, journal.previous, *(each.digest for each in journal.versions[-most:])}
-        self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest in kept)))
-        for old in (each.digest for each in journal.versions if each.digest not in kept):
-            self.path(old).unlink(missing_ok=True)
+        self._remove(journal, {each.digest for each in journal.versions if each.digest not in kept})
+
+    def _remove(self, journal: Journal, digests: set[str]) -> None:
+        """Remove versions; a file goes before its name, since one without a name would stay for ever."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+        self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest not in digests)))
 
 
 def digest_of(path: Path) -> str | None:
