@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -90,8 +90,8 @@ def run_trainings(
                 running[connection] = child, training
             if not running:
                 return
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
+            for ready in wait(list(running)):
+                connection = cast(Connection, ready)
                 child, training = running.pop(connection)
                 yield training, _received(connection, child, training)
     finally:  # an error or Ctrl-C: their last checkpoints are on the disk

@@ -11,12 +11,13 @@ from edgecnn.datasets.dataset import Dataset, rank_in_class
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.training.balancing import UNEVEN, balanced_draw
-from edgecnn_export.training.batches import one_hot
+from edgecnn_export.training.batches import one_hot, views_of
 from edgecnn_export.training.distillation import Lessons
 from edgecnn_export.training.recipes import Recipe
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
 _OUTLIERS = 10  # versions of the outliers: drawing them takes a fifth of an epoch, and augmentation varies them too
+_OUTLIER_VIEWS = 2  # of each version, where a teacher looks at them
 
 
 class TrainingPictures:
@@ -28,7 +29,8 @@ class TrainingPictures:
     seen. So does which of the training pictures an epoch shows: all of them, but at most `recipe.most_pictures`, and with a
     balanced recipe equally many of each class where one class has far more than another.
 
-    With `lessons` of a teacher epochs take turns at the views that it has seen, and targets are those of the lessons.
+    With `lessons` of a teacher epochs take turns at the views that it has seen, and targets are those of the lessons; so they
+    do at views of the outliers, of which the teacher says what it sees when the first epoch shows them.
     """
 
     def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int, lessons: Lessons | None = None) -> None:
@@ -42,6 +44,7 @@ class TrainingPictures:
         self._train, self._targets = train, one_hot(train.class_ids, len(task.labels))
         self._task, self._recipe, self._seed, self._lessons = task, recipe, seed, lessons
         self._drawn: dict[tuple[str, int], Pictures] = {}
+        self._maps: dict[int, NDArray[np.float16]] = {}  # of outliers, by their view
 
     def of_epoch(self, epoch: int) -> Pictures:
         """Return pictures `(m, h, w, c)` and their targets `(m, classes)`, or of lessons `(m, ...)`, of `epoch` from 0."""
@@ -55,19 +58,39 @@ class TrainingPictures:
         if self._lessons is not None:
             shown, views = self._views_shown(epoch)
             taught = self._lessons.targets(self._train.class_ids[shown], shown, views)
-            targets = [taught, *(self._lessons.untaught(rest) for rest in targets[1:])]
+            others = [self._lessons.untaught(rest) for rest in targets[1:]]
+            if self._recipe.outliers > 0:
+                others[-1] = self._described(epoch, images[-1], targets[-1], sum(map(len, images[1:])))
+            targets = [taught, *others]
         return (images[0], targets[0]) if len(parts) == 1 else (np.concatenate(images), np.concatenate(targets))
 
     def views_of_epoch(self, epoch: int, count: int) -> NDArray[np.int64] | None:
         """Return for each of the `count` pictures of `epoch` its number and the view it is shown in `(count, 2)`.
 
-        Pictures that no teacher has seen have numbers of their own, new ones in each epoch. None without a teacher.
+        Pictures of no training picture's number have numbers and views of their own. None without a teacher.
         """
         if self._lessons is None:
             return None
         shown, views = self._views_shown(epoch)
-        others = np.arange(len(shown), count) + len(self._train)
-        return np.stack([np.append(shown, others), np.append(views, np.full(len(others), epoch + 1))], axis=1)
+        others = self._other_views(epoch, count - len(shown))
+        return np.concatenate([np.stack([shown, views], axis=1), others])
+
+    def _other_views(self, epoch: int, count: int) -> NDArray[np.int64]:
+        """Return numbers and views `(count, 2)` of what an epoch shows behind the training pictures."""
+        version, turn = epoch % _OUTLIERS, epoch // _OUTLIERS % _OUTLIER_VIEWS
+        numbers = len(self._train) + np.arange(count)
+        return np.stack([numbers, np.full(count, 1 + version + _OUTLIERS * turn)], axis=1)
+
+    def _described(
+        self, epoch: int, images: NDArray[np.uint8], targets: NDArray[np.float32], others: int
+    ) -> NDArray[np.float32]:
+        """Return the targets of the outliers, the last of `others`, with the teacher's maps of the views that are shown."""
+        assert self._lessons is not None
+        numbers, views = self._other_views(epoch, others)[-len(images) :].T
+        if (view := int(views[0])) not in self._maps:
+            seen = views_of(images, self._recipe.augmentation, self._seed, numbers, views)
+            self._maps[view] = self._lessons.describe(seen)
+        return self._lessons.described(targets, self._maps[view])
 
     def _views_shown(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return numbers and views of the training pictures of an epoch; one shown twice is shown in two views."""

@@ -140,6 +140,8 @@ def _train_teacher(
     own = find_recipe(name, task)
     limits: dict[str, Any] = {"minutes": None if budget.minutes is None else round(budget.minutes * TEACHER_SHARE, 6)}
     limits["epochs"] = None if budget.minutes is not None else min(own.epochs, recipe.epochs)
+    if not recipe.distillation.tuned:
+        limits = {"minutes": None, "epochs": 0}
     if (kept := _kept(folder, splits, name, seed, limits)) is not None:
         progress(f"the teacher, {name}, lies in {folder} already")
         return kept
