@@ -67,7 +67,7 @@ def train(
     With `minutes` there are as many epochs as fit in, decided by how long the first one takes; the recipe in the record, with
     their number, makes the same training again. The last layer of a pretrained network is fitted first, which counts as epoch
     0. After each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training;
-    it is removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first
+    it is removed when the training is complete. The weights of the best epoch are kept (`choose_epoch`). The first
     SIGINT ends the training after the current batch, with all files written; a second one ends the program. Raises InputError
     for impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
     shape than the task's, OutputError when `out` cannot be written.
