@@ -56,7 +56,7 @@ demo: $(READY)
 	@echo "Open demo/parts-run/report.html, demo/neu/parity.html, demo/explain.html, demo/predictions.png, demo/where.png, demo/novel.png, demo/filters.png and demo/robustness.png."
 
 models: $(READY)
-	$(BIN)/edgecnn train neu --network compact --teacher none --seed 0 --out runs/neu-compact
+	$(BIN)/edgecnn train neu --network compact --epochs 150 --seed 0 --out runs/neu-compact
 	$(BIN)/edgecnn train mnist --network compact --teacher none --seed 0 --out runs/mnist-compact
 	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
 

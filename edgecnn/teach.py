@@ -26,7 +26,7 @@ from edgecnn.pictures import MAX_FILE_BYTES, decode_picture
 from edgecnn.progress import report
 from edgecnn.rejection.evidence import CENTRES, k_means
 from edgecnn.runtimes import Runtime, open_runtime
-from edgecnn.runtimes.head import distances, read_centres, read_weights, unit
+from edgecnn.runtimes.head import as_compared, distances, read_centres, read_weights, unit
 from edgecnn.runtimes.runtime import answer
 
 LEAST = 5  # pictures of a class
@@ -70,7 +70,7 @@ def teach(
         raise InputError(f"{len(digests)} different pictures teach nothing: at least {LEAST} are needed")
     labels = contract.labels if label in contract.labels else (*contract.labels, label)
     class_id = labels.index(label)
-    units = unit(pooled)
+    units = unit(as_compared(pooled, contract.evidence.roots))
     info = TaughtInfo(
         label,
         (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),

@@ -170,7 +170,8 @@ class EvidenceInfo:
 
     Probabilities are softmax(scores / `temperature`); below `unsure_below` an answer is unsure. A picture is novel when its
     novelty is above `novel_above`: the distance of its features, of unit length, to the nearest of the `centres` minus
-    `log_weight` times the logarithm of its probability. `centres` are `(n, channels)` int8 as base64, each times `scale`;
+    `log_weight` times the logarithm of its probability. With `roots` distances are those of the features' square roots, each
+    with its feature's sign. `centres` are `(n, channels)` int8 as base64, each times `scale`;
     `centre_classes` says of which class each is. Chosen on `pictures` held-out pictures to keep at least the share `keep_rate`
     of such pictures (split conformal prediction); of those themselves the share `kept` is kept, and of generated
     out-of-distribution pictures of the `kinds`, drawn by `seed`, the share `false_accepts` gets a label.
@@ -189,6 +190,7 @@ class EvidenceInfo:
     false_accepts: float
     kinds: tuple[str, ...]
     seed: int
+    roots: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.keep_rate < 1 and 0 < self.pictures <= MAX_HELD_OUT):

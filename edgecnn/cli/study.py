@@ -153,8 +153,11 @@ def ablation(
 
 @study.command("leave-one-out", cls=Command, needs=_NEEDS, short_help="Train without each class, and test on it.")
 @_study_options
+@click.option(
+    "--teacher", type=click.Choice(["none", "lite"]), default="none", show_default=True, help="Network that teaches compact."
+)
 @seed_option
-def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> None:
+def leave_one_out(task: str, data: Path | None, *, seed: int, teacher: str, **values: Any) -> None:
     """Train once without each class, and measure how often the int8 file takes the class it has never seen for another."""
     chosen, splits = _load(task, data, values, seed)
     from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
@@ -167,6 +170,7 @@ def leave_one_out(task: str, data: Path | None, *, seed: int, **values: Any) -> 
         seed=seed,
         jobs=values["jobs"],
         scheduler=values["scheduler"],
+        teacher=teacher == "lite",
         progress=_progress,
     )
     if values["as_json"]:

@@ -1,18 +1,20 @@
 """What stands behind an answer: an honest probability, and how like the picture is to those that were taught.
 
 A picture is novel by the distance of its features to a handful of centres per class; the centres are those of k-means (Lloyd,
-IEEE Trans. Inf. Theory 28, 1982) on features of unit length. Thresholds are split conformal (Vovk et al., Algorithmic Learning
-in a Random World, 2005): of n held-out pictures the one that ranks ceil((n + 1) * keep rate) decides, so that a picture of the
-same kind is kept with at least that probability.
+IEEE Trans. Inf. Theory 28, 1982) on features, or their square roots, of unit length. Thresholds are split conformal (Vovk et
+al., Algorithmic Learning in a Random World, 2005): of n held-out pictures the one that ranks ceil((n + 1) * keep rate) decides,
+so that a picture of the same kind is kept with at least that probability.
 """
 
 from __future__ import annotations
 
 import base64
 import copy
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.head import distances, read_centres, unit
+from edgecnn.runtimes.head import as_compared, distances, read_centres, unit
 from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
@@ -91,7 +93,7 @@ class Evidence:
 
     def distances(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
-        return distances(pooled, self._centres)
+        return distances(as_compared(pooled, self.info.roots), self._centres)
 
     def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
         """Return how far one picture's features `(1, channels)` are from the nearest centre, 0 to 2."""
@@ -130,11 +132,11 @@ def fit_evidence(
 ) -> EvidenceInfo:
     """Fit centres to training pictures and choose all thresholds on held-out pictures and on `others`, by kind.
 
-    `train_ids` and `held_out_ids` `(n,)` are the pictures' classes. The weight of the probability in the novelty is the one
-    that tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is as
-    high as FALSE_ACCEPTS of them allow, of all together and of each of the kinds `stated` by a user: pictures under a worse
-    light are then kept. Few held-out pictures promise a lower keep rate, which is then the one that is stated. Raises
-    DatasetError for less than MIN_PICTURES.
+    `train_ids` and `held_out_ids` `(n,)` are the pictures' classes. The weight of the probability in the novelty, and whether
+    roots of the features are compared, are those that tell held-out pictures from the others best (AUROC). Where the others
+    leave room, the novelty's threshold is as high as FALSE_ACCEPTS of them allow, of all together and of each of the kinds
+    `stated` by a user: pictures under a worse light are then kept. Few held-out pictures promise a lower keep rate, which is
+    then the one that is stated. Raises DatasetError for less than MIN_PICTURES.
     """
     count = len(held_out_ids)
     if count < MIN_PICTURES:
@@ -146,46 +148,35 @@ def fit_evidence(
     fitting = _MAX_CENTRE_BYTES // (train.pooled.shape[1] * classes)
     if not fitting:
         raise DatasetError(f"{train.pooled.shape[1]} features for each of {classes} classes are too many to carry")
-    centres, owners = _centres(unit(train.pooled), train_ids, min(CENTRES, fitting), seed)
-    scale = float(np.abs(centres).max() / 127) or 1.0
-    integers = np.rint(centres / scale).astype(np.int8)
-    draft = EvidenceInfo(
-        temperature=temperature,
-        unsure_below=0.0,
-        novel_above=1.0,
-        centres=base64.b64encode(integers.tobytes()).decode(),
-        scale=scale,
-        centre_classes=tuple(int(owner) for owner in owners),
-        log_weight=0.0,
-        keep_rate=keep_rate,
-        kept=0.0,
-        pictures=count,
-        false_accepts=0.0,
-        kinds=tuple(others),
-        seed=seed,
-    )
-    evidence = Evidence(draft, train.pooled.shape[1], classes)
+    common = {"temperature": temperature, "keep_rate": keep_rate, "pictures": count, "kinds": tuple(others), "seed": seed}
+    drafts = {
+        roots: _draft(unit(as_compared(train.pooled, roots)), train_ids, min(CENTRES, fitting), {"roots": roots, **common})
+        for roots in (True, False)
+    }
     own = temper(held_out.probabilities, temperature)
     theirs = [temper(each.probabilities, temperature) for each in others.values()]
-    own_distances = evidence.distances(held_out.pooled).min(axis=1)
-    their_distances = [evidence.distances(each.pooled).min(axis=1) for each in others.values()]
+    own_distances, their_distances = dict[bool, NDArray[np.float64]](), dict[bool, list[NDArray[np.float64]]]()
+    for roots, drafted in drafts.items():
+        evidence = Evidence(drafted, train.pooled.shape[1], classes)
+        own_distances[roots] = evidence.distances(held_out.pooled).min(axis=1)
+        their_distances[roots] = [evidence.distances(each.pooled).min(axis=1) for each in others.values()]
 
-    def novelties(weight: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        parts = [_scores(d, p, weight) for d, p in zip(their_distances, theirs, strict=True)]
-        return _scores(own_distances, own, weight), np.concatenate([*parts, np.empty(0)])
+    def novelties(roots: bool, weight: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        parts = [_scores(d, p, weight) for d, p in zip(their_distances[roots], theirs, strict=True)]
+        return _scores(own_distances[roots], own, weight), np.concatenate([*parts, np.empty(0)])
 
-    def told_apart(weight: float) -> float:
-        ours, strange = novelties(weight)
+    def told_apart(form: tuple[bool, float]) -> float:
+        ours, strange = novelties(*form)
         return metrics.auroc(-ours, -strange) if len(strange) else 0.0
 
-    weight = max(_LOG_WEIGHTS, key=told_apart)
-    ours, strange = novelties(weight)
+    roots, weight = max(itertools.product(drafts, _LOG_WEIGHTS), key=told_apart)
+    draft, ours, strange = drafts[roots], *novelties(roots, weight)
     unsure_below = min(_MOST_UNSURE, float(np.sort(own.max(axis=1))[unsure - 1]))
     novel_above = float(np.sort(ours)[count - novel])
     # What gets a label must also be sure: the others that are unsure anyway leave room for more.
     scored = [
         np.where(p.max(axis=1) >= unsure_below, _scores(d, p, weight), np.inf)
-        for d, p in zip(their_distances, theirs, strict=True)
+        for d, p in zip(their_distances[roots], theirs, strict=True)
     ]
     mine = [each for kind, each in zip(others, scored, strict=True) if kind in stated]
     rooms = [_room(np.concatenate(scored)), *map(_room, mine)] if len(strange) else []
@@ -197,6 +188,23 @@ def fit_evidence(
     accepted = [float(chosen.keeps(each).mean()) for each in others.values() if len(each.pooled)]
     kept = float(chosen.keeps(held_out).mean())
     return replace(final, kept=kept, false_accepts=float(np.mean(accepted)) if accepted else 0.0)
+
+
+def _draft(units: NDArray[np.float64], class_ids: NDArray[np.int64], count: int, common: dict[str, Any]) -> EvidenceInfo:
+    """Return evidence with up to `count` centres of each class of points of unit length `(n, channels)`, without thresholds."""
+    centres, owners = _centres(units, class_ids, count, common["seed"])
+    scale = float(np.abs(centres).max() / 127) or 1.0
+    return EvidenceInfo(
+        unsure_below=0.0,
+        novel_above=1.0,
+        centres=base64.b64encode(np.rint(centres / scale).astype(np.int8).tobytes()).decode(),
+        scale=scale,
+        centre_classes=tuple(int(owner) for owner in owners),
+        log_weight=0.0,
+        kept=0.0,
+        false_accepts=0.0,
+        **common,
+    )
 
 
 def _room(novelties: NDArray[np.float64]) -> float:

@@ -118,6 +118,15 @@ def distances(pooled: NDArray[np.float64], centres: NDArray[np.float64]) -> NDAr
     return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
 
+def as_compared(pooled: NDArray[np.float64], roots: bool) -> NDArray[np.float64]:
+    """Return features `(n, channels)` in the form of which distances are taken: their square roots, with signs, or themselves.
+
+    Roots of unit length are compared by Hellinger's distance, which a few large features do not rule (Arandjelovic and
+    Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012).
+    """
+    return np.asarray(np.sign(pooled) * np.sqrt(np.abs(pooled))) if roots else pooled
+
+
 def unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return features `(n, channels)` of length 1; those that are all 0 stay."""
     return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.errors import ContractError, DatasetError
 from edgecnn.rejection.evidence import MIN_PICTURES, Evidence, Findings, fit_evidence, temper
+from edgecnn.runtimes.head import as_compared, distances, read_centres
 
 CLASSES, CHANNELS = 3, 16
 
@@ -186,7 +187,8 @@ def test_the_picture_that_set_the_threshold_is_kept_though_its_last_bits_differ(
     info = fitted()
     evidence = Evidence(info, CHANNELS, CLASSES)
     held_out, _ = drawn(200, 7)
-    score = float(evidence.judge(held_out.pooled, held_out.probabilities).novelty.max()) * info.novel_above
+    assert info.log_weight == 0  # else a probability would stand in the score
+    score = float(evidence.distances(held_out.pooled).min(axis=1).max())
     at_it = Evidence(dataclasses.replace(info, novel_above=score), CHANNELS, CLASSES)
 
     novelty = [
@@ -211,3 +213,19 @@ def test_a_centre_of_a_class_that_there_is_not_is_refused() -> None:
 
     with pytest.raises(ContractError, match="centres do not go with"):
         Evidence(dataclasses.replace(info, centre_classes=(*info.centre_classes[:-1], CLASSES)), CHANNELS, CLASSES)
+
+
+def test_roots_are_taken_with_signs_and_only_where_the_contract_says_so() -> None:
+    pooled = np.array([[9.0, -4.0, 0.0]])
+
+    assert as_compared(pooled, True).tolist() == [[3.0, -2.0, 0.0]]
+    assert as_compared(pooled, False) is pooled
+
+
+def test_a_file_without_roots_is_judged_as_before() -> None:
+    info = dataclasses.replace(fitted(), roots=False)
+    held_out, _ = drawn(20, 7)
+
+    found = Evidence(info, CHANNELS, CLASSES).distances(held_out.pooled)
+
+    assert np.array_equal(found, distances(held_out.pooled, read_centres(info, CHANNELS)))

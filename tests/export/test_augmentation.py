@@ -208,3 +208,24 @@ def test_digits_are_not_flipped_and_steel_is() -> None:
 def test_a_negative_severity_is_refused() -> None:
     with pytest.raises(InputError, match="severity must not be negative, got -1"):
         SURFACE.scaled(-1)
+
+
+@pytest.mark.parametrize("whole", [SURFACE, DIGIT, default_augmentation(find_task("neu"))])
+def test_geometry_and_appearance_are_all_of_an_augmentation_and_share_nothing(whole: Augmentation) -> None:
+    strengths = [
+        each.name for each in dataclasses.fields(Augmentation) if each.name not in ("share", "light_share", "black_border")
+    ]
+
+    for name in strengths:
+        parts = (getattr(whole.geometry, name), getattr(whole.appearance, name))
+        assert sorted(map(float, parts)) == [0.0, float(getattr(whole, name))]
+
+
+def test_appearance_leaves_everything_in_its_place() -> None:
+    board = np.kron(np.indices((4, 4)).sum(axis=0) % 2, np.ones((16, 16))).astype(np.uint8)[None, ..., None] * 100 + 70
+    noise = dataclasses.replace(SURFACE.appearance, erasing=0.0, defocus=0.0, motion=0.0)
+
+    seen = np.concatenate([augment(board, noise, np.random.default_rng(seed)) for seed in range(20)]).astype(float)
+
+    dark, light = board[0] == 70, board[0] == 170
+    assert all(each[light].mean() > each[dark].mean() + 10 for each in seen)

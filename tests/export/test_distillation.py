@@ -20,9 +20,9 @@ from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
 from edgecnn_export.training import TrainingRun, train
-from edgecnn_export.training.augmentation import SURFACE
+from edgecnn_export.training.augmentation import SURFACE, Augmentation
 from edgecnn_export.training.auto import Candidate, Choice, Limits, _choose, _Measured, multiplications, train_auto
-from edgecnn_export.training.batches import views_of
+from edgecnn_export.training.batches import EpochBatches, views_of
 from edgecnn_export.training.distillation import Distillation, DistillationLoss, Lessons, ask_teacher, with_imitation
 from edgecnn_export.training.epoch_pictures import TrainingPictures
 from edgecnn_export.training.recipes import Recipe, can_be_taught, find_recipe, taught
@@ -57,7 +57,8 @@ def learn(out: Path, teacher_folder: Path, **options: object) -> TrainingRun:
 def lessons(views: int = 3, pictures: int = 4) -> Lessons:
     random = np.random.default_rng(0)
     answers = random.dirichlet((1, 1), (views, pictures)).astype(np.float32)
-    return Lessons(Distillation(), answers, random.normal(size=(views, pictures, 2, 2, 5)).astype(np.float16))
+    maps = random.normal(size=(views, pictures, 2, 2, 5)).astype(np.float16)
+    return Lessons(Distillation(), answers, maps, lambda images: np.full((len(images), 2, 2, 5), images.mean(), np.float16))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,36 @@ def test_a_view_is_the_same_whenever_and_beside_whatever_it_is_asked_for() -> No
     assert np.array_equal(together[0], images[0])
     for i in range(4):
         assert np.array_equal(views_of(images[i : i + 1], SURFACE, 7, pictures[i : i + 1], views[i : i + 1])[0], together[i])
-    assert not np.array_equal(views_of(images, SURFACE, 8, pictures, views)[1], together[1])
+    assert not np.array_equal(views_of(images, SURFACE, 8, pictures, views), together)
+
+
+def test_a_student_sees_a_view_in_another_light_each_time_and_its_teacher_sees_it_as_it_is() -> None:
+    images, views = weaves(4, 1).images, np.stack([np.arange(4), np.full(4, 3)], axis=1)
+    placed = views_of(images, SURFACE, 7, *views.T)
+
+    def seen(augmentation: Augmentation, epoch: int) -> NDArray[np.float32]:
+        targets = np.eye(4, dtype=np.float32)
+        batches = EpochBatches(images, targets, augmentation, batch_size=4, seed=7, epoch=epoch, views=views)
+        shown, order = batches[0]
+        return np.asarray(shown[order.argmax(axis=0)])
+
+    assert np.array_equal(seen(SURFACE.geometry, 0), placed)
+    assert not np.array_equal(seen(SURFACE, 0), seen(SURFACE, 1))
+
+
+def test_outliers_are_described_by_the_teacher_in_the_view_that_is_shown_and_have_no_class() -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 1), np.uint8)
+    task = dataclasses.replace(TASK, outliers=lambda count, seed: noise[:count])
+    pictures = TrainingPictures(weaves(4, 1), task, dataclasses.replace(recipe(), outliers=0.5), seed=0, lessons=lessons())
+
+    images, targets = pictures.of_epoch(1)
+    shown = pictures.views_of_epoch(1, len(images))
+
+    assert shown is not None
+    looked_at = views_of(images[4:], recipe().augmentation, 0, *shown[4:].T)
+    assert np.allclose(targets[4:, :4], [0.5, 0.5, 0, 0])
+    assert np.allclose(targets[4:, 4:-1], looked_at.mean(), rtol=1e-3) and (targets[4:, -1] == 1).all()
+    assert (targets[:4, -1] == 1).all()
 
 
 def test_an_epoch_shows_a_picture_of_a_small_class_in_several_views() -> None:
@@ -228,6 +258,28 @@ def test_auto_leaves_the_choice_and_what_was_measured_of_both(chosen: tuple[Trai
     assert [each.network for each in choice.candidates] == ["lite", "compact"]
     assert json.loads((run.folder / "training.json").read_bytes())["choice"]["network"] == choice.network
     assert open_reference(run.folder).name == choice.network == run.reference.name
+
+
+def test_a_limit_that_the_weights_alone_exceed_is_refused_before_any_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--max-kb 30: the weights of compact alone"):
+        train_auto(TASK, splits(), out=tmp_path / "run", limits=Limits(max_kb=30), epochs=2)
+
+    assert not any((tmp_path / "run").glob("*/model.keras"))
+
+
+def test_what_was_trained_before_no_network_kept_a_limit_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, lines, progress = tmp_path / "run", list[str](), dict[str, Any]()
+    progress["progress"] = lines.append
+    with pytest.raises(InputError, match="not trained again"):
+        train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e-9), epochs=1, **progress)
+    monkeypatch.setattr("edgecnn_export.training.auto.train", None)
+
+    run, choice = train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e9), epochs=1, **progress)
+
+    assert choice is not None and run.reference.name == choice.network
+    assert any("lie in" in line for line in lines)
 
 
 def test_auto_is_compact_for_small_pictures(tmp_path: Path) -> None:

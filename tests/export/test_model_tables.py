@@ -30,7 +30,11 @@ def test_what_the_page_says_in_short_is_what_its_records_say() -> None:
     training = {name: record(name, "training") for name in ("neu", "mnist", "neu-course", "mnist-course")}
     in_file = [Artifact.open(int8_path(name)).contract.parameters for name in ("neu", "mnist")]
 
-    for name in ("neu", "neu-course", "mnist-course"):
+    int8 = next(each for each in record("neu", "parity")["candidates"] if each["name"] == "neu-int8.tflite")["figures"]["right"]
+    count, floats = training["neu"]["validation"]["count"], training["neu"]["validation"]["correct"]
+    assert f"| right, clean | validation {int8} of {count} " in short
+    assert f"| int8 loses against float on validation | {floats - int8} of {count} " in short
+    for name in ("neu-course", "mnist-course"):
         right = training[name]["validation"]
         assert f"validation {right['correct']:,} of {right['count']:,}" in short
     assert f"test {record('mnist', 'test')['accuracy'] * 10_000:,.0f} of 10,000" in short

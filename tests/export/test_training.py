@@ -24,6 +24,7 @@ from edgecnn_export.training import TrainingRun, train
 from edgecnn_export.training.budget import startup_seconds, still_rising
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.recipes import find_recipe
+from edgecnn_export.training.session import choose_epoch
 
 TASK = Task("stripes", "stripes", ("flat", "upright", "sloping"), Preprocessing(16, 16), flips=False)
 # The same data in a program of its own, for what must not happen inside the tests' process.
@@ -141,10 +142,75 @@ def test_the_saved_model_is_the_one_that_was_measured(uninterrupted: TrainingRun
     assert np.array_equal(opened.runtime().run(images), uninterrupted.reference.runtime().run(images))
 
 
-def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(uninterrupted: TrainingRun) -> None:
-    losses_of_views = [entry["validation_loss"] + entry["camera_loss"] for entry in uninterrupted.record["history"]]
+def test_the_weights_that_are_kept_are_averages_over_epochs(tmp_path: Path) -> None:
+    saved: list[Checkpoint] = []
 
-    assert uninterrupted.record["best_epoch"] == 1 + int(np.argmin(losses_of_views))
+    def look(line: str) -> None:
+        if line.startswith("epoch"):
+            saved.append(Checkpoint.open(tmp_path / "run" / "checkpoint.npz"))
+
+    recipe = dataclasses.replace(find_recipe("compact", TASK), averaging=0.5)
+    run(tmp_path / "run", recipe=recipe, progress=look)
+
+    for latest, average in zip(saved[0].weights, saved[0].average, strict=True):
+        np.testing.assert_array_equal(average, latest)
+    for before, latest, average in zip(saved[0].average, saved[1].weights, saved[1].average, strict=True):
+        np.testing.assert_allclose(average, (before + latest) / 2, rtol=1e-5, atol=1e-7)  # over 2 epochs at least
+    assert all(np.array_equal(*pair) for pair in zip(saved[0].best_weights, saved[0].average, strict=True))
+
+
+def test_a_resumed_training_goes_on_with_its_averages(tmp_path: Path) -> None:
+    options = {"recipe": dataclasses.replace(find_recipe("compact", TASK), averaging=0.5)}
+    whole = run(tmp_path / "whole", **options)
+
+    def power_cut(line: str) -> None:
+        if line.startswith("epoch 2/"):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "run", progress=power_cut, **options)
+    resumed = run(tmp_path / "run", resume=True, **options)
+
+    for ours, theirs in zip(losses(resumed), losses(whole), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def epochs(*recalls_and_losses: tuple[float, float]) -> list[dict[str, float]]:
+    return [
+        {"epoch": i, "validation_recall": recall, "camera_recall": recall, "validation_loss": loss, "camera_loss": loss}
+        for i, (recall, loss) in enumerate(recalls_and_losses, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("history", "best"),
+    [
+        pytest.param(epochs((0.2, 1.0), (0.7, 1.4), (0.72, 1.6)), 2, id="a constant network has the lowest loss"),
+        pytest.param(epochs((0.993, 0.4), (1.0, 0.6), (0.993, 0.3)), 3, id="one picture is chance, a lower loss is not"),
+        pytest.param(epochs((0.9, 0.9), (0.88, 0.8), (0.86, 0.7), (0.84, 0.6)), 2, id="recall does not slip bit by bit"),
+        pytest.param(epochs((0.2, 0.1), (0.5, 0.9), (0.9, 0.9)), 3, id="a leap of the recall takes over"),
+    ],
+)
+def test_the_best_epoch_is_that_of_the_lowest_loss_among_those_of_the_best_recall(
+    history: list[dict[str, float]], best: int
+) -> None:
+    assert choose_epoch(history, np.array([50, 50, 50]))["epoch"] == best
+
+
+def test_few_pictures_of_a_class_make_its_recall_uncertain() -> None:
+    history = epochs((0.8, 0.9), (0.73, 0.3))
+
+    assert choose_epoch(history, np.array([300, 300, 300]))["epoch"] == 1
+    assert choose_epoch(history, np.array([300, 300, 3]))["epoch"] == 2
+
+
+def test_the_record_names_the_best_epoch_and_the_weights_are_its(uninterrupted: TrainingRun) -> None:
+    history, confusion = uninterrupted.record["history"], np.array(uninterrupted.record["validation"]["confusion"])
+
+    best = choose_epoch(history, confusion.sum(axis=1))
+
+    assert uninterrupted.record["best_epoch"] == best["epoch"]
+    assert uninterrupted.record["validation"]["macro_recall"] == pytest.approx(best["validation_recall"], abs=1e-6)
 
 
 def test_minutes_decide_the_epochs_and_nothing_else(tmp_path: Path) -> None:

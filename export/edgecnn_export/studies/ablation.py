@@ -34,7 +34,15 @@ from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.augmentation import Augmentation
 from edgecnn_export.training.balancing import few_of_each
 from edgecnn_export.training.distillation import Distillation
-from edgecnn_export.training.recipes import LEAST_PICTURES, NOT_FOR_LITE, Recipe, can_be_taught, find_recipe
+from edgecnn_export.training.recipes import (
+    LEAST_PICTURES,
+    NOT_FOR_LITE,
+    TAUGHT_AVERAGING,
+    Recipe,
+    can_be_taught,
+    find_recipe,
+    imitating,
+)
 
 SEVERITY = 3
 MEASURED_PICTURES = 1000  # at most, of validation
@@ -93,11 +101,9 @@ VARIANTS = (
     Variant("no-simulation", lambda recipe: replace(recipe, simulated=0.0)),
     Variant("no-label-smoothing", lambda recipe: replace(recipe, label_smoothing=0.0)),
     Variant("no-weight-decay", lambda recipe: replace(recipe, weight_decay=0.0)),
-    Variant("distilled", lambda recipe: replace(recipe, distillation=Distillation(), least_pictures=LEAST_PICTURES)),
-    Variant(
-        "distilled-answers",
-        lambda recipe: replace(recipe, distillation=Distillation(features=0.0), least_pictures=LEAST_PICTURES),
-    ),
+    Variant("distilled", imitating),
+    Variant("distilled-answers", lambda recipe: imitating(recipe, Distillation(features=0.0))),
+    Variant("averaged", lambda recipe: replace(recipe, averaging=TAUGHT_AVERAGING)),
     Variant("longer-epochs", lambda recipe: replace(recipe, least_pictures=LEAST_PICTURES)),
     Variant("mixup", lambda recipe: replace(recipe, mixup=0.2)),
     *(Variant(name, lambda recipe: recipe, f"compact-{name}") for name in NETWORKS),

@@ -17,6 +17,7 @@ import numpy as np
 from edgecnn.artifacts import Artifact
 from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits, concatenate
+from edgecnn.errors import InputError
 from edgecnn.files import write_json
 from edgecnn.metrics import Share, auroc, auroc_interval
 from edgecnn.rejection.evidence import FALSE_ACCEPTS
@@ -29,7 +30,8 @@ from edgecnn_export.evidence import give_evidence
 from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
-from edgecnn_export.training.recipes import find_recipe
+from edgecnn_export.training.distillation import Distillation
+from edgecnn_export.training.recipes import NOT_FOR_LITE, Recipe, can_be_taught, find_recipe, imitating
 
 _MOST = 1e6  # what JSON has in the place of infinity
 
@@ -68,21 +70,25 @@ def leave_one_class_out(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
+    teacher: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[LeftOut]:
     """Train once per class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
 
-    The test split stays untouched. Interrupted, it goes on by the same call. Raises what `train` and `export` raise.
+    With a `teacher` each network learns from a `lite` whose last layer alone has learned the other classes, in half as many
+    views as usual: a lite fine-tuned for each class would take most of the time. The test split stays untouched. Interrupted,
+    it goes on by the same call. Raises what `train` and `export` raise, and InputError for pictures that suit no teacher.
     """
     pool = concatenate([splits.train, splits.validation])
     train, validation = np.split(np.arange(len(pool)), [len(splits.train)])
+    recipe = _taught(task) if teacher else find_recipe("compact", task)
     trainings = []
     for class_id, label in enumerate(task.labels):
         own = pool.class_ids == class_id
         parts = (train[~own[train]], validation[~own[validation]], np.flatnonzero(own))
-        trainings.append(Training(label, parts, "compact", seed, epochs))
-    recipe = dataclasses.asdict(find_recipe("compact", task))
-    settings = {"task": task.name, "epochs": epochs, "seed": seed, "pictures": pool.digest(), "recipe": recipe}
+        trainings.append(Training(label, parts, "compact", seed, epochs, recipe))
+    described = dataclasses.asdict(recipe)
+    settings = {"task": task.name, "epochs": epochs, "seed": seed, "pictures": pool.digest(), "recipe": described}
     found = {}
     for training, result in run_trainings(
         task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs, scheduler=scheduler
@@ -92,6 +98,12 @@ def leave_one_class_out(
     rows = [found[label] for label in task.labels]
     write_json(out / "leave-one-class-out.json", settings | {"classes": [row.to_json() for row in rows]})
     return rows
+
+
+def _taught(task: Task) -> Recipe:
+    if not can_be_taught(task):
+        raise InputError(f"--teacher lite: {NOT_FOR_LITE}; leave it out")
+    return imitating(find_recipe("compact", task), Distillation(views=Distillation.views // 2, tuned=False))
 
 
 def judge(label: str, true: Sequence[float], left_out: Sequence[float], threshold: float | None) -> LeftOut:

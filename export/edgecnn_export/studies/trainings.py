@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -103,9 +103,9 @@ def run_trainings(
             if not running:
                 return
             for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                child, training = running.pop(ready)
-                yield training, _received(ready, child, training)
+                connection = cast(Connection, ready)
+                child, training = running.pop(connection)
+                yield training, _received(connection, child, training)
     finally:  # an error or Ctrl-C: their last checkpoints are on the disk
         for child, _ in running.values():
             child.terminate()

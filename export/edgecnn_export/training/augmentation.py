@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,12 +55,26 @@ class Augmentation:
         strengths = {name: getattr(self, name) * severity for name in _STRENGTHS}
         return replace(self, **strengths, flips=self.flips and severity > 0)
 
+    @property
+    def geometry(self) -> Augmentation:
+        """The part that moves what is seen from place to place."""
+        off: dict[str, Any] = {name: 0.0 for name in _STRENGTHS if name not in _GEOMETRY}
+        return replace(self, **off)
+
+    @property
+    def appearance(self) -> Augmentation:
+        """The part that changes how it looks where it is. A picture that goes through both has gone through all."""
+        off: dict[str, Any] = dict.fromkeys(_GEOMETRY, 0.0)
+        return replace(self, **off, flips=False)
+
 
 _CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
 _STRENGTHS = (
     "turns", "rotation_deg", "scale_octaves", "slant", "shift", "bend", "stroke", "defocus", "motion", "erasing",
     "exposure_stops", "contrast_stops", "gradient", "banding", "read_noise", "shot_noise", "jpeg",
 )  # fmt: skip
+_GEOMETRY = ("turns", "rotation_deg", "scale_octaves", "slant", "shift", "bend")
+_WARPS = ("rotation_deg", "scale_octaves", "slant", "shift")
 
 # Surfaces under an industrial camera: strong, since blur and noise are what broke a net trained without them.
 SURFACE = Augmentation(
@@ -103,7 +118,7 @@ def _move(image: NDArray[np.uint8], strengths: Augmentation, random: np.random.G
     shape = image.shape
     image = _mirror(image, strengths, random)
     # Half of the pictures keep their pixel grid, since resampling itself blurs.
-    if random.random() < max(strengths.share, 0.5):
+    if any(getattr(strengths, name) for name in _WARPS) and random.random() < max(strengths.share, 0.5):
         image = _warp(image, strengths, random)
     if strengths.bend > 0 and random.random() < strengths.share:
         image = _bend(image, strengths, random)

@@ -28,12 +28,14 @@ from edgecnn.tasks import Task
 from edgecnn_export.evidence import give_evidence
 from edgecnn_export.exporter import export
 from edgecnn_export.models import open_reference
+from edgecnn_export.networks import build
 from edgecnn_export.parity.statistics import paired_bound
 from edgecnn_export.reference import MODEL_FILE
 from edgecnn_export.repair.ladder import pictures_to_time, time_side_by_side
 from edgecnn_export.run_pictures import RUN_FILE
-from edgecnn_export.training.recipes import NOT_FOR_LITE, can_be_taught
-from edgecnn_export.training.session import CURVES, TrainingRun
+from edgecnn_export.training import checkpoints
+from edgecnn_export.training.recipes import NOT_FOR_LITE, can_be_taught, find_recipe
+from edgecnn_export.training.session import CURVES, TrainingRun, versions
 from edgecnn_export.training.trainer import SHEET, check_folder, train
 
 CONFIDENCE = 0.975  # of each side of the interval of a difference
@@ -108,23 +110,54 @@ def train_auto(
     What each of them left stands below it, in `lite` and `compact`. The rule: of those that keep the limits the
     smaller one, unless the larger names so many more validation pictures rightly that the 95 % interval of the difference lies
     above 0. Digits and pictures below 32 pixels a side are for `compact` alone, which is trained in `out` itself and has no
-    choice. `options` are those of `train`, which says what it raises; InputError when no network keeps the limits.
+    choice. `options` are those of `train`, which says what it raises; InputError when no network keeps the limits, before the
+    training where that is certain. Both runs then stay, and the same call with other limits trains nothing again.
     """
     if not can_be_taught(task):
         progress(f"auto trains compact alone: {NOT_FOR_LITE}")
         return train(task, splits, out=out, minutes=minutes, resume=resume, progress=progress, clock=clock, **options), None
     check_folder(out, resume)
+    _check_size(task, limits)
     lite, compact = out / "lite", out / "compact"
-    trained = train(
-        task, splits, out=compact, teacher=True, teacher_folder=lite, minutes=minutes, resume=resume, progress=progress,
-        clock=clock, **options,
-    )  # fmt: skip
+    trained = _left(out, splits, {"minutes": minutes, **options})
+    if trained is not None:
+        progress(f"both networks lie in {out} already, from a training whose limits none of them kept")
+    else:
+        trained = train(
+            task, splits, out=compact, teacher=True, teacher_folder=lite, minutes=minutes, resume=resume, progress=progress,
+            clock=clock, **options,
+        )  # fmt: skip
     if trained.interrupted:
         return trained, None
     progress("measuring both networks as int8")
     runs = {"lite": _reopened(lite), "compact": trained}
     choice = _choose(_measure(runs, splits), limits, splits.validation)
     return _take(runs[choice.network], out, {"choice": dataclasses.asdict(choice)}), choice
+
+
+def _check_size(task: Task, limits: Limits) -> None:
+    """Raise InputError for a size that the weights of the smaller network exceed by themselves, a byte each."""
+    if limits.max_kb is None:
+        return
+    least = build("compact", task).count_params() / 1000
+    if least > limits.max_kb:
+        raise InputError(f"no network keeps --max-kb {limits.max_kb:g}: the weights of compact alone are {least:.0f} kB")
+
+
+def _left(out: Path, splits: Splits, options: dict[str, Any]) -> TrainingRun | None:
+    """Return the complete `compact` of the same call, of which no network kept the limits: `out` itself then has no model."""
+    compact, lite = out / "compact", out / "lite"
+    whole = all((run / MODEL_FILE).exists() and not (run / checkpoints.FILE_NAME).exists() for run in (compact, lite))
+    if (out / MODEL_FILE).exists() or not whole or options.get("recipe") is not None:
+        return None
+    run = _reopened(compact)
+    wanted = {"model": "compact", "seed": options.get("seed", 0), "training_pictures": splits.train.digest()}
+    wanted |= {name: options[name] for name in ("epochs", "batch_size") if options.get(name) is not None}
+    wanted["minutes"] = options.get("minutes")
+    if wanted["minutes"] is None and "epochs" not in wanted:
+        wanted["epochs"] = find_recipe("compact", run.reference.task).epochs
+    same = all(run.record.get(name) == value for name, value in wanted.items())
+    return run if same and run.record["versions"] == versions() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +197,7 @@ def _choose(measured: Sequence[_Measured], limits: Limits, validation: Dataset) 
     fitting = sorted((each for each in measured if limits.admit(each.candidate)), key=lambda each: each.candidate.size_kb)
     if not fitting:
         reached = "; ".join(f"{each.network} {each.latency_ms:.2f} ms and {each.size_kb:.0f} kB" for each in candidates)
-        raise InputError(f"no network keeps {limits}: {reached}; raise the limit (both runs stay in the folder of this one)")
+        raise InputError(f"no network keeps {limits}: {reached}; raise the limit (both runs stay, and are not trained again)")
     if len(fitting) == 1:
         return Choice(fitting[0].candidate.network, f"the only one that keeps {limits}", candidates)
     small, large = fitting
@@ -195,7 +228,7 @@ def _of_layer(layer: keras.Layer) -> int:
 
 
 def _reopened(folder: Path) -> TrainingRun:
-    """Return the run of a teacher from its folder."""
+    """Return a run that is complete from its folder."""
     reference = open_reference(str(folder / MODEL_FILE))
     record = json.loads(read_bytes(folder / RUN_FILE))
     validation = record["validation"]

@@ -48,7 +48,7 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         """Shuffle pictures `(n, h, w, c)` and targets `(n, classes)` for `epoch`, counted from 0.
 
         None for `augmentation` leaves the pictures as they are; `mixup` is the recipe's. `views` `(n, 2)` says which picture
-        is shown in which of its views (`views_of`).
+        is shown in which of its views (`views_of`), whose appearance then changes from epoch to epoch.
         """
         super().__init__(workers=workers, max_queue_size=8)
         self._images, self._targets = images, targets
@@ -67,10 +67,12 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships 
         images, targets = self._images[chosen], self._targets[chosen]
         let_go()
         random = np.random.default_rng((*self._seed, index + 1))
+        augmentation = self._augmentation
         if self._views is not None:
-            images = views_of(images, self._augmentation, self._seed[0], *self._views[chosen].T)
-        elif self._augmentation is not None:
-            images = augment(images, self._augmentation, random)
+            images = views_of(images, augmentation, self._seed[0], *self._views[chosen].T)
+            augmentation = None if augmentation is None else augmentation.appearance
+        if augmentation is not None:
+            images = augment(images, augmentation, random)
         return blend(images.astype(np.float32), targets, self._mixup, random)
 
     def release(self) -> None:
@@ -111,14 +113,15 @@ def views_of(
 ) -> NDArray[np.uint8]:
     """Return images `(n, h, w, c)` each in one of its views, the same whenever it is asked for; view 0 is the image itself.
 
-    The view depends on the seed and the numbers of picture and view `(n,)` only.
+    A view is what the geometry of an augmentation makes of it. It depends on the seed and the numbers of picture and view
+    `(n,)` only.
     """
     if augmentation is None:
         return images
-    seen = images.copy()
+    seen, geometry = images.copy(), augmentation.geometry
     for i in np.flatnonzero(views):
         random = np.random.default_rng((seed, int(pictures[i]), int(views[i])))
-        seen[i] = augment(images[i : i + 1], augmentation, random)[0]
+        seen[i] = augment(images[i : i + 1], geometry, random)[0]
     return seen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgecnn.files import replacing
 from edgecnn.runtimes.tflite import first_line
 
 FILE_NAME = "checkpoint.npz"
+_PARTS = ("weights", "best_weights", "optimizer", "average")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,8 @@ class Checkpoint:
     """A training after some whole epochs.
 
     `settings` says which training it is, `history` has one entry an epoch, `weights`, `best_weights` and `optimizer` are the
-    variables of the model, of the best epoch and of the optimizer, in Keras' order.
+    variables of the model, of the best epoch and of the optimizer, in Keras' order; `average` are the averaged ones of the
+    network, empty where none are averaged.
     """
 
     settings: dict[str, Any]
@@ -32,11 +34,12 @@ class Checkpoint:
     weights: list[NDArray[Any]]
     best_weights: list[NDArray[Any]]
     optimizer: list[NDArray[Any]]
+    average: list[NDArray[Any]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all."""
         about = json.dumps({"settings": self.settings, "history": self.history, "digest": self._digest()})
-        parts = {"weights": self.weights, "best_weights": self.best_weights, "optimizer": self.optimizer}
+        parts = {name: getattr(self, name) for name in _PARTS}
         arrays: dict[str, Any] = {f"{name}_{i:04d}": array for name, part in parts.items() for i, array in enumerate(part)}
         with replacing(path) as beside, beside.open("wb") as file:
             np.savez(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
@@ -50,8 +53,7 @@ class Checkpoint:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 about = json.loads(file["about"].tobytes())
                 parts = {
-                    part: [file[name] for name in sorted(file.files) if name.rpartition("_")[0] == part]
-                    for part in ("weights", "best_weights", "optimizer")
+                    part: [file[name] for name in sorted(file.files) if name.rpartition("_")[0] == part] for part in _PARTS
                 }
             checkpoint = cls(about["settings"], about["history"], **parts)
             if about.get("digest", found := checkpoint._digest()) != found:
@@ -63,7 +65,7 @@ class Checkpoint:
     def _digest(self) -> str:
         """Return the SHA-256 of all arrays: the checksums of a ZIP do not tell when its directory lost an entry."""
         digest = hashlib.sha256()
-        for part in (self.weights, self.best_weights, self.optimizer):
+        for part in (getattr(self, name) for name in _PARTS):
             digest.update(f"{len(part)} ".encode())
             for array in part:
                 digest.update(f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())

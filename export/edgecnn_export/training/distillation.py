@@ -1,8 +1,10 @@
-"""Learning from a teacher: a small network imitates a large, pretrained one on the very views of the pictures that both see.
+"""Learning from a teacher: a small network imitates a large, pretrained one that sees the same views, and sees them better.
 
-Hinton, Vinyals and Dean, arXiv:1503.02531; that teacher and student must see the same view: Beyer et al., CVPR 2022,
-arXiv:2106.05237. A pass through the teacher costs several times a step of the student, so that each picture has a fixed number
-of views, and the teacher looks at each of them once.
+Hinton, Vinyals and Dean, arXiv:1503.02531; that teacher and student must see the same crop: Beyer et al., CVPR 2022,
+arXiv:2106.05237. The student sees each view through another camera every time, blurred, noisy, in other light; the teacher has
+seen it as it is. So the student learns features that hold under a camera, by which a picture under a bad light is not taken for
+something that was never seen. A pass through the teacher costs several times a step of the student, so that each picture has a
+fixed number of views, and the teacher looks at each of them once.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from edgecnn_export.training.batches import one_hot, views_of
 
 BATCH = 32
 COMPONENTS = 64  # of the teacher's features: most of what they say about surfaces
-MOST_VIEWS = 12_000  # of all pictures together: three minutes of two cores at 200 x 200
+MOST_VIEWS = 20_000  # of all pictures together: four minutes of a core at 200 x 200
 MOST_BYTES = 2**29  # of what is kept of them
 _SAMPLE = 256  # pictures by which the components are chosen
 _PLACES = 20_000  # of their maps
@@ -34,7 +36,7 @@ _STAGE = "answers of the teacher"
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a network learns from the answers of another, `teacher`.
+    """How a network learns from the answers of another, `teacher`, of which only the last layer is trained where not `tuned`.
 
     Each picture has up to `views`, the first of them unchanged. `weight` is the teacher's share of what a picture's target
     says, the labels have the rest; both networks' answers are softened by `temperature`. `features` weighs how far the
@@ -47,6 +49,7 @@ class Distillation:
     weight: float = 0.7
     temperature: float = 2.0
     features: float = 5.0
+    tuned: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +57,14 @@ class Lessons:
     """What the teacher said about each view.
 
     `answers` are softened probabilities `(views, n, classes)` float32, `maps` the principal components of its features on the
-    student's grid `(views, n, h, w, d)` float16, of variance 1 on average.
+    student's grid `(views, n, h, w, d)` float16, of variance 1 on average. `describe` makes such maps `(m, h, w, d)` of any
+    other pictures `(m, height, width, c)`.
     """
 
     distillation: Distillation
     answers: NDArray[np.float32]
     maps: NDArray[np.float16]
+    describe: Callable[[NDArray[np.uint8]], NDArray[np.float16]]
 
     @property
     def views(self) -> int:
@@ -77,6 +82,14 @@ class Lessons:
         """Return targets `(m, classes)` of pictures that the teacher has not seen in the form of `targets`."""
         rest = targets.shape[1] + math.prod(self.maps.shape[2:]) + 1
         return np.concatenate([targets, np.zeros((len(targets), rest), np.float32)], axis=1)
+
+    def described(self, targets: NDArray[np.float32], maps: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Return targets `(m, classes)` in the form of `targets` of pictures of which only the teacher's maps count.
+
+        What it sees on surfaces that have no name teaches the student to tell them from those that have one.
+        """
+        flat = maps.reshape(len(maps), -1).astype(np.float32)
+        return np.concatenate([targets, np.zeros_like(targets), flat, np.ones((len(targets), 1), np.float32)], axis=1)
 
 
 def ask_teacher(
@@ -100,19 +113,26 @@ def ask_teacher(
     wanted = max(1, min(wanted, MOST_VIEWS // len(train), MOST_BYTES // bytes_per_round))
     pictures = np.arange(len(train))
     mean, basis = _components(network, train.images[alternating(train.class_ids, np.random.default_rng(seed))[:_SAMPLE]])
+
+    def look(images: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+        features, probabilities = network.predict_on_batch(images.astype(np.float32))
+        return _resized((features - mean) @ basis, grid), _softened(probabilities, distillation.temperature)
+
+    def describe(images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        return np.concatenate([look(images[at : at + BATCH])[0] for at in range(0, len(images), BATCH)])
+
     began, answers, maps = clock(), list[NDArray[np.float32]](), list[NDArray[np.float16]]()
     while len(answers) < wanted and (not answers or (clock() - began) * (1 + 1 / len(answers)) <= seconds):
         view, seen = len(answers), list[tuple[NDArray[np.float16], NDArray[np.float32]]]()
         for at in range(0, len(pictures), BATCH):
             chosen = pictures[at : at + BATCH]
             images = views_of(train.images[chosen], augmentation, seed, chosen, np.full(len(chosen), view))
-            features, probabilities = network.predict_on_batch(images.astype(np.float32))
-            seen.append((_resized((features - mean) @ basis, grid), _softened(probabilities, distillation.temperature)))
+            seen.append(look(images))
             report(_STAGE, view * len(train) + at + len(chosen), wanted * len(train))
         maps.append(np.concatenate([each for each, _ in seen]))
         answers.append(np.concatenate([each for _, each in seen]))
     report(_STAGE, wanted * len(train), wanted * len(train))
-    return Lessons(distillation, np.stack(answers), np.stack(maps))
+    return Lessons(distillation, np.stack(answers), np.stack(maps), describe)
 
 
 def _last_map(network: keras.Model) -> keras.KerasTensor:

@@ -13,12 +13,13 @@ from edgecnn.datasets.dataset import Dataset, rank_in_class
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.training.balancing import UNEVEN, balanced_draw
-from edgecnn_export.training.batches import Chosen, Rows, one_hot
+from edgecnn_export.training.batches import Chosen, Rows, one_hot, views_of
 from edgecnn_export.training.distillation import Lessons
 from edgecnn_export.training.recipes import Recipe
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.float32]]
 _OUTLIERS = 10  # versions of the outliers: drawing them takes a fifth of an epoch, and augmentation varies them too
+_OUTLIER_VIEWS = 2  # of each version, where a teacher looks at them
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Joined:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """Targets of lessons: the first of them of training `pictures` in `views`, both `(m,)`, behind them `rest` as they are."""
+    """Targets of lessons: the first of them of training `pictures` in `views`, both `(m,)`, behind them `rest`."""
 
     lessons: Lessons
     class_ids: NDArray[np.int64]
@@ -64,7 +65,7 @@ class Taught:
         shown, views = self.pictures[numbers[own]], self.views[numbers[own]]
         taught = self.lessons.targets(self.class_ids[shown], shown, views)
         found = np.empty((len(numbers), taught.shape[1]), np.float32)
-        found[own], found[~own] = taught, self.lessons.untaught(self.rest[numbers[~own] - len(self.pictures)])
+        found[own], found[~own] = taught, self.rest[numbers[~own] - len(self.pictures)]
         return found
 
 
@@ -77,7 +78,8 @@ class TrainingPictures:
     seen. So does which of the training pictures an epoch shows: all of them, but at most `recipe.most_pictures`, and with a
     balanced recipe equally many of each class where one class has far more than another.
 
-    With `lessons` of a teacher epochs take turns at the views that it has seen, and targets are those of the lessons.
+    With `lessons` of a teacher epochs take turns at the views that it has seen, and targets are those of the lessons; so they
+    do at views of the outliers, of which the teacher says what it sees when the first epoch shows them.
     """
 
     def __init__(self, train: Dataset, task: Task, recipe: Recipe, *, seed: int, lessons: Lessons | None = None) -> None:
@@ -91,6 +93,7 @@ class TrainingPictures:
         self._train, self._targets = train, one_hot(train.class_ids, len(task.labels))
         self._task, self._recipe, self._seed, self._lessons = task, recipe, seed, lessons
         self._drawn: dict[tuple[str, int], Pictures] = {}
+        self._maps: dict[int, NDArray[np.float16]] = {}  # of outliers, by their view
 
     def of_epoch(self, epoch: int) -> tuple[Rows, Rows]:
         """Return pictures `(m, h, w, c)` and their targets `(m, classes)`, or of lessons `(m, ...)`, of `epoch` from 0."""
@@ -104,22 +107,45 @@ class TrainingPictures:
             drawn.append(self._version("outliers", epoch % _OUTLIERS, lambda version: self._outliers(count, version)))
         rows = np.append(shown, len(self._train) + np.arange(sum(len(images) for images, _ in drawn)))
         images = Joined([self._train.images, *(images for images, _ in drawn)], rows)
-        targets = [targets for _, targets in drawn]
         if self._lessons is None:
-            return images, Joined([self._targets, *targets], rows)
-        rest = np.concatenate([self._targets[:0], *targets])
-        return images, Taught(self._lessons, self._train.class_ids, *self._views_shown(epoch), rest)
+            return images, Joined([self._targets, *(targets for _, targets in drawn)], rows)
+        return images, Taught(self._lessons, self._train.class_ids, *self._views_shown(epoch), self._rest(epoch, drawn))
+
+    def _rest(self, epoch: int, drawn: Sequence[Pictures]) -> NDArray[np.float32]:
+        """Return the targets of what was `drawn` for an epoch, in the form of lessons."""
+        assert self._lessons is not None
+        parts = [self._lessons.untaught(targets) for targets in (self._targets[:0], *(targets for _, targets in drawn))]
+        if self._recipe.outliers > 0:
+            parts[-1] = self._described(epoch, *drawn[-1], sum(len(images) for images, _ in drawn))
+        return np.concatenate(parts)
 
     def views_of_epoch(self, epoch: int, count: int) -> NDArray[np.int64] | None:
         """Return for each of the `count` pictures of `epoch` its number and the view it is shown in `(count, 2)`.
 
-        Pictures that no teacher has seen have numbers of their own, new ones in each epoch. None without a teacher.
+        Pictures of no training picture's number have numbers and views of their own. None without a teacher.
         """
         if self._lessons is None:
             return None
         shown, views = self._views_shown(epoch)
-        others = np.arange(len(shown), count) + len(self._train)
-        return np.stack([np.append(shown, others), np.append(views, np.full(len(others), epoch + 1))], axis=1)
+        others = self._other_views(epoch, count - len(shown))
+        return np.concatenate([np.stack([shown, views], axis=1), others])
+
+    def _other_views(self, epoch: int, count: int) -> NDArray[np.int64]:
+        """Return numbers and views `(count, 2)` of what an epoch shows behind the training pictures."""
+        version, turn = epoch % _OUTLIERS, epoch // _OUTLIERS % _OUTLIER_VIEWS
+        numbers = len(self._train) + np.arange(count)
+        return np.stack([numbers, np.full(count, 1 + version + _OUTLIERS * turn)], axis=1)
+
+    def _described(
+        self, epoch: int, images: NDArray[np.uint8], targets: NDArray[np.float32], others: int
+    ) -> NDArray[np.float32]:
+        """Return the targets of the outliers, the last of `others`, with the teacher's maps of the views that are shown."""
+        assert self._lessons is not None
+        numbers, views = self._other_views(epoch, others)[-len(images) :].T
+        if (view := int(views[0])) not in self._maps:
+            seen = views_of(images, self._recipe.augmentation, self._seed, numbers, views)
+            self._maps[view] = self._lessons.describe(seen)
+        return self._lessons.described(targets, self._maps[view])
 
     def _views_shown(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return numbers and views of the training pictures of an epoch; one shown twice is shown in two views."""

@@ -12,13 +12,14 @@ from edgecnn_export.training.distillation import Distillation
 
 NOT_FOR_LITE = f"lite is for pictures of at least {PRETRAINED_FROM_PIXELS} pixels per side, and not for digits"
 LEAST_PICTURES = 600  # in an epoch of a training with a teacher
+TAUGHT_SHARE, TAUGHT_AVERAGING = 0.4, 0.1  # of its augmentation, and its averaging
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Epochs, batch size, Adam's learning rate (falling to 0 along a cosine or constant), and what the pictures go through.
 
-    `patience` is how many epochs without a better validation loss end the training. `simulated` is the share of a digit
+    `patience` is how many epochs without a better one on validation end the training. `simulated` is the share of a digit
     task's training pictures that is also seen as through a camera, with other handwritings and things that are no digits;
     epochs take turns at `simulations` versions of them.
     `outliers` is how many outliers of the task come to each training picture, drawn again each epoch, whose target is the
@@ -33,6 +34,9 @@ class Recipe:
     slow first one: then the number of epochs can be decided when it is known how long one takes. `most_epochs` is how many
     there may be when minutes decide it; None: `epochs`. `on_levels` ends with weights that are levels of int8
     (`training.levels`). `distillation` lets the network learn from another, trained before it on the same pictures.
+    `averaging` is the share of all epochs over which weights and moving statistics are averaged, with exponentially falling
+    weights (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992; by epochs as in Izmailov et al., arXiv:1803.05407); the
+    averages are what is validated and kept. 0 averages nothing.
     """
 
     epochs: int
@@ -56,17 +60,28 @@ class Recipe:
     most_epochs: int | None = None
     on_levels: bool = False
     distillation: Distillation | None = None
+    averaging: float = 0.0
 
 
 def taught(recipe: Recipe, task: Task) -> Recipe:
-    """Return the recipe of `compact` by which it learns from `lite`; the same one for pictures that `lite` cannot have.
+    """Return the recipe of `compact` by which it learns from `lite`; the same one for pictures that `lite` cannot have."""
+    return imitating(recipe) if can_be_taught(task) else recipe
+
+
+def imitating(recipe: Recipe, distillation: Distillation = Distillation()) -> Recipe:  # noqa: B008  # frozen
+    """Return a recipe with a teacher.
 
     Pictures are shown more often where they are few, each time in another view: a teacher's answers do not wear out as labels
-    do.
+    do. Since the teacher sees through no bad camera, its student can be shown worse ones.
     """
-    if not can_be_taught(task):
-        return recipe
-    return replace(recipe, distillation=Distillation(), least_pictures=LEAST_PICTURES)
+    augmentation = recipe.augmentation and replace(recipe.augmentation, share=TAUGHT_SHARE)
+    return replace(
+        recipe,
+        augmentation=augmentation,
+        averaging=TAUGHT_AVERAGING,
+        distillation=distillation,
+        least_pictures=LEAST_PICTURES,
+    )
 
 
 def can_be_taught(task: Task) -> bool:

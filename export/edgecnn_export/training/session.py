@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
+import math
 import statistics
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ from edgecnn_export.training.recipes import Recipe
 CURVES = "curves.png"
 _VALIDATION_BATCH = 64
 _PASSES = 3  # forward passes take as long as one forward and one backward pass
+_LEAST_AVERAGED = 2  # epochs
+_VIEWS = ("validation", "camera")
+_RECALL = "recall"  # of the pictures of a class, the mean over classes where the recipe is balanced
 _FEW = 32  # pictures to round weights by
 _CAMERA_BYTES = 2**28  # of pictures that are seen through the camera at once
 _CAMERA_SEED = 2026  # the camera's view of the validation pictures is the same in every epoch and every training
@@ -127,6 +131,7 @@ class Session:
         self._digest = splits.train.digest()
         self._startup_s = 0.0  # of the latest epoch, for what no other one has to do
         self.best_weights: list[NDArray[Any]] = []
+        self._average: list[NDArray[Any]] = []  # of the network's weights over the latest epochs
         keras.utils.set_random_seed(seed)
         self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed, lessons=lessons)
         with _policy(devices.policy), devices.scope():
@@ -167,8 +172,8 @@ class Session:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, counted from 1, with the lowest validation loss over all views; 0 for the fitted last layer alone."""
-        return int(min(self.history, key=_selection_loss)["epoch"])
+        """The best epoch, counted from 1 (`choose_epoch`); 0 for the fitted last layer alone."""
+        return int(choose_epoch(self.history, np.bincount(self.splits.validation.class_ids))["epoch"])
 
     @property
     def complete(self) -> bool:
@@ -184,7 +189,7 @@ class Session:
         checkpoint.check(self.settings, self.out / checkpoints.FILE_NAME)
         with self.devices.scope():
             checkpoint.restore(self.model)
-        self.history, self.best_weights = checkpoint.history, checkpoint.best_weights
+        self.history, self.best_weights, self._average = checkpoint.history, checkpoint.best_weights, checkpoint.average
 
     def run(self, interrupted: threading.Event, progress: Callable[[str], None]) -> None:
         """Train the epochs that are left, or until the interruption or the end of the time."""
@@ -206,14 +211,14 @@ class Session:
     def _remember(self, entry: dict[str, float], interrupted: threading.Event) -> None:
         self.history.append(entry)
         if self.best_epoch == self.done:
-            self.best_weights = _weights(self.network)
+            self.best_weights = self._average or _weights(self.network)
         if not interrupted.is_set():
             self._checkpoint()
 
     def _ending(self) -> str:
         """Say why the training ends, and whether more of it would help."""
         if self.done and self.done - self.best_epoch >= self.recipe.patience:
-            return f"done: no better validation loss for {self.recipe.patience} epochs: stopped early"
+            return f"done: no better epoch on validation for {self.recipe.patience} epochs: stopped early"
         if self.still_rising:
             return f"still rising after epoch {self.done}: more time would help"
         return f"done: the last of {self.done} epochs brought little" if self.done else "done: the last layer is fitted"
@@ -305,11 +310,11 @@ class Session:
         recipe, classes = self.recipe, len(self.task.labels)
         optimizer = _optimizer(recipe, recipe.epochs * len(self._batches(0)))
         loss: Any = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-        metric: Any = "accuracy"
         if self.lessons is not None:
             loss = DistillationLoss(self.lessons.distillation, classes, recipe.label_smoothing)
-            metric = label_accuracy(classes)
-        self.model.compile(optimizer, loss, metrics=[metric], jit_compile=self.devices.jit_compile)
+        right = label_accuracy(classes)
+        recall = keras.metrics.MeanMetricWrapper(right, name=_RECALL)
+        self.model.compile(optimizer, loss, metrics=[right], weighted_metrics=[recall], jit_compile=self.devices.jit_compile)
 
     def _batches(self, epoch: int) -> EpochBatches:
         recipe = self.recipe
@@ -341,7 +346,25 @@ class Session:
         self._startup_s = startup_seconds(start, watch.first_end, self.budget.clock(), len(batches))
         batches.release()
         entry: dict[str, float] = {"epoch": epoch + 1} | figures
-        return entry | self._validated() | {"seconds": self.budget.clock() - start}
+        with self._averaged():
+            entry |= self._validated()
+        return entry | {"seconds": self.budget.clock() - start}
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Take the weights as they are into the average, and let the network have the average inside."""
+        if not self.recipe.averaging:
+            yield
+            return
+        latest = _weights(self.network)
+        share = 1 / max(self.recipe.averaging * (self.epochs or 1), _LEAST_AVERAGED)
+        pairs = zip(self._average or latest, latest, strict=True)
+        self._average = [np.asarray(before + share * (now - before), now.dtype) for before, now in pairs]
+        self.network.set_weights(self._average)
+        try:
+            yield
+        finally:
+            self.network.set_weights(latest)
 
     def _validated(self) -> dict[str, float]:
         return {
@@ -360,7 +383,7 @@ class Session:
 
     def _checkpoint(self) -> None:
         state = checkpoints.optimizer_state(self.model)
-        checkpoint = Checkpoint(self.settings, self.history, _weights(self.model), self.best_weights, state)
+        checkpoint = Checkpoint(self.settings, self.history, _weights(self.model), self.best_weights, state, self._average)
         checkpoint.save(self.out / checkpoints.FILE_NAME)
 
     def _record(self, confusion: NDArray[np.int64], interrupted: bool) -> dict[str, Any]:
@@ -498,6 +521,39 @@ def _views(validation: Dataset, augmentation: Augmentation | None) -> dict[str, 
             let_go()
         views["camera"] = dataclasses.replace(validation, images=seen)
     return views
+
+
+def choose_epoch(history: Sequence[dict[str, float]], counts: NDArray[np.int64]) -> dict[str, float]:
+    """Return the entry of a history whose weights are kept; `counts` are the validation pictures of each class.
+
+    Of the epochs whose recall is the best but for one standard error (Breiman et al., Classification and Regression Trees,
+    1984) the one of the lowest loss, both over all views. Loss alone would take a network that calls everything by one name
+    where the others are sure of themselves and now and then wrong. Decided from epoch to epoch, so that only one epoch's
+    weights have to be kept.
+    """
+    kept, best = history[0], _recall(history[0])
+    for entry in history[1:]:
+        best = max(best, _recall(entry))
+        least = best - _standard_error(best, counts)
+        if _recall(entry) >= least and (_recall(kept) < least or _selection_loss(entry) < _selection_loss(kept)):
+            kept = entry
+    return kept
+
+
+def _standard_error(recall: float, counts: NDArray[np.int64]) -> float:
+    """Return that of a mean over classes with `counts` pictures, of which about `recall` are recognised in each.
+
+    With two right and two wrong answers more (Agresti and Coull, The American Statistician 52, 1998): one picture is chance.
+    """
+    present = counts[counts > 0]
+    effective = len(present) ** 2 / (1 / present).sum()
+    shrunk = (recall * effective + 2) / (effective + 4)
+    return math.sqrt(shrunk * (1 - shrunk) / effective)
+
+
+def _recall(entry: dict[str, float]) -> float:
+    views = [entry[f"{view}_{_RECALL}"] for view in _VIEWS if f"{view}_{_RECALL}" in entry]
+    return sum(views) / len(views)
 
 
 def _selection_loss(entry: dict[str, float]) -> float:

@@ -70,9 +70,9 @@ def train(
     With `minutes` there are as many epochs as fit in, decided by how long the first one takes; the recipe in the record, with
     their number, makes the same training again. The last layer of a pretrained network is fitted first, which counts as epoch
     0. After each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training;
-    it is removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. Weights
-    begin as those of `start`, a model of the same network, where there is one; `stored` is the division to keep with the run,
-    where `splits` has only some of its training pictures. The first
+    it is removed when the training is complete. The weights of the best epoch are kept (`choose_epoch`). Weights begin as
+    those of `start`, a model of the same network, where there is one; `stored` is the division to keep with the run, where
+    `splits` has only some of its training pictures. The first
     SIGINT ends the training after the current batch, with all files written; a second one ends the program. Raises InputError
     for impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
     shape than the task's, OutputError when `out` cannot be written.
@@ -151,6 +151,8 @@ def _train_teacher(
     own = find_recipe(name, task)
     limits: dict[str, Any] = {"minutes": None if budget.minutes is None else round(budget.minutes * TEACHER_SHARE, 6)}
     limits["epochs"] = None if budget.minutes is not None else min(own.epochs, recipe.epochs)
+    if not recipe.distillation.tuned:
+        limits = {"minutes": None, "epochs": 0}
     if (kept := _kept(folder, splits, name, seed, limits)) is not None:
         progress(f"the teacher, {name}, lies in {folder} already")
         return kept
