@@ -9,7 +9,7 @@ import html
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgecnn_device.frames import Observation, RegionPrediction
     from edgecnn_export.exporter import ExportedFile, ExportResult
     from edgecnn_export.parity.figures import ParityReport
+    from edgecnn_export.successor import Comparison
     from edgecnn_export.training import TrainingRun
 
 Network = Literal["auto", "compact", "lite", "course", "mobilenet"]
@@ -115,10 +116,14 @@ class Mistakes(Sequence[Mistake]):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A training that is done: its `folder` holds `model.keras`, `training.json`, `curves.png` and `splits.csv`."""
+    """A training that is done: its `folder` holds `model.keras`, `training.json`, `curves.png` and `splits.csv`.
+
+    `comparison` says how it does beside the run that it went on from, None where it went on from none.
+    """
 
     data: LabelledFolder
     result: TrainingRun
+    comparison: Comparison | None = None
 
     @property
     def folder(self) -> Path:
@@ -369,8 +374,11 @@ def load_folder(
 
 
 def train(
-    data: LabelledFolder,
+    data: LabelledFolder | None = None,
     *,
+    start: Run | Path | str | None = None,
+    add: Sequence[Path | str] = (),
+    new_classes: Sequence[str] = (),
     network: Network = "auto",
     teacher: bool = True,
     epochs: int | None = None,
@@ -382,11 +390,25 @@ def train(
 ) -> Run:
     """Train a network on the folder's pictures; the run is written to `out`, by default `runs/NAME`, or `runs/NAME-NETWORK`.
 
+    Instead of `data`, `start` names a run to go on from, with the labelled samples or class folders in `add`, as
+    `edgecnn train --from` does: its network, split and classes are kept, and `new_classes` are learned beside them. The new run
+    is written to `out`, by default RUN-2, and its `comparison` says whether it is better.
+
     `auto` trains lite and, taught by it, compact, and takes one of them (`edgecnn train --help` has the rule); `compact` has
     the same teacher unless `teacher` is False. `epochs` is by default the recipe's, or as many as fit into `minutes`. `splits`
     is a run or a `splits.csv` whose split is kept, with new pictures dealt to it, or `new`; by default the run it replaces.
-    Needs the extra `train`. Raises what `edgecnn_export.training.train` raises.
+    Needs the extra `train`. Raises what `edgecnn_export.training.train` raises; InputError for both or none of `data` and
+    `start`.
     """
+    if (data is None) == (start is None):
+        raise InputError("give either a folder to train on, or start=RUN to go on from, with add=[...]")
+    if start is not None:
+        if network != "auto" or splits is not None or not teacher:
+            raise InputError("start=RUN keeps the run's network and split; leave network, teacher and splits out")
+        return _go_on(start, add, new_classes, out, epochs=epochs, minutes=minutes, seed=seed, progress=progress)
+    assert data is not None
+    if add or new_classes:
+        raise InputError("add and new_classes need start=RUN")
     folder = Path(out) if out is not None else Path("runs") / _run_name(data.task.name, network)
     data = _with_kept_split(data, splits, seed, folder)
     if network == "auto":
@@ -413,6 +435,25 @@ def _with_kept_split(data: LabelledFolder, stated: Path | str | None, seed: int,
         return data
     kept = keep_split(data.splits, len(data.labels), table, seed=seed, stated=stated is not None)
     return replace(data, splits=kept)
+
+
+def _go_on(
+    start: Run | Path | str, add: Sequence[Path | str], new_classes: Sequence[str], out: Path | str | None, **options: Any
+) -> Run:
+    """Go on from a run; InputError where nothing is added."""
+    from edgecnn_export.frameworks import require_keras
+
+    require_keras()
+    from edgecnn_export.training.continuation import continue_training, next_folder, open_start
+
+    if not add:
+        raise InputError("start=RUN needs add=[DIR, ...]: a samples folder, or class folders")
+    opened = open_start(start.folder if isinstance(start, Run) else Path(start), new_classes=new_classes)
+    folder = next_folder(opened.folder) if out is None else Path(out)
+    found = continue_training(opened, [Path(each) for each in add], out=folder, **options)
+    assert found.splits.folder is not None
+    data = LabelledFolder(found.splits.folder, opened.task, found.splits)
+    return Run(data, found.run, found.comparison)
 
 
 def _run_name(task: str, network: Network) -> str:

@@ -69,7 +69,8 @@ class Classifier:
     """A runtime with what its answers mean: labels in class order, the way to its input, and when an answer is none.
 
     With `evidence` an answer may be unsure or novel; `reject_threshold` is the probability below which it is unsure without,
-    and what a reader of digits asks of each. `notes` are what was deduced about another tool's model, a sentence each.
+    and what a reader of digits asks of each. `novel_above` is the novelty, on the scale of the evidence, that predictions state
+    as 1. `notes` are what was deduced about another tool's model, a sentence each.
     """
 
     runtime: Runtime
@@ -78,6 +79,7 @@ class Classifier:
     reject_threshold: float | None = None
     notes: tuple[str, ...] = ()
     evidence: Guard | None = None
+    novel_above: float = 1.0
 
     @classmethod
     def open(cls, model: Path | str, *, runtime: str | None = None, threads: int = 1) -> Classifier:
@@ -128,7 +130,7 @@ class Classifier:
             return []
         inputs = np.stack([self.preprocessing(image) for image in images_bgr])
         answers = answer(self.runtime, inputs)
-        predictions = self.interpret_all(answers)
+        predictions = self.interpret_all(answers, np.array([self.preprocessing.strangeness(image) for image in images_bgr]))
         return self.locate(inputs, answers, predictions) if where else predictions
 
     def locate(self, inputs: NDArray[np.uint8], answers: Answers, predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -166,19 +168,23 @@ class Classifier:
             if evidence is None:
                 raise InputError("this model does not tell what is novel; omit --novelty, or export it again with its pictures")
             evidence = evidence.with_thresholds(novel_above=novelty * evidence.info.novel_above)
+        other = self if novelty is None else replace(self, evidence=evidence, novel_above=novelty * self.novel_above)
         if threshold is None:
-            return self if novelty is None else replace(self, evidence=evidence)
+            return other
         evidence = None if evidence is None else evidence.with_thresholds(unsure_below=threshold)
-        return replace(self, reject_threshold=threshold, evidence=evidence)
+        return replace(other, reject_threshold=threshold, evidence=evidence)
 
     @property
     def only_good(self) -> bool:
         """True when the model knows good parts alone: its answers are `label` and `novel`, its maps those of novelty."""
         return len(self.labels) == 1
 
-    def interpret_all(self, answers: Answers) -> list[Prediction]:
-        """Say what each answer of a batch means."""
-        return self.interpret_rows(answers.probabilities, self.judge(answers))
+    def interpret_all(self, answers: Answers, strangeness: NDArray[np.float64] | None = None) -> list[Prediction]:
+        """Say what each answer of a batch means; the novelty of each is at least the picture's own `strangeness` `(n,)`."""
+        judged = self.judge(answers)
+        if judged is not None and strangeness is not None:
+            judged = replace(judged, novelty=np.maximum(judged.novelty, strangeness / self.novel_above))
+        return self.interpret_rows(answers.probabilities, judged)
 
     def judge(self, answers: Answers) -> Judged | None:
         """Return how novel the pictures of a batch are, and what they are nearest to; None of a model without evidence."""

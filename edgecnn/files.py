@@ -52,10 +52,10 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
-        _flush(beside)
+        flush(beside)
         beside.chmod(0o666 & ~_umask())
         beside.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -135,7 +135,8 @@ def read_bytes(path: Path, *, at_most: int | None = None) -> bytes:
         raise InputError(f"cannot read {path}: {_reason(error)}") from error
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -26,6 +26,10 @@ CENTRE = 14.0
 # The form is drawn this much larger, so that a stroke can be made wider or narrower by parts of a pixel.
 _ZOOM = 4
 EDGE = 128
+# Of 2,000 MNIST pictures none is below, of as many as the training photographs them 3 %, of photographed digits cut out with a
+# tenth of paper around them none.
+_LEAST_ETA = 0.7
+_CROSSING = 2.0  # the strangeness of a stroke from border to border
 _MAX_SHEAR = 0.5
 _CROSS, _LEVEL = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8), np.ones((1, 3), np.uint8)
 # Blank pixels all round each ink of a strip: as far as the blur of what is enlarged reaches, and one more.
@@ -300,15 +304,56 @@ def _shrink(slots: NDArray[np.uint8], inks: NDArray[np.int64], forms: NDArray[np
             cv2.convertScaleAbs(form, alpha=255.0 / max(int(form.max()), 1), dst=form)
 
 
+def strangeness(image_gray: NDArray[np.uint8]) -> float:
+    """Return how unlike one digit on even paper a gray picture `(h, w)` uint8 is, above 1 for what should not be read.
+
+    The form keeps strokes alone: a scratch across brushed steel has that of a perfect 1. Asked are the share of the variance
+    that ink and paper explain (Otsu's eta, IEEE Trans. SMC 9, 1979), and that the largest ink does not run from one border to
+    the other beside much paper. A picture of one gray has a strangeness of 0: there is nothing to read in it.
+    """
+    cut, light = _parted(image_gray)
+    if light.all() or not light.any():
+        return 0.0
+    levels = np.bincount(image_gray.ravel(), minlength=256).astype(np.float64)
+    unexplained = (1 - _eta(levels, int(cut))) / (1 - _LEAST_ETA)
+    return max(unexplained, _CROSSING if _crosses(light != _paper_is_light(image_gray, cut)) else 0.0)
+
+
+def _eta(levels: NDArray[np.float64], cut: int) -> float:
+    """Return between-class over total variance of a histogram `(256,)` cut above level `cut`."""
+    gray, total = np.arange(256), levels.sum()
+    mean = (levels * gray).sum() / total
+    variance = (levels * (gray - mean) ** 2).sum() / total
+    share = levels[: cut + 1].sum() / total
+    low = (levels * gray)[: cut + 1].sum() / total
+    return float((mean * share - low) ** 2 / (share * (1 - share)) / variance)
+
+
+def _crosses(ink: NDArray[np.bool_]) -> bool:
+    """Tell whether the largest piece of ink `(h, w)` reaches two opposite borders, in at most half of the other direction."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
+    _, _, width, height, _ = stats[1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())]
+    rows, columns = ink.shape
+    return bool((height == rows and 2 * width <= columns) or (width == columns and 2 * height <= rows))
+
+
+def _parted(image_gray: NDArray[np.uint8]) -> tuple[float, NDArray[np.bool_]]:
+    """Return Otsu's threshold and what lies above it."""
+    cut, _ = cv2.threshold(image_gray, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return cut, image_gray > cut
+
+
+def _paper_is_light(image_gray: NDArray[np.uint8], cut: float) -> bool:
+    border = np.concatenate([image_gray[0], image_gray[-1], image_gray[:, 0], image_gray[:, -1]])
+    return float(np.median(border)) > cut
+
+
 def _ink(image_gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Map a gray picture to ink: 0 paper, 255 the ink's own gray, 128 where Otsu's threshold cuts."""
-    border = np.concatenate([image_gray[0], image_gray[-1], image_gray[:, 0], image_gray[:, -1]])
-    cut, _ = cv2.threshold(image_gray, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    light = image_gray > cut
+    cut, light = _parted(image_gray)
     if light.all() or not light.any():
         return np.zeros_like(image_gray)
     low, high = float(np.median(image_gray[~light])), float(np.median(image_gray[light]))
-    dark_ink = float(np.median(border)) > cut
-    paper, ink = (high, low) if dark_ink else (low, high)
+    paper, ink = (high, low) if _paper_is_light(image_gray, cut) else (low, high)
     table = np.clip((np.arange(256) - paper) * (255.0 / (ink - paper)), 0, 255)
     return np.asarray(cv2.LUT(image_gray, np.round(table).astype(np.uint8)), np.uint8)

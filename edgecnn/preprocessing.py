@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError, ShapeError
-from edgecnn.mnist_form import mnist_form
+from edgecnn.mnist_form import mnist_form, strangeness
 
 Color = Literal["gray", "rgb"]
 Fit = Literal["squash", "crop", "pad", "digit"]
@@ -61,6 +61,15 @@ class Preprocessing:
         if image.shape[:2] != (self.height, self.width):
             image = self._fitted(image)
         return np.ascontiguousarray(image.reshape(self.shape))
+
+    def strangeness(self, image: NDArray[np.uint8]) -> float:
+        """Return how unlike what this way takes a picture is, of any size: above 1 where a digit is asked for and none shown.
+
+        0 for other ways, which keep all of a picture, so that the model itself can tell; and for what has the input's size.
+        """
+        if self.fit != "digit" or image.shape[:2] == (self.height, self.width):
+            return 0.0
+        return strangeness(_convert_color(_checked(image), self.color))
 
     def source_box(self, size_wh: tuple[int, int]) -> tuple[float, float, float, float]:
         """Return which part (x, y, width, height) of a picture of `size_wh` the model's input shows; padding lies outside."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
-from edgecnn.errors import InputError, OutputError
+from edgecnn.classifier import named_path
+from edgecnn.errors import EdgecnnError, InputError, OutputError
 from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Look, Tiles, choose_look
@@ -27,11 +28,15 @@ from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.sources.transform import Roi, Transform
 from edgecnn_device.state_folder import state_folder
 from edgecnn_device.systemd import Notifier
+from edgecnn_device.tap import Tap, versions_folder
 from edgecnn_device.tracking import Tracker
 
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
+    from edgecnn_device.actions.sink import ActionOptions, ActionSink
+    from edgecnn_device.drift import DriftMonitor, DriftOptions
+    from edgecnn_device.fleet.card import Card, CardOptions
     from edgecnn_device.frames import Observation
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
@@ -39,6 +44,7 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.surroundings import Queued, Surroundings
     from edgecnn_device.web.options import WebOptions
+    from edgecnn_device.web.sink import WebSink
 
 _LOOK_EVERY_S = 0.002
 
@@ -65,7 +71,7 @@ class SinkOptions:
 
     `plugin` is the `NAME[:TARGET]` of another package's sink. `write` chooses the lines of `jsonl` and `csv`; None: changes
     from a live source, and every frame of a file. These files are rotated at `log_max_bytes` and at midnight, and `log_keep`
-    full ones, or as many bytes, are kept.
+    full ones, or as many bytes, are kept. `card` is what a board says of itself beside `mqtt`.
     """
 
     terminal: bool = True
@@ -77,7 +83,9 @@ class SinkOptions:
     web: WebOptions | None = None
     mqtt: MqttOptions | None = None
     write: WritePolicy | None = None
+    card: CardOptions | None = None
     plugin: str | None = None
+    actions: ActionOptions | None = None
     log_max_bytes: int = 50_000_000
     log_keep: int = 5
 
@@ -86,7 +94,8 @@ class SinkOptions:
 class CameraOptions:
     """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
-    `good` are the labels that are no defect; None tells them by their usual names.
+    `good` are the labels that are no defect; None tells them by their usual names. `drift` says how a drift of the pictures is
+    noticed; None: not at all.
     """
 
     model: ModelOptions
@@ -97,6 +106,7 @@ class CameraOptions:
     frames: int | None = None
     good: tuple[str, ...] | None = None
     state: Path | None = None
+    drift: DriftOptions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +166,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     state = (options.state or state_folder()) if live or sinks.web is not None or sinks.mqtt is not None else None
     # Whoever has a folder of pictures looked at wants to hear of a bad model, and not the answers of another.
     last_good = LastGood(state) if state is not None and live else None
+    if live:
+        settle_deployment(named_path(options.model.model), notice)
     with contextlib.ExitStack() as stack:
         slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
         contract = slot.first.contract
@@ -176,12 +188,14 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         )
 
         def between() -> bool:
-            notifier.alive()
+            for beat in beats:
+                beat()
             if slot.refresh():
                 tracker.reset()
             has_reader = reader is None or not reader.is_closed()
             return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
 
+        beats = [notifier.alive]
         reader = PipeWatch(sys.stdout) if options.sinks.terminal else None
         stack.enter_context(switch.listening(slot.ask))
         # A camera opens while the model is being checked. Left last: nothing that it does keeps the sinks from being closed.
@@ -190,20 +204,77 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             return Summary(statistics, source.skipped, source.losses, slot.swaps)
         if unguarded := slot.current.classifier.warning:
             notice(unguarded)
+        addresses: list[str] = []
+        card = None if sinks.mqtt is None else _open_card(sinks.card, statistics, slot, source, addresses)
         opened = open_sinks(
-            sinks, source, options.look, classes, notice=notice, memory=state, contract=lambda: slot.current.artifact.contract
+            sinks,
+            source,
+            options.look,
+            classes,
+            notice=notice,
+            memory=state,
+            contract=lambda: slot.current.artifact.contract,
+            card=card,
         )
-        entered = [stack.enter_context(_Closing(sink, notice)) for sink in opened]
+        actions = next((cast("ActionSink", sink) for sink in opened if sink.name == "actions"), None)
+        told = [Tap(slot)] if source.live else []
+        beats += [each.beat for each in (actions, *told) if each is not None]
+        entered = [stack.enter_context(_Closing(sink, notice)) for sink in [*opened, *told]]
+        monitor = stack.enter_context(_watched_drift(options, slot, source, state, notice))
         if sinks.web is not None:
             around = _surroundings(opened, sinks)
             kept = None if sinks.samples is None else sinks.samples.folder
-            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept)
+            page = open_page(sinks.web, statistics, source, slot, classes, notice, state, around, kept, monitor, actions)
+            addresses.append(page.address)
             entered.append(stack.enter_context(_Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
-        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics)
+        judge = (lambda each: each) if monitor is None else monitor.add
+        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics, judge=judge)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+def settle_deployment(model: Path, notice: Callable[[str], None]) -> None:
+    """Put back what ran before a deployment that nobody watches any more, such as after a loss of power."""
+    if not versions_folder(model).is_dir():
+        return
+    from edgecnn_device.deploy.store import Store  # few cameras were deployed to
+
+    try:
+        settled = Store(model).settle()
+    except (EdgecnnError, OSError) as error:
+        notice(f"an unfinished deployment could not be looked at: {error}")
+    else:
+        if settled:
+            notice(settled)
+
+
+@contextlib.contextmanager
+def _watched_drift(
+    options: CameraOptions, slot: ModelSlot, source: Source, state: Path | None, notice: Callable[[str], None]
+) -> Iterator[DriftMonitor | None]:
+    """Give what notices a drift, and keep what it knows at the end; None where nobody asked for it."""
+    if options.drift is None:
+        yield None
+        return
+    from edgecnn_device.drift import DriftMonitor, state_file
+    from edgecnn_device.sinks.timeline import Timeline
+
+    # A file of pictures is another plant's every time; a camera goes on where it was.
+    where = f"{options.source.transform} {options.look.tiles} {options.look.overlap} {options.look.find}"
+    file = state_file(state if source.live else None, options.source.source, options.model.model, where)
+    timeline = Timeline(live=source.live, fps=source.fps)
+    monitor = DriftMonitor(lambda: slot.current, options.drift, timeline, file=file, notice=notice)
+    if not monitor.judged:
+        notice(f"drift: {monitor.describe()}")
+    try:
+        yield monitor
+    finally:
+        try:
+            monitor.close()
+        except OutputError as error:
+            notice(f"what is known of a drift could not be saved: {error}")
 
 
 def _warning(slot: ModelSlot) -> str:
@@ -294,13 +365,19 @@ def open_sinks(
     notice: Callable[[str], None] = lambda line: None,
     memory: Path | None = None,
     contract: Callable[[], Contract] | None = None,
+    card: Card | None = None,
 ) -> list[Sink]:
     """Open what was asked for, each from its own module.
 
     `look` and `classes` tell which answers there will be; `memory` is the folder for what is still to be known after a restart,
-    and `contract` that of the model which runs.
+    `contract` that of the model which runs, and `card` what the board says of itself to a broker.
     """
     sinks: list[Sink] = []
+    if options.actions is not None:  # first: nothing that another output does delays a pin
+        from edgecnn_device.actions.sink import ActionSink
+
+        interval_s = 1 / source.fps if source.live else 0.0
+        sinks.append(ActionSink(options.actions, classes, memory=memory, notice=notice, interval_s=interval_s))
     if options.jsonl is not None or options.csv is not None:
         sinks += _open_line_files(options, source, look, notice)
     if options.video is not None:
@@ -317,7 +394,7 @@ def open_sinks(
     if options.mqtt is not None:
         from edgecnn_device.sinks.mqtt import MqttSink
 
-        sinks.append(MqttSink(options.mqtt, classes, memory=memory))
+        sinks.append(MqttSink(options.mqtt, classes, memory=memory, card=card))
     if options.plugin is not None:
         sinks.append(_open_plugin_sink(options.plugin))
     if options.window:
@@ -329,6 +406,22 @@ def open_sinks(
 
         sinks.append(TerminalSink(sys.stdout, live=source.live, fps=source.fps))
     return sinks
+
+
+def _open_card(
+    options: CardOptions | None, statistics: Statistics, slot: ModelSlot, source: Source, addresses: Sequence[str]
+) -> Card:
+    """Return what the board says of itself; `addresses` holds that of its page as soon as there is one."""
+    from edgecnn_device.fleet.card import Card, CardOptions, Running
+
+    running = Running(
+        statistics,
+        lambda: slot.current,
+        lambda: slot.warning,
+        page=lambda: addresses[0] if addresses else None,
+        fps=source.fps,
+    )
+    return Card(options or CardOptions(), running)
 
 
 def _open_plugin_sink(text: str) -> Sink:
@@ -373,8 +466,10 @@ def open_page(
     memory: Path | None,
     surroundings: Surroundings,
     samples: Path | None,
-) -> Sink:
-    """Open the web page, which looks at the counters of everything, at its `surroundings` and at the folder of `samples`."""
+    monitor: DriftMonitor | None,
+    actions: ActionSink | None,
+) -> WebSink:
+    """Open the web page, which looks at all counters, at its `surroundings`, the folder of `samples` and the drift."""
     from edgecnn_device.web.sink import WebSink
     from edgecnn_device.web.status import Watched
 
@@ -387,6 +482,8 @@ def open_page(
         classes,
         lambda: _warning(slot),
         surroundings,
+        monitor,
+        actions,
     )
     sink = WebSink(options, watched, memory=memory if options.port else None, samples=samples)
     notice(f"the page is at {sink.address}")

@@ -24,7 +24,7 @@ _TYPES = {
 
 
 def read_config(path: Path, known: Mapping[str, type]) -> dict[str, Any]:
-    """Read the options of a file; `known` says of each whether it is a `str`, `int`, `float` or `bool`.
+    """Read the options of a file; `known` says of each whether it is a `str`, `int`, `float`, `bool` or `list` of texts.
 
     InputError when it is no TOML, has a key that is not known (with the nearest one) or a value of another type. A number that
     is meant as a text is one: `source = 0`.
@@ -47,6 +47,8 @@ def read_values(path: Path) -> dict[str, Any]:
 def _typed(value: Any, kind: type, where: str) -> Any:
     if kind is str and type(value) in (int, float):
         return str(value)
+    if kind is list and (type(value) is not list or not all(type(each) is str for each in value)):
+        raise InputError(f"{where} is {_TYPES.get(type(value), 'something else')}, expected a list of texts")
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     # The value itself is not shown: it may be a camera's address at the wrong place.
@@ -56,7 +58,7 @@ def _typed(value: Any, kind: type, where: str) -> Any:
 
 def write_config(values: Mapping[str, Any]) -> str:
     """Return the text of a file that holds `values`; an option that is not set stands there as a comment."""
-    lines = [f"# {name} =" if value is None else f"{name} = {_literal(value)}" for name, value in values.items()]
+    lines = [f"# {name} =" if value in (None, ()) else f"{name} = {_literal(value)}" for name, value in values.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -70,5 +72,7 @@ def _literal(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_literal(each) for each in value)}]"
     # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

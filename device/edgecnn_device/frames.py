@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from edgecnn.where import MapName
 
 Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
+_MOST_CHANGES = 3
 STAGES = ("capture", "find", "preprocess", "invoke", "publish")
 
 
@@ -117,6 +118,55 @@ class RegionPrediction:
         }
 
 
+@dataclass(frozen=True)
+class Change:
+    """One thing that has changed about a camera's pictures: a statistic `what` rises or falls, `by` how much in its unit.
+
+    `words` say it; `since` is when it began, as far as can be told, in seconds since 1970.
+    """
+
+    what: str
+    direction: Literal["rises", "falls"]
+    by: float
+    words: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """That a camera's pictures are no longer like those that its model was proven on: the changes, the oldest first."""
+
+    changes: tuple[Change, ...]
+
+    @property
+    def words(self) -> str:
+        """What has changed, in a few words."""
+        more = len(self.changes) - _MOST_CHANGES
+        return ", ".join(each.words for each in self.changes[:_MOST_CHANGES]) + (f" and {more} more" if more > 0 else "")
+
+    def describe(self, now: float) -> str:
+        """Say what has changed since when, as people say it at the time `now`, in seconds since 1970."""
+        return f"{self.words} since {_day_words(self.changes[0].since, now)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it with plain values; times are ISO 8601 in UTC."""
+        changes = [asdict(each) | {"by": round(each.by, 3), "since": _utc(each.since)} for each in self.changes]
+        return {"words": self.words, "since": changes[0]["since"], "changes": changes}
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _day_words(at: float, now: float) -> str:
+    """Return `14:05`, `yesterday 14:05`, `Tuesday` or `3 Nov 2026`, by the board's local time."""
+    then, today = datetime.fromtimestamp(at), datetime.fromtimestamp(now).date()
+    days = (today - then.date()).days
+    if days in (0, 1):
+        return f"{'yesterday ' if days else ''}{then:%H:%M}"
+    return f"{then:%A}" if 1 < days < 7 else f"{then.day} {then:%b %Y}"
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """All that the loop says about one frame, or about a frame that did not come (`frame` None).
@@ -125,7 +175,8 @@ class Observation:
     it is the time since the last one. `latency_ms` maps each of STAGES to milliseconds; `publish` is that of the
     observation before, since this one is being published. `warning` is what should be known and does not stop the answers,
     such as that the last good model runs instead of a file that was refused. `clock_jump_s` tells by how many seconds the
-    wall clock was set since the observation before; all times until then were by the old one.
+    wall clock was set since the observation before; all times until then were by the old one. `drift` says what has changed
+    about the camera's pictures, for as long as that lasts.
     """
 
     source: str
@@ -136,12 +187,13 @@ class Observation:
     latency_ms: dict[str, float] = field(default_factory=dict)
     warning: str = ""
     clock_jump_s: float | None = None
+    drift: Drift | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.
 
         `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, `warning`
-        only when there is one, and `clock_jump_s` only when the clock was set.
+        only when there is one, `drift` only while the pictures drift, and `clock_jump_s` only when the clock was set.
         """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,
@@ -157,7 +209,8 @@ class Observation:
         if self.clock_jump_s is not None:
             line["clock_jump_s"] = round(self.clock_jump_s, 3)
         reason = {} if self.state.name == "ok" else {"reason": self.state.reason}
-        return line | reason | ({"warning": self.warning} if self.warning else {})
+        drift = {} if self.drift is None else {"drift": self.drift.to_json()}
+        return line | reason | ({"warning": self.warning} if self.warning else {}) | drift
 
 
 def _answer(prediction: Prediction) -> dict[str, Any]:

@@ -102,11 +102,12 @@ def run_loop(
     between: Callable[[], bool] = lambda: True,
     complain: Callable[[str], None] = lambda line: None,
     statistics: Statistics | None = None,
+    judge: Callable[[Observation], Observation] = lambda observation: observation,
 ) -> Statistics:
     """Observe every frame and publish to all `sinks`, which are open; return the counters.
 
     `between` is called before each frame and ends the loop by returning False. `complain` hears in one line of a sink that
-    begins to fail, and of a wall clock that was set.
+    begins to fail, and of a wall clock that was set. `judge` may add to an observation what only many of them tell.
     """
     statistics = Statistics() if statistics is None else statistics
     publish = Publisher(sinks, statistics, complain)
@@ -115,7 +116,7 @@ def run_loop(
         if observation.clock_jump_s is not None and observation.frame is not None:
             statistics.clock_jumps += 1
             complain(describe_jump(observation.clock_jump_s, observation.frame))
-        publish(observation)
+        publish(judge(observation))
         statistics.latency_ms["publish"].append(1000 * (watcher.clock() - started_s))
         del observation  # the picture's memory is in the processor's cache: the next frame should get it
     return statistics

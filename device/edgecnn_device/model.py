@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,11 +34,15 @@ Known = Callable[[Path, bytes, str], bool]
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A classifier with the artifact that it came from; `verified` tells that its golden vectors were replayed here."""
+    """A classifier with the artifact that it came from; `verified` tells that its golden vectors were replayed here.
+
+    `digest` is the SHA-256 of the whole file.
+    """
 
     artifact: Artifact
     classifier: Classifier
     verified: bool
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Ours:
         if self._is_known:
             golden.replay(contract, partial(answer, runtime)).demand(str(self.artifact.path), runtime.name, _INSIST)
         classifier = Classifier.running(runtime, contract).rejecting(options.reject_threshold, options.novelty)
-        return Model(self.artifact, classifier, verified=options.verify)
+        return Model(self.artifact, classifier, options.verify, hashlib.sha256(self.data).hexdigest())
 
     def discard(self) -> None:
         """End the check."""
@@ -235,6 +240,11 @@ class ModelSlot:
         self._kind = type(self._candidate)
         if self._kind is Theirs:
             self._last_good = None  # nothing proves such a model
+
+    @property
+    def path(self) -> Path:
+        """The file whose changes are followed."""
+        return self._path
 
     @property
     def first(self) -> Artifact:

@@ -9,7 +9,7 @@ from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
 
 # The camera's options that name such a file.
-OPTIONS = ("source-file", "web-token-file", "web-editor-token-file", "mqtt-password-file")
+OPTIONS = ("source-file", "web-token-file", "web-editor-token-file", "mqtt-password-file", "on-secret-file")
 _MAX_BYTES = 4096
 
 

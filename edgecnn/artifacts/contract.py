@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
 import math
 import reprlib
+import struct
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,7 +25,15 @@ MAX_HELD_OUT = 100_000
 _INTEGERS = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "uint8": (0, 255)}
 _DTYPES = ("float32", *_INTEGERS)
 # What a file has no need of is left out of it.
-_LEFT_OUT = ("repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence", "good_parts", "taught")
+_LEFT_OUT = (
+    "repair", "rejection", "float_layers", "pretrained", "features", "head", "evidence", "good_parts", "taught", "drift",
+)  # fmt: skip
+# What a camera can measure of a picture to notice a drift, and the bytes that a contract has for each in a row of its table.
+DRIFT_STATISTICS = (
+    "brightness", "contrast", "sharpness", "noise", "streaks", "across", "down", "corners", "bands", "glare", "sureness",
+    "novelty",
+)  # fmt: skip
+_DRIFT_CELL, _MAX_DRIFT_ROWS = "<eeBB", 33
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,42 @@ class GoodPartsInfo:
 
 
 @dataclass(frozen=True)
+class DriftInfo:
+    """What pictures like the held-out ones usually look like, to notice when a camera's are no longer so; see `edgecnn.drift`.
+
+    They were `pictures` of `data`. `table` has a row for all of them and one for those answered as each class (only the first
+    where there are many classes). A row has six bytes of each of the `statistics`, as base64: mean and standard deviation as
+    float16, little endian, and how much a picture counts at most in the mean, in 255ths, when the statistic falls and when it
+    rises.
+    """
+
+    data: DataInfo
+    pictures: int
+    statistics: tuple[str, ...]
+    table: str
+
+    def __post_init__(self) -> None:
+        unknown = set(self.statistics).difference(DRIFT_STATISTICS)
+        if unknown or not 0 < len(self.statistics) == len(set(self.statistics)):
+            raise ContractError(f"the drift baseline is of {list(self.statistics)}; known: {', '.join(DRIFT_STATISTICS)}")
+        try:
+            table = base64.b64decode(self.table, validate=True)
+        except ValueError:
+            raise ContractError("the drift baseline's table is not base64") from None
+        size = struct.calcsize(_DRIFT_CELL) * len(self.statistics)
+        if len(table) % size or not 0 < len(table) // size <= _MAX_DRIFT_ROWS:
+            raise ContractError(f"the drift baseline's table of {len(table)} bytes has no rows of {size}")
+        for mean, deviation, falling, rising in struct.iter_unpack(_DRIFT_CELL, table):
+            if not (math.isfinite(mean) and 0 < deviation < math.inf and falling and rising):
+                raise ContractError("the drift baseline's table has a cell that is no mean, deviation and bounds")
+
+    def describe(self) -> str:
+        """Say what is compared, and with what."""
+        kind = "generated pictures of " if self.data.synthetic else ""
+        return f"{len(self.statistics)} statistics of {self.pictures} {self.data.split} pictures ({kind}{self.data.source})"
+
+
+@dataclass(frozen=True)
 class TaughtInfo:
     """A class that was added or corrected after the export, by centres of the features of `pictures`, named by their SHA-256.
 
@@ -305,7 +351,8 @@ class Contract:
     those of a quantized file, by their names in the reference, that its runtime has no integer operator for. `features` is the
     second output, what the last dense layer looks at, and `head` that layer: None where the network has no such end. A model
     with `good_parts` has learned good parts only: one label, and what is like none of them is novel. `taught` are classes that
-    were added or corrected after the export: the labels of new ones stand behind those of the graph.
+    were added or corrected after the export: the labels of new ones stand behind those of the graph. `drift` says what the
+    pictures of a camera usually look like.
     """
 
     task: str
@@ -334,6 +381,7 @@ class Contract:
     float_layers: tuple[str, ...] = ()
     pretrained: PretrainedInfo | None = None
     taught: tuple[TaughtInfo, ...] = ()
+    drift: DriftInfo | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,9 @@ from edgecnn.cli.camera_options import (
     ALONE,
     CONFIG,
     NEEDS,
+    action_options,
     control_options,
+    drift_options,
     foreign_options,
     key_of,
     look_options,
@@ -31,7 +33,9 @@ from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel
+    from edgecnn_device.actions.sink import ActionOptions
     from edgecnn_device.camera import CameraOptions, Summary
+    from edgecnn_device.fleet.card import CardOptions
     from edgecnn_device.model import ModelOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
@@ -49,6 +53,7 @@ _EXAMPLES = (
     "edgecnn camera neu --source rtsp://192.168.1.20/stream --tiles 6x1 --jsonl predictions.jsonl",
     "edgecnn camera neu --source /dev/video0 --web 8080 --mqtt mqtt://broker.local/line-1 --mqtt-discovery",
     "edgecnn camera neu --source csi --exposure 2 --keep samples",
+    "edgecnn camera neu --source 0 --on scratches:gpio:17 --on drift:webhook:https://plant.local/hook",
     "edgecnn camera neu --source 0 --jsonl predictions.jsonl --print-config > camera.toml",
 )
 
@@ -60,10 +65,12 @@ _EXAMPLES = (
 @look_options
 @model_options
 @foreign_options
+@drift_options
 @output_options
 @page_options
 @mqtt_options
 @sample_options
+@action_options
 @service_options
 @click.pass_context
 def camera(context: click.Context, /, print_config: bool, **values: Any) -> None:
@@ -143,6 +150,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
     """Group the options of the command line and the file."""
     from edgecnn.errors import InputError
     from edgecnn_device.camera import CameraOptions, LookOptions, SinkOptions
+    from edgecnn_device.drift import DriftOptions
     from edgecnn_device.health import Limits
 
     if values["model"] is None:
@@ -169,14 +177,17 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             samples=_samples(values),
             web=_web(values),
             mqtt=_mqtt(values),
+            card=_card(values),
             write=_write_policy(values),
             plugin=values["sink"],
+            actions=_actions(values),
             log_max_bytes=round(values["log_max_mb"] * 1e6),
             log_keep=values["log_keep"],
         ),
         frames=values["frames"],
         good=_good(values),
         state=values["state_dir"],
+        drift=DriftOptions(values["drift_every"], values["drift_baseline"]) if values["drift"] else None,
     )
 
 
@@ -271,6 +282,24 @@ def _mqtt(values: dict[str, Any]) -> MqttOptions | None:
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
 
     return MqttOptions(address, *others, **({} if prefix is None else {"discovery_prefix": prefix}))
+
+
+def _card(values: dict[str, Any]) -> CardOptions | None:
+    if values["mqtt"] is None:
+        return None
+    from edgecnn_device.fleet.card import CardOptions
+
+    return CardOptions(values["group"], values["mqtt_picture"])
+
+
+def _actions(values: dict[str, Any]) -> ActionOptions | None:
+    if not values["on"]:
+        return None
+    from edgecnn_device.actions.rules import Debounce
+    from edgecnn_device.actions.sink import ActionOptions, parse_rules
+
+    debounce = Debounce.parse(values["on_debounce"])
+    return ActionOptions(parse_rules(values["on"]), debounce, values["on_hold"], values["on_timeout"], values["on_secret_file"])
 
 
 def _good(values: dict[str, Any]) -> tuple[str, ...] | None:

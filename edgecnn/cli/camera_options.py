@@ -37,7 +37,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     context.default_map = {parameters[key].name: value for key, value in values.items()}
 
 
-def _check_address(context: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
+def check_address(context: click.Context, parameter: click.Parameter, address: str | None) -> str | None:
     """Refuse a bad address before anything can print it: it may hold a password."""
     if address is not None:
         from edgecnn_device.sinks.mqtt_broker import parse_address
@@ -50,6 +50,8 @@ def _kind(parameter: click.Parameter) -> type:
     """Return what an option's value is in a file."""
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return bool
+    if parameter.multiple if isinstance(parameter, click.Option) else False:
+        return list
     return {Number: float, Count: int}.get(type(parameter.type), str)
 
 
@@ -71,10 +73,15 @@ def _is_live(values: Values) -> bool:
     return is_live(SourceOptions(values["source"], realtime=values["realtime"]))
 
 
+def _acts(values: Values, *kinds: str) -> bool:
+    return any(kind in rule for rule in values["on"] for kind in kinds)
+
+
 _CAMERA = Need("a camera as --source", _is_camera)
 _LIVE = Need("a camera as --source, or --realtime", _is_live)
 _VIDEO, _LOG = Need.one_of("--video FILE"), Need.one_of("--jsonl FILE", "--csv FILE")
 _KEEP, _MQTT, _WEB = Need.one_of("--keep FOLDER"), Need.one_of("--mqtt URL"), Need.one_of("--web [HOST:]PORT")
+_ON = Need("--on LABEL:ACTION", lambda values: bool(values["on"]))
 NEEDS = {
     "seed": Need("--source synthetic", lambda values: values["source"] == "synthetic"),
     "loop": Need("a file or a folder as --source", lambda values: values["source"] != "synthetic"),
@@ -95,10 +102,20 @@ NEEDS = {
     "keep_days": _KEEP,
     "web_token_file": _WEB,
     "web_editor_token_file": Need("--web [HOST:]PORT and --keep FOLDER", lambda values: bool(values["web"] and values["keep"])),
-    "good": Need.one_of("--web [HOST:]PORT", "--mqtt-discovery"),
+    "drift_every": Need.one_of("--drift"),
+    "drift_baseline": Need.one_of("--drift"),
+    "good": Need("--web [HOST:]PORT, --mqtt-discovery or --on", lambda v: bool(v["web"] or v["mqtt_discovery"] or v["on"])),
+    "on_debounce": _ON,
+    "on_hold": Need("--on LABEL:gpio:PIN", lambda values: _acts(values, ":gpio:")),
+    "on_timeout": Need(
+        "--on LABEL:webhook:URL or --on LABEL:command:PATH", lambda values: _acts(values, ":webhook:", ":command:")
+    ),
+    "on_secret_file": Need("--on LABEL:webhook:URL", lambda values: _acts(values, ":webhook:")),
     "mqtt_password_file": _MQTT,
     "mqtt_ca": _MQTT,
     "mqtt_discovery": _MQTT,
+    "group": _MQTT,
+    "mqtt_picture": _MQTT,
     "mqtt_discovery_prefix": Need.one_of("--mqtt-discovery"),
     "state_dir": Need(
         "a camera as --source, --web or --mqtt",
@@ -265,6 +282,29 @@ output_options = option_group(
     ),
     click.option("--video-mb", type=_MEGABYTES, help="Megabytes of a camera's videos; the oldest go first. [default: 2000]"),
 )
+drift_options = option_group(
+    "Drift",
+    click.option(
+        "--drift/--no-drift",
+        default=True,
+        show_default=True,
+        help="Notice when pictures are no longer like those the model was proven on: darker, blurred, more novel.",
+    ),
+    click.option(
+        "--drift-every",
+        type=_SECONDS,
+        default=1.0,
+        show_default=True,
+        help="Seconds between two pictures that count; no less than what a part takes to pass.",
+    ),
+    click.option(
+        "--drift-baseline",
+        type=Count(30, 100_000),
+        metavar="N",
+        help="Learn what is usual, the shares of the classes too, from the first N different pictures of this camera, instead "
+        "of the model's held-out ones.",
+    ),
+)
 page_options = option_group(
     "Page",
     click.option("--web", metavar="[HOST:]PORT", help="Serve a page with the live picture; HOST is 127.0.0.1 by default."),
@@ -283,7 +323,7 @@ page_options = option_group(
 mqtt_options = option_group(
     "MQTT",
     click.option(
-        "--mqtt", metavar="URL", callback=_check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX."
+        "--mqtt", metavar="URL", callback=check_address, help="Publish under mqtt[s]://[user@]HOST[:PORT]/TOPIC-PREFIX."
     ),
     click.option(
         "--mqtt-password-file", type=_FILE, help="File with one line: user:password, or the password of the URL's user."
@@ -295,6 +335,12 @@ mqtt_options = option_group(
         help="Announce the camera's sensors to Home Assistant; when off, they are removed.",
     ),
     click.option("--mqtt-discovery-prefix", metavar="TOPIC", help="Home Assistant's topic prefix. [default: homeassistant]"),
+    click.option("--group", metavar="NAME", help="Group of boards that this one belongs to, for edgecnn fleet."),
+    click.option(
+        "--mqtt-picture/--no-mqtt-picture",
+        default=False,
+        help="Answer requests for the last picture, for the fleet's page; at most one every 5 seconds.",
+    ),
 )
 sample_options = option_group(
     "Samples",
@@ -320,6 +366,34 @@ sample_options = option_group(
         help="Megabytes of kept pictures; the oldest go first.",
     ),
     click.option("--keep-days", type=Number(0.001, 36500), default=90.0, show_default=True, help="Days to keep them."),
+)
+action_options = option_group(
+    "Act (not a safety device)",
+    click.option(
+        "--on",
+        multiple=True,
+        metavar="LABEL:ACTION",
+        help="When a class, `defect`, `unsure`, `novel` or `drift` comes: webhook:URL, command:PATH, or gpio:PIN[:active-low]"
+        "[:safe-on], on while it lasts; repeatable. Nothing here may be all that keeps people from harm.",
+    ),
+    click.option(
+        "--on-debounce",
+        metavar="N|Ns",
+        default="3",
+        show_default=True,
+        help="Answers in a row, or seconds (0.5s), that a label must be there or gone before it counts.",
+    ),
+    click.option(
+        "--on-hold", type=Number(0, 3600), default=1.0, show_default=True, help="Seconds that a pin stays on at least."
+    ),
+    click.option(
+        "--on-timeout", type=TIMEOUT, default=10.0, show_default=True, help="Seconds that a webhook or a command may take."
+    ),
+    click.option(
+        "--on-secret-file",
+        type=_FILE,
+        help="File with the secret that webhooks are signed with (HMAC-SHA256, Standard Webhooks).",
+    ),
 )
 service_options = option_group(
     "Service",

@@ -48,6 +48,8 @@ def evaluate(
     A run remembers its pictures and their split. For another tool's model, name the classes with --labels.
     """
     from edgecnn import evaluation
+    from edgecnn.classifier import NO_THRESHOLDS
+    from edgecnn.progress import note
     from edgecnn_export.models import open_model
 
     opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
@@ -55,11 +57,16 @@ def evaluate(
     splits = opened.splits(data, seed)
     if opened.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
         click.echo("note: this model was trained on other pictures than this train split (another --seed or --data)", err=True)
+    without = opened.evidence is None and opened.reject_threshold is None
+    # What was not exported yet has none as a rule: an export chooses them.
+    warning = NO_THRESHOLDS if without and opened.artifact is not None else ""
+    if warning:
+        note(f"warning: {warning}")
     result = evaluation.evaluate(opened.runtime, splits[split], opened.task.labels, evidence=opened.evidence)
     measured_on = splits.info.describe(split)
     if as_json:
         head = {"model": model, "runtime": opened.runtime.name, "data": measured_on, "synthetic": splits.info.synthetic}
-        echo_json(head | result.to_json())
+        echo_json(head | result.to_json() | ({"warning": warning} if warning else {}))
     else:
         click.echo(f"{model} on {opened.runtime.name}, {measured_on}")
         for line in _lines(result):

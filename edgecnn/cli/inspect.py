@@ -92,6 +92,7 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     if contract.repair is not None:
         floats = f"; in floats: {', '.join(contract.repair.float_layers)}" if contract.repair.float_layers else ""
         rows.append(("repair", f"{contract.repair.technique}, the last of {len(contract.repair.tried)} tried{floats}"))
+    rows.append(("drift", "NOT NOTICED: no baseline" if contract.drift is None else f"by {contract.drift.describe()}"))
     for each in contract.taught:
         rows.append(("taught", f"{each.label} at {each.at} by {len(each.pictures)} pictures, without training"))
     rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))

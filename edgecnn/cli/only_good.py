@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,22 +12,6 @@ from edgecnn.text import printable
 if TYPE_CHECKING:
     from edgecnn.datasets.dataset import Splits
     from edgecnn.tasks import Task
-
-
-class Rate(click.ParamType):  # type: ignore[type-arg]
-    """A share above 0 and of at most one half: `1%`, or `0.01`."""
-
-    name = "PERCENT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the share."""
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s*(%?)\s*", str(value))
-        share = 0.0 if found is None else float(found[1]) / (100 if found[2] else 1)
-        if not 0 < share <= 0.5:
-            self.fail(f"{str(value)[:40]!r} is no share above 0 and up to 50%, such as 1% or 0.01.", param, ctx)
-        return share
 
 
 def train_good(task: Task, splits: Splits, out: Path, false_alarms: float | None, seed: int) -> None:

@@ -115,16 +115,16 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 
 class Share(click.ParamType):  # type: ignore[type-arg]
-    """A share of pictures: `5%` or 0.05."""
+    """A share above 0 and of at most one half: `5%` or 0.05."""
 
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the share, 0.1 % to a half."""
-        found = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(%?)", str(value).strip())
+        """Return the share."""
+        found = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s*(%?)\s*", str(value))
         share = float(found[1]) / (100 if found[2] else 1) if found else math.nan
-        if not 0.001 <= share <= 0.5:
-            self.fail(f"{str(value)[:40]!r} is no share of 0.1% to 50%, such as 5% or 0.05.", param, ctx)
+        if not 0 < share <= 0.5:
+            self.fail(f"{str(value)[:40]!r} is no share above 0 and up to 50%, such as 5% or 0.05.", param, ctx)
         return share
 
 

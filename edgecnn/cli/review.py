@@ -6,15 +6,21 @@ from pathlib import Path
 
 import click
 
-from edgecnn.cli.command import Command
+from edgecnn.cli.command import Command, Need, check_needs
 
 _EXAMPLES = (
     "edgecnn review samples",
+    "edgecnn review samples --model my-parts-int8.tflite --data runs/my-parts",
     "edgecnn review samples --web 0.0.0.0:8080 --web-token-file look --web-editor-token-file edit",
 )
 
 
-@click.command(cls=Command, short_help="Label kept samples on a page, by keyboard or phone.", examples=_EXAMPLES)
+@click.command(
+    cls=Command,
+    needs={"model": Need.one_of("--data RUN|DIR"), "data": Need.one_of("--model FILE")},
+    short_help="Label kept samples on a page, by keyboard or phone.",
+    examples=_EXAMPLES,
+)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--web",
@@ -33,12 +39,27 @@ _EXAMPLES = (
     type=click.Path(path_type=Path),
     help="File with the token of those who may label; needed beyond this machine.",
 )
-def review(folder: Path, web: str, web_token_file: Path | None, web_editor_token_file: Path | None) -> None:
+@click.option("--model", metavar="FILE", help="Exported model by which to find the training pictures nearest to each sample.")
+@click.option(
+    "--data", metavar="RUN|DIR", type=click.Path(path_type=Path), help="With --model: the run, or the class folders it learned."
+)
+@click.pass_context
+def review(
+    context: click.Context,
+    /,
+    folder: Path,
+    web: str,
+    web_token_file: Path | None,
+    web_editor_token_file: Path | None,
+    model: str | None,
+    data: Path | None,
+) -> None:
     """Serve a page on which the samples of DIR are labelled, in groups of what looks alike, until Ctrl-C.
 
     DIR is the folder of `edgecnn camera --keep DIR`, or a copy of it. A camera with --keep and --web has the same page as its
-    tab Review.
+    tab Review. With --model and --data the training pictures that the model finds most like the marked sample stand beside it.
     """
+    check_needs(context)
     from edgecnn_device.secret_files import exposure
     from edgecnn_device.web.options import read_web_options
 
@@ -48,6 +69,12 @@ def review(folder: Path, web: str, web_token_file: Path | None, web_editor_token
     for file in (web_token_file, web_editor_token_file):
         if file is not None and (line := exposure(file)) is not None:
             click.echo(f"edgecnn: {line}", err=True)
-    with serve_review(folder, options) as address:
+    training = None
+    if model is not None and data is not None:
+        from edgecnn_device.web.neighbours import TrainingPictures
+
+        training = TrainingPictures(model, data)
+        click.echo(f"{training} to show beside the samples", err=True)
+    with serve_review(folder, options, training) as address:
         click.echo(f"the page is at {address} until Ctrl-C", err=True)
         wait_for_signal()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecnn.cli.command import Command, Group, Need, check_needs
-from edgecnn.cli.only_good import Rate
 from edgecnn.cli.options import (
     EPOCHS,
     JOBS,
     OUTPUT_FILE,
     Count,
     Minutes,
+    Share,
     data_option,
     echo_json,
     group_by_option,
@@ -238,6 +238,30 @@ def where(
     click.echo(format_table(rows))
 
 
+@study.command(short_help="Measure how steadily the digits of a video are read.")
+@click.argument("video", metavar="VIDEO", type=click.Path(path_type=Path))
+@click.argument("labels", metavar="LABELS", type=click.Path(path_type=Path))
+@click.option("--model", default="mnist", show_default=True, help="Model of handwritten digits: FILE or TASK.")
+@click.option("--smooth", type=Count(1, 1000), default=5, show_default=True, help="Frames to average a digit's answers over.")
+@json_option
+def digits(video: Path, labels: Path, model: str, smooth: int, as_json: bool) -> None:
+    """Read the digits of VIDEO (a video file or a folder of frames) as a live camera does, and compare with LABELS.
+
+    LABELS is a table with the columns frame, digit, x, y, w, h, label: where a digit stands in a frame (from 0 on), under any
+    name. Between two of its rows a digit moves evenly. Prints the accuracy over time, how often an answer changes per digit and
+    minute, and whether each digit keeps its id.
+    """
+    from edgecnn.classifier import Classifier
+    from edgecnn_device.digit_video import format_lines, read_labels, study_digits
+
+    figures = study_digits(str(video), read_labels(labels), Classifier.open(model), smooth=smooth)
+    if as_json:
+        echo_json({"video": str(video), "model": model, "smooth": smooth, **figures.to_json()})
+        return
+    for line in format_lines(figures):
+        click.echo(printable(line))
+
+
 @study.command("only-good", short_help="Learn from good parts alone, and measure on damaged ones.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
@@ -248,7 +272,7 @@ def where(
     help="Folder of damaged parts, each folder in it a kind; repeatable. What lies in DIR is left out.",
 )
 @click.option("--folds", type=Count(2, 20), default=2, show_default=True, help="Number of folds of the good parts.")
-@click.option("--false-alarms", type=Rate(), default=0.01, help="Share of good parts that may be called novel. Default: 1%.")
+@click.option("--false-alarms", type=Share(), default=0.01, help="Share of good parts that may be called novel. Default: 1%.")
 @group_by_option
 @input_options
 @seed_option
@@ -330,6 +354,52 @@ def learning_curve(
         printable(f"{source}: {found.pictures} pictures; a head on features of the pretrained network, held out by group")
     )
     for line in format_table(found).split("\n"):
+        click.echo(printable(line))
+
+
+@study.command("drift", short_help="Measure how soon a camera notices that its pictures have changed.")
+@click.argument("model", metavar="FILE|RUN|TASK")
+@split_option
+@click.option("--severity", type=Count(1, 5), default=3, show_default=True, help="How strong the corruptions are.")
+@click.option(
+    "--frames",
+    type=Count(100, 100_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Clean frames in which to look for false alarms.",
+)
+@data_option
+@seed_option
+@json_option
+def drift(model: str, split: str, severity: int, frames: int, data: Path | None, seed: int, as_json: bool) -> None:
+    """Simulate cameras whose pictures change, and cameras whose pictures do not.
+
+    Pictures of one split are shown one after the other, under each camera corruption, to the test that a camera runs (see
+    edgecnn camera --drift), and as they are to look for false alarms. What is usual comes from pictures of other parts.
+    """
+    from edgecnn.classifier import Classifier
+    from edgecnn.drift import has_usual
+    from edgecnn.errors import InputError
+    from edgecnn.robustness.corruptions import corruptions_for
+    from edgecnn_export.models import open_model
+    from edgecnn_export.studies.drift import format_table, study_drift, verdict
+
+    opened = open_model(model)
+    opened.require_classes()
+    if opened.artifact is None:
+        raise InputError(f"{model} is a Keras model, and a camera runs exported files: edgecnn export {model} --int8")
+    classifier = Classifier.running(opened.runtime, opened.artifact.contract)
+    if not has_usual(classifier.preprocessing):
+        raise InputError(f"{model} reads digits: what is usual before a camera is learned there, with --drift-baseline")
+    dataset, corruptions = opened.splits(data, seed)[split], corruptions_for(opened.task)
+    found = study_drift(classifier, dataset, corruptions, severity=severity, frames=frames, seed=seed, progress=_progress)
+    if as_json:
+        echo_json({"model": model, "task": opened.task.name, "split": split, "seed": seed} | found.to_json())
+        return
+    click.echo(
+        printable(f"{model}: {found.pictures} {split} pictures of {found.parts} parts, severity {severity}, seed {seed}")
+    )
+    for line in [*format_table(found), *verdict(found)]:
         click.echo(printable(line))
 
 

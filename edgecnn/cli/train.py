@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.command import Command, Need, Values, check_needs
-from edgecnn.cli.only_good import Rate, train_good
+from edgecnn.cli.continuation import source_options
+from edgecnn.cli.only_good import train_good
 from edgecnn.cli.options import (
     Count,
     Minutes,
     Number,
+    Share,
     data_option,
     group_by_option,
     input_options,
@@ -50,10 +52,13 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
         "max_kb": _WITH_AUTO,
         "false_alarms": Need.one_of("--only-good"),
         "report": Need(_SEVERAL, lambda values: not (values["only_good"] and values["report"])),
+        "add": Need("--from RUN", lambda values: values["source"] is not None),
+        "new_class": Need("--from RUN", lambda values: values["source"] is not None),
     },
     short_help="Train a model on MNIST, NEU or a folder of pictures per class.",
 )
-@click.argument("task")
+@click.argument("task", required=False)
+@source_options
 @click.option(
     "--network",
     type=click.Choice(("auto", "compact", "lite", "course", "mobilenet")),
@@ -118,14 +123,21 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
 )
 @click.option("--only-good", is_flag=True, help="TASK is a folder of good parts only: learn to tell odd ones.")
 @click.option(
-    "--false-alarms", type=Rate(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
+    "--false-alarms", type=Share(), help="With --only-good: share of good parts that may be called novel. Default: 1%."
 )
-@click.option("--report/--no-report", default=None, help="Write report.html, which takes up to two minutes. Default: yes.")
+@click.option(
+    "--report/--no-report",
+    default=None,
+    help="Write report.html, which takes up to two minutes. Default: yes, with --from no.",
+)
 @click.pass_context
 def train(
     context: click.Context,
     /,
-    task: str,
+    task: str | None,
+    source: Path | None,
+    add: tuple[Path, ...],
+    new_class: tuple[str, ...],
     network: str,
     epochs: int | None,
     minutes: float | None,
@@ -161,6 +173,12 @@ def train(
     lite is better beyond chance. Digits and pictures below 32 pixels per side are for compact alone. Other networks start from
     random weights.
 
+    With --from RUN --add DIR, a run learns from more pictures, such as the labelled samples of a camera: in minutes, since it
+    starts from the run's weights. The run's split is kept, its pictures are shown again beside the new ones, and labels that it
+    does not know are refused unless --new-class. What the camera kept at random is never trained on: it is the field test. RUN
+    stays as it is; the new run is written to RUN-2 (RUN-3, ...) or --out, with copies of the added pictures, and compared with
+    RUN at the end.
+
     With --only-good, lite is taken as it is: a part is novel when a place of it looks like none of the good parts. It has no
     report and no curves, and good parts are divided again each time.
 
@@ -169,16 +187,17 @@ def train(
     stops after the current batch and keeps the best weights; continue with --resume.
     """
     check_needs(context)
+    if source is not None:
+        return _continue(context)
+    if task is None:
+        raise click.UsageError("Missing argument 'TASK': mnist, neu or a folder; or --from RUN --add DIR.", context)
     from edgecnn.datasets.kept_split import keep_split, table_to_keep
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
     from edgecnn.files import check_replaceable
-    from edgecnn_export.frameworks import require_keras
 
-    if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
-        click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
-    require_keras()  # missing, it is missed before pictures are loaded
+    _load_keras()
     choice = InputChoice.stated(color, fit, size_hw, "lite" if only_good else network)
     chosen, folder = task_and_folder(
         task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by, only_good=only_good
@@ -222,13 +241,44 @@ def train(
     _tell(run, taken, splits)
     page.unlink(missing_ok=True)  # of a training that was here before
     if run.interrupted:
-        advice = "; continue with --resume" if run.resumable else ""
-        click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
-        return 130
+        return _interrupted(run)
     if report is not False and splits.storable:
         from edgecnn_export.studies.report import write_report
 
         click.echo(f"report: {write_report(run, splits, seed=seed)}")
+    return 0
+
+
+def _load_keras() -> None:
+    """Load Keras, saying so; where it is missing, that is said before pictures are loaded."""
+    from edgecnn_export.frameworks import require_keras
+
+    if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
+        click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
+    require_keras()
+
+
+def _interrupted(run: TrainingRun) -> int:
+    advice = "; continue with --resume" if run.resumable else ""
+    click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
+    return 130
+
+
+def _continue(context: click.Context) -> int:
+    """Go on from a run."""
+    from edgecnn.cli.continuation import check_continuing, continue_run, tell_comparison
+
+    check_continuing(context)
+    _load_keras()
+    found = continue_run(context.params)
+    _tell(found.run, None, found.splits)
+    if found.run.interrupted:
+        return _interrupted(found.run)
+    tell_comparison(found)
+    if context.params["report"]:
+        from edgecnn_export.studies.report import write_report
+
+        click.echo(f"report: {write_report(found.run, found.splits, seed=context.params['seed'])}")
     return 0
 
 

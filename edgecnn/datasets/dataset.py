@@ -119,7 +119,8 @@ class Splits:
     """Train, validation and test, each a Dataset (possibly empty), and where they come from.
 
     `folder` is the absolute path of the data folder, None for pictures that were generated or have no folder; `summary` says
-    what was made of it where that was looked into.
+    what was made of it where that was looked into. `others` is a further folder with pictures of no class, beside `_other` in
+    the data folder.
     """
 
     train: Dataset
@@ -128,6 +129,7 @@ class Splits:
     info: SplitInfo
     folder: Path | None = None
     summary: FolderSummary | None = None
+    others: Path | None = None
 
     @property
     def storable(self) -> bool:

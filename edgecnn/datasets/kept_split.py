@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.dataset import Dataset, Splits, concatenate
+from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits, concatenate
 from edgecnn.datasets.folder import GROUPED_RULE, OWN_RULE
-from edgecnn.datasets.overlap_cache import canonical_order, numbered
+from edgecnn.datasets.layout import LabelledFile
+from edgecnn.datasets.overlap import connected
+from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
+from edgecnn.datasets.reading import Picture, read_pictures
 from edgecnn.datasets.split import FREE, extend_split
-from edgecnn.datasets.split_table import FILE_NAME, MAX_TABLE_BYTES, SPLITS, is_table, read_splits_table
+from edgecnn.datasets.split_table import (
+    FILE_NAME,
+    IN_RUN,
+    MAX_TABLE_BYTES,
+    SPLITS,
+    SplitRow,
+    is_table,
+    place_of,
+    read_splits_table,
+    refuse_changed,
+)
 from edgecnn.datasets.summary import find_crossing
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
 from edgecnn.progress import note
+from edgecnn.tasks import Task
 from edgecnn.text import counted
 
 KEPT_RULE = "as "  # how the rule of a split begins that was kept
+_AGAIN = "--splits new divides again"
 
 
 def find_table(stated: Path) -> Path:
@@ -79,14 +94,76 @@ def keep_split(splits: Splits, classes: int, table: Path, *, seed: int, stated: 
         if not stated:
             return splits
         raise DatasetError(f"{splits.info.source} holds none of the pictures that {table} divided")
-    parts = _dealt(whole, kept, classes, seed)
-    _report(whole, kept, parts, len(part_of), table)
-    train, validation, test = (whole.take(np.flatnonzero(parts == part)) for part in range(len(SPLITS)))
-    _refuse_gaps(train, validation, classes, table)
-    info = replace(
-        splits.info, rule=f"{KEPT_RULE}{table} divided it; new pictures with their groups, else 70 : 15 : 15 by class"
+    train, validation, test = _divide(whole, kept, classes, table, len(part_of), seed=seed, advice=_AGAIN)
+    return replace(splits, train=train, validation=validation, test=test, info=replace(splits.info, rule=_rule(table)))
+
+
+def extend_stored(
+    task: Task, folder: Path, table: Path, added: Sequence[LabelledFile], events: Sequence[str], *, info: SplitInfo, seed: int
+) -> Splits:
+    """Return the pictures of a stored split as it divides them, and `added` ones dealt to it by their groups.
+
+    Groups are those of the table, what overlaps, and the `events` of added pictures, `""` where nothing is known. A picture
+    that the table names stays where it stands, an added one included. Raises DatasetError where one of the data folder is gone
+    or changed.
+    """
+    rows = read_splits_table(table)
+    own = [row for row in rows if not row.file.startswith(IN_RUN)]
+    files = [*(LabelledFile(place_of(row.file, folder, table), row.file, row.label) for row in own), *added]
+    pictures = read_pictures(files, task.preprocessing)
+    by_name = {picture.file.name: picture for picture in pictures.read}
+    refuse_changed([trouble for row in own if (trouble := _trouble(row, by_name.get(row.file)))], folder, len(own))
+    for name, why in pictures.unreadable.items():
+        note(f"  left out: {name}: {why}")
+    class_ids = np.array([task.labels.index(picture.file.label) for picture in pictures.read], np.int64)
+    event_of = dict(zip((file.name for file in added), events, strict=True))
+    whole = Dataset(
+        np.stack([picture.image for picture in pictures.read]),
+        class_ids,
+        tuple(picture.file.name for picture in pictures.read),
+        _joined(pictures.read, class_ids, {row.file: row.group for row in own}, event_of),
+        tuple(picture.sha256 for picture in pictures.read),
     )
-    return replace(splits, train=train, validation=validation, test=test, info=info)
+    part_of = {row.sha256: SPLITS.index(row.split) for row in rows}
+    kept = np.array([part_of.get(picture.sha256, FREE) for picture in pictures.read], np.int64)
+    parts = _divide(whole, kept, len(task.labels), table, len(rows), seed=seed, advice="add more pictures of it")
+    return Splits(*parts, replace(info, rule=_rule(table)), folder.resolve())
+
+
+def _trouble(row: SplitRow, picture: Picture | None) -> str | None:
+    if picture is None:
+        return f"{row.file} is missing or cannot be read"
+    return None if picture.sha256 == row.sha256 else f"{row.file} has other content"
+
+
+def _joined(
+    pictures: Sequence[Picture], class_ids: NDArray[np.int64], group_of: Mapping[str, int | None], event_of: Mapping[str, str]
+) -> NDArray[np.int64]:
+    """Number the groups `(n,)` of pictures that are linked by an overlap, a group of the table, or an event."""
+    digests = [picture.sha256 for picture in pictures]
+    overlaps = known_overlaps([picture.gray for picture in pictures], class_ids, digests)
+    links = [(pair.first, pair.second) for pair in overlaps.pairs]
+    first: dict[int | str, int] = {}
+    for at, picture in enumerate(pictures):
+        known: int | str | None = group_of.get(picture.file.name, event_of.get(picture.file.name) or None)
+        if known is not None:
+            links.append((first.setdefault(known, at), at))
+    return connected(len(pictures), links)
+
+
+def _rule(table: Path) -> str:
+    return f"{KEPT_RULE}{table} divided it; new pictures with their groups, else 70 : 15 : 15 by class"
+
+
+def _divide(
+    whole: Dataset, kept: NDArray[np.int64], classes: int, table: Path, known: int, *, seed: int, advice: str
+) -> tuple[Dataset, Dataset, Dataset]:
+    """Leave what is `kept` `(n,)` in its part, deal the rest, and say so; `advice` is for a class without pictures."""
+    parts = _dealt(whole, kept, classes, seed)
+    _report(whole, kept, parts, known, table)
+    train, validation, test = (whole.take(np.flatnonzero(parts == part)) for part in range(len(SPLITS)))
+    _refuse_gaps(train, validation, classes, table, advice)
+    return train, validation, test
 
 
 def _dealt(whole: Dataset, kept: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
@@ -108,7 +185,7 @@ def _report(whole: Dataset, kept: NDArray[np.int64], parts: NDArray[np.int64], k
     for split, crossing in find_crossing(whole.names, whole.groups, _by_split(parts)).items():
         note(
             f"  warning: {crossing.pictures} of {crossing.of} {split} pictures show what training pictures show, such as "
-            f"{crossing.example[0]} and {crossing.example[1]}; none was moved: --splits new divides again"
+            f"{crossing.example[0]} and {crossing.example[1]}; none was moved"
         )
 
 
@@ -116,11 +193,9 @@ def _by_split(parts: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     return {split: np.flatnonzero(parts == part) for part, split in enumerate(SPLITS)}
 
 
-def _refuse_gaps(train: Dataset, validation: Dataset, classes: int, table: Path) -> None:
+def _refuse_gaps(train: Dataset, validation: Dataset, classes: int, table: Path, advice: str) -> None:
     there: Sequence[set[int]] = [set(part.class_ids.tolist()) for part in (train, validation)]
     if missing := sorted(set(range(classes)) - there[0]):
-        raise DatasetError(
-            f"class {missing[0]} of the folder has no training picture in the split of {table}; --splits new divides again"
-        )
+        raise DatasetError(f"class {missing[0]} of the folder has no training picture in the split of {table}; {advice}")
     if not there[1]:
-        raise DatasetError(f"the split of {table} has no validation pictures in this folder; --splits new divides again")
+        raise DatasetError(f"the split of {table} has no validation pictures in this folder; {advice}")

@@ -3,7 +3,8 @@
 `splits.csv` has one row per picture in the order of the splits: `file` (relative to the data folder, or `train[17]` in files
 of arrays), `sha256` of its content, `label`, `split` and `group` (pictures of one group show the same physical thing; may be
 empty). A folder and its table give the same splits again, without a search and without dealing; what the table does not name
-is left out, so that a picture never moves.
+is left out, so that a picture never moves. A file that begins with `.run/` lies in the folder of the table itself, where
+`train --from` keeps the pictures that it was given: no data folder has such a one, since hidden folders are not read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
+from edgecnn.datasets.layout import OTHERS
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.folders import list_pictures
@@ -30,6 +32,8 @@ from edgecnn.text import counted, printable
 
 FILE_NAME = "splits.csv"
 SPLITS = ("train", "validation", "test")
+IN_RUN = ".run/"
+ADDED = "added"  # the folder of a run with the pictures that were added to it
 MAX_TABLE_BYTES = 2**28
 _LET_GO = 256  # pictures, behind which mapped memory is let go
 _COLUMNS = ("file", "sha256", "label", "split", "group")
@@ -119,14 +123,26 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
     if not folder.is_dir():
         raise DatasetError(f"the pictures of this split lay in {folder}, which is gone; name their folder with --data")
     whole = None if task.read is None else task.read(folder)
-    images = _read_files(task, folder, rows) if whole is None else _pick(whole, folder, rows)
+    images = _read_files(task, folder, table, rows) if whole is None else _pick(whole, folder, rows)
     there = {str(path) for path in list_pictures(folder).pictures} if whole is None else set(whole.names)
     ignored = there - {row.file for row in rows}
     if ignored:
         note(f"{folder} holds {counted(len(ignored), 'picture')} that the stored split does not name: left out")
     info = info or SplitInfo(folder.resolve().name, f"as stored in {table.name}", complete=dict.fromkeys(SPLITS, True))
     train, validation, test = (_part(task, rows, images, split) for split in SPLITS)
-    return Splits(train, validation, test, replace(info, ignored=len(ignored)), folder.resolve())
+    info = replace(info, ignored=len(ignored))
+    return Splits(train, validation, test, info, folder.resolve(), others=others_beside(table))
+
+
+def others_beside(table: Path) -> Path | None:
+    """Return the folder of the added pictures of no class beside a table, None where there is none."""
+    others = table.parent / ADDED / OTHERS
+    return others if others.is_dir() else None
+
+
+def place_of(file: str, folder: Path, table: Path) -> Path:
+    """Return where the picture is that a table calls `file`: in the data `folder`, or beside the table."""
+    return table.parent / file.removeprefix(IN_RUN) if file.startswith(IN_RUN) else folder / file
 
 
 def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow:
@@ -139,23 +155,23 @@ def _row(file: str, sha256: str, label: str, split: str, group: str) -> SplitRow
     return row
 
 
-def _read_files(task: Task, folder: Path, rows: Sequence[SplitRow]) -> NDArray[np.uint8]:
+def _read_files(task: Task, folder: Path, table: Path, rows: Sequence[SplitRow]) -> NDArray[np.uint8]:
     """Read the pictures `(n, h, w, c)` that the rows name, in their order, as the task's input."""
     images, troubles = new_pictures((len(rows), *task.preprocessing.shape)), list[str]()
-    for i, result in enumerate(on_all_cores(lambda row: _read_file(task, folder, row), rows, "reading pictures")):
+    work = [(place_of(row.file, folder, table), row) for row in rows]
+    for i, result in enumerate(on_all_cores(lambda each: _read_file(task, *each), work, "reading pictures")):
         if isinstance(result, str):
             troubles.append(result)
         else:
             images[i] = result
         if i % _LET_GO == 0:
             let_go()
-    _refuse(troubles, folder, rows)
+    refuse_changed(troubles, folder, len(rows))
     return images
 
 
-def _read_file(task: Task, folder: Path, row: SplitRow) -> NDArray[np.uint8] | str:
+def _read_file(task: Task, path: Path, row: SplitRow) -> NDArray[np.uint8] | str:
     """Read one picture, or return in which way it is not as it was."""
-    path = folder / row.file
     try:
         data = read_bytes(path, at_most=MAX_FILE_BYTES)
     except InputError:
@@ -174,14 +190,15 @@ def _pick(whole: Dataset, folder: Path, rows: Sequence[SplitRow]) -> NDArray[np.
         for row in rows
         if row.file not in at or digests[at[row.file]] != row.sha256
     ]
-    _refuse(troubles, folder, rows)
+    refuse_changed(troubles, folder, len(rows))
     return take_pictures(whole.images, np.array([at[row.file] for row in rows], np.int64))
 
 
-def _refuse(troubles: Sequence[str], folder: Path, rows: Sequence[SplitRow]) -> None:
+def refuse_changed(troubles: Sequence[str], folder: Path, count: int) -> None:
+    """Raise DatasetError where any of the `count` pictures of a stored split is missing or changed."""
     if troubles:
         raise DatasetError(
-            f"{len(troubles)} of the {len(rows)} pictures that this split was made of are not in {folder} as they were; "
+            f"{len(troubles)} of the {count} pictures that this split was made of are not in {folder} as they were; "
             f"the first: {printable(troubles[0])}. Restore them, or train again"
         )
 

@@ -55,9 +55,15 @@ class Component:
 
 
 def find_components(
-    mask: NDArray[np.uint8], level: NDArray[np.uint8], stains: NDArray[np.int32], contrasts: NDArray[np.uint8]
+    mask: NDArray[np.uint8],
+    level: NDArray[np.uint8],
+    stains: NDArray[np.int32],
+    contrasts: NDArray[np.uint8],
+    seen: NDArray[np.uint8] | None = None,
 ) -> list[Component]:
     """Return the connected components of a mask `(h, w)` uint8 (0 or 255) that the picture's border does not cut off.
+
+    Neither must that of what is `seen` `(h, w)` uint8.
 
     `level` `(h, w)` uint8 is the ink's, 128 and more in the mask; `stains` `(h, w)` numbers its stains, each of which stands
     out by one of `contrasts` `(n,)` uint8. Components under 4 pixels are left out, and so are all but the 600 largest.
@@ -70,6 +76,8 @@ def find_components(
     whole = np.ones(count, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         whole[edge] = False
+    if seen is not None:
+        whole[labels[cv2.erode(seen, np.ones((3, 3), np.uint8)) < seen]] = False
     whole[0] = False
     places = np.flatnonzero(level.view(np.bool_))
     places = places[whole[near.ravel()[places]]]

@@ -86,7 +86,14 @@ def find_paper(image_gray: NDArray[np.uint8], *, flatten: bool = True) -> Paper:
     return Paper(paper, lighter / max(darker, 1e-9))
 
 
-def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False, enlarged: float = 1.0) -> Ink:
+def find_ink(
+    image_gray: NDArray[np.uint8],
+    paper: Paper,
+    *,
+    light: bool = False,
+    enlarged: float = 1.0,
+    seen: NDArray[np.uint8] | None = None,
+) -> Ink:
     """Find the ink in a gray picture `(h, w)` uint8, darker than its paper, or with `light` lighter.
 
     `enlarged` is how many times as large the picture is as the camera took it: between its pixels there is no texture.
@@ -103,6 +110,8 @@ def find_ink(image_gray: NDArray[np.uint8], paper: Paper, *, light: bool = False
     darker = np.asarray(cv2.subtract(around, gray), np.uint8)
     noise = _noise_level(darker, around, round(_TEXTURE_APART * max(enlarged, 1.0)))
     above = cv2.compare(darker, cv2.LUT(around, _limits(int(_FADING * noise))), cv2.CMP_GT)
+    if seen is not None:
+        above = cv2.min(above, seen)
     count, stains = cv2.connectedComponents(above, connectivity=8)
     places = np.flatnonzero(np.asarray(above, np.uint8).view(np.bool_))
     piece, value = (

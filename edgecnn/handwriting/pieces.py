@@ -103,7 +103,12 @@ def _doubtful(guesses: list[Guess]) -> list[Guess]:
         if one.sureness < _NOT_SEVERAL and one.component.aspect >= _NARROWEST_TO_SPLIT * (1 + one.sureness)
     ]
     hand = _hand(guesses)
-    return [one for one in unsure if hand.wrote(one.component, _OF_HAND)] if hand else unsure[:_MOST_UNKNOWN]
+    if hand:
+        return [one for one in unsure if hand.wrote(one.component, _OF_HAND)]
+    # Where few digits are known, their pens are.
+    hands = [Hand.of([one.component]) for one in guesses if one.sureness >= SURE]
+    alike = [one for one in unsure if any(hand.wrote(one.component, _OF_HAND) for hand in hands)] if hands else unsure
+    return alike[:_MOST_UNKNOWN]
 
 
 def _runs(cut: Slices, width: int) -> dict[tuple[int, int], Component]:

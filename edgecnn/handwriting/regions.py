@@ -31,22 +31,35 @@ LOW_WRITING = 24
 MOST_ENLARGED = 3.0
 
 
+Box = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a picture is worked: pixels of the frame per working pixel, chalk (`light`) or ink, and by how much it is turned.
 
-    `window` is the part of the frame that is looked at, `(x, y, width, height)` in its pixels; None is all of it.
+    `windows` are the parts of the frame that are looked at, `(x, y, width, height)` in its pixels; without any it is all of it.
     """
 
     scale: float
     light: bool
     turn_deg: float = 0.0
-    window: tuple[int, int, int, int] | None = None
+    windows: tuple[Box, ...] = ()
+
+    @property
+    def window(self) -> Box | None:
+        """The box round all windows."""
+        if not self.windows:
+            return None
+        x, y, width, height = np.array(self.windows).T
+        left, top = int(x.min()), int(y.min())
+        return left, top, int((x + width).max()) - left, int((y + height).max()) - top
 
     @property
     def corner(self) -> tuple[int, int]:
         """The place `(x, y)` in the frame of what is looked at."""
-        return (0, 0) if self.window is None else self.window[:2]
+        window = self.window
+        return (0, 0) if window is None else window[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +80,13 @@ class DigitRegion:
 class Sheet:
     """A photograph taken apart into components of a picture `width` pixels wide.
 
-    `candidates` may be digits as they stand, `fragments` only parts of one. Each component is turned as the setting says,
-    counter-clockwise, before its form is made.
+    `candidates` may be digits as they stand, `fragments` only parts of one; `ink` is all ink in pixels, with that which
+    the border cuts off. Each component is turned as the setting says, counter-clockwise, before its form is made.
     """
 
     candidates: list[Component]
     fragments: list[Component]
+    ink: int
     paper: Paper
     width: int
     frame_hw: tuple[int, int]
@@ -126,20 +140,33 @@ def gray_of(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def take_apart(image_gray: NDArray[np.uint8], paper: Paper, setting: Setting, steps: Steps = ALL_STEPS) -> Sheet:
     """Take a gray picture `(h, w)` uint8 apart into the components that may be digits or parts of digits."""
     frame_hw = image_gray.shape[0], image_gray.shape[1]
-    here = paper
-    if setting.window is not None:
-        x, y, width, height = setting.window
+    here, window = paper, setting.window
+    if window is not None:
+        x, y, width, height = window
         image_gray = np.ascontiguousarray(image_gray[y : y + height, x : x + width])
-        here = paper.within(setting.window, frame_hw)
+        here = paper.within(window, frame_hw)
     image_gray = _scaled(image_gray, setting.scale)
-    ink = find_ink(image_gray, here, light=setting.light, enlarged=1 / setting.scale)
+    seen = _seen(setting, image_gray.shape) if len(setting.windows) > 1 else None
+    ink = find_ink(image_gray, here, light=setting.light, enlarged=1 / setting.scale, seen=seen)
     mask, level = (without_lines(ink, max(frame_hw) / setting.scale) if steps.lines else ink.mask), ink.level
     if mask is not ink.mask:
         level = np.where(mask < ink.mask, 0, level).astype(np.uint8)
-    found = find_components(mask, level, ink.stains, ink.contrasts)
+    found = find_components(mask, level, ink.stains, ink.contrasts, seen)
     candidates = [part for part in found if is_digit_shaped(part)]
     fragments = [part for part in found if not is_digit_shaped(part)]
-    return Sheet(candidates, fragments, paper, image_gray.shape[1], frame_hw, setting, steps)
+    return Sheet(candidates, fragments, cv2.countNonZero(mask), paper, image_gray.shape[1], frame_hw, setting, steps)
+
+
+def _seen(setting: Setting, size_hw: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return where a picture of the box round the windows `(h, w)` is looked at: 255 there."""
+    seen = np.zeros(size_hw, np.uint8)
+    for x, y, width, height in setting.windows:
+        left, top, right, bottom = (
+            round((at - corner) / setting.scale)
+            for at, corner in zip((x, y, x + width, y + height), 2 * setting.corner, strict=True)
+        )
+        seen[top:bottom, left:right] = 255
+    return seen
 
 
 def _scaled(image_gray: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

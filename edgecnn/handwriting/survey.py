@@ -7,10 +7,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.handwriting.components import WIDEST, Component, Hand, joined_box, slants
+from edgecnn.handwriting.components import SMALLEST_HEIGHT, WIDEST, Component, Hand, joined_box, slants
 from edgecnn.handwriting.guesses import Guess, Guesser
 from edgecnn.handwriting.ink import Paper, find_paper
-from edgecnn.handwriting.regions import LOW_WRITING, MOST_ENLARGED, WORKING_SIDE, Setting, Sheet, take_apart, writing_height
+from edgecnn.handwriting.regions import (
+    LOW_WRITING,
+    MOST_ENLARGED,
+    WORKING_SIDE,
+    Box,
+    Setting,
+    Sheet,
+    take_apart,
+    writing_height,
+)
 from edgecnn.handwriting.steps import Steps
 
 # From afar the longer side has at most so many pixels. What is higher than so many of them may be writing, and when all but a
@@ -22,6 +31,10 @@ _ENLARGED_TO = 36.0
 # times their height, and in steps of so many pixels. What reads as digits all over the frame then, rather than in so small a
 # share of it, is texture.
 _MARGIN, _STEP, _LARGEST_WINDOW = 4.0, 16, 0.25
+# A sheet is untidy when less than so much of its ink is of candidates; when only what is round its digits is looked at closely,
+# with margins of so many times their height: a neighbour that touches another has room, and so has one drawn twice as high.
+# Digits so many times as high as the lowest candidate are all candidates, however uneven the hand.
+_TIDY, _ASIDE, _BELOW, _ALL_SEEN = 0.85, 1.5, 0.8, 1.5
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
 # many likely places read well.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
@@ -82,7 +95,7 @@ def likelihood(sheet: Sheet, components: list[Component]) -> NDArray[np.float64]
     brightness = (255.0 - small if sheet.setting.light else small * 1.0)[y, x]
     wide = np.maximum(boxes[:, 2] / boxes[:, 3] - 0.8, 0)
     return np.asarray(
-        _CONTRAST * contrast / contrast.max() + brightness / max(brightness.max(), 1.0) - _WIDE * wide, np.float64
+        _CONTRAST * contrast / max(contrast.max(), 1e-6) + brightness / max(brightness.max(), 1.0) - _WIDE * wide, np.float64
     )
 
 
@@ -124,7 +137,32 @@ def _closer(sheet: Sheet, base: float, guess: Guesser) -> Setting:
     low = float(np.percentile([part.height for part in parts], _LOW_SHARE)) * scale
     while scale > base and low < _HIGH_ENOUGH * scale:
         scale /= 2
-    return replace(sheet.setting, scale=_enlarging(sheet, base) if scale == base else scale)
+    if scale == sheet.setting.scale:
+        return sheet.setting
+    scale = _enlarging(sheet, base) if scale == base else scale
+    return replace(sheet.setting, scale=scale, windows=_windows(sheet, guess))
+
+
+def _windows(sheet: Sheet, guess: Guesser) -> tuple[Box, ...]:
+    """Return where an untidy sheet seen from afar is worth a closer look: round what reads as digits; none where all of it is.
+
+    What is low from afar may be digits too low to be candidates, and more than the likeliest may be digits: all of it is then.
+    """
+    if not _is_untidy(sheet):
+        return ()
+    first = guess(sheet, _likeliest(sheet, _FIRST))
+    read = [one.component for one in first if one.sureness >= _READ]
+    lowest = min((part.height for part in read), default=0)
+    if lowest < _ALL_SEEN * SMALLEST_HEIGHT or (len(first) == _FIRST and 2 * len(read) >= len(first)):
+        return ()
+    touching = _like(read, [part for part in sheet.candidates if part.aspect > WIDEST])
+    return tuple(_window_round([part], sheet, _ASIDE, _BELOW) for part in read + touching)
+
+
+def _is_untidy(sheet: Sheet) -> bool:
+    """Tell whether too little of the ink is of what may be a digit, or too low to tell."""
+    low = [part for part in sheet.fragments if part.height < SMALLEST_HEIGHT]
+    return sum(part.area for part in sheet.candidates + low) < _TIDY * sheet.ink
 
 
 def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
@@ -138,20 +176,25 @@ def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
         return replace(sheet.setting, scale=scale)
     if not read:
         return sheet.setting
-    window = _window_round(read, sheet)
+    window = _window_round(read, sheet, _MARGIN, _MARGIN)
     spread = window[2] * window[3] > _LARGEST_WINDOW * sheet.frame_hw[0] * sheet.frame_hw[1]
-    return sheet.setting if spread else replace(sheet.setting, scale=scale, window=window)
+    return sheet.setting if spread else replace(sheet.setting, scale=scale, windows=(window,))
 
 
-def _window_round(components: list[Component], sheet: Sheet) -> tuple[int, int, int, int]:
-    """Return the part of the frame `(x, y, width, height)` where components stand and others of their size may."""
-    left, top, width, height = np.array(joined_box(components)) * sheet.setting.scale
-    margin = _MARGIN * max(part.height for part in components) * sheet.setting.scale
+def _window_round(components: list[Component], sheet: Sheet, aside: float, below: float) -> Box:
+    """Return the part of the frame `(x, y, width, height)` where components stand and others of their size may.
+
+    So many times the height of the highest lie between them and its sides, and above and below them.
+    """
+    scale = sheet.setting.scale
+    left, top, width, height = (scale * side for side in joined_box(components))
+    left, top = left + sheet.setting.corner[0], top + sheet.setting.corner[1]
+    highest = scale * max(part.height for part in components)
     frame_height, frame_width = sheet.frame_hw
     # In steps, so that it stays where it is when the ink's outline flickers.
-    x, y = (max(int((at - margin) // _STEP) * _STEP, 0) for at in (left, top))
-    right = min(int((left + width + margin) // _STEP + 1) * _STEP, frame_width)
-    bottom = min(int((top + height + margin) // _STEP + 1) * _STEP, frame_height)
+    x, y = (max(int(at // _STEP) * _STEP, 0) for at in (left - aside * highest, top - below * highest))
+    right = min(int((left + width + aside * highest) // _STEP + 1) * _STEP, frame_width)
+    bottom = min(int((top + height + below * highest) // _STEP + 1) * _STEP, frame_height)
     return x, y, right - x, bottom - y
 
 

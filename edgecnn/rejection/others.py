@@ -18,9 +18,10 @@ from edgecnn.tasks import Task
 MOST = 1000  # pictures of a kind: more tell no more, and are held in memory
 
 
-def find_others(data: Path | None, stated: Path | None) -> list[Path]:
-    """Return where pictures of no class are: the folder that a user states, and `_other` in the folder of the data."""
-    own = [] if data is None or not (data / OTHERS).is_dir() else [data / OTHERS]
+def find_others(data: Path | None, stated: Path | None, added: Path | None = None) -> list[Path]:
+    """Return where pictures of no class are: the folder that a user states, `_other` in that of the data, and `added` ones."""
+    beside = [None if data is None else data / OTHERS, added]
+    own = [each for each in beside if each is not None and each.is_dir()]
     return own if stated is None else [stated, *own]
 
 
@@ -41,7 +42,8 @@ def read_others(task: Task, folders: Sequence[Path], *, most: int = MOST) -> dic
         for kind, own in paths.items():
             images = _read(task, kind, own[:: -(-len(own) // most)], listing.left_out)
             if images:
-                found[kind] = np.stack(images)
+                before = [found[kind]] if kind in found else []
+                found[kind] = np.concatenate([*before, np.stack(images)])
         if listing.left_out:
             note(f"{folder}: {left_out_line(listing.left_out)}")
         if not any(kind in found for kind in paths):

@@ -181,11 +181,14 @@ def corruptions_for(task: Task) -> tuple[Corruption, ...]:
     return tuple(_for_digits(corruption) for corruption in CORRUPTIONS)
 
 
-def corrupt(images: NDArray[np.uint8], corruption: Corruption, severity: int, seed: int) -> NDArray[np.uint8]:
+def corrupt(
+    images: NDArray[np.uint8], corruption: Corruption, severity: int, seed: int, *, one_camera: bool = False
+) -> NDArray[np.uint8]:
     """Return pictures `(n, h, w, c)` uint8 as they look after `corruption` at `severity` 1 to 5, and leave the originals alone.
 
-    The same picture and seed give the same result, whatever stands beside it. Raises InputError for another severity or a
-    negative seed, ShapeError for other arrays.
+    The same picture and seed give the same result, whatever stands beside it. With `one_camera` the draws are the same for all
+    pictures: its lamp stands on one side, and its dust in one place. Raises InputError for another severity or a negative seed,
+    ShapeError for other arrays.
     """
     level = corruption.level(severity)
     if seed < 0:
@@ -194,15 +197,15 @@ def corrupt(images: NDArray[np.uint8], corruption: Corruption, severity: int, se
         raise ShapeError(f"expected pictures (n, h, w, 1 or 3) uint8, got {images.shape} {images.dtype}")
     corrupted = np.empty_like(images)
     for i, image in enumerate(images):
-        random = _random(image, corruption.name, seed)
+        random = _random(None if one_camera else image, corruption.name, seed)
         seen = paper.photographed(image) if corruption.on_paper else image
         seen = corruption.effect(seen, level, random)
         corrupted[i] = paper.form_of(seen) if corruption.on_paper else seen
     return corrupted
 
 
-def _random(image: Picture, name: str, seed: int) -> Rng:
-    own = zlib.crc32(np.ascontiguousarray(image).data)
+def _random(image: Picture | None, name: str, seed: int) -> Rng:
+    own = 0 if image is None else zlib.crc32(np.ascontiguousarray(image).data)
     return np.random.default_rng([seed, zlib.crc32(name.encode()), own])
 
 

@@ -49,8 +49,8 @@ def export_samples(found: SampleFolder, labels: Labels, out: Path, form: Form, *
     chosen, left_out = _labelled(found, labels)
     if form == "csv":
         events = group_events(found.samples)
-        rows = [_row(sample, labels, events, "" if s is None else s.name) for sample in chosen for s in [sample.picture]]
-        write_bytes(out, _table(rows))
+        rows = [sample_row(sample, labels, events, "" if s is None else s.name) for sample in chosen for s in [sample.picture]]
+        write_rows(out, rows)
     else:
         chosen, left_out = list(found.samples), {}
         write_json(out, [_task(sample, labels, number) for number, sample in enumerate(chosen, 1)])
@@ -65,7 +65,7 @@ def export_folder(found: SampleFolder, labels: Labels, out: Path, *, with_random
     """
     chosen, left_out = _labelled(found, labels)
     events, table = group_events(found.samples), out / TABLE
-    old = _rows_of(table)
+    old = read_rows(table)
     measured = {events[sample.name] for sample in found.samples if "random" in sample.reasons and not with_random}
     moves: list[tuple[Path, Path]] = []
     rows = []
@@ -77,14 +77,14 @@ def export_folder(found: SampleFolder, labels: Labels, out: Path, *, with_random
             continue
         target = out / label / f"{sample.name}.png"
         moves.append((sample.picture, target))
-        rows.append(_row(sample, labels, events, f"{label}/{sample.name}.png"))
+        rows.append(sample_row(sample, labels, events, f"{label}/{sample.name}.png"))
     exported = [sample for sample in chosen if sample.name not in left_out]
     if not exported:
         why = f": {next(iter(left_out.values()))}" if left_out else f"; label some with: edgecnn review {found.folder}"
         raise InputError(f"{found.folder} has no labelled picture to export{why}")
     copied = _copy(moves)
     names = {row["sample"] for row in rows}
-    write_bytes(table, _table([row for row in old if row["sample"] not in names] + rows))
+    write_rows(table, [row for row in old if row["sample"] not in names] + rows)
     return Exported(_counts([s for s in exported if s.name not in copied], labels), left_out | copied)
 
 
@@ -131,7 +131,8 @@ def _counts(samples: Sequence[Sample], labels: Labels) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _row(sample: Sample, labels: Labels, events: Mapping[str, str], file: str) -> dict[str, str]:
+def sample_row(sample: Sample, labels: Labels, events: Mapping[str, str], file: str) -> dict[str, str]:
+    """Return the row of a labelled sample in a table; `events` names the event of each sample."""
     act = labels.of[sample.name].act
     return {
         "file": file,
@@ -150,15 +151,16 @@ def _row(sample: Sample, labels: Labels, events: Mapping[str, str], file: str) -
     }
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> bytes:
+def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a table of samples, whole or not at all."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "replace")
+    write_bytes(path, text.getvalue().encode("utf-8", "replace"))
 
 
-def _rows_of(table: Path) -> list[dict[str, str]]:
+def read_rows(table: Path) -> list[dict[str, str]]:
     """Return the rows of a table that an export wrote before; OutputError for somebody else's."""
     if not table.exists():
         return []

@@ -150,6 +150,7 @@ class ContractWriter:
             head=conversion.head,
             evidence=self._reference.evidence if conversion.head is not None else None,
             good_parts=self._reference.good_parts,
+            drift=self._reference.drift,
             reject_threshold=self._reference.reject_threshold,
             rejection=self._reference.rejection,
             float_layers=conversion.float_layers,

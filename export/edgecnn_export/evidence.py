@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgecnn.artifacts import Artifact
-from edgecnn.artifacts.contract import EvidenceInfo, RepairInfo
-from edgecnn.datasets.dataset import Splits
+from edgecnn.artifacts.contract import DataInfo, DriftInfo, EvidenceInfo, RepairInfo
+from edgecnn.classifier import Classifier
+from edgecnn.datasets.dataset import Dataset, Splits
+from edgecnn.datasets.load import data_info
+from edgecnn.drift import Baseline, has_usual, measure_all, statistics_for
 from edgecnn.errors import DatasetError
 from edgecnn.rejection.evidence import KEEP_RATE, fit_evidence, run_with_features
 from edgecnn.rejection.others import find_others, read_others
@@ -52,7 +55,7 @@ def give_evidence(
     if splits is None or reason is not None:
         return list(artifacts), None if all(artifact.contract.evidence for artifact in artifacts) else reason
     progress("choosing when an answer is unsure and when a picture is novel")
-    stated = read_others(task, find_others(splits.folder, options.others))
+    stated = read_others(task, find_others(splits.folder, options.others, splits.others))
     others = draw_ood(task, OTHERS_PER_KIND, seed) | stated
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
@@ -75,6 +78,37 @@ def give_evidence(
     except DatasetError as error:
         return list(artifacts), str(error)
     return [_with(artifact, fitted.get(_features(artifact))) for artifact in artifacts], None
+
+
+def give_baseline(
+    artifacts: Sequence[Artifact], splits: Splits | None, *, seed: int = 0, progress: Callable[[str], None] = lambda line: None
+) -> list[Artifact]:
+    """Return the artifacts with what held-out pictures usually look like, by which a camera notices a drift.
+
+    All have it by what a board would run: what their rounding moves is far less than any drift. Without pictures of the user's
+    own, or with too few, an artifact keeps what its reference brought along.
+    """
+    if (
+        splits is None
+        or not has_usual(artifacts[0].contract.preprocessing)
+        or (splits.info.synthetic and all(artifact.contract.drift for artifact in artifacts))
+    ):
+        return list(artifacts)
+    progress("measuring what held-out pictures usually look like")
+    held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
+    first = min(artifacts, key=_rank)
+    try:
+        found = baseline_of(Classifier.running(open_runtime(first), first.contract), held_out, data_info(splits, "validation"))
+    except DatasetError:
+        return list(artifacts)
+    return [dataclasses.replace(each, contract=dataclasses.replace(each.contract, drift=found)) for each in artifacts]
+
+
+def baseline_of(classifier: Classifier, held_out: Dataset, data: DataInfo) -> DriftInfo:
+    """Return what held-out pictures of `data` usually look like; DatasetError for too few."""
+    values, class_ids = measure_all(classifier, held_out.images)
+    statistics = statistics_for(classifier.preprocessing)
+    return Baseline.fit(statistics, values, class_ids, len(classifier.labels), held_out.groups).to_info(data, len(held_out))
 
 
 def _features(artifact: Artifact) -> _Features:

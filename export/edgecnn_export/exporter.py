@@ -21,7 +21,7 @@ from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import FORMATS, Conversion, Failure, Format, Precision, convert
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.serving import parameter_count
-from edgecnn_export.evidence import EvidenceOptions, give_evidence
+from edgecnn_export.evidence import EvidenceOptions, give_baseline, give_evidence
 from edgecnn_export.models import Model
 from edgecnn_export.pages.parity import write_page
 from edgecnn_export.parity.compare import MIN_PICTURES, too_few
@@ -155,8 +155,7 @@ def export(
         raise InputError(f"a repair needs int8 files and pictures to judge them by: {missing}; give --data or --calibration")
     if repair is None:
         repair = int8 and reference.training is not None and splits is not None and len(splits.validation) >= MIN_PICTURES
-    precisions = ("float32", *QUANTIZED)
-    files = [f"{reference.task.name}-{precision}.{each}" for precision in precisions for each in FORMATS]
+    files = [f"{reference.task.name}-{precision}.{each}" for precision in ("float32", *QUANTIZED) for each in FORMATS]
     check_out(out, (*files, PARITY_PAGE, PARITY_JSON))
     if evidence.others is not None:
         list_all([evidence.others])  # a mistake there is reported now, not after minutes of work
@@ -186,6 +185,7 @@ def export(
             if any(each.chosen for each in attempts):
                 measured = _measure(reference, calibration, artifacts, splits, max_drop, seed, progress, doubt)
         artifacts, unguarded = give_evidence(artifacts, reference.task, splits, evidence, seed=seed, progress=progress)
+        artifacts = give_baseline(artifacts, splits, seed=seed, progress=progress)
         judged = [_judge(artifact, measured, out, _unmeasured(splits)) for artifact in artifacts]
         names = [file.path.name for file in judged]
         other = _superseded(reference.task.name, judged, failures)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import EvidenceInfo, GoodPartsInfo, RejectionInfo, TensorSpec
+from edgecnn.artifacts.contract import DriftInfo, EvidenceInfo, GoodPartsInfo, RejectionInfo, TensorSpec
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import replacing
 from edgecnn.mapped import blocks
@@ -43,9 +43,9 @@ class Reference:
     `name` says which network it is (`compact`), `training` how it was trained (what `training.json` holds), `calibration` the
     activation ranges measured on the training pictures, `reject_threshold` the probability below which an answer is `unknown`,
     `rejection` what that stands for (a contract's `RejectionInfo`), `evidence` when its answers are unsure or novel (chosen for
-    its int8 file); all are None where unknown. `good_parts` is what a model that knows good parts alone tells odd ones by. Of
-    another tool's model, `raw` is the model without the `normalization` that stands in front of it in `model`, and `notes` say
-    what else was changed about it.
+    its int8 file), `drift` what its held-out pictures usually look like; all are None where unknown. `good_parts` is what a
+    model that knows good parts alone tells odd ones by. Of another tool's model, `raw` is the model without the `normalization`
+    that stands in front of it in `model`, and `notes` say what else was changed about it.
     """
 
     model: keras.Model
@@ -57,6 +57,7 @@ class Reference:
     rejection: RejectionInfo | None = None
     evidence: EvidenceInfo | None = None
     good_parts: GoodPartsInfo | None = None
+    drift: DriftInfo | None = None
     raw: keras.Model | None = None
     normalization: Normalization = RAW
     path: Path | None = None
@@ -66,7 +67,7 @@ class Reference:
     def from_entry(cls, about: dict[str, Any], model: keras.Model, path: Path) -> Reference:
         """Return the reference that `save_reference` wrote to `path`; InputError when its entry is malformed."""
         try:
-            rejection, evidence, good = (about.get(name) for name in ("rejection", "evidence", "good_parts"))
+            rejection, evidence, good, drift = (about.get(each) for each in ("rejection", "evidence", "good_parts", "drift"))
             return cls(
                 model,
                 with_loaders(Task.from_json(about["task"])),
@@ -77,6 +78,7 @@ class Reference:
                 None if rejection is None else read_record(RejectionInfo, rejection, "rejection"),
                 None if evidence is None else read_record(EvidenceInfo, evidence, "evidence"),
                 None if good is None else read_record(GoodPartsInfo, good, "good parts"),
+                None if drift is None else read_record(DriftInfo, drift, "drift"),
                 path=path,
             )
         except (KeyError, TypeError, InputError) as error:
@@ -157,6 +159,7 @@ def save_reference(reference: Reference, path: Path) -> None:
         "rejection": None if reference.rejection is None else dataclasses.asdict(reference.rejection),
         "evidence": None if reference.evidence is None else dataclasses.asdict(reference.evidence),
         "good_parts": None if reference.good_parts is None else dataclasses.asdict(reference.good_parts),
+        **({} if reference.drift is None else {"drift": dataclasses.asdict(reference.drift)}),
     }
     entry = json.dumps(about, ensure_ascii=False, allow_nan=False)
     if path.suffix != ".keras":

@@ -59,8 +59,10 @@ def ship(run: Path, *, package: Path, proofs: Path, seed: int = 0) -> None:
         if result.rejected:
             raise DatasetError(f"{result.rejected[0].path.name}: {result.rejected[0].reason}; nothing was shipped")
         proof = make_folder(proofs / task.name)
-        evidence = Artifact.open(staged / f"{task.name}-int8.tflite").contract.evidence
-        save_reference(dataclasses.replace(reference, evidence=evidence), package / f"{task.name}-compact.keras")
+        made = Artifact.open(staged / f"{task.name}-int8.tflite").contract
+        save_reference(
+            dataclasses.replace(reference, evidence=made.evidence, drift=made.drift), package / f"{task.name}-compact.keras"
+        )
         _copy(staged / f"{task.name}-int8.tflite", package)
         _copy(staged / PARITY_JSON, proof)
         measured = _measure(staged / f"{task.name}-int8.tflite", task, splits, seed)

@@ -19,7 +19,7 @@ OPTIONS = {parameter.name: parameter for parameter in camera.params if isinstanc
 ALONE = {
     *("config", "print_config", "source", "source_file", "size", "fps", "rotate", "flip", "roi", "realtime", "frames"),
     *("find", "tiles", "smooth", "interval", "on_motion", "where", "reject", "novelty", "runtime", "threads", "verify"),
-    "require_signature",
+    *("require_signature", "drift", "on"),
     *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt", "keep"),
 }
 CONTROLS = {"exposure", "gain", "focus", "white_balance", "mains"}
@@ -37,6 +37,8 @@ VALUES = {
     "pixel_range": "0..1",
     "color": "rgb",
     "fit": "pad",
+    "on_debounce": "2",
+    "on_secret_file": "FILE",
 }
 # Beside them the option has nothing to act upon.
 BESIDE = {
@@ -47,6 +49,8 @@ BESIDE = {
     "frozen_after": ["--no-realtime"],
     "verify_timeout": ["--no-verify"],
     "state_dir": ["--no-realtime"],
+    "drift_every": ["--no-drift"],
+    "drift_baseline": ["--no-drift"],
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import cv2
 import numpy as np
 import pytest
 from sample_files import keep
@@ -19,6 +21,7 @@ from web_page import serve
 from edgecnn.errors import InputError
 from edgecnn.samples.labels import FILE, LabelLog
 from edgecnn_device.web.auth import ACTION_HEADER, CSRF_HEADER, Guard
+from edgecnn_device.web.neighbours import TrainingPictures, training_files
 from edgecnn_device.web.options import WebOptions, read_web_options
 from edgecnn_device.web.review_server import serve_review
 
@@ -277,3 +280,48 @@ def test_reader_and_editor_need_tokens_of_their_own(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="the same token"):
         read_web_options("127.0.0.1:0", tmp_path / "token", tmp_path / "token")
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """Two class folders of noise: even and odd numbers are drawn in another grain."""
+    for number in range(6):
+        label = ("coarse", "fine")[number % 2]
+        (tmp_path / "parts" / label).mkdir(parents=True, exist_ok=True)
+        side = 8 if label == "coarse" else 100
+        noise = np.random.default_rng(number).integers(0, 256, (side, side), np.uint8)
+        cv2.imwrite(str(tmp_path / "parts" / label / f"{number}.png"), cv2.resize(noise, (200, 200)))
+    return tmp_path / "parts"
+
+
+def test_the_nearest_training_pictures_stand_beside_a_sample(tmp_path: Path, names: list[str], training: Path) -> None:
+    shutil.copy(training / "fine" / "3.png", tmp_path / f"{names[0]}.png")
+    with serve_review(tmp_path, WebOptions("127.0.0.1", 0), TrainingPictures("neu", training)) as address:
+        visitor = Visitor(int(address.rstrip("/").rpartition(":")[2]))
+        near = json.loads(visitor.ask(f"/api/review/nearest?sample={names[0]}")[1])["nearest"]
+        status, picture = visitor.ask(f"/api/review/training?number={near[0]['number']}")
+        others = [visitor.ask(f"/api/review/training?number={number}")[0] for number in ("6", "-1", "x", "")]
+        has_training = visitor.review()["has_training"]
+
+    assert has_training
+    assert (near[0]["name"], near[0]["distance"]) == ("fine/3.png", 0.0)
+    assert [each["label"] for each in near[:3]] == ["fine"] * 3
+    assert (status, picture[:4], others) == (200, b"\x89PNG", [404] * 4)
+
+
+def test_of_a_run_the_pictures_that_it_was_trained_on_are_shown(tmp_path: Path, training: Path) -> None:
+    (tmp_path / "run" / "added" / "fine").mkdir(parents=True)
+    lines = ["file,sha256,label,split,group", "coarse/0.png,,coarse,train,", "coarse/2.png,,coarse,test,"]
+    (tmp_path / "run" / "splits.csv").write_text("\n".join([*lines, ".run/added/fine/9.png,,fine,train,"]) + "\n")
+    (tmp_path / "run" / "training.json").write_text(json.dumps({"data_folder": str(training)}))
+
+    found = [file.path for file in training_files(tmp_path / "run")]
+
+    assert found == [training / "coarse" / "0.png", tmp_path / "run" / "added" / "fine" / "9.png"]
+
+
+def test_without_training_pictures_there_are_no_nearest_ones(tmp_path: Path, names: list[str]) -> None:
+    with served(tmp_path) as port:
+        visitor = Visitor(port)
+        assert not visitor.review()["has_training"]
+        assert json.loads(visitor.ask(f"/api/review/nearest?sample={names[0]}")[1]) == {"nearest": []}

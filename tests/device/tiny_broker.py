@@ -1,4 +1,4 @@
-"""As much of an MQTT 3.1.1 broker as a publisher can see, on a real socket: it can refuse, fall silent, die and come back."""
+"""As much of an MQTT 3.1.1 broker as a camera can see, on a real socket: it can refuse, fall silent, die and come back."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class TinyBroker:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.connects: list[bytes] = []
+        self.subscriptions: list[str] = []
         self.left = 0
         self.answer = ACCEPTED
         self.silent = False
@@ -55,6 +56,13 @@ class TinyBroker:
             connection.close()
         self._connections.clear()
 
+    def send(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
+        """Publish a message of a few bytes to everybody, with QoS 0."""
+        body = struct.pack("!H", len(topic)) + topic.encode() + payload
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.sendall(bytes([0x30 | retained, len(body)]) + body)
+
     def topics(self, ending: str) -> list[str]:
         """Return the payloads on topics with this ending."""
         return [message.payload for message in self.received if message.topic.endswith(ending)]
@@ -81,6 +89,10 @@ class TinyBroker:
                             return
                     case 3:
                         self._publish(connection, head, body)
+                    case 8:
+                        (length,) = struct.unpack_from("!H", body, 2)
+                        self.subscriptions.append(body[4 : 4 + length].decode())
+                        connection.sendall(bytes([0x90, 3]) + body[:2] + b"\0")
                     case 12:
                         connection.sendall(bytes([0xD0, 0]))
                     case 14:
@@ -98,7 +110,7 @@ class TinyBroker:
     def _publish(self, connection: socket.socket, head: int, body: bytes) -> None:
         (length,) = struct.unpack_from("!H", body)
         topic, number, payload = body[2 : 2 + length], body[2 + length : 4 + length], body[4 + length :]
-        self.received.append(Received(topic.decode(), payload.decode(), bool(head & 1)))
+        self.received.append(Received(topic.decode(), payload.decode("utf-8", "replace"), bool(head & 1)))
         if not self.silent:
             connection.sendall(bytes([0x40, 2]) + number)
 

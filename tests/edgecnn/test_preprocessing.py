@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgecnn.classifier import Classifier
+from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError, ShapeError
 from edgecnn.preprocessing import Color, Fit, Preprocessing, resize
 
@@ -216,3 +218,46 @@ def test_what_is_no_picture_is_refused_with_its_shape(image: NDArray[Any]) -> No
 def test_impossible_inputs_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Preprocessing(*arguments)
+
+
+def _on_paper(digit: NDArray[np.uint8], side: int = 120) -> NDArray[np.uint8]:
+    """Return a digit `(28, 28)`, light on black, as dark writing on light, slightly noisy paper."""
+    paper = 220 - (resize(digit, (side, side)).astype(np.int16) * 3) // 4
+    return np.clip(paper + np.random.RandomState(1).randint(-4, 5, paper.shape), 0, 255).astype(np.uint8)
+
+
+def _scratch_across_steel(side: int = 200) -> NDArray[np.uint8]:
+    steel = _texture(side, side).astype(np.int16) // 4 + 60
+    steel[:, 95:104] += 110
+    return np.clip(steel, 0, 255).astype(np.uint8)
+
+
+READER = Preprocessing(28, 28, fit="digit")
+
+
+def test_a_digit_on_paper_is_not_strange_to_a_reader_of_digits() -> None:
+    digits = generate_digits(2, seed=5).images[..., 0]
+
+    assert max(READER.strangeness(_on_paper(digit)) for digit in digits) < 1
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_stroke_from_border_to_border_is_strange_however_clean_it_is(turn: int) -> None:
+    assert READER.strangeness(np.rot90(_scratch_across_steel(), turn)) > 1
+
+
+def test_a_rough_surface_is_strange_to_a_reader_of_digits() -> None:
+    assert READER.strangeness(_texture(90, 120)) > 1
+
+
+def test_other_models_judge_for_themselves() -> None:
+    assert Preprocessing(64, 64).strangeness(_texture(90, 120)) == 0
+    assert READER.strangeness(_texture(28, 28)) == 0
+    assert READER.strangeness(np.full((50, 50), 128, np.uint8)) == 0
+
+
+def test_a_scratch_across_steel_is_novel_to_the_shipped_reader_and_not_a_one() -> None:
+    reader, scratch = Classifier.open("mnist"), _scratch_across_steel()
+
+    assert reader.classify([scratch])[0].verdict == "novel"
+    assert reader.rejecting(0.0, 100.0).classify([scratch])[0].label == "1"

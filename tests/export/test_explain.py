@@ -56,6 +56,17 @@ def test_a_picture_like_nothing_that_was_taught_says_so(classifier: Classifier) 
     assert "They are elsewhere." in page
 
 
+def test_a_digits_page_says_that_the_picture_shows_none() -> None:
+    digits, scratch = Classifier.open("mnist"), np.full((90, 90), 60, np.uint8)
+    scratch[:, 40:46] = 200
+
+    found = explain(digits, find_task("mnist"), scratch)
+
+    assert found.prediction.verdict == "novel"
+    assert not found.flips
+    assert "does not show one digit" in render_page(found)
+
+
 def test_a_model_without_a_map_is_explained_without_one() -> None:
     digits = Classifier.open("mnist")
     strokes = np.zeros((28, 28), np.uint8)

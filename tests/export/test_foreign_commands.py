@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgecnn.classifier import NO_THRESHOLDS
 from edgecnn.cli.main import main
 from edgecnn.quiet import quiet
 
@@ -136,6 +137,15 @@ def test_commands_that_measure_take_another_tools_model(command: str, model: str
 
     assert code == 0
     assert re.search(r"accuracy 1\.0000|clean +100\.0", out)
+
+
+def test_evaluate_says_that_a_model_has_no_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = f"evaluate float.tflite --labels {NAMES} --pixel-range -1..1 --data pictures --json"
+
+    _, out, err = run(measured, capsys)
+
+    assert NO_THRESHOLDS in err
+    assert json.loads(out)["warning"] == NO_THRESHOLDS
 
 
 PICTURE = "pictures/dark/0.png"

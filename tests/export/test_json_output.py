@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fleet_reports import fleet, hear_board
+from local_board import make_ssh
 from published_schemas import PUBLISHED, check
 
 from edgecnn.cli.main import cli
@@ -31,6 +34,7 @@ COMMANDS = {
     "evaluate": ["neu", "--data", "FOLDER"],
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
     "study where": ["neu", "--data", "FOLDER", "--masks", "MASKS"],
+    "study digits": ["VIDEO", "LABELS"],
     "rejection": ["neu", "--data", "FOLDER", "--per-kind", "3"],
     "bench": ["neu", "--runtime", "ai-edge-litert", "--threads", "1", "--runs", "2"],
     "doctor": ["neu"],
@@ -41,8 +45,13 @@ COMMANDS = {
     "data photos": ["PHOTOS"],
     "data suspects": ["FOLDER"],
     "study learning-curve": ["FOLDER"],
+    "study drift": ["neu", "--data", "synthetic", "--frames", "100"],
     "compare": ["neu", "neu", "--data", "FOLDER"],
     "samples list": ["SAMPLES"],
+    "fleet list": ["--mqtt", "mqtt://broker/plant"],
+    "fleet status": ["--mqtt", "mqtt://broker/plant"],
+    "fleet history": ["--history", "HISTORY"],
+    "deploy": ["--history", "board", "--model", "MODEL", "--program", "PROGRAM"],
 }
 
 
@@ -75,6 +84,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "photos").mkdir()
     cv2.imwrite(str(folder / "photos/a.png"), np.full((200, 200, 3), 255, np.uint8))
     (folder / "photos/labels.csv").write_text("file,x,y,w,h,label,kind\na.png,10,10,40,60,3,digit\n")
+    (folder / "video").mkdir()
+    cv2.imwrite(str(folder / "video/a.png"), np.full((200, 200, 3), 255, np.uint8))
+    (folder / "labels.csv").write_text("frame,digit,x,y,w,h,label\n0,a,10,10,40,60,3\n")
     (folder / "samples").mkdir()
     cv2.imwrite(str(folder / "samples/one.png"), made.images[0])
     region = {"id": 1, "box": [0, 0, 200, 200], "label": None, "verdict": "novel", "class_id": 0, "probability": 0.5}
@@ -89,8 +101,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "GOOD": path.parent,
         "PICTURE": path,
         "OUT": folder / "out",
+        "HISTORY": folder / "fleet.sqlite",
         "PHOTOS": folder / "photos",
         "MASKS": masks,
+        "VIDEO": folder / "video",
+        "LABELS": folder / "labels.csv",
+        "MODEL": folder / "model.tflite",
+        "PROGRAM": make_ssh(folder / "bin") / "edgecnn",
     }
     return {name: str(path) for name, path in found.items()}
 
@@ -100,6 +117,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a study find its answer at once."""
     from edgecnn.metrics import Share
     from edgecnn_export.studies.crossval import CrossValidation
+    from edgecnn_export.studies.drift import DriftStudy, Noticed
     from edgecnn_export.studies.only_good import KindRow, OnlyGoodFigures
 
     def ablate(*_: object, out: Path, **__: object) -> list[Any]:
@@ -114,6 +132,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecnn_export.studies.crossval.to_json", lambda _: {"figures": []})
     monkeypatch.setattr("edgecnn_export.studies.ablation.ablate", ablate)
     monkeypatch.setattr("edgecnn_export.studies.only_good.study_only_good", lambda *_, **__: figures)
+    drift = DriftStudy(300, 164, 3, (Noticed("noise", 2, (9, 12), ("noisier",)), Noticed("dust", 2, (9,), ())), 0, 100)
+    monkeypatch.setattr("edgecnn_export.studies.drift.study_drift", lambda *_, **__: drift)
     monkeypatch.setattr("edgecnn_export.studies.leave_one_out.leave_one_class_out", lambda *_, **__: [])
 
 
@@ -123,10 +143,21 @@ def test_every_command_with_json_is_asked_here() -> None:
     assert found == set(COMMANDS)
 
 
-@pytest.mark.usefixtures("no_training")
+@pytest.fixture
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a fleet have been heard."""
+    boards = fleet(known={"line-1/press-9": "line-1"})
+    hear_board(boards)
+    monkeypatch.setattr("edgecnn.cli.fleet._gather", lambda *_: boards)
+
+
+@pytest.mark.usefixtures("no_training", "no_broker")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_json_says_its_version_and_names_its_probabilities(name: str, places: dict[str, str]) -> None:
+def test_json_says_its_version_and_names_its_probabilities(
+    name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = [places.get(word, word) for word in COMMANDS[name]]
+    monkeypatch.setenv("PATH", str(Path(places["PROGRAM"]).parent), prepend=os.pathsep)
 
     done = CliRunner().invoke(cli, [*name.split(), *arguments, "--json"], catch_exceptions=False)
 
@@ -141,7 +172,7 @@ def test_every_json_has_a_schema_that_the_documentation_shows() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/json-and-mqtt.md").read_text("utf-8")
 
     assert {name for name in PUBLISHED if f"\n<!-- schema: {name} -->\n" in page} == PUBLISHED
-    assert {name.replace(" ", "-") for name in COMMANDS} | {"observation", "state"} == PUBLISHED
+    assert {name.replace(" ", "-") for name in COMMANDS} | {"observation", "state", "board"} == PUBLISHED
 
 
 def test_classify_gives_each_label_its_probability(places: dict[str, str]) -> None:

@@ -74,6 +74,12 @@ def test_each_command_works_from_the_run_alone(name: str, trained: Path, tmp_pat
     assert run(*arguments(name, trained, tmp_path)) == 0
 
 
+def test_a_run_whose_export_will_choose_thresholds_gets_no_warning(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("evaluate", str(trained / "runs" / "my-parts"))
+
+    assert "no thresholds" not in capsys.readouterr().err
+
+
 def test_an_export_of_a_run_is_proven_on_its_own_validation_pictures(trained: Path) -> None:
     record = json.loads((trained / "runs" / "my-parts" / "training.json").read_text())
 

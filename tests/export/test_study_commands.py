@@ -55,7 +55,7 @@ def test_options_of_planting_need_it(option: tuple[str, str], capsys: pytest.Cap
 def test_a_share_that_is_none_is_one_line(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data", "suspects", "parts", f"--plant={share}") == 2
 
-    assert "is no share of 0.1% to 50%" in capsys.readouterr().err
+    assert "is no share above 0 and up to 50%" in capsys.readouterr().err
 
 
 def test_a_learning_curve_is_told_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

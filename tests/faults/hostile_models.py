@@ -66,10 +66,10 @@ def _add_while(parsed: Any) -> None:
     graph.tensors.append(tensor("never"))
     loop, options = schema.OperatorT(), schema.WhileOptionsT()
     options.condSubgraphIndex, options.bodySubgraphIndex = len(parsed.subgraphs) - 2, len(parsed.subgraphs) - 1
-    loop.opcodeIndex, loop.inputs, loop.outputs = len(parsed.operatorCodes) - 1, list(graph.outputs), [len(graph.tensors) - 1]
+    loop.opcodeIndex, loop.inputs, loop.outputs = len(parsed.operatorCodes) - 1, [graph.outputs[0]], [len(graph.tensors) - 1]
     loop.builtinOptionsType, loop.builtinOptions = schema.BuiltinOptions.WhileOptions, options
     graph.operators.append(loop)
-    graph.outputs = [len(graph.tensors) - 1]
+    graph.outputs = [len(graph.tensors) - 1, *graph.outputs[1:]]
 
 
 def endless_onnx(artifact: Artifact) -> Artifact:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import mmap
@@ -288,7 +289,45 @@ def labels_victim(folder: Path) -> Victim:
     return Victim(write, look, begin, writers=2)
 
 
+def deployment_victim(folder: Path) -> Victim:
+    """Puts one version after the other live, and takes every other one back, as a board does in a deployment."""
+    from edgecnn.errors import OutputError
+    from edgecnn_device.deploy.plan import Measured
+    from edgecnn_device.deploy.store import Store
+
+    store, size = Store(folder / "model.tflite"), 100_000
+    foreign = Foreign(store.folder, ["holiday.tflite", f"{'0' * 64}.tflite", ".notes"])
+
+    def content(number: int) -> bytes:
+        return f"{number:10}".encode() * (size // 10)
+
+    store.live.write_bytes(content(-2))
+
+    def write(number: int) -> None:
+        with store.locked():
+            store.recover()
+            store.adopt("adopted")
+            store.begin(store.add(content(number), str(number)))
+            store.keep(2, "", Measured()) if number % 2 == 0 else store.take_back("as asked")
+
+    def look(done: int) -> None:
+        foreign.check()
+        store.settle()  # what follows a crash: the next start
+        live = int(store.live.read_bytes()[:10])
+        assert store.live.read_bytes() == content(live), "half of a model"
+        assert live % 2 == 0 and done - 1 <= live <= done + 1, (live, done)
+        journal = store.journal()
+        assert journal.pending is None and journal.live in {None, hashlib.sha256(content(live)).hexdigest()}
+        with contextlib.suppress(OutputError), store.locked():
+            versions = [path for path in store.folder.glob("*.tflite") if path not in foreign]
+        assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.stem for path in versions), "half of a version"
+        assert len(versions) <= 5
+
+    return Victim(write, look, most_s=0.5)  # a version takes a dozen writes that wait for the disk
+
+
 VICTIMS = {
+    "deployment": deployment_victim,
     "export": export_victim,
     "checkpoint": checkpoint_victim,
     "samples": samples_victim,

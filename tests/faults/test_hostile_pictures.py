@@ -184,7 +184,8 @@ SCRIPTS: dict[str, list[bytes]] = {
 def test_a_hostile_stream_is_survived(what: str, tmp_path: Path, ledger: Ledger) -> None:
     server = HostileStream(SCRIPTS[what])
     camera = CameraProcess(
-        tmp_path, MODEL, "--source", server.address, "--reject", "0", "--read-timeout", "3", "--video", str(tmp_path / "o.avi")
+        tmp_path, MODEL, "--source", server.address, "--reject", "0", "--novelty", "100", "--read-timeout", "3",
+        "--video", str(tmp_path / "o.avi"),
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         stack.callback(server.die)

@@ -186,7 +186,9 @@ def server() -> Iterator[MjpegServer]:
 
 
 def test_a_camera_that_runs_out_of_descriptors_recovers(tmp_path: Path, server: MjpegServer, ledger: Ledger) -> None:
-    camera = CameraProcess(tmp_path, MODEL, "--source", server.address, "--read-timeout", "1", "--reject", "0", "--web", "0")
+    camera = CameraProcess(
+        tmp_path, MODEL, "--source", server.address, "--read-timeout", "1", "--reject", "0", "--novelty", "100", "--web", "0"
+    )
     with contextlib.ExitStack() as stack:
         stack.callback(camera.close)
         wait_until(lambda: any(line.has_class for line in camera.lines[-3:]), 90, "class")
@@ -391,7 +393,20 @@ def test_a_camera_survives_picture_bombs_in_the_memory_of_its_service(tmp_path: 
     with memory_group(400 * 2**20) as group:
         # Its own limit, as systemd sets it: the camera asks for it when it starts.
         enter = f'echo $$ > {group / "cgroup.procs"} && exec "$@"'
-        command = [sys.executable, "-m", "edgecnn", "camera", MODEL, "--source", str(folder), "--no-terminal", "--reject", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "edgecnn",
+            "camera",
+            MODEL,
+            "--source",
+            str(folder),
+            "--no-terminal",
+            "--reject",
+            "0",
+            "--novelty",
+            "100",
+        ]
         done = subprocess.run(
             ["sh", "-c", enter, "sh", *command, "--jsonl", str(tmp_path / "o.jsonl")],
             capture_output=True,

@@ -30,6 +30,7 @@ WHAT = {
     "shared samples": "two cameras that are given one ring, among files of somebody else",
     "shared jsonl": "two cameras that append to one file, among files of somebody else",
     "labels": "two people who label the same samples, and take back labels",
+    "deployment": "putting versions of a model live on a board, every other one taken back",
 }
 PROMISE = {
     "export": "each file whole, none missing, no report beside files of another export",
@@ -39,6 +40,7 @@ PROMISE = {
     "shared samples": "one has it, the other one is refused until it is gone; the bound holds, nothing foreign was touched",
     "shared jsonl": "whole lines only, of each camera none of those done missing; the bound holds, nothing foreign was touched",
     "labels": "no label missing that was done, whoever said it; a line that was cut is not counted and harms no other",
+    "deployment": "the old or the new model is live, whole; one that was not proven is taken back at the next start",
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from brokers import Mosquitto
 from running import need
 from selenium import webdriver
 
@@ -32,6 +33,37 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def mosquitto() -> str:
     return need("mosquitto")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A CA of one's own, a certificate of it for localhost, and another CA that nobody trusts."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                "-subj", f"/CN=test {name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")  # fmt: skip
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+            "-keyout", "server.key", "-out", "server.csr")  # fmt: skip
+    (tmp_path / "names").write_text("subjectAltName=DNS:localhost\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+            "-extfile", "names", "-out", "server.pem")  # fmt: skip
+    return tmp_path
+
+
+@pytest.fixture
+def guarded(mosquitto: str, certificates: Path) -> Iterator[Mosquitto]:
+    """A broker that wants TLS and a password."""
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(certificates / "users"), "edge", "hunter2"], check=True)
+    process = Mosquitto(
+        mosquitto, certificates, "allow_anonymous false", f"password_file {certificates / 'users'}",
+        f"cafile {certificates / 'ca.pem'}", f"certfile {certificates / 'server.pem'}",
+        f"keyfile {certificates / 'server.key'}",
+    )  # fmt: skip
+    yield process
+    process.kill()
 
 
 @pytest.fixture(scope="session")

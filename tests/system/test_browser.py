@@ -163,7 +163,7 @@ def test_a_phone_needs_no_sideways_scrolling(watched: tuple[webdriver.Chrome, in
 def tiled(browser: webdriver.Chrome, model: str, tmp_path: Path) -> Iterator[tuple[webdriver.Chrome, int]]:
     """A camera that looks at six tiles and calls everything something, so that there is always a defect."""
     port = find_port()
-    options = ("--source", "synthetic", "--tiles", "6x1", "--reject", "0", "--web", str(port))
+    options = ("--source", "synthetic", "--tiles", "6x1", "--reject", "0", "--novelty", "100", "--web", str(port))
     camera = CameraProcess(tmp_path, model, *options)
     try:
         open_page(browser, port)

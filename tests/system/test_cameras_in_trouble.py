@@ -86,7 +86,7 @@ def undergo(ordeal: Ordeal, ending: Ending, model: str, server_kind: str, troubl
     server = CameraServer(server_kind)
     camera = ordeal.camera = CameraProcess(
         ordeal.folder, model, "--source", server.address, "--keep", str(ordeal.folder / "seen"), "--keep-every", "0.2",
-        "--open-timeout", "5", "--read-timeout", "2", "--smooth", "1", "--reject", "0",
+        "--open-timeout", "5", "--read-timeout", "2", "--smooth", "1", "--reject", "0", "--novelty", "100",
     )  # fmt: skip
     try:
         await_class(camera, 0.0)

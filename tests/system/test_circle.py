@@ -1,4 +1,4 @@
-"""The circle on one board, without TensorFlow: a part that is unknown passes, and in the end the camera knows it."""
+"""The circle: a part that is unknown passes, and in the end the camera knows it, taught on the board or trained beside it."""
 
 from __future__ import annotations
 
@@ -56,6 +56,30 @@ def draw(folder: Path, seeds: range) -> Path:
     return folder
 
 
+def train_run(*arguments: str | Path) -> str:
+    """Run a command as a workstation does, with TensorFlow, and return what it prints."""
+    command = [sys.executable, "-m", "edgecnn", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def label_all_as(browser: webdriver.Chrome, port: int, name: str) -> float:
+    """Label each group on the page as a new class, by keyboard alone, and return when that began."""
+    open_page(browser, port, "review")
+    wait_until(lambda: is_shown(browser, "palette"), LIMIT_S, "review")
+    started_s = time.monotonic()
+    ActionChains(browser).send_keys("n").perform()
+    wait_until(lambda: is_shown(browser, "naming"), 5, "dialog")
+    ActionChains(browser).send_keys(name, Keys.ENTER).perform()
+    wait_until(lambda: name in text(browser, "classes"), LIMIT_S, "new class")
+    new_key = str(len(browser.find_elements(By.CSS_SELECTOR, "#classes button")))  # the new class stands last
+    shown = browser.execute_script("return document.querySelectorAll('.group:not(.labelled)').length")
+    for _ in range(shown):
+        ActionChains(browser).send_keys(new_key).perform()
+    return started_s
+
+
 def last_labels(camera: CameraProcess, count: int) -> list[str | None]:
     return [region["label"] for line in camera.lines[-count:] for region in line.body["regions"]]
 
@@ -71,17 +95,7 @@ def test_an_unknown_part_is_kept_labelled_taught_compared_and_recognised(
         wait_until(lambda: len(list(samples.glob("*Z-*.png"))) >= 12, 120, "samples of what is novel")
         assert all("novel" in sample.reasons for sample in read_samples(samples).samples)
 
-        open_page(browser, port, "review")
-        wait_until(lambda: is_shown(browser, "palette"), LIMIT_S, "review")
-        started_s = time.monotonic()
-        ActionChains(browser).send_keys("n").perform()
-        wait_until(lambda: is_shown(browser, "naming"), 5, "dialog")
-        ActionChains(browser).send_keys("weave", Keys.ENTER).perform()
-        wait_until(lambda: "weave" in text(browser, "classes"), LIMIT_S, "new class")
-        new_key = str(len(browser.find_elements(By.CSS_SELECTOR, "#classes button")))  # the new class stands last
-        shown = browser.execute_script("return document.querySelectorAll('.group:not(.labelled)').length")
-        for _ in range(shown):
-            ActionChains(browser).send_keys(new_key).perform()
+        started_s = label_all_as(browser, port, "weave")
         wait_until(lambda: len(LabelLog(samples).read().of) >= 12, LIMIT_S, "labels")
     finally:
         camera.close()
@@ -106,3 +120,74 @@ def test_an_unknown_part_is_kept_labelled_taught_compared_and_recognised(
     finally:
         camera.close()
     print(f"from the first label to the live model: {seconds:.0f} s")
+
+
+def looped(belt: Path) -> tuple[str, ...]:
+    return ("--source", str(belt), "--loop", "--realtime", "--fps", "10", "--smooth", "1")
+
+
+def kept_for(samples: Path, reason: str) -> list[str]:
+    """Return the names of the samples that were kept for a reason."""
+    found = read_samples(samples).samples if samples.is_dir() else ()
+    return [sample.name for sample in found if reason in sample.reasons]
+
+
+def measure_in_the_field(model: str, samples: Path, folder: Path) -> None:
+    """Keep pictures of another belt at random, some each second where a real one has an hour, and label them."""
+    (folder / "field").mkdir()
+    belt = draw(folder / "other belt", range(50, 60))
+    camera = CameraProcess(folder / "field", model, *looped(belt), "--keep", str(samples), "--keep-every", "0.5")
+    try:
+        wait_until(lambda: len(kept_for(samples, "random")) >= 4, 120, "random samples")
+    finally:
+        camera.close()
+    run("samples", "label", samples, *kept_for(samples, "random"), "--as", "weave")
+
+
+@pytest.fixture(scope="module")
+def steel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of lite on drawn steel, its last layer fitted, and the int8 file of it."""
+    folder = tmp_path_factory.mktemp("steel")
+    run("data", "generate", "neu", folder / "pictures", "--count", "60", "--seed", "5")
+    network = ("--network", "lite", "--size", "96", "--epochs", "0", "--no-report")
+    train_run("train", folder / "pictures", *network, "--out", folder / "runs" / "steel")
+    train_run("export", folder / "runs" / "steel", "--int8", "--format", "tflite", "--out", folder / "old")
+    return folder
+
+
+@pytest.mark.timeout(1800)
+def test_an_unknown_part_is_kept_labelled_trained_compared_and_recognised(
+    browser: webdriver.Chrome, steel: Path, tmp_path: Path
+) -> None:
+    belt, samples, port = draw(tmp_path / "belt", range(40)), tmp_path / "samples", find_port()
+    old = str(steel / "old" / "pictures-int8.tflite")
+    camera = CameraProcess(tmp_path, old, *looped(belt), "--keep", str(samples), "--web", str(port))
+    try:
+        wait_until(lambda: len(kept_for(samples, "novel")) >= 12, 240, "samples of what is novel")
+        started_s = label_all_as(browser, port, "weave")
+        wait_until(lambda: len(LabelLog(samples).read().of) >= 12, LIMIT_S, "labels")
+    finally:
+        camera.close()
+    measure_in_the_field(old, samples, tmp_path)
+
+    new_run = tmp_path / "steel-2"
+    said = train_run("train", "--from", steel / "runs" / "steel", "--add", samples, "--new-class", "weave", "--out", new_run)
+    assert "the new model is" in said and "field test, kept at random and never trained on" in said, said
+    train_run("export", new_run, "--int8", "--format", "tflite", "--out", tmp_path / "new")
+    new = tmp_path / "new" / "pictures-int8.tflite"
+    draw(tmp_path / "aside" / "weave", range(100, 160))
+    run("data", "generate", "neu", tmp_path / "more", "--count", "20", "--seed", "6")
+    for folder in (tmp_path / "more").iterdir():
+        folder.rename(tmp_path / "aside" / folder.name)
+    verdict = run("compare", old, new, "--data", tmp_path / "aside")
+    assert "the new model is better" in verdict, verdict
+
+    (tmp_path / "after").mkdir()
+    camera = CameraProcess(tmp_path / "after", str(new), *looped(belt))
+    try:
+        wait_until(lambda: len(camera.lines) >= 40, 60, "answers of the new model")
+        seconds = time.monotonic() - started_s
+        assert last_labels(camera, 40).count("weave") >= 30
+    finally:
+        camera.close()
+    print(f"from the first label to the live model, with training: {seconds:.0f} s")

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -30,7 +29,9 @@ def start(tmp_path: Path, model: str) -> Iterator[Start]:
         folder = tmp_path / f"camera-{len(cameras)}"
         folder.mkdir()
         address = f"{scheme}://localhost:{port}/plant/line-1"
-        cameras.append(CameraProcess(folder, model, "--source", source, "--mqtt", address, "--reject", "0", *options))
+        cameras.append(
+            CameraProcess(folder, model, "--source", source, "--mqtt", address, "--reject", "0", "--novelty", "100", *options)
+        )
         return cameras[-1]
 
     yield begin
@@ -186,37 +187,6 @@ def test_a_lost_camera_is_stale_for_everybody_and_says_no_class(broker: Mosquitt
     assert reported_s < 1.75 + 0.25 * a_second()
     assert kept == "stale"
     assert during == []
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Path:
-    """A CA of one's own, a certificate of it for localhost, and another CA that nobody trusts."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    for name in ("ca", "other"):
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                "-subj", f"/CN=test {name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")  # fmt: skip
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
-            "-keyout", "server.key", "-out", "server.csr")  # fmt: skip
-    (tmp_path / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-            "-extfile", "names", "-out", "server.pem")  # fmt: skip
-    return tmp_path
-
-
-@pytest.fixture
-def guarded(mosquitto: str, certificates: Path) -> Iterator[Mosquitto]:
-    """A broker that wants TLS and a password."""
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(certificates / "users"), "edge", "hunter2"], check=True)
-    process = Mosquitto(
-        mosquitto, certificates, "allow_anonymous false", f"password_file {certificates / 'users'}",
-        f"cafile {certificates / 'ca.pem'}", f"certfile {certificates / 'server.pem'}",
-        f"keyfile {certificates / 'server.key'}",
-    )  # fmt: skip
-    yield process
-    process.kill()
 
 
 def login(folder: Path, text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""paho's client with a bound on what a broker may send: we subscribe to nothing, so that its packets have a few bytes."""
+"""paho's client with a bound on what a broker may send: the packets that anybody has for us are small."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 MOST_BYTES = 2**16
 
@@ -18,9 +18,15 @@ class BoundedClient(Client):
     public: the version of paho-mqtt is pinned for that.
     """
 
-    def __init__(self, client_id: str, *, too_large: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        client_id: str,
+        *,
+        too_large: Callable[[int], None],
+        protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
+    ) -> None:
         """Be `client_id`; `too_large` hears how many bytes were announced."""
-        super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id)
+        super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol)
         self._too_large = too_large
 
     def _sock_recv(self, bufsize: int, *others: Any) -> bytes:

@@ -106,6 +106,16 @@ def describe_sensors(prefix: str, discovery_prefix: str, classes: Classes) -> di
             "availability": [online],
         },
     }
+    sensors["drift"] = {
+        "name": "Drift",
+        "icon": "mdi:chart-bell-curve-cumulative",
+        "entity_category": "diagnostic",
+        "state_topic": f"{prefix}/state",
+        "value_template": "{{ (value_json.drift.words if value_json.drift is defined else 'no drift') | truncate(250) }}",
+        "json_attributes_topic": f"{prefix}/state",
+        "json_attributes_template": "{{ (value_json.drift if value_json.drift is defined else {}) | tojson }}",
+        "availability": [online],
+    }
     shared = {
         "device": {
             "identifiers": [_identity(prefix)],
@@ -156,7 +166,7 @@ class Announcement:
 
 
 def _topics(prefix: str, discovery_prefix: str) -> dict[str, str]:
-    names = ("prediction", "probability", "state")
+    names = ("prediction", "probability", "state", "drift")
     return {name: f"{discovery_prefix}/sensor/{_identity(prefix)}/{name}/config" for name in names}
 
 

@@ -160,4 +160,4 @@ def paces(policy: WritePolicy, fps: float) -> list[Pace]:
 
 def _says(observation: Observation) -> Any:
     labels = [prediction.smoothed.label for prediction in observation.predictions]
-    return observation.source, observation.state.kind, observation.warning, labels
+    return observation.source, observation.state.kind, observation.warning, observation.drift, labels

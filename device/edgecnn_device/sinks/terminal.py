@@ -74,6 +74,11 @@ class TerminalSink:
 
 def describe(observation: Observation) -> str:
     """Say in a few words what an observation says."""
+    drift = "" if observation.drift is None else f"; drifting: {observation.drift.words}"
+    return _answers(observation) + drift
+
+
+def _answers(observation: Observation) -> str:
     if observation.state.name != "ok":
         return f"{observation.state.name}: {observation.state.reason}"
     if not observation.predictions:

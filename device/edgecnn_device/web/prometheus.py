@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
@@ -16,6 +17,10 @@ from edgecnn_device.surroundings import Surroundings
 from edgecnn_device.web.broadcast import Broadcast
 from edgecnn_device.web.counters import BUCKETS_S, Histogram
 from edgecnn_device.web.status import Watched
+
+if TYPE_CHECKING:
+    from edgecnn_device.actions.sink import ActionSink
+    from edgecnn_device.drift import DriftMonitor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _VIEWERS = ("page", "predictions", "stream")
@@ -59,6 +64,10 @@ class Metrics(Collector):
         yield _counter("clock_jumps", "Times that the wall clock was set.", statistics.clock_jumps)
         yield _counters("unusable_frames", "Unusable frames by reason.", "reason", statistics.reasons)
         yield _counters("predictions", "Predictions by label, before smoothing.", "label", labels)
+        if watched.drift is not None:
+            yield from _drift(watched.drift)
+        if watched.actions is not None:
+            yield from _actions(watched.actions)
         yield _counters("sink_errors", "Failed writes by sink.", "sink", statistics.sink_errors)
 
     def _page(self) -> Iterator[Metric]:
@@ -74,6 +83,30 @@ class Metrics(Collector):
         if (written := board.own_written_bytes()) is not None:
             yield _counter("written_bytes", "Bytes written to disks by the camera.", written)
         yield _counters("disk_written_bytes", "Bytes written to each disk since boot.", "disk", board.disk_written_bytes())
+
+
+def _actions(actions: ActionSink) -> Iterator[Metric]:
+    counted = CounterMetricFamily("edgecnn_actions", "Actions by rule and outcome.", labels=["on", "action", "outcome"])
+    waiting = GaugeMetricFamily("edgecnn_actions_waiting", "Events that wait for an action.", labels=["on", "action"])
+    active = GaugeMetricFamily("edgecnn_action_active", "1 while a rule's label counts as there.", labels=["on", "action"])
+    for each in actions.to_json():
+        own = [each["on"], each["action"]]
+        for outcome in ("asked", "done", "failed", "dropped"):
+            counted.add_metric([*own, outcome], each[outcome])
+        waiting.add_metric(own, each["waiting"])
+        active.add_metric(own, int(each["active"]))
+    yield from (counted, waiting, active)
+
+
+def _drift(monitor: DriftMonitor) -> Iterator[Metric]:
+    changes = () if monitor.drift is None else monitor.drift.changes
+    yield _gauge("drift_judged", "1 when a drift of the pictures would be noticed.", int(monitor.judged))
+    yield _gauge("drifting", "1 while the pictures are not like those that the model was proven on.", int(bool(changes)))
+    yield _counter("drift_pictures", "Different pictures that were compared with the usual ones.", monitor.counted)
+    family = GaugeMetricFamily("edgecnn_drift", "By how much a statistic has changed.", labels=["statistic", "direction"])
+    for change in changes:
+        family.add_metric([change.what, change.direction], change.by)
+    yield family
 
 
 def _surroundings(surroundings: Surroundings) -> Iterator[Metric]:

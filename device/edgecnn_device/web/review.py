@@ -15,9 +15,11 @@ from starlette.routing import Route
 
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.files import read_bytes
+from edgecnn.pictures import decode_picture
 from edgecnn.samples.folder import NAME, Sample, read_samples
 from edgecnn.samples.labels import LabelLog, Labels
 from edgecnn.samples.likeness import group_alike
+from edgecnn_device.web.neighbours import TrainingPictures
 from edgecnn_device.web.views import dump
 
 MOST_SHOWN = 600  # samples in one answer: a phone has to draw them
@@ -47,9 +49,15 @@ class Access:
 class Review:
     """The samples of a folder and their labels, read again for each question: a camera and other people change them."""
 
-    def __init__(self, folder: Path, labels: Callable[[], Sequence[str]] = tuple) -> None:
-        """Look at `folder`; `labels` gives the classes of the model that runs, first of those to choose from."""
-        self._folder, self._model_labels = folder, labels
+    def __init__(
+        self, folder: Path, labels: Callable[[], Sequence[str]] = tuple, training: TrainingPictures | None = None
+    ) -> None:
+        """Look at `folder`; `labels` gives the classes of the model that runs, first of those to choose from.
+
+        `training` finds the training pictures that are nearest to a sample, where they are on this machine.
+        """
+        self._folder, self._model_labels, self._training = folder, labels, training
+        self._near: dict[str, list[dict[str, Any]]] = {}
         self._log, self._lock = LabelLog(folder), threading.Lock()
         self._known: dict[str, Sample] = {}
 
@@ -71,6 +79,7 @@ class Review:
             "left": len(wanted) - len(shown),
             "broken": len(found.broken),
             "damaged_lines": labels.damaged,
+            "has_training": self._training is not None,
             "groups": [[_body(shown[i], labels) for i in group] for group in groups],
         }
 
@@ -83,6 +92,18 @@ class Review:
             return read_bytes(path, at_most=_MOST_PICTURE)
         except InputError:
             return None
+
+    def nearest(self, name: str) -> list[dict[str, Any]]:
+        """Return the training pictures that are most like a sample; none where there are none, or its picture is gone."""
+        if self._training is None or (data := self.picture(name)) is None:
+            return []
+        if name not in self._near:
+            self._near[name] = [each.to_json() for each in self._training.nearest(decode_picture(data, name=name))]
+        return self._near[name]
+
+    def training_picture(self, number: str) -> bytes | None:
+        """Return a training picture as PNG, by its number among them."""
+        return self._training.picture(int(number)) if self._training is not None and number.isdecimal() else None
 
     def label(self, names: Sequence[str], label: str, by: str) -> dict[str, Any]:
         """Say that samples are of a class, and return the act with whom it contradicts."""
@@ -110,6 +131,13 @@ def review_routes(review: Review, access: Access, *, at: str = "/review", has_ca
         data = review.picture(request.query_params.get("sample", ""))
         return PlainTextResponse("the picture is gone\n", 404) if data is None else Response(data, media_type="image/png")
 
+    def nearest(request: Request) -> Response:
+        return _json({"nearest": review.nearest(request.query_params.get("sample", ""))})
+
+    def training(request: Request) -> Response:
+        data = review.training_picture(request.query_params.get("number", "")[:9])
+        return PlainTextResponse("there is no such picture\n", 404) if data is None else Response(data, media_type="image/png")
+
     def label(request: Request) -> Response:
         query = request.query_params
         return _json(review.label(query.getlist("sample"), query.get("label", ""), query.get("by", "")))
@@ -120,6 +148,7 @@ def review_routes(review: Review, access: Access, *, at: str = "/review", has_ca
     page = [Route(at, _file("review.html", "text/html"))]
     files = [Route(path, _file(path[1:], kind)) for path, kind in _FILES.items()]
     answers = {"/api/review": samples, "/api/review/picture": picture}
+    answers |= {"/api/review/nearest": nearest, "/api/review/training": training}
     changes = {"/api/review/label": label, "/api/review/undo": undo}
     return [
         *page,

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from edgecnn.samples.folder import read_samples
 from edgecnn_device.web.auth import Guard
+from edgecnn_device.web.neighbours import TrainingPictures
 from edgecnn_device.web.options import WebOptions
 from edgecnn_device.web.review import Access, Review, page_file, review_routes
 from edgecnn_device.web.server import WebServer
@@ -22,13 +23,13 @@ _SHARED = {"/style.css": ("style.css", "text/css"), "/icon.svg": ("icon.svg", "i
 
 
 @contextmanager
-def serve_review(folder: Path, options: WebOptions) -> Iterator[str]:
+def serve_review(folder: Path, options: WebOptions, training: TrainingPictures | None = None) -> Iterator[str]:
     """Serve the page while the block runs, and give its address; InputError where there is no folder of samples."""
     read_samples(folder)
     server = WebServer(options, [])
     access = Access(lambda request: guard.may_edit(request.scope), lambda request: guard.csrf_token(request.scope))
     shared = [Route(path, _serve(*file)) for path, file in _SHARED.items()]
-    app = Starlette(routes=[*review_routes(Review(folder), access, at="/", has_camera=False), *shared])
+    app = Starlette(routes=[*review_routes(Review(folder, training=training), access, at="/", has_camera=False), *shared])
     app.router.redirect_slashes = False
     guard = Guard(app, options, server.port)
     server.start(guard)

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from edgecnn_device.loop import Statistics
 from edgecnn_device.model import Model
 from edgecnn_device.surroundings import NOTHING_AROUND, Surroundings
 from edgecnn_device.web.broadcast import Broadcast
+
+if TYPE_CHECKING:
+    from edgecnn_device.actions.sink import ActionSink
+    from edgecnn_device.drift import DriftMonitor
 
 
 class Counted(Protocol):
@@ -39,7 +43,8 @@ class Counted(Protocol):
 class Watched:
     """What the page looks at while the loop runs: its counters, its source, its model and how often that was exchanged.
 
-    `surroundings` are the board, its disks and its broker.
+    `surroundings` are the board, its disks and its broker; `drift` is what notices one, `actions` what acts; None where nobody
+    does.
     """
 
     statistics: Statistics
@@ -50,6 +55,8 @@ class Watched:
     classes: Classes = NO_CLASSES
     warning: Callable[[], str] = lambda: ""
     surroundings: Surroundings = NOTHING_AROUND
+    drift: DriftMonitor | None = None
+    actions: ActionSink | None = None
 
 
 def read_stats(watched: Watched, broadcast: Broadcast) -> dict[str, Any]:
@@ -60,6 +67,8 @@ def read_stats(watched: Watched, broadcast: Broadcast) -> dict[str, Any]:
         "state": view.state.name,
         "reason": view.state.reason,
         "warning": watched.warning(),
+        "drift": None if watched.drift is None else watched.drift.to_json(),
+        "actions": [] if watched.actions is None else watched.actions.to_json(),
         "source": view.observation.source,
         "retry_in_s": None if retry_s is None else round(max(0.0, retry_s - now_s), 1),
         "now": round(time.time(), 1),

@@ -40,6 +40,7 @@ class Explanation:
 
     `distance` is that to the nearest centre of the training pictures, None of a model without thresholds. `nearest` are the
     training pictures of the nearest features by name, with their distance, none where there are none here; `absent` says why.
+    `strangeness` is that of `Preprocessing.strangeness`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Explanation:
     nearest: tuple[tuple[str, NDArray[np.uint8], float], ...]
     absent: str
     flips: tuple[Flip, ...]
+    strangeness: float = 0.0
 
 
 def explain(
@@ -73,7 +75,7 @@ def explain(
         (prediction,) = classifier.classify([image_bgr], where=True)
     except InputError:
         (prediction,) = classifier.classify([image_bgr])
-    seen = classifier.preprocessing(image_bgr)
+    seen, strangeness = classifier.preprocessing(image_bgr), classifier.preprocessing.strangeness(image_bgr)
     return Explanation(
         name=name,
         image_bgr=image_bgr,
@@ -84,7 +86,8 @@ def explain(
         distance=classifier.distance(answer(classifier.runtime, seen[None])),
         nearest=() if train is None else _nearest(classifier, seen, train),
         absent=absent,
-        flips=_flips(classifier, task, seen, say(prediction), seed),
+        flips=_flips(classifier, task, seen, say(prediction), strangeness, seed),
+        strangeness=strangeness,
     )
 
 
@@ -106,12 +109,18 @@ def _nearest(
     )
 
 
-def _flips(classifier: Classifier, task: Task, seen: NDArray[np.uint8], given: str, seed: int) -> tuple[Flip, ...]:
-    """Corrupt what the network saw, as `edgecnn robustness` does, at one severity after the other."""
+def _flips(
+    classifier: Classifier, task: Task, seen: NDArray[np.uint8], given: str, strangeness: float, seed: int
+) -> tuple[Flip, ...]:
+    """Corrupt what the network saw, as `edgecnn robustness` does, at one severity after the other.
+
+    What was lost before it saw anything, by which the picture is strange, no corruption brings back.
+    """
     flips = []
     for corruption in corruptions_for(task):
         pictures = np.concatenate([corrupt(seen[None], corruption, severity, seed) for severity in SEVERITIES])
-        answers = [say(each) for each in classifier.interpret_all(answer(classifier.runtime, pictures))]
+        found_in = classifier.interpret_all(answer(classifier.runtime, pictures), np.full(len(pictures), strangeness))
+        answers = [say(each) for each in found_in]
         found = next((i for i, each in enumerate(answers) if each != given), None)
         if found is not None:
             flips.append(Flip(corruption.name, SEVERITIES[found], answers[found]))
@@ -141,7 +150,7 @@ def render_page(explanation: Explanation) -> str:
         about=_about(prediction, explanation.labels),
         pictures=markup.row(pictures),
         stems=markup.stems(named),
-        likeness=_likeness(prediction, explanation.distance),
+        likeness=_likeness(prediction, explanation.distance, explanation.strangeness),
         nearest=markup.row([markup.figure(as_bgr(i), f"{d:.2f} {n}", title=n) for n, i, d in explanation.nearest])
         if explanation.nearest
         else "",
@@ -174,11 +183,12 @@ def _headline(explanation: Explanation) -> str:
     return say(prediction)
 
 
-def _likeness(prediction: Prediction, distance: float | None) -> str:
+def _likeness(prediction: Prediction, distance: float | None, strangeness: float) -> str:
     if prediction.novelty is None or distance is None:
         return "This model has no thresholds: it cannot tell how similar the picture is to its training pictures."
     verdict = "above the threshold" if prediction.novelty > 1 else "within what was taught"
     nearest = f"Nearest class: {prediction.nearest}, at a distance of {distance:.3f}."
     if len(prediction.probabilities) == 1:
         nearest = f"Its oddest places are at a distance of {distance:.3f} from those of good parts."
-    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. {nearest}"
+    strange = " The picture does not show one digit on even paper; what the network saw keeps strokes alone."
+    return f"Novelty {prediction.novelty:.2f}, 1 is the threshold: {verdict}. {nearest}{strange if strangeness > 1 else ''}"

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import signal
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
-from edgecnn.errors import InputError
+from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import make_folder, read_bytes, write_json
+from edgecnn.runtimes.tflite import first_line
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
 from edgecnn_export.studies.over_dask import map_over_dask, require_small, say
@@ -71,7 +73,9 @@ def run_trainings(
     `measure` runs in the child and must be a function of a module. Each training has the folder `out/<name>`; one that is
     complete is not repeated, one that was interrupted goes on from its checkpoint. Progress goes to stderr, each line with
     the name of its training. With the address of a Dask `scheduler` its workers train, and nothing but results comes back:
-    see `map_over_dask`. Raises InputError when `out` holds a study of other `settings`.
+    see `map_over_dask`. Raises InputError when `out` holds a study of other `settings`. The first error of a training ends
+    the others, whose checkpoints stay: an EdgecnnError is raised with the training's name before its text, InferenceError
+    stands for any other and for a child that was killed.
     """
     _claim(make_folder(out), settings)
     left = []
@@ -87,21 +91,65 @@ def run_trainings(
             yield training, result
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    # A child a training: TensorFlow keeps the memory of the models before.
-    executor = ProcessPoolExecutor(jobs, get_context("spawn"), _prepare_child, (threads,), max_tasks_per_child=1)
-    with executor, _ending_children():
-        waiting = iter(left)
-        running: dict[Future[dict[str, Any]], Training] = {}
+    waiting = iter(left)
+    running: dict[Connection, tuple[SpawnProcess, Training]] = {}
+    try:
         while True:
             # No more than run at once: each carries its pictures along.
             for training in itertools.islice(waiting, jobs - len(running)):
-                splits = _splits(pool, info, training)
-                future = executor.submit(_run, task.to_json(), splits, training, measure, out / training.name)
-                running[future] = training
+                work = (task.to_json(), _splits(pool, info, training), training, measure, out / training.name)
+                connection, child = _start(threads, work)
+                running[connection] = child, training
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                child, training = running.pop(ready)
+                yield training, _received(ready, child, training)
+    finally:  # an error or Ctrl-C: their last checkpoints are on the disk
+        for child, _ in running.values():
+            child.terminate()
+            child.join()
+
+
+def _start(threads: int, work: tuple[Any, ...]) -> tuple[Connection, SpawnProcess]:
+    """Start a child for one training, since TensorFlow keeps the memory of the models before; return what it answers by."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(theirs, threads, work))
+    child.start()
+    theirs.close()  # so that the end of the child is the end of what can be read
+    return ours, child
+
+
+def _answer(connection: Connection, threads: int, work: tuple[Any, ...]) -> None:
+    """Train and send the result, or the error that ended it; in a child process."""
+    _prepare_child(threads)
+    try:
+        connection.send(_run(*work))
+    except EdgecnnError as error:
+        connection.send(error)
+    except Exception as error:
+        traceback.print_exc()
+        connection.send(RuntimeError(f"{type(error).__name__}: {first_line(error)}"))  # itself it may hold what cannot be sent
+
+
+def _received(connection: Connection, child: SpawnProcess, training: Training) -> dict[str, Any]:
+    """Return a training's result; raise the error that ended it."""
+    try:
+        answer = connection.recv()
+    except EOFError:
+        child.join()
+        killed = f"the process of the training {training.name!r} ended with code {child.exitcode} and without a result"
+        raise InferenceError(f"{killed}: was memory short? The same command goes on from its last checkpoint") from None
+    finally:
+        connection.close()
+    child.join()
+    if isinstance(answer, EdgecnnError):
+        raise type(answer)(f"the training {training.name!r} failed: {answer}") from answer
+    if isinstance(answer, Exception):
+        raise InferenceError(f"the training {training.name!r} failed: {answer}") from answer
+    return dict(answer)
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -120,17 +168,6 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
 def _splits(pool: Dataset, info: SplitInfo, training: Training) -> Splits:
     train, validation, test = (pool.take(part) for part in training.parts)
     return Splits(train, validation, test, info)
-
-
-@contextlib.contextmanager
-def _ending_children() -> Iterator[None]:
-    """End the children at once when the block is left by an error or Ctrl-C: their last checkpoints are on the disk."""
-    try:
-        yield
-    except BaseException:
-        for child in active_children():
-            child.terminate()
-        raise
 
 
 def _prepare_child(threads: int) -> None:

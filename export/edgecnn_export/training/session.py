@@ -22,7 +22,7 @@ import edgecnn
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
-from edgecnn.errors import ConversionError
+from edgecnn.errors import ConversionError, InputError
 from edgecnn.files import write_json
 from edgecnn.mapped import let_go, new_pictures
 from edgecnn.metrics import confusion_matrix, macro_recall, weak_classes, wilson_interval
@@ -111,13 +111,17 @@ class Session:
         devices: Devices,
         budget: Budget,
         lessons: Lessons | None = None,
+        start: keras.Model | None = None,
+        stored: Splits | None = None,
     ) -> None:
-        """Build and compile the model, its weights drawn by `seed`; InputError for an impossible recipe.
+        """Build and compile the model, its weights drawn by `seed` or those of `start`; InputError for an impossible recipe.
 
-        `lessons` are what the teacher said, where the recipe wants one.
+        `lessons` are what the teacher said, where the recipe wants one. `stored` is the division to keep with the run, where
+        `splits` has only some of its training pictures.
         """
         self.task, self.splits, self.name, self.recipe, self.seed, self.out = task, splits, model, recipe, seed, out
         self.devices, self.budget, self.lessons = devices, budget, lessons
+        self.start, self.stored = start, stored or splits
         self.epochs: int | None = recipe.epochs if budget.minutes is None else None  # None: not decided yet
         self.history: list[dict[str, float]] = []
         self._digest = splits.train.digest()
@@ -126,7 +130,9 @@ class Session:
         keras.utils.set_random_seed(seed)
         self.pictures = TrainingPictures(splits.train, task, recipe, seed=seed, lessons=lessons)
         with _policy(devices.policy), devices.scope():
-            network = build(model, task)
+            network = build(model, task, pretrained=start is None)
+            if start is not None:
+                start_from(network, start)
             freeze(network, recipe.frozen)
             self.network = self.model = devices.prepare(network)
             if lessons is not None:
@@ -151,6 +157,7 @@ class Session:
             "training_pictures": self._digest,
             "recipe_digest": hashlib.sha256(repr(self.recipe).encode()).hexdigest(),
             **({} if self.lessons is None else {"views": self.lessons.views}),
+            **({} if self.start is None else {"start": _digest(self.start)}),
         }
 
     @property
@@ -275,7 +282,7 @@ class Session:
         with contextlib.suppress(ConversionError):  # dead layers: a model that cannot be quantized yet is kept all the same
             reference = record_calibration(reference, self.splits, self.seed)
         record |= store_splits(
-            self.task, self.splits, self.out
+            self.task, self.stored, self.out
         )  # behind the reference: a model may be given away, where its pictures lie need not
         save_reference(reference, self.out / MODEL_FILE)
         write_json(self.out / "training.json", record)
@@ -416,6 +423,34 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no 
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         report(self._name, self._batches, self._batches)
+
+
+def start_from(network: keras.Model, start: keras.Model) -> None:
+    """Give a network the weights of one of its kind, layer by layer; classes more than before get those of the mean class.
+
+    Raises InputError for a network of other layers, or of other shapes before the last one.
+    """
+    if len(network.layers) != len(start.layers):
+        raise InputError(f"the weights of {start.name} are those of another network: {len(start.layers)} layers")
+    for layer, other in zip(network.layers[:-1], start.layers[:-1], strict=True):
+        try:
+            layer.set_weights(other.get_weights())
+        except ValueError as error:
+            raise InputError(
+                f"the weights of the run do not fit the input {network.input_shape[1:]}, theirs is {start.input_shape[1:]}; "
+                "keep color and size, or train from the beginning"
+            ) from error
+    kernel, bias = start.layers[-1].get_weights()
+    more = network.layers[-1].units - len(bias)
+    kernel = np.concatenate([kernel, np.repeat(kernel.mean(axis=1, keepdims=True), more, axis=1)], axis=1)
+    network.layers[-1].set_weights([kernel, np.concatenate([bias, np.repeat(bias.mean(), more)])])
+
+
+def _digest(model: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for weights in model.get_weights():
+        digest.update(np.ascontiguousarray(weights).tobytes())
+    return digest.hexdigest()
 
 
 def _weights(model: keras.Model) -> list[NDArray[Any]]:

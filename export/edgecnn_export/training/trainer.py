@@ -54,6 +54,8 @@ def train(
     seed: int = 0,
     resume: bool = False,
     devices: int = 1,
+    start: keras.Model | None = None,
+    stored: Splits | None = None,
     progress: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingRun:
@@ -68,7 +70,9 @@ def train(
     With `minutes` there are as many epochs as fit in, decided by how long the first one takes; the recipe in the record, with
     their number, makes the same training again. The last layer of a pretrained network is fitted first, which counts as epoch
     0. After each epoch a checkpoint is written, from which `resume` goes on to the same result as an uninterrupted training;
-    it is removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. The first
+    it is removed when the training is complete. The weights of the epoch with the lowest validation loss are kept. Weights
+    begin as those of `start`, a model of the same network, where there is one; `stored` is the division to keep with the run,
+    where `splits` has only some of its training pictures. The first
     SIGINT ends the training after the current batch, with all files written; a second one ends the program. Raises InputError
     for impossible settings or another training's checkpoint, DatasetError for empty splits, ShapeError for pictures of another
     shape than the task's, OutputError when `out` cannot be written.
@@ -100,7 +104,7 @@ def train(
         lessons = _ask(answering, build(model, task), splits, recipe, budget, seed, checkpoint, progress)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
     draw_pictures(task, splits, out, seed, progress)
-    session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget, lessons)
+    session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget, lessons, start, stored)
     if checkpoint is not None:
         session.resume(checkpoint)
         progress(f"resumed after epoch {session.done} of {session.epochs or 'as many as fit in'}")

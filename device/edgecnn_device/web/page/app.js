@@ -434,10 +434,30 @@ byId("acknowledge").addEventListener("click", async () => {
 
 // Figures
 
+function showDrift(found) {
+  setText("drift", found?.drift ? `The pictures are not like those that this model was proven on; they are ${found.text}.` : "");
+  byId("drift").hidden = !found?.drift;
+  setText("drift-words", found ? `Drift of the pictures: ${found.text}.` : "");
+  byId("drift-words").hidden = !found;
+}
+
+function showActions(found) {
+  byId("actions").hidden = found.length === 0;
+  byId("actions").replaceChildren(...found.map((each) => {
+    const item = document.createElement("li");
+    const counts = [`${each.done} done`, each.failed && `${each.failed} failed`, each.dropped && `${each.dropped} dropped`, each.waiting && `${each.waiting} waiting`];
+    item.textContent = `${each.on}: ${each.action}: ${counts.filter(Boolean).join(", ")}${each.active ? ", on now" : ""}${each.trouble ? `; ${each.trouble}` : ""}`;
+    if (each.trouble) item.classList.add("warn");
+    return item;
+  }));
+}
+
 function showStats(news) {
   stats = {...news, heardAt: Date.now()};
   setText("warning", stats.warning);
   byId("warning").hidden = !stats.warning;
+  showDrift(stats.drift);
+  showActions(stats.actions);
   if (stats.age_ms !== null) lastPictureAt = stats.now - stats.age_ms / 1000;
   const late = stats.age_ms !== null && stats.age_ms > 1500;
   setText("source", stats.state === "ok" ? stats.source : "");

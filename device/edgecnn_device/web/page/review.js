@@ -145,6 +145,29 @@ function describe({card, line, samples}) {
   card.setAttribute("aria-label", line.textContent);
 }
 
+// The training pictures that the model finds most like the marked group's first sample, where they are on this machine.
+async function showNearest(card) {
+  if (!list.has_training || card.near) return;
+  card.near = element("div", "near");
+  card.card.append(card.near);
+  const first = card.samples.find(({picture}) => picture);
+  const query = `sample=${encodeURIComponent(first?.sample ?? "")}`;
+  const answer = await fetch(`api/review/nearest?${query}`).catch(() => null);
+  const found = answer?.ok ? (await answer.json()).nearest : [];
+  if (!found.length) return;
+  card.near.append(element("p", "", "Nearest training pictures"), ...found.map(({number, label, name: file, distance}) => {
+    const figure = element("figure");
+    const picture = element("img");
+    picture.alt = `training picture of ${human(label)}`;
+    picture.title = `${file}, distance ${distance.toFixed(2)}`;
+    picture.addEventListener("error", () => figure.remove());
+    picture.src = `api/review/training?number=${number}`;
+    figure.append(picture, element("figcaption", "", human(label)));
+    return figure;
+  }));
+  if (cards[current] === card) card.card.scrollIntoView({block: "nearest", behavior: "instant"});  // it has grown
+}
+
 // A class that is called by a digit has that key; the others have what is left of 1 to 9.
 function keysOf(classes) {
   const taken = new Set(classes.filter((label) => /^[0-9]$/.test(label)));
@@ -186,6 +209,7 @@ function mark(index, scroll = true) {
   const card = cards[current]?.card;
   if (!card) return;
   card.classList.add("current");
+  showNearest(cards[current]);
   if (scroll) card.scrollIntoView({block: "nearest", behavior: "instant"});
 }
 

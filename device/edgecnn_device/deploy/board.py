@@ -1,0 +1,477 @@
+"""The board's half of a deployment: it takes a request and a file on stdin, and decides by itself, whoever still listens.
+
+What it says goes to stdout, one JSON object a line. Whoever reads that may go away: before the switch that ends the deployment,
+after it nothing changes, since the watch is what decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+from edgecnn.artifacts import Artifact
+from edgecnn.artifacts.artifact import MAX_FILE_BYTES
+from edgecnn.errors import ArtifactError, EdgecnnError, InputError
+from edgecnn.records import read_record
+from edgecnn.runtimes import probe
+from edgecnn_device.deploy.judge import (
+    FEW_ANSWERS,
+    Agreement,
+    Counts,
+    judge_agreement,
+    judge_doubt,
+    judge_latency,
+    judge_states,
+    judge_work,
+)
+from edgecnn_device.deploy.listener import Listener, Seen
+from edgecnn_device.deploy.plan import PROTOCOL, History, Measured, Outcome, Plan, Request
+from edgecnn_device.deploy.site import Site
+from edgecnn_device.deploy.store import Store, digest_of
+from edgecnn_device.deploy.trial import Shadow, compare_latency
+
+_MOST_REQUEST = 2**16
+_HEAR_S, _TELL_S = 0.2, 1.0
+_FIND_S = 4.0  # a camera looks once a second whether somebody listens
+_SILENT_S = 15.0
+_NO_FRAME_S = 120.0
+
+
+class RefusedError(Exception):
+    """The new model does not go live, or does not stay it; the text is the reason."""
+
+
+class Channel:
+    """What the workstation hears."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        """Say everything to `out`."""
+        self._out = out
+        self.is_open = True
+
+    def tell(self, kind: str, **body: Any) -> None:
+        """Say one thing; nothing when nobody is there any more."""
+        try:
+            if self.is_open:
+                self._out.write(json.dumps({"kind": kind} | body).encode() + b"\n")
+                self._out.flush()
+        except OSError:
+            self.is_open = False
+
+    def say(self, text: str) -> None:
+        """Say a line that stays."""
+        self.tell("say", text=text)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Say how far a stage is; before the switch, nobody to hear it ends the deployment."""
+        self.tell("progress", stage=stage, done=done, total=total)
+
+
+def serve(source: IO[bytes], out: IO[bytes]) -> None:
+    """Do what one request on `source` asks for."""
+    os.umask(0o022)  # the camera may be another user
+    channel = Channel(out)
+    try:
+        request = _read_request(source)
+        site = Site.find(request.plan)
+        if request.verb == "history":
+            channel.tell("history", **asdict(read_history(Store(site.live))))
+            return
+        deployment = Deployment(request.plan, site, Store(site.live), channel)
+        outcome = deployment.deploy(request, source) if request.verb == "deploy" else deployment.roll_back()
+        channel.tell("outcome", **asdict(outcome))
+    except EdgecnnError as error:
+        channel.tell("error", text=str(error))
+
+
+def _read_request(source: IO[bytes]) -> Request:
+    line = source.readline(_MOST_REQUEST)
+    try:
+        body = json.loads(line)
+    except ValueError as error:
+        raise InputError("the request is not a line of JSON; this command is run by `edgecnn deploy`") from error
+    if isinstance(body, dict) and body.get("protocol") != PROTOCOL:
+        raise InputError(
+            f"the board speaks version {PROTOCOL} of the deployment's protocol, the workstation {body.get('protocol')}: "
+            "install the same edgecnn on both (edgecnn deploy --bootstrap)"
+        )
+    return read_record(Request, body, "the request")
+
+
+def read_history(store: Store) -> History:
+    """Return what the store of a model file knows, after settling what nobody watches any more."""
+    store.settle()
+    journal = store.journal()
+    pending = None if journal.pending is None else journal.pending.version
+    versions = tuple(each.digest for each in journal.versions if store.path(each.digest).exists())
+    return History("", str(store.live), digest_of(store.live), journal.previous, pending, versions, journal.events)
+
+
+class Deployment:
+    """One model file on its way to one board."""
+
+    def __init__(
+        self, plan: Plan, site: Site, store: Store, channel: Channel, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Do nothing yet."""
+        self.plan, self.site, self.store, self.channel, self.clock = plan, site, store, channel, clock
+        self.measured = Measured()
+        self.before, self.after, self.agreement = Counts(), Counts(), Agreement()
+        self._told_s = clock()
+
+    def deploy(self, request: Request, source: IO[bytes]) -> Outcome:
+        """Receive, prove, shadow, switch and watch; raises EdgecnnError for what is no model or cannot be done."""
+        with self.store.locked():
+            self._recover()
+            live = self._adopt()
+            self._begin()
+            data = self._receive(request, source, live)
+            try:
+                artifact = Artifact.read(data, Path(request.name), trusted=self.site.trusted)
+            except ArtifactError as error:
+                return self._refuse(request.sha256, str(error))
+            if digest_of(self.store.live) == request.sha256:
+                self.channel.say("this version is live already")
+                return Outcome("", request.sha256, live=True, rolled_back=False, reason="it was live already")
+            self.store.add(data, artifact.contract.export_id)
+            return self._try(request.sha256, artifact, live)
+
+    def roll_back(self) -> Outcome:
+        """Put the version before back live, and see that the camera runs it."""
+        with self.store.locked():
+            self._recover()
+            live = self._adopt()
+            self._begin()
+            previous = self.store.journal().previous
+            if previous is None or not self.store.holds(previous):
+                raise InputError(f"there is no version before to roll back to: {self.store.live} was not deployed to twice")
+            found = Artifact.open(self.store.path(previous))
+            artifact = replace(found, path=Path(f"version {previous[:12]}{found.path.suffix}"))
+            self.channel.say(f"rolling back to {artifact.contract.export_id} ({previous[:12]})")
+            anything = replace(self.plan.limits, latency=math.inf)
+            self.plan = replace(self.plan, shadow=0, watch_s=0.0, new_labels=True, limits=anything)
+            return self._try(previous, artifact, live)
+
+    def _recover(self) -> None:
+        if done := self.store.recover():
+            self.channel.say(done)
+
+    def _begin(self) -> None:
+        """Say which events there were before, for those who ask after a lost connection what came of it."""
+        events = self.store.journal().events
+        self.channel.tell("begin", events=events[-1].number if events else 0)
+
+    def _adopt(self) -> Artifact | None:
+        """Keep what is live; None where there is nothing, or nothing that is a model of ours."""
+        try:
+            artifact = Artifact.open(self.store.live)
+        except EdgecnnError:
+            self.store.adopt("unknown")
+            return None
+        self.store.adopt(artifact.contract.export_id)
+        return artifact
+
+    def _receive(self, request: Request, source: IO[bytes], live: Artifact | None) -> bytes:
+        """Return the file's bytes, which are not sent again when they lie here; InputError when they come cut or altered."""
+        if request.size > MAX_FILE_BYTES:
+            raise InputError(f"{request.name} has {request.size} bytes; at most {MAX_FILE_BYTES} are taken")
+        if self.store.holds(request.sha256):
+            self.channel.tell("have")
+            return self.store.path(request.sha256).read_bytes()
+        self.channel.tell("need")
+        data = source.read(request.size)
+        if hashlib.sha256(data).hexdigest() != request.sha256:
+            raise InputError(f"{request.name} came with {len(data)} of {request.size} bytes, or altered; deploy it again")
+        return data
+
+    def _try(self, version: str, artifact: Artifact, live: Artifact | None) -> Outcome:
+        try:
+            self._check(artifact, live)
+            self._verify(version, artifact, live)
+            with Listener(self.store.folder, clock=self.clock) as listener:
+                return self._go_live(version, artifact, live, listener)
+        except (RefusedError, EdgecnnError) as error:
+            return self._refuse(version, str(error))
+
+    def _refuse(self, version: str, reason: str) -> Outcome:
+        self.store.note("refused", version, digest_of(self.store.live), reason, self._measured())
+        self.store.forget(version)
+        return Outcome("", version, live=False, rolled_back=False, reason=reason, measured=self._measured())
+
+    def _check(self, artifact: Artifact, live: Artifact | None) -> None:
+        """Refuse what parity has rejected, and what the running camera cannot take over."""
+        if artifact.contract.parity.verdict == "fail":
+            raise RefusedError("it failed its parity with the trained model: export it again, with --repair")
+        self._check_labels(artifact, live)
+
+    def _check_labels(self, artifact: Artifact, live: Artifact | None) -> None:
+        """Refuse what the running camera cannot take over, unless that is meant and the camera can be restarted."""
+        difference = None if live is None else artifact.contract.differs_from(live.contract)
+        if difference is None:
+            return
+        if not self.plan.new_labels:
+            raise RefusedError(f"it {difference} than the live model; if that is meant, give --new-labels")
+        if self.site.restart is None:
+            raise RefusedError(
+                f"it {difference} than the live model, for which the camera must be restarted, and no unit of "
+                "`edgecnn service` runs it; say how with --restart COMMAND"
+            )
+
+    def _verify(self, version: str, artifact: Artifact, live: Artifact | None) -> None:
+        """Replay the golden vectors and compare the latency, in child processes that have their time."""
+        self.channel.say("verifying on the board")
+        serving, path = self.site.serving, self.store.path(version)
+        found = probe.verify(artifact, runtime=serving.runtime, threads=serving.threads, timeout_s=self.plan.verify_s)
+        found.demand()
+        paths = [path] if live is None else [path, self.store.live]
+        ms, *before = compare_latency(paths, serving, self.plan.verify_s)
+        before_ms = before[0] if before else None
+        self.measured = replace(self.measured, latency_ms=round(ms, 3), latency_before_ms=before_ms and round(before_ms, 3))
+        beside = "" if before_ms is None else f", before {before_ms:.1f} ms"
+        self.channel.say(f"verified on {found.runtime}: {ms:.1f} ms a picture{beside}")
+        if before_ms is not None and (reason := judge_latency(ms, before_ms, self.plan.limits)):
+            raise RefusedError(reason)
+
+    def _go_live(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> Outcome:
+        self._find_cameras(listener)
+        if self.plan.shadow:
+            self._shadow(version, artifact, live, listener)
+        elif self.plan.watch_s:
+            self._look_before(listener)
+        if not self.channel.is_open:
+            raise RefusedError("the connection to the workstation was lost before the switch")
+        if digest_of(self.store.path(version)) != version:
+            raise RefusedError(f"{self.store.path(version)} was altered while it was tried")
+        needs_restart = live is not None and artifact.contract.differs_from(live.contract) is not None
+        self.store.begin(version)
+        try:
+            self._confirm(version, listener, restart=needs_restart)
+            self._watch(version, listener)
+        except (RefusedError, EdgecnnError) as error:
+            return self._take_back(version, str(error), listener, restart=needs_restart)
+        except BaseException:
+            self.store.take_back("the board's half of the deployment was interrupted", self._measured())
+            raise
+        reason = self._reserve(listener)
+        self.store.keep(self.plan.keep, reason, self._measured())
+        return Outcome("", version, live=True, rolled_back=False, reason=reason, measured=self._measured())
+
+    def _reserve(self, listener: Listener) -> str:
+        """Say what was not proven of a model that went live; empty for nothing."""
+        if not listener.cameras:
+            return "no camera ran it yet"
+        if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
+            return (
+                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} "
+                f"in the watch; {FEW_ANSWERS} are needed): watch it for longer"
+            )
+        return ""
+
+    def _find_cameras(self, listener: Listener) -> None:
+        """Wait until the cameras that run this file have said so."""
+        if self._until(_FIND_S, listener, lambda: bool(listener.running)):
+            self._until(1.2, listener, lambda: False)  # a second camera looks within its own second
+        if not listener.running and (self.plan.watch_s or self.plan.shadow):
+            raise RefusedError(
+                f"no camera runs {self.store.live}, so nothing can be watched: start it, or put the file in place "
+                "unwatched with --watch 0"
+            )
+
+    def _until(self, limit_s: float, listener: Listener, is_over: Callable[[], bool]) -> bool:
+        """Hear until something is so; False when that was not within the time."""
+        until_s = self.clock() + limit_s
+        while not is_over():
+            if self.clock() >= until_s:
+                return False
+            listener.hear(_HEAR_S)
+        return True
+
+    def _shadow(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> None:
+        """Let the new model answer live frames beside the live one, and refuse it by its limits."""
+        same = live is not None and artifact.contract.preprocessing == live.contract.preprocessing
+        listener.want("inputs" if same else "views")
+        self.channel.say(f"shadowing {self.plan.shadow:,} frames")
+        shadow_counts, frame_s = Counts(), self.clock()
+        with Shadow(self.store.path(version), self.site.serving, self.plan.verify_s) as shadow:
+            while self.agreement.frames < self.plan.shadow:
+                for seen in listener.hear(_HEAR_S):
+                    if self.agreement.frames < self.plan.shadow and self._is_shadowed(seen):
+                        frame_s = self.clock()
+                        self.before.add(seen)
+                        answered = shadow.answer(seen.pictures, are_inputs=same)
+                        self.agreement.add(seen.answers, answered)
+                        shadow_counts.add_answers(answered.answers)
+                if self.clock() > frame_s + _NO_FRAME_S:
+                    raise RefusedError(
+                        f"the camera saw no frame to judge by for {_NO_FRAME_S:g} s, after {self.agreement.frames:,}"
+                    )
+                self._tell("shadowing", self.agreement.frames, self.plan.shadow)
+                if not self.channel.is_open:
+                    raise RefusedError("the connection to the workstation was lost while the model was shadowed")
+        listener.want("answers")
+        self.after = shadow_counts
+        self._report_shadow()
+        reasons = (
+            judge_agreement(self.agreement, self.plan.limits),
+            judge_doubt(shadow_counts, self.before, self.plan.limits, at_end=True),
+        )
+        if reason := next(filter(None, reasons), ""):
+            raise RefusedError(reason)
+
+    @staticmethod
+    def _is_shadowed(seen: Seen) -> bool:
+        return seen.state == "ok" and len(seen.pictures) == len(seen.answers)
+
+    def _report_shadow(self) -> None:
+        share, answers = self.agreement.share, self.agreement.answers.total()
+        same = (
+            "the live model gave no label to compare with" if share is None else f"{share:.1%} of {answers:,} answers the same"
+        )
+        self.channel.say(f"shadow: {same}; {_doubt(self.after)} unsure or novel, live {_doubt(self.before)}")
+        for label, (count, of_class) in self.agreement.by_class().items():
+            self.channel.say(f"shadow: {label}: {of_class:.1%} of {count:,} the same")
+
+    def _look_before(self, listener: Listener) -> None:
+        """Look at the live model for a while, to have something to compare with."""
+        started_s, enough_s = self.clock(), self.plan.before_s
+        while (passed_s := self.clock() - started_s) < enough_s or (
+            self.before.answers < FEW_ANSWERS and passed_s < enough_s + self.plan.watch_s
+        ):
+            for seen in listener.hear(_HEAR_S):
+                self.before.add(seen)
+            self._tell("looking at the live model", int(passed_s), round(self.plan.before_s))
+
+    def _confirm(self, version: str, listener: Listener, *, restart: bool) -> None:
+        """Wait until every camera runs the version."""
+        old = {camera.pid for camera in listener.running} if restart else set()  # they refuse what they are ended for
+        if restart:
+            self.channel.say(f"restarting the camera: {self.site.restart}")
+            self.site.restart_camera()
+        if not listener.cameras:
+            return
+        self.channel.say("switched; waiting for the camera to take it over")
+        refusals = {camera.pid: camera.refusals for camera in listener.running}
+
+        def is_over() -> bool:
+            if any(camera.pid in old for camera in listener.running):
+                return False
+            for camera in listener.running:
+                if camera.refusals > refusals.get(camera.pid, camera.refusals):
+                    raise RefusedError(f"the camera refused it: {camera.warning}")
+            return bool(listener.running) and all(camera.digest == version for camera in listener.running)
+
+        if not self._until(self.plan.confirm_s, listener, is_over):
+            raise RefusedError(f"the camera did not take it over within {self.plan.confirm_s:g} s")
+
+    def _watch(self, version: str, listener: Listener) -> None:
+        """See for the time of the watch that nothing is worse than before; RefusedError when it is."""
+        if not self.plan.watch_s:
+            return
+        pids = {camera.pid for camera in listener.running}
+        watched, started_s = Counts(), self.clock()
+        self.after = watched
+        while (passed_s := self.clock() - started_s) < self.plan.watch_s:
+            for seen in listener.hear(_HEAR_S):
+                if seen.digest == version:
+                    watched.add(seen)
+            self._demand_cameras(pids, version, listener)
+            self._demand(watched, at_end=False)
+            self._tell("watching", int(passed_s), round(self.plan.watch_s))
+        self.channel.say(
+            f"watched for {self.plan.watch_s:g} s: {watched.answers:,} answers, {_doubt(watched)} unsure or novel, before "
+            f"{_doubt(self.before)}"
+        )
+        self._demand(watched, at_end=True)
+        if not watched.answers and self.before.answers:
+            raise RefusedError("it gave no answer in the whole watch, and the model before did; choose a longer --watch")
+
+    def _demand_cameras(self, pids: set[int], version: str, listener: Listener) -> None:
+        """Raise RefusedError when a camera has crashed, hangs, or runs something else."""
+        now_s = self.clock()
+        for camera in listener.running:
+            if camera.pid not in pids:
+                raise RefusedError("the camera was restarted in the middle of the watch")
+            if now_s - camera.heard_s > _SILENT_S:
+                raise RefusedError(f"the camera has stood still for {_SILENT_S:g} s")
+            if camera.digest != version:
+                raise RefusedError(f"the camera runs something else by now: {camera.warning or camera.digest[:12]}")
+        if any(not listener.cameras[pid].is_connected for pid in pids):
+            raise RefusedError("the camera ended in the middle of the watch")
+
+    def _demand(self, watched: Counts, *, at_end: bool) -> None:
+        limits = self.plan.limits
+        reasons = (
+            judge_states(watched, self.before),
+            judge_work(watched, self.before, limits),
+            judge_doubt(watched, self.before, limits, at_end=at_end),
+        )
+        if reason := next(filter(None, reasons), ""):
+            raise RefusedError(reason)
+
+    def _take_back(self, version: str, reason: str, listener: Listener, *, restart: bool) -> Outcome:
+        """Put back what was live, and see that the camera runs it."""
+        self.channel.say(f"rolling back: {reason}")
+        before = self.store.journal().pending
+        self.store.take_back(reason, self._measured())
+        self.store.forget(version)
+        if before is None or before.before is None:
+            return Outcome(
+                "", version, live=True, rolled_back=False, reason=f"{reason}; there was none before", measured=self._measured()
+            )  # a board must never be without a model
+        try:
+            runs_it = all(camera.digest == before.before for camera in listener.running)
+            self._confirm(before.before, listener, restart=restart and not runs_it)
+        except (RefusedError, EdgecnnError) as error:
+            reason = f"{reason}; the file is put back, but {error}"
+        else:
+            self.channel.say("the model before is live again")
+        return Outcome("", version, live=False, rolled_back=True, reason=reason, measured=self._measured())
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        if self.clock() >= self._told_s + _TELL_S:
+            self._told_s = self.clock()
+            self.channel.progress(stage, done, total)
+
+    def _measured(self) -> Measured:
+        """Return what was measured until now."""
+        share = self.agreement.share
+        return replace(
+            self.measured,
+            shadow_frames=self.agreement.frames,
+            shadow_answers=self.agreement.answers.total(),
+            agreement=None if share is None else round(share, 4),
+            by_class=self.agreement.by_class(),
+            answers=self.after.answers,
+            doubt=_rounded(self.after.doubt),
+            answers_before=self.before.answers,
+            doubt_before=_rounded(self.before.doubt),
+        )
+
+
+def _doubt(counts: Counts) -> str:
+    return "nothing seen" if counts.doubt is None else f"{counts.doubt:.1%}"
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
+def main() -> None:
+    """Serve one request on stdin and stdout; what native code prints goes nowhere.
+
+    A connection that is lost hangs up, which is no reason to stop; a board that shuts down takes the model back first.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    serve(sys.stdin.buffer, out)

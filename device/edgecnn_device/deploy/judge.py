@@ -1,0 +1,148 @@
+"""Counting what two models answer, and saying when the new one differs by more than its limits allow."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from edgecnn.metrics import wilson_interval
+from edgecnn_device.deploy.listener import Seen
+from edgecnn_device.deploy.plan import Limits
+from edgecnn_device.deploy.trial import Shadowed
+
+_CONFIDENCE = 0.998  # two-sided: one watch in a thousand is called off by chance, were its frames independent
+FEW_ANSWERS, _FEW_OF_A_CLASS, _FEW_FRAMES = 30, 20, 10
+_MORE_ERRORS, _MORE_TROUBLE, _SLOWER_MS = 0.01, 0.25, 5.0
+
+
+@dataclass(eq=False)
+class Counts:
+    """What was seen of one model: answers, those of them that are no label, frames by their state, milliseconds of work."""
+
+    answers: int = 0
+    doubtful: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    work_ms: list[float] = field(default_factory=list)
+    error: str = ""
+
+    def add(self, seen: Seen) -> None:
+        """Count a frame."""
+        self.states[seen.state] += 1
+        self.add_answers(seen.answers)
+        if seen.state == "error":
+            self.error = seen.reason
+        if seen.answers:
+            self.work_ms.append(seen.work_ms / len(seen.answers))
+
+    def add_answers(self, answers: Iterable[tuple[str, str]]) -> None:
+        """Count answers alone."""
+        for verdict, _ in answers:
+            self.answers += 1
+            self.doubtful += verdict != "label"
+
+    @property
+    def doubt(self) -> float | None:
+        """The share of answers that are unsure or novel; None of no answer."""
+        return self.doubtful / self.answers if self.answers else None
+
+    def share(self, *states: str) -> float:
+        """Return the share of frames in these states."""
+        return sum(self.states[state] for state in states) / max(1, self.states.total())
+
+    def median_ms(self) -> float | None:
+        """Return the median work on a picture, None of none."""
+        return sorted(self.work_ms)[len(self.work_ms) // 2] if self.work_ms else None
+
+
+@dataclass(eq=False)
+class Agreement:
+    """Of the answers that the live model gave a label, in how many the shadow's most probable class is the same."""
+
+    frames: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    same: Counter[str] = field(default_factory=Counter)
+
+    def add(self, live: Sequence[tuple[str, str]], shadow: Shadowed) -> None:
+        """Count a frame."""
+        self.frames += 1
+        for (verdict, label), (_, other) in zip(live, shadow.answers, strict=True):
+            if verdict == "label":
+                self.answers[label] += 1
+                self.same[label] += label == other
+
+    @property
+    def share(self) -> float | None:
+        """The share over all classes; None of no answer."""
+        return self.same.total() / self.answers.total() if self.answers else None
+
+    def by_class(self) -> dict[str, tuple[int, float]]:
+        """Return of each class how many answers there were, and in which share of them both say the same."""
+        return {label: (count, round(self.same[label] / count, 4)) for label, count in sorted(self.answers.items())}
+
+
+def judge_latency(ms: float, before_ms: float, limits: Limits) -> str:
+    """Say why a model is too slow, beside the one before; empty when it is not. A few milliseconds more never are."""
+    if ms <= limits.latency * before_ms or ms <= before_ms + _SLOWER_MS:
+        return ""
+    return f"a picture takes {ms:.1f} ms instead of {before_ms:.1f} ms, more than {limits.latency:g} times as long"
+
+
+def judge_agreement(agreement: Agreement, limits: Limits) -> str:
+    """Say why a shadow may not go live by what it says; empty when it may."""
+    share = agreement.share
+    if share is None or agreement.answers.total() < FEW_ANSWERS:
+        return ""
+    if share < limits.agreement:
+        worst = min(agreement.answers, key=lambda label: agreement.same[label] / agreement.answers[label])
+        return (
+            f"as a shadow it says the same in {share:.1%} of {agreement.answers.total():,} answers, least of all of {worst!r}; "
+            f"the limit is {limits.agreement:.0%}"
+        )
+    for label, (count, of_class) in agreement.by_class().items():
+        if count >= _FEW_OF_A_CLASS and of_class < limits.agreement / 2:
+            return (
+                f"as a shadow it says {label!r} in only {of_class:.1%} of the {count:,} answers of that class; the limit for a "
+                f"class is {limits.agreement / 2:.0%}"
+            )
+    return ""
+
+
+def judge_doubt(new: Counts, before: Counts, limits: Limits, *, at_end: bool) -> str:
+    """Say that more answers are unsure or novel than before, beyond chance, or at the end by the bare figures; else nothing."""
+    if new.answers < FEW_ANSWERS or before.answers < FEW_ANSWERS or new.doubt is None or before.doubt is None:
+        return ""
+    rise = new.doubt - before.doubt
+    surely = rise - _doubt_margin(new, before)
+    if rise > limits.doubt and (at_end or surely > limits.doubt):
+        return (
+            f"{new.doubt:.1%} of {new.answers:,} answers are unsure or novel, before {before.doubt:.1%} of "
+            f"{before.answers:,}; {100 * limits.doubt:g} points more are allowed"
+        )
+    return ""
+
+
+def _doubt_margin(new: Counts, before: Counts) -> float:
+    """Return how far below the difference its lower bound lies (Newcombe, Statistics in Medicine 17, 1998, method 10)."""
+    assert new.doubt is not None and before.doubt is not None
+    low, _ = wilson_interval(new.doubtful, new.answers, _CONFIDENCE)
+    _, high = wilson_interval(before.doubtful, before.answers, _CONFIDENCE)
+    return math.hypot(new.doubt - low, high - before.doubt)
+
+
+def judge_states(new: Counts, before: Counts) -> str:
+    """Say that the new model gives errors, or that frames come late since; empty when not."""
+    if new.states["error"] >= 3 and new.share("error") > before.share("error") + _MORE_ERRORS:
+        return f"{new.states['error']:,} of {new.states.total():,} frames end in an error: {new.error}"
+    if new.states.total() >= _FEW_FRAMES and new.share("stale") > before.share("stale") + _MORE_TROUBLE:
+        return f"{new.share('stale'):.0%} of the frames are stale, before {before.share('stale'):.0%}"
+    return ""
+
+
+def judge_work(new: Counts, before: Counts, limits: Limits) -> str:
+    """Say that the camera's own work on a picture takes too long since; empty when not."""
+    ms, before_ms = new.median_ms(), before.median_ms()
+    if ms is None or before_ms is None or min(len(new.work_ms), len(before.work_ms)) < _FEW_FRAMES:
+        return ""
+    return judge_latency(ms, before_ms, limits)

@@ -1,0 +1,142 @@
+"""A deployment from the file to the camera that runs it; only the network and the camera's process are stood in for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hostile_models import endless
+from local_board import ThreadCamera, make_ssh, variant
+from published_schemas import check
+
+from edgecnn.artifacts import Artifact
+from edgecnn.shipped import int8_path
+from edgecnn_device.deploy import DeployOptions, Limits, Plan, deploy, history, rollback
+from edgecnn_device.deploy.store import Store, digest_of
+
+QUICK = {"before_s": 0.3, "watch_s": 0.6, "confirm_s": 20.0}
+
+
+@pytest.fixture(scope="module")
+def live_artifact() -> Artifact:
+    return Artifact.open(int8_path("neu"))
+
+
+@pytest.fixture
+def live(live_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    programs = make_ssh(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    (tmp_path / "board").mkdir()
+    shutil.copy(variant(live_artifact, tmp_path / "first.tflite"), tmp_path / "board/model.tflite")
+    return tmp_path / "board/model.tflite"
+
+
+@pytest.fixture
+def camera(live: Path) -> Iterator[ThreadCamera]:
+    with ThreadCamera(live) as running:
+        yield running
+
+
+def options(live: Path, **plan: object) -> DeployOptions:
+    program = str(live.parents[1] / "bin/edgecnn")
+    return DeployOptions(Plan(live=str(live), **(QUICK | plan)), program=program, silence_s=20)  # type: ignore[arg-type]
+
+
+def test_a_model_is_shadowed_put_live_and_rolled_back(
+    live: Path, camera: ThreadCamera, live_artifact: Artifact, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    better = variant(live_artifact, tmp_path / "better.tflite")
+    outcome = deploy(better, "board", options(live, shadow=40), said.append)
+
+    assert (outcome.live, outcome.rolled_back, outcome.reason) == (True, False, ""), said
+    assert (outcome.version, digest_of(live), camera.running) == (digest_of(better), digest_of(better), "better")
+    assert (outcome.measured.shadow_frames, outcome.measured.agreement, outcome.measured.doubt) == (
+        40,
+        1.0,
+        pytest.approx(0.0, abs=0.1),
+    )
+
+    back = rollback("board", options(live), said.append)
+    found = history("board", options(live))
+    assert (back.live, camera.running) == (True, "first")
+    assert [(event.what, event.export_id) for event in found.events] == [
+        ("adopted", "first"),
+        ("live", "better"),
+        ("live", "first"),
+    ]
+    assert (found.live, found.previous, found.pending) == (digest_of(live), outcome.version, None)
+    for name, body in {"outcome": outcome, "history": found}.items():
+        check("deploy", json.loads(json.dumps({"schema": 1, name: dataclasses.asdict(body)})))
+
+
+def test_a_model_that_is_worse_live_is_taken_back(
+    live: Path, camera: ThreadCamera, live_artifact: Artifact, tmp_path: Path
+) -> None:
+    before, evidence = digest_of(live), live_artifact.contract.evidence
+    assert evidence is not None
+    stricter = dataclasses.replace(evidence, novel_above=0.4 * evidence.novel_above)
+    worse = variant(live_artifact, tmp_path / "worse.tflite", evidence=stricter)
+
+    outcome = deploy(worse, "board", options(live, watch_s=20))
+
+    assert (outcome.live, outcome.rolled_back) == (False, True)
+    assert "answers are unsure or novel, before" in outcome.reason
+    assert (digest_of(live), camera.running) == (before, "first")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("swapped", "the same classes in another order"), ("endless", "it never ends"), ("failed", "failed its parity")],
+)
+def test_a_sabotaged_model_is_refused_before_it_is_live(
+    name: str, reason: str, live: Path, live_artifact: Artifact, tmp_path: Path
+) -> None:
+    path, before = tmp_path / f"{name}.tflite", live.read_bytes()
+    contract = live_artifact.contract
+    if name == "endless":
+        endless(live_artifact).save(path)
+    elif name == "failed":
+        variant(live_artifact, path, parity=dataclasses.replace(contract.parity, verdict="fail"))
+    else:
+        variant(live_artifact, path, labels=tuple(reversed(contract.labels)))
+
+    outcome = deploy(path, "board", options(live, verify_s=1.0))
+
+    assert (outcome.live, outcome.rolled_back, live.read_bytes()) == (False, False, before)
+    assert reason in outcome.reason
+    assert not [path for path in Store(live).folder.glob("*.tflite") if digest_of(path) == outcome.version]
+
+
+def test_without_a_camera_nothing_is_watched_and_that_is_said(live: Path, live_artifact: Artifact, tmp_path: Path) -> None:
+    better = variant(live_artifact, tmp_path / "better.tflite")
+
+    watched = deploy(better, "board", options(live))
+    unwatched = deploy(better, "board", options(live, watch_s=0.0))
+
+    assert (watched.live, "no camera runs" in watched.reason) == (False, True)
+    assert (unwatched.live, unwatched.reason) == (True, "no camera ran it yet")
+    assert digest_of(live) == digest_of(better)
+
+
+def test_a_slow_model_is_taken_back(live: Path, live_artifact: Artifact, tmp_path: Path) -> None:
+    slow = variant(live_artifact, tmp_path / "slow.tflite")
+
+    with ThreadCamera(live, slow_ms=lambda export_id: 50.0 * (export_id == "slow")):
+        outcome = deploy(slow, "board", options(live, watch_s=20, limits=Limits(latency=3.0)))
+
+    assert outcome.rolled_back and "ms instead of 1.0 ms" in outcome.reason, outcome
+
+
+def test_a_camera_that_dies_of_a_model_gets_the_old_one_back(live: Path, live_artifact: Artifact, tmp_path: Path) -> None:
+    crashing = variant(live_artifact, tmp_path / "crashing.tflite")
+
+    with ThreadCamera(live, crashes=lambda export_id: export_id == "crashing"):
+        outcome = deploy(crashing, "board", options(live, watch_s=60, confirm_s=2))
+
+    assert outcome.rolled_back and "the camera" in outcome.reason, outcome
+    assert digest_of(live) != outcome.version
