@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.mapped import blocks, join_pictures, take_pictures
 from edgecnn.errors import DatasetError, InputError, ShapeError
+from edgecnn.mapped import blocks, join_pictures, take_pictures
 from edgecnn.records import read_record
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.group_by import GroupBy, parse_group_by
 from edgecnn.datasets.layout import GOOD, Layout, find_good, find_layout, label_of
-from edgecnn.datasets.mapped import stack_pictures
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import DECIDED, InputChoice, Picture, read_pictures
 from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups, undivided
@@ -25,6 +24,7 @@ from edgecnn.datasets.summary import FolderSummary, find_crossing, summarize
 from edgecnn.errors import DatasetError, OutputError
 from edgecnn.files import make_folder
 from edgecnn.folders import count_reasons
+from edgecnn.mapped import stack_pictures
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.progress import note
 from edgecnn.tasks import SHIPPED, Task

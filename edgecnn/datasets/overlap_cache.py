@@ -14,10 +14,10 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.mapped import let_go
 from edgecnn.datasets.overlap import Kind, Overlap, Overlaps, connected, find_overlaps
 from edgecnn.errors import EdgecnnError
 from edgecnn.files import cache_folder, make_folder, read_bytes, write_bytes
+from edgecnn.mapped import let_go
 
 VERSION = 2  # of the search and of the form of an entry: another one finds nothing of this one
 MAX_BYTES = 64 * 2**20  # of all entries; the ones that were used longest ago go

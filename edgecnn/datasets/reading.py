@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.layout import LabelledFile
-from edgecnn.datasets.mapped import Shelf, let_go, new_pictures
 from edgecnn.datasets.overlap import reduced
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
+from edgecnn.mapped import Shelf, let_go, new_pictures
 from edgecnn.pictures import MAX_FILE_BYTES, camera_of, decode_picture, reason_without_name
 from edgecnn.preprocessing import Color, Preprocessing
 from edgecnn.progress import on_all_cores, report

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.layout import OTHERS
-from edgecnn.datasets.mapped import let_go, new_pictures, stack_pictures, take_pictures
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes, write_bytes
 from edgecnn.folders import list_pictures
+from edgecnn.mapped import let_go, new_pictures, stack_pictures, take_pictures
 from edgecnn.pictures import MAX_FILE_BYTES, decode_picture
 from edgecnn.progress import note, on_all_cores
 from edgecnn.tasks import Task

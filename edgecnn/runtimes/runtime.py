@@ -130,7 +130,7 @@ def run_all(
 
 
 def _slices(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    from edgecnn.datasets.mapped import let_go  # not for a camera's start
+    from edgecnn.mapped import let_go  # not for a camera's start
 
     for at in range(0, len(images), RUN_BATCH):
         yield images[at : at + RUN_BATCH]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.datasets.mapped import blocks
+from edgecnn.mapped import blocks
 from edgecnn_export.conversion.calibration import Ranges, measure
 from edgecnn_export.conversion.folded import Folded
 

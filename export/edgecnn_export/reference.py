@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DriftInfo, EvidenceInfo, GoodPartsInfo, RejectionInfo, TensorSpec
-from edgecnn.datasets.mapped import blocks
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import replacing
+from edgecnn.mapped import blocks
 from edgecnn.normalization import RAW, Normalization
 from edgecnn.records import read_record
 from edgecnn.runtimes import Runtime

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from picture_files import write_classes
 
-from edgecnn.datasets import mapped
+from edgecnn import mapped
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.load import load_splits
-from edgecnn.datasets.mapped import Shelf, blocks, join_pictures, let_go, new_pictures, stack_pictures, take_pictures
 from edgecnn.datasets.split_table import load_stored_splits, write_splits_table
 from edgecnn.errors import OutputError
+from edgecnn.mapped import Shelf, blocks, join_pictures, let_go, new_pictures, stack_pictures, take_pictures
 from edgecnn.progress import listening
 
 

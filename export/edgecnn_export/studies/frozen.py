@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset, Splits, concatenate
 from edgecnn.datasets.flattery import Described
 from edgecnn.datasets.folder import FolderContents
-from edgecnn.datasets.mapped import stack_pictures
 from edgecnn.datasets.overlap_cache import numbered
 from edgecnn.errors import EdgecnnError, InputError
 from edgecnn.files import exists, read_bytes, write_bytes
+from edgecnn.mapped import stack_pictures
 from edgecnn.progress import report
 from edgecnn.tasks import Task
 from edgecnn_export.networks import build

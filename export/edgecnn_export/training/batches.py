@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.mapped import let_go
+from edgecnn.mapped import let_go
 from edgecnn_export.training.augmentation import Augmentation, augment
 
 Chosen = NDArray[np.int64] | slice

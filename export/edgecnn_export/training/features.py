@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.datasets.mapped import blocks, let_go
+from edgecnn.mapped import blocks, let_go
 from edgecnn.progress import report
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.balancing import alternating

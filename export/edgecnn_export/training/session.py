@@ -23,9 +23,9 @@ import edgecnn
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
-from edgecnn.datasets.mapped import let_go, new_pictures
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.files import write_json
+from edgecnn.mapped import let_go, new_pictures
 from edgecnn.metrics import confusion_matrix, macro_recall, weak_classes, wilson_interval
 from edgecnn.progress import report
 from edgecnn.rejection.threshold import choose_rejection
