@@ -57,16 +57,14 @@ def test_a_page_shows_what_its_commands_print() -> None:
 
 
 def test_the_way_from_a_wrong_answer_to_a_better_model_can_be_gone() -> None:
-    page = shown((ROOT / "docs" / "tutorials" / "wrong-answer.md").read_text("utf-8"))
+    on_a_board = (ROOT / "docs" / "tutorials" / "wrong-answer.md").read_text("utf-8").split("## Or train")[0]
+    page = shown(on_a_board)  # the trainings behind it take too long here: tests/system/test_circle.py
 
     taught, trap = page.split("What of a part that is neither?")
-    trap, trained = trap.split("## Or train")
     assert "3_1.png: novel: like nothing it was trained on" in taught
     assert "taught.tflite: three added by" in taught
     assert "the new model is better" in taught
     assert "the new model is worse" in trap
-    assert "is labelled 'three', which is no class of runs/steel" in trained
-    assert "next: edgecnn export runs/steel-2 --int8" in trained
 
 
 def test_json_is_shown_readably() -> None:
