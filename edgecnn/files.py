@@ -69,13 +69,16 @@ def check_replaceable(path: Path) -> None:
 
     For files that somebody names on a command line; whoever mistypes one is not to lose a thesis.
     """
-    if not exists(path) or (path.is_file() and (path.stat().st_size == 0 or _is_made_here(path))):
+    if not exists(path) or (path.is_file() and (path.stat().st_size == 0 or is_made_here(path))):
         return
     kind = "was not made by edgecnn" if path.is_file() else "is not a regular file"
     raise OutputError(f"{path} exists and {kind}; it is not overwritten: choose another name, or move it away")
 
 
-def _is_made_here(path: Path) -> bool:
+def is_made_here(path: Path) -> bool:
+    """Tell whether a picture or page was drawn by edgecnn."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         head = file.read(_LOOKED_AT_BYTES)
         file.seek(max(0, path.stat().st_size - _LOOKED_AT_BYTES))

@@ -301,6 +301,28 @@ def test_a_later_label_of_an_added_picture_holds(workshop: Workshop, tmp_path: P
     assert any("is labelled 'dark' now, and no longer 'gray'" in line for line in asked.said)
 
 
+def test_what_was_of_the_field_is_not_learned_later(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = next((workshop.new / "field" / "dark").glob("*.png"))
+    draw(tmp_path / "more", "dark", range(60, 62))
+    shutil.copy(measured, tmp_path / "more" / "dark" / "again.png")
+
+    asked = ask(monkeypatch, open_start(workshop.new), [tmp_path / "more"], tmp_path / "on")
+
+    sha = hashlib.sha256(measured.read_bytes()).hexdigest()
+    assert all(sha not in (asked.stored[part].digests or ()) for part in SPLITS)
+
+
+def test_an_added_picture_that_is_gone_is_one_line(workshop: Workshop, tmp_path: Path) -> None:
+    shutil.copytree(workshop.new, tmp_path / "parts-2")
+    next((tmp_path / "parts-2" / "added" / "gray").glob("*.png")).unlink()
+    added = draw(tmp_path / "more", "dark", range(60, 62))
+
+    with pytest.raises(DatasetError, match=r"1 of the 24 pictures .* is missing or changed"):
+        continue_training(open_start(tmp_path / "parts-2"), [added], out=tmp_path / "on")
+
+
 def test_old_pictures_that_are_gone_are_one_line(workshop: Workshop, tmp_path: Path) -> None:
     shutil.copytree(workshop.folder / "parts", tmp_path / "parts")
     (tmp_path / "parts" / "dark" / "dark_7.png").unlink()
@@ -333,7 +355,7 @@ def test_no_run_is_replaced(workshop: Workshop) -> None:
     for out in (workshop.old, workshop.new):
         with pytest.raises(InputError, match="holds a run, which is left as it is"):
             continue_training(start, [workshop.samples], out=out)
-    assert next_folder(workshop.old).name == "parts-3"
+    assert [next_folder(each).name for each in (workshop.old, workshop.new)] == ["parts-3", "parts-3"]
 
 
 def test_options_of_a_training_from_the_beginning_are_refused(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:

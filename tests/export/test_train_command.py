@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from edgecnn.cli.main import main
+from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
 from edgecnn_export.models import open_reference
+from edgecnn_export.plots.contact_sheet import draw_contact_sheet
 from edgecnn_export.training.trainer import check_folder
 
 PLAIN = ("--network", "compact", "--teacher", "none")
@@ -185,9 +187,18 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     assert "cannot create the folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["model.keras", "training.json", "curves.png", "splits.csv"])
+@pytest.mark.parametrize("name", ["model.keras", "training.json", "curves.png", "pictures.png", "splits.csv"])
 def test_a_folder_with_files_of_somebody_elses_is_not_trained_into(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"mine")
 
     with pytest.raises(InputError, match=f"{name} was not written by edgecnn train"):
         check_folder(tmp_path, resume=False)
+
+
+def test_a_folder_that_a_killed_training_has_left_is_trained_into(tmp_path: Path) -> None:
+    pictures = Dataset(np.zeros((4, 32, 32, 1), np.uint8), np.array([0, 0, 1, 1]), ("a", "b", "c", "d"))
+    draw_contact_sheet(pictures, ("bright", "dark"), tmp_path / "pictures.png", title="what the network sees")
+
+    check_folder(tmp_path)  # before its first checkpoint
+    (tmp_path / "checkpoint.npz").touch()
+    check_folder(tmp_path, resume=True)

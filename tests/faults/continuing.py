@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def forked(work: object, *arguments: object) -> int:
         try:
             work(*arguments)  # type: ignore[operator]
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return child

@@ -130,3 +130,18 @@ def test_a_training_that_is_killed_goes_on_to_the_same_result(tmp_path: Path, le
     assert gone_on == straight
     outcome = "resumed each time; the weights are bit-identical to those of an uninterrupted training"
     ledger.note(TABLE, "`edgecnn train`, up to 0.3 s after a checkpoint, then `--resume`", killed, outcome)
+
+
+def test_a_training_from_a_run_that_is_killed_leaves_that_run_and_whole_files(tmp_path: Path, ledger: Ledger) -> None:
+    kills = min(KILLS, 50)
+    command = [sys.executable, str(HERE / "continuing.py"), str(tmp_path), str(SEED), str(kills)]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1100, env=os.environ | threads, check=False)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert (counts["kills"], counts["files"] > 0) == (kills, True)
+    whole = (
+        f"the old run bit-identical, {counts['files']} files of the new one found, all whole; it goes on to the same weights"
+    )
+    ledger.note(TABLE, "`edgecnn train --from`, anywhere, then the same command again", kills, whole)

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.files import replacing
+from edgecnn_export.plots.figures import mark
 
 COLUMNS = 8
 MOST_ROWS = 20
@@ -29,4 +30,4 @@ def draw_contact_sheet(pictures: Dataset, labels: tuple[str, ...], path: Path, *
         grid[0].set_title(labels[row], fontsize=9, loc="left", parse_math=False)
     figure.suptitle(title, parse_math=False)
     with replacing(path) as beside:
-        figure.savefig(beside, dpi=80, format="png")
+        figure.savefig(beside, dpi=80, format="png", **mark(".png"))

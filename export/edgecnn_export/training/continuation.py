@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +22,21 @@ from edgecnn.classifier import Classifier
 from edgecnn.datasets.dataset import Splits
 from edgecnn.datasets.kept_split import extend_stored
 from edgecnn.datasets.layout import OTHERS, LabelledFile
-from edgecnn.datasets.split_table import ADDED, FILE_NAME, IN_RUN, SPLITS, others_beside, place_of, read_splits_table
+from edgecnn.datasets.split_table import (
+    ADDED,
+    FILE_NAME,
+    IN_RUN,
+    SPLITS,
+    others_beside,
+    place_of,
+    read_splits_table,
+    refuse_changed,
+)
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.files import make_folder, read_bytes, write_json
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.samples.additions import Addition, Additions, keep_additions, read_additions, read_class_folders
+from edgecnn.samples.labels import check_label
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
 from edgecnn.text import counted, printable
@@ -80,10 +92,21 @@ class ContinuedRun:
 
 def next_folder(run: Path) -> Path:
     """Return where a training that goes on from `run` is put: RUN-2, RUN-3 and so on, the first that holds no finished run."""
+    run = run.resolve()
+    numbered = re.fullmatch(r"(.+)-(\d{1,6})", run.name)
+    name = numbered[1] if numbered is not None and _went_on(run) else run.name
     number = 2
-    while _is_finished(beside := run.with_name(f"{run.resolve().name}-{number}")):
+    while _is_finished(beside := run.with_name(f"{name}-{number}")):
         number += 1
     return beside
+
+
+def _went_on(run: Path) -> bool:
+    """Tell whether a run went on from another one, so that its number is one of ours."""
+    try:
+        return "continued" in json.loads(read_bytes(run / RUN_FILE))
+    except (InputError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _is_finished(folder: Path) -> bool:
@@ -122,6 +145,7 @@ def open_start(run: Path, *, new_classes: Sequence[str] = (), data: Path | None 
 
 
 def _extended(task: Task, new_classes: Sequence[str], run: Path, wanted: dict[str, Any]) -> Task:
+    new_classes = [check_label(label) for label in new_classes]
     if known := [label for label in new_classes if label in task.labels]:
         raise InputError(f"--new-class {known[0]}: {run} knows this class already; leave the option out")
     changed = {name: value for name, value in wanted.items() if value is not None}
@@ -186,23 +210,47 @@ def continue_training(
 
 
 def _with_earlier(start: Start, found: Additions) -> Additions:
-    """Put what the run was given before in front; a later label of the same picture holds, and bad pictures go."""
-    learn, in_field, remarks = list(found.learn), list(found.field), list(found.remarks)
-    now = {each.sha256: each for each in (*learn, *in_field)}
-    earlier: list[Addition] = []
-    for name in (ADDED, FIELD):
-        if (start.folder / name).is_dir():
-            both = read_class_folders(start.folder / name, is_field=name == FIELD)
-            earlier += [*both.learn, *both.field]
+    """Put what the run was given before beside what is added now.
+
+    A later label of the same picture holds, bad pictures go, and what was of the field stays there. Raises DatasetError where
+    some of it is gone.
+    """
+    earlier = _earlier(start)
+    now = {each.sha256: each for each in (*found.learn, *found.field)}
+    remarks = list(found.remarks)
+    kept = []
     for each in earlier:
         later = now.get(each.sha256)
         if each.row["sample"] in found.refused:
             remarks.append(f"{each.path} is left out: its sample is called a bad picture now")
-        elif later is None:
-            (in_field if each.is_field else learn).append(each)
-        elif later.label != each.label:
+            continue
+        if later is not None and later.label != each.label:
             remarks.append(f"{each.path} is labelled {later.label!r} now, and no longer {each.label!r}")
-    return dataclasses.replace(found, learn=tuple(learn), field=tuple(in_field), remarks=tuple(remarks))
+            kept.append(dataclasses.replace(each, label=later.label, row={**each.row, "label": later.label}))
+        else:
+            kept.append(each)
+    in_field = {each.sha256: each for each in (*found.field, *(each for each in kept if each.is_field))}
+    learn = {each.sha256: each for each in (*found.learn, *(each for each in kept if not each.is_field))}
+    return Additions(
+        tuple(each for digest, each in learn.items() if digest not in in_field),
+        tuple(in_field.values()),
+        tuple(remarks),
+        found.refused,
+    )
+
+
+def _earlier(start: Start) -> list[Addition]:
+    """Return what was added to the run; DatasetError where a picture of its split is gone."""
+    found: list[Addition] = []
+    for name in (ADDED, FIELD):
+        if (start.folder / name).is_dir():
+            both = read_class_folders(start.folder / name, is_field=name == FIELD)
+            found += [*both.learn, *both.field]
+    there = {each.sha256 for each in found}
+    rows = [row for row in read_splits_table(start.table) if row.file.startswith(IN_RUN)]
+    gone = [f"{row.file.removeprefix(IN_RUN)} is missing or changed" for row in rows if row.sha256 not in there]
+    refuse_changed(gone, start.folder, len(rows))
+    return found
 
 
 def _without_known(start: Start, found: Additions, progress: _Progress) -> Additions:
@@ -266,7 +314,7 @@ def _counts(splits: Splits, added: Sequence[Addition], in_field: Sequence[Additi
     parts = [f"{sum(name.startswith(IN_RUN) for name in splits[part].names)} {part}" for part in SPLITS]
     more = [f"{others} of no class"] if others else []
     more += [f"{len(in_field)} of the field, which are only measured on"] if in_field else []
-    return f"{splits.info.source} with added pictures: {', '.join([*parts, *more])}"
+    return f"added pictures: {', '.join([*parts, *more])}"
 
 
 def _replayed(splits: Splits, seed: int) -> Splits:

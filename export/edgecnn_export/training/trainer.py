@@ -18,7 +18,7 @@ import keras
 from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError, MissingDependencyError
-from edgecnn.files import exists, make_folder
+from edgecnn.files import exists, is_made_here, make_folder
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
@@ -31,7 +31,7 @@ from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.distillation import Lessons, ask_teacher
 from edgecnn_export.training.recipes import NOT_FOR_LITE, Recipe, can_be_taught, find_recipe, taught
-from edgecnn_export.training.session import Session, TrainingRun
+from edgecnn_export.training.session import CURVES, Session, TrainingRun
 from edgecnn_export.training.workers import VARIABLE, Cluster
 
 SHEET = "pictures.png"
@@ -249,10 +249,12 @@ def check_folder(out: Path, resume: bool = False) -> None:
     make_folder(out)
     if not resume and (out / checkpoints.FILE_NAME).exists():
         raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
-    model, table = out / MODEL_FILE, out / split_table.FILE_NAME
-    if is_ours(model):
+    model, table, sheet = out / MODEL_FILE, out / split_table.FILE_NAME, out / SHEET
+    if is_ours(model) or (out / checkpoints.FILE_NAME).exists():
         return  # what stands beside it was written with it
-    written = [model, out / "training.json", out / "curves.png", out / SHEET, *([] if split_table.is_table(table) else [table])]
+    # A training that was killed before its first checkpoint leaves the sheet, and a table where it was killed at its end.
+    left = [path for path, is_ours_too in ((sheet, is_made_here), (table, split_table.is_table)) if not is_ours_too(path)]
+    written = [model, out / "training.json", out / CURVES, *left]
     if (foreign := next(filter(exists, written), None)) is not None:
         raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
 
