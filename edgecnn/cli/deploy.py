@@ -61,7 +61,7 @@ _NEEDS = (
     examples=_EXAMPLES,
     needs=_NEEDS,
 )
-@click.argument("words", metavar="[FILE] BOARD", nargs=-1)
+@click.argument("words", metavar="[FILE|TASK] BOARD", nargs=-1)
 @option_group(
     "What to do",
     click.option("--rollback", is_flag=True, help="Put the version before back live."),
@@ -193,10 +193,11 @@ def read_options(values: dict[str, Any]) -> DeployOptions:
 
 def _bootstrap(words: tuple[str, ...], options: DeployOptions, values: dict[str, Any]) -> tuple[Outcome | None, bool]:
     """Set a board up; return what came of the model, None without one, and whether nothing is left to do, which is printed."""
+    from edgecnn.classifier import artifact_path
     from edgecnn_device.deploy.bootstrap import Setup, bootstrap
 
     setup = Setup(values["wheel"], values["wheels"], values["extras"], values["source"])
-    file = Path(words[0]) if len(words) == 2 else None
+    file = artifact_path(words[0]) if len(words) == 2 else None
     outcome, remaining = bootstrap(_board(words[-1:]), setup, file, options, _say)
     for line in remaining:
         click.echo(printable(f"left to do: {line}"), err=True)
@@ -216,6 +217,7 @@ def _board(words: tuple[str, ...]) -> str:
 
 
 def _deploy(words: tuple[str, ...], options: DeployOptions, *, rollback: bool) -> Outcome:
+    from edgecnn.classifier import artifact_path
     from edgecnn.errors import InputError
     from edgecnn_device.deploy import deploy as deploy_file
     from edgecnn_device.deploy import rollback as roll_back
@@ -224,7 +226,7 @@ def _deploy(words: tuple[str, ...], options: DeployOptions, *, rollback: bool) -
         return roll_back(_board(words), options, _say)
     if len(words) != 2:
         raise InputError("give a file and a board, such as exports/parts/parts-int8.tflite pi@line-1")
-    return deploy_file(Path(words[0]), words[1], options, _say)
+    return deploy_file(artifact_path(words[0]), words[1], options, _say)
 
 
 def _sentence(outcome: Outcome) -> str:

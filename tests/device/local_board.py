@@ -49,7 +49,7 @@ def variant(artifact: Artifact, path: Path, **changes: object) -> Path:
 def pictures() -> NDArray[np.uint8]:
     task = find_task("neu")
     assert task.synthesize is not None
-    return task.synthesize(12, 3).images
+    return task.synthesize(6, 3).images
 
 
 class ThreadCamera:

@@ -127,3 +127,17 @@ def test_the_lock_ends_with_its_holder(store: Store) -> None:
 
     with store.locked():
         assert json.loads((store.folder / "journal.json").read_text())["live"] == digest_of(store.live)
+
+
+def test_somebody_who_may_not_write_is_told_of_an_unfinished_deployment(store: Store) -> None:
+    said: list[str] = []
+    with store.locked():
+        store.adopt("adopted")
+        store.begin(store.add(b"second", "second"))
+
+    (store.folder / "lock").unlink()
+    (store.folder / "lock").mkdir()  # a file of another user cannot be opened either, but root may open any
+    settle_deployment(store.live, said.append)
+
+    assert store.live.read_bytes() == b"second"
+    assert len(said) == 1 and "deploy as the user whose it is" in said[0]

@@ -323,7 +323,7 @@ def deployment_victim(folder: Path) -> Victim:
         assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.stem for path in versions), "half of a version"
         assert len(versions) <= 5
 
-    return Victim(write, look, most_s=0.5)  # a version takes a dozen writes that wait for the disk
+    return Victim(write, look, most_s=0.8)  # a version takes a dozen writes that wait for the disk
 
 
 VICTIMS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -51,26 +53,41 @@ class Half:
         command = [sys.executable, "-m", "edgecnn", "deploy", "--on-board"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(command, start_new_session=True, **pipes)  # type: ignore[call-overload]
+        # By a thread, since a board that has the file already takes no byte of it.
+        words = json.dumps(dataclasses.asdict(request)).encode() + b"\n" + data
+        self._writer = threading.Thread(target=self._write, args=(words,), daemon=True)
+        self._writer.start()
+
+    def _write(self, words: bytes) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(dataclasses.asdict(request)).encode() + b"\n" + data)
-        self._process.stdin.flush()
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(words)
+            self._process.stdin.flush()
 
     def end(self, how: str) -> bool:
         """Kill it with its children, or go away and let it end; False when it had ended already."""
         if self._process.poll() is not None:
+            self._close()
             return False
         if how == "kill -9":
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.stdout.close()  # type: ignore[union-attr]
-        self._process.wait(120)
+        self._close()
         return True
 
     def wait(self) -> float:
         """Let it do all of it; return the seconds."""
         started_s = time.monotonic()
-        self._process.communicate(timeout=300)
+        self._process.wait(300)
+        self._close()
         return time.monotonic() - started_s
+
+    def _close(self) -> None:
+        """Go away, and wait for what the board makes of that."""
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._process.wait(120)
+        self._writer.join()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("how", ["kill -9", "cut connection"])

@@ -6,6 +6,7 @@ after it nothing changes, since the watch is what decides.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ from typing import IO, Any
 
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.artifact import MAX_FILE_BYTES
-from edgecnn.errors import ArtifactError, EdgecnnError, InputError
+from edgecnn.errors import ArtifactError, EdgecnnError, InputError, OutputError
 from edgecnn.records import read_record
 from edgecnn.runtimes import probe
 from edgecnn_device.deploy.judge import (
@@ -41,7 +42,7 @@ from edgecnn_device.deploy.trial import Shadow, compare_latency
 
 _MOST_REQUEST = 2**16
 _HEAR_S, _TELL_S = 0.2, 1.0
-_FIND_S = 4.0  # a camera looks once a second whether somebody listens
+_ALL_FOUND_S = 1.2  # every camera looks once a second whether somebody listens
 _SILENT_S = 15.0
 _NO_FRAME_S = 120.0
 
@@ -109,7 +110,8 @@ def _read_request(source: IO[bytes]) -> Request:
 
 def read_history(store: Store) -> History:
     """Return what the store of a model file knows, after settling what nobody watches any more."""
-    store.settle()
+    with contextlib.suppress(OutputError):  # somebody who may only look
+        store.settle()
     journal = store.journal()
     pending = None if journal.pending is None else journal.pending.version
     versions = tuple(each.digest for each in journal.versions if store.path(each.digest).exists())
@@ -126,6 +128,7 @@ class Deployment:
         self.plan, self.site, self.store, self.channel, self.clock = plan, site, store, channel, clock
         self.measured = Measured()
         self.before, self.after, self.agreement = Counts(), Counts(), Agreement()
+        self.live_digest: str | None = None
         self._told_s = clock()
 
     def deploy(self, request: Request, source: IO[bytes]) -> Outcome:
@@ -194,10 +197,12 @@ class Deployment:
         return data
 
     def _try(self, version: str, artifact: Artifact, live: Artifact | None) -> Outcome:
+        self.live_digest = digest_of(self.store.live)
         try:
             self._check(artifact, live)
-            self._verify(version, artifact, live)
+            # Listening from here on: cameras are found, and their answers counted, while the model is verified.
             with Listener(self.store.folder, clock=self.clock) as listener:
+                self._verify(version, artifact, live)
                 return self._go_live(version, artifact, live, listener)
         except (RefusedError, EdgecnnError) as error:
             return self._refuse(version, str(error))
@@ -278,58 +283,66 @@ class Deployment:
 
     def _find_cameras(self, listener: Listener) -> None:
         """Wait until the cameras that run this file have said so."""
-        if self._until(_FIND_S, listener, lambda: bool(listener.running)):
-            self._until(1.2, listener, lambda: False)  # a second camera looks within its own second
+        self._until(listener.began_s + _ALL_FOUND_S, listener, lambda: False)
+        self._until(listener.began_s + self.plan.find_s, listener, lambda: bool(listener.running))
         if not listener.running and (self.plan.watch_s or self.plan.shadow):
             raise RefusedError(
                 f"no camera runs {self.store.live}, so nothing can be watched: start it, or put the file in place "
                 "unwatched with --watch 0"
             )
 
-    def _until(self, limit_s: float, listener: Listener, is_over: Callable[[], bool]) -> bool:
-        """Hear until something is so; False when that was not within the time."""
-        until_s = self.clock() + limit_s
+    def _until(self, until_s: float, listener: Listener, is_over: Callable[[], bool]) -> bool:
+        """Hear until something is so, and count what is seen of the live model; False when that was not so in time."""
         while not is_over():
             if self.clock() >= until_s:
                 return False
-            listener.hear(_HEAR_S)
+            for seen in listener.hear(_HEAR_S):
+                self._count_before(seen)
         return True
+
+    def _count_before(self, seen: Seen) -> None:
+        if seen.digest == self.live_digest:
+            self.before.add(seen)
 
     def _shadow(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> None:
         """Let the new model answer live frames beside the live one, and refuse it by its limits."""
         same = live is not None and artifact.contract.preprocessing == live.contract.preprocessing
         listener.want("inputs" if same else "views")
         self.channel.say(f"shadowing {self.plan.shadow:,} frames")
-        shadow_counts, frame_s = Counts(), self.clock()
+        self.before, frame_s = Counts(), self.clock()  # both models are to have seen the same
         with Shadow(self.store.path(version), self.site.serving, self.plan.verify_s) as shadow:
             while self.agreement.frames < self.plan.shadow:
-                for seen in listener.hear(_HEAR_S):
-                    if self.agreement.frames < self.plan.shadow and self._is_shadowed(seen):
-                        frame_s = self.clock()
-                        self.before.add(seen)
-                        answered = shadow.answer(seen.pictures, are_inputs=same)
-                        self.agreement.add(seen.answers, answered)
-                        shadow_counts.add_answers(answered.answers)
-                if self.clock() > frame_s + _NO_FRAME_S:
-                    raise RefusedError(
-                        f"the camera saw no frame to judge by for {_NO_FRAME_S:g} s, after {self.agreement.frames:,}"
-                    )
+                answered = [self._answer_beside(seen, shadow, are_inputs=same) for seen in listener.hear(_HEAR_S)]
+                if any(answered):
+                    frame_s = self.clock()
                 self._tell("shadowing", self.agreement.frames, self.plan.shadow)
-                if not self.channel.is_open:
-                    raise RefusedError("the connection to the workstation was lost while the model was shadowed")
+                self._demand_frames(frame_s)
         listener.want("answers")
-        self.after = shadow_counts
         self._report_shadow()
-        reasons = (
-            judge_agreement(self.agreement, self.plan.limits),
-            judge_doubt(shadow_counts, self.before, self.plan.limits, at_end=True),
-        )
-        if reason := next(filter(None, reasons), ""):
-            raise RefusedError(reason)
+        self._judge_shadow()
 
-    @staticmethod
-    def _is_shadowed(seen: Seen) -> bool:
-        return seen.state == "ok" and len(seen.pictures) == len(seen.answers)
+    def _answer_beside(self, seen: Seen, shadow: Shadow, *, are_inputs: bool) -> bool:
+        """Let the shadow answer a frame, if it is one of those that are wanted; True when it was."""
+        is_wanted = seen.state == "ok" and len(seen.pictures) == len(seen.answers)
+        if not is_wanted or self.agreement.frames >= self.plan.shadow:
+            return False
+        self.before.add(seen)
+        answered = shadow.answer(seen.pictures, are_inputs=are_inputs)
+        self.agreement.add(seen.answers, answered)
+        self.after.add_answers(answered.answers)
+        return True
+
+    def _demand_frames(self, frame_s: float) -> None:
+        """Raise RefusedError when no frame was answered since `frame_s` for too long, or when nobody listens any more."""
+        if self.clock() > frame_s + _NO_FRAME_S:
+            raise RefusedError(f"the camera saw no frame to judge by for {_NO_FRAME_S:g} s, after {self.agreement.frames:,}")
+        if not self.channel.is_open:
+            raise RefusedError("the connection to the workstation was lost while the model was shadowed")
+
+    def _judge_shadow(self) -> None:
+        limits = self.plan.limits
+        if reason := judge_agreement(self.agreement, limits) or judge_doubt(self.after, self.before, limits, at_end=True):
+            raise RefusedError(reason)
 
     def _report_shadow(self) -> None:
         share, answers = self.agreement.share, self.agreement.answers.total()
@@ -347,7 +360,7 @@ class Deployment:
             self.before.answers < FEW_ANSWERS and passed_s < enough_s + self.plan.watch_s
         ):
             for seen in listener.hear(_HEAR_S):
-                self.before.add(seen)
+                self._count_before(seen)
             self._tell("looking at the live model", int(passed_s), round(self.plan.before_s))
 
     def _confirm(self, version: str, listener: Listener, *, restart: bool) -> None:
@@ -369,7 +382,7 @@ class Deployment:
                     raise RefusedError(f"the camera refused it: {camera.warning}")
             return bool(listener.running) and all(camera.digest == version for camera in listener.running)
 
-        if not self._until(self.plan.confirm_s, listener, is_over):
+        if not self._until(self.clock() + self.plan.confirm_s, listener, is_over):
             raise RefusedError(f"the camera did not take it over within {self.plan.confirm_s:g} s")
 
     def _watch(self, version: str, listener: Listener) -> None:
@@ -409,12 +422,8 @@ class Deployment:
 
     def _demand(self, watched: Counts, *, at_end: bool) -> None:
         limits = self.plan.limits
-        reasons = (
-            judge_states(watched, self.before),
-            judge_work(watched, self.before, limits),
-            judge_doubt(watched, self.before, limits, at_end=at_end),
-        )
-        if reason := next(filter(None, reasons), ""):
+        reason = judge_states(watched, self.before) or judge_work(watched, self.before, limits)
+        if reason := reason or judge_doubt(watched, self.before, limits, at_end=at_end):
             raise RefusedError(reason)
 
     def _take_back(self, version: str, reason: str, listener: Listener, *, restart: bool) -> Outcome:

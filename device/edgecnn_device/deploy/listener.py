@@ -74,6 +74,7 @@ class Listener:
         self._wanted: Wanted = "answers"
 
     def __enter__(self) -> Listener:
+        self.began_s = self._clock()
         (self._folder / SOCKET).unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
@@ -140,7 +141,11 @@ class Listener:
         if not data or len(link.data) > _MOST_PICTURES:
             self._close(link)
             return []
-        return list(self._messages(link))
+        try:
+            return list(self._messages(link))
+        except (ValueError, KeyError, TypeError):  # of another version of edgecnn
+            self._close(link)
+            return []
 
     def _messages(self, link: _Link) -> Iterator[Seen]:
         while (body := _take(link.data)) is not None:

@@ -25,12 +25,13 @@ class Limits:
 class Plan:
     """How a board is to put a model live; times in seconds, `shadow` in frames.
 
-    `live` is the model file on the board, `config` its camera.toml, which says it; both None: the usual places. `restart` is
-    the command that restarts a camera which our unit does not run.
+    A camera that runs the model file has `find_s` to say so. `live` is that file on the board, `config` its camera.toml, which
+    says it; both None: the usual places. `restart` is the command that restarts a camera which our unit does not run.
     """
 
     shadow: int = 0
     watch_s: float = 60.0
+    find_s: float = 4.0
     before_s: float = 10.0
     verify_s: float = 20.0
     confirm_s: float = 60.0

@@ -28,6 +28,10 @@ _MOST_EVENTS = 200
 _MOST_BYTES = 2**24
 
 
+class BusyError(OutputError):
+    """Another deployment to the same model file is going on."""
+
+
 @dataclass(frozen=True)
 class Version:
     """A content that lies in the store."""
@@ -79,7 +83,7 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store; OutputError when another deployment does, or when the folder cannot be written."""
+        """Hold the store; BusyError when another deployment does, OutputError when the folder cannot be written."""
         make_folder(self.folder)
         try:
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -98,7 +102,7 @@ class Store:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError(f"another deployment to {self.live} is going on; try again when it is over") from None
+            raise BusyError(f"another deployment to {self.live} is going on; try again when it is over") from None
 
     def journal(self) -> Journal:
         """Return what is known; InputError when the journal cannot be read."""
@@ -171,16 +175,15 @@ class Store:
     def settle(self) -> str:
         """Take back a deployment that nobody watches any more; return what was done, empty for nothing.
 
-        One whose watcher lives holds the lock, and is left alone.
+        One whose watcher lives holds the lock, and is left alone. Raises OutputError for a user who may not do it.
         """
-        if not (self.folder / "journal.json").exists():
+        if self.journal().pending is None:
             return ""
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(self.locked())
-            except OutputError:
-                return ""
-            return self.recover()
+        try:
+            with self.locked():
+                return self.recover()
+        except BusyError:
+            return ""
 
     def recover(self) -> str:
         """Do what `settle` does, with the lock held."""
