@@ -122,7 +122,7 @@ def test_a_full_disk_of_the_board_keeps_the_live_model(small_disk: Path, tmp_pat
     before, environment = live.read_bytes(), os.environ["PATH"]
     os.environ["PATH"] = f"{make_ssh(tmp_path / 'bin')}:{environment}"
     counts: Counter[str] = Counter()
-    options = DeployOptions(Plan(live=str(live), watch_s=0.0), program=str(tmp_path / "bin/edgecnn"))
+    options = DeployOptions(Plan(live=str(live), watch_s=0.0, find_s=0.0), program=str(tmp_path / "bin/edgecnn"))
     try:
         for spare in (0, 4_000, 20_000, 100_000, 300_000):
             ballast = fill(small_disk, leave=spare)

@@ -43,7 +43,7 @@ from edgecnn_device.deploy.trial import Shadow, compare_latency
 _MOST_REQUEST = 2**16
 _HEAR_S, _TELL_S = 0.2, 1.0
 _ALL_FOUND_S = 1.2  # every camera looks once a second whether somebody listens
-_SILENT_S = 15.0
+_SILENT_S = 30.0
 _NO_FRAME_S = 120.0
 
 
@@ -431,7 +431,8 @@ class Deployment:
         self.channel.say(f"rolling back: {reason}")
         before = self.store.journal().pending
         self.store.take_back(reason, self._measured())
-        self.store.forget(version)
+        with contextlib.suppress(OutputError):  # a full disk keeps it
+            self.store.forget(version)
         if before is None or before.before is None:
             return Outcome(
                 "", version, live=True, rolled_back=False, reason=f"{reason}; there was none before", measured=self._measured()

@@ -161,7 +161,7 @@ class Bootstrap:
 
     def _put_first_model(self, file: Path, found: _Found, suffix: str) -> Outcome:
         self._shell(f'exec mkdir -p "$HOME/{Path(_MODEL).parent}"')
-        plan = replace(self._options.plan, live=f"{_MODEL}{suffix}", config=None, watch_s=0.0, shadow=0)
+        plan = replace(self._options.plan, live=f"{_MODEL}{suffix}", config=None, watch_s=0.0, shadow=0, find_s=0.0)
         return deploy(file, self._board, replace(self._options, plan=plan), self._again)
 
     def _configure(self, found: _Found, suffix: str, *, is_given: bool) -> None:

@@ -31,7 +31,7 @@ class Plan:
 
     shadow: int = 0
     watch_s: float = 60.0
-    find_s: float = 4.0
+    find_s: float = 15.0
     before_s: float = 10.0
     verify_s: float = 20.0
     confirm_s: float = 60.0

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecnn.errors import EdgecnnError, InputError, OutputError
-from edgecnn.files import flush, make_folder, read_bytes, write_bytes, write_json
+from edgecnn.files import flush, read_bytes, write_bytes, write_json
 from edgecnn.records import read_record
 from edgecnn_device.deploy.plan import Event, Measured, What
 from edgecnn_device.tap import versions_folder
@@ -84,8 +84,8 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the store; BusyError when another deployment does, OutputError when the folder cannot be written."""
-        make_folder(self.folder)
         try:
+            self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise OutputError(
@@ -211,8 +211,7 @@ class Store:
         """Remove a version that was refused, unless it is live or can be put back."""
         journal = self.journal()
         if digest not in (journal.live, journal.previous):
-            self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest != digest)))
-            self.path(digest).unlink(missing_ok=True)
+            self._remove(journal, {digest})
 
     def _noted(
         self, journal: Journal, what: What, version: str, before: str | None, reason: str = "", measured: Measured | None = None
@@ -255,9 +254,13 @@ class Store:
     def _prune(self, most: int) -> None:
         journal = self.journal()
         kept = {journal.live, journal.previous, *(each.digest for each in journal.versions[-most:])}
-        self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest in kept)))
-        for old in (each.digest for each in journal.versions if each.digest not in kept):
-            self.path(old).unlink(missing_ok=True)
+        self._remove(journal, {each.digest for each in journal.versions if each.digest not in kept})
+
+    def _remove(self, journal: Journal, digests: set[str]) -> None:
+        """Remove versions; a file goes before its name, since one without a name would stay for ever."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+        self.write(replace(journal, versions=tuple(each for each in journal.versions if each.digest not in digests)))
 
 
 def digest_of(path: Path) -> str | None:
