@@ -182,6 +182,18 @@ def test_a_bad_stage_ends_the_rollout_and_is_taken_back_as_stated(
     assert any("stage 2/3 is bad: press-3: more unsure answers, and it took it back by itself" in line for line in said)
 
 
+def test_a_board_that_ran_the_model_before_is_neither_given_it_nor_does_it_lose_it(history: History) -> None:
+    plant = Plant(bad={"press-3"})
+    plant.files["press-1"] = NEW
+    plant.tell("press-1")
+
+    rollout = runner(history, plant).run(begin(history, plant).id)
+
+    assert rollout.state == "rolled back"
+    assert ("deploy", "press-1") not in plant.done
+    assert (plant.files["press-1"], states(rollout)["press-1"]) == (NEW, "live")
+
+
 def test_a_board_that_fails_keeps_others_of_its_stage_from_being_begun(history: History) -> None:
     plant = Plant(bad={"press-2"})
 

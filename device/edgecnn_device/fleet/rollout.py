@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _LOOK_EVERY_S, _SAY_EVERY_S = 0.2, 10.0
+# Why a board is live that a rollout has not changed, and which it does not take back.
+_BEFORE = "it ran this model before"
 _STAGE = re.compile(r"rest|[1-9][0-9]{0,5}|(?:[1-9][0-9]?|100)%")
 
 
@@ -230,8 +232,11 @@ class Runner:
 
     def _deploy(self, rollout: Rollout, board: RolloutBoard, before: str) -> bool:
         """Give one board the new model; False stops others of the stage from being begun."""
-        self._history.note(rollout.id, board.name, "deploying")
         try:
+            if self._actions.live(board.address) == rollout.sha256:
+                self._history.note(rollout.id, board.name, "live", _BEFORE)
+                return True
+            self._history.note(rollout.id, board.name, "deploying")
             outcome = self._actions.deploy(Path(rollout.file), board.address, self._say)
         except EdgecnnError as error:
             self._history.note(rollout.id, board.name, "failed", str(error))
@@ -311,7 +316,7 @@ class Runner:
         return False
 
     def _take_back(self, number: int, boards: Collection[RolloutBoard]) -> None:
-        rollout = self._read(number)
+        rollout, boards = self._read(number), [board for board in boards if board.reason != _BEFORE]
         if boards:
             self._say(f"taking back: {', '.join(board.name for board in boards)}")
         for board in boards:  # first of all, so that an interruption does not make it go forward again
@@ -335,7 +340,8 @@ class Runner:
 
     def _end_taken_back(self, number: int) -> Rollout:
         rollout = self._read(number)
-        self._history.set_state(number, "failed" if rollout.of("not rolled back", "live") else "rolled back")
+        left = [board for board in rollout.of("not rolled back", "live") if board.reason != _BEFORE]
+        self._history.set_state(number, "failed" if left else "rolled back")
         return self._read(number)
 
     def _settle(self, number: int) -> None:

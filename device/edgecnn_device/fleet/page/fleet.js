@@ -265,7 +265,8 @@ document.querySelectorAll("th[data-order]").forEach((head) => {
   });
   head.replaceChildren(button);
 });
-["find", "group", "state", "order"].forEach((id) => byId(id).addEventListener("input", changed));
+["group", "state", "order"].forEach((id) => byId(id).addEventListener("change", changed));
+byId("find").addEventListener("input", changed);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("more").addEventListener("click", () => {
   limit = Infinity;
