@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo, DriftInfo
 from edgecnn.drift import STATISTICS, Baseline, Bets, Detector, Floats, measure, novel_above, statistics_for
 from edgecnn.errors import EdgecnnError
-from edgecnn.files import read_bytes, write_bytes
+from edgecnn.files import make_folder, read_bytes, write_bytes
 from edgecnn.records import read_record
 from edgecnn_device.frames import Change, Drift, Frame, Image, Observation, RegionPrediction
 from edgecnn_device.model import Model
@@ -159,6 +159,7 @@ class DriftMonitor:
     def close(self) -> None:
         """Save; OutputError when that is not possible."""
         if self._file is not None and (self.counted or self._learning is not None):
+            make_folder(self._file.parent)
             write_bytes(self._file, json.dumps(self._state()).encode())
 
     def _begin(self, running: Model) -> None:
