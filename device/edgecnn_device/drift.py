@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import DataInfo, DriftInfo
 from edgecnn.drift import STATISTICS, Baseline, Bets, Detector, Floats, measure, novel_above, statistics_for
 from edgecnn.errors import EdgecnnError
-from edgecnn.files import read_bytes, write_bytes
+from edgecnn.files import make_folder, read_bytes, write_bytes
 from edgecnn.records import read_record
 from edgecnn_device.frames import Change, Drift, Frame, Image, Observation, RegionPrediction
 from edgecnn_device.model import Model
@@ -115,6 +116,7 @@ class DriftMonitor:
         self._views = Views(timeline, options.every_s)
         self._running: Model | None = None
         self._saved_s = clock()
+        self._saving: threading.Thread | None = None
         self.drift: Drift | None = None
         self._begin(model())
         self._load()
@@ -124,7 +126,7 @@ class DriftMonitor:
         if observation.clock_jump_s is not None:
             self._set_clock(observation.clock_jump_s)
         if (running := self._model()) is not self._running:
-            self._begin(running)
+            self._exchange(running)
         frame = observation.frame
         if frame is not None and observation.state.name == "ok" and observation.predictions:
             judges = self._baseline is not None or self._learning is not None
@@ -139,27 +141,32 @@ class DriftMonitor:
 
     def describe(self) -> str:
         """Say what is known: that nothing can be judged, how far learning is, that all is as usual, or what has drifted."""
-        if self._learning is not None:
-            return f"learning what is usual: {self._learning.count} of {self._options.baseline} pictures"
+        learning, drift = self._learning, self.drift  # the loop may change them meanwhile
+        if learning is not None:
+            return f"learning what is usual: {learning.count} of {self._options.baseline} pictures"
         if self._baseline is None:
             return NO_BASELINE
-        if self.drift is None:
+        if drift is None:
             return f"none in {self.counted} different pictures"
-        return f"drifting: {self.drift.describe(self._wall_clock())}"
+        return f"drifting: {drift.describe(self._wall_clock())}"
 
     def fleet_words(self) -> str | None:
         """Say in one line what has drifted since when; None when nothing has, or nothing is judged."""
-        return None if self.drift is None else self.drift.describe(self._wall_clock())
+        drift = self.drift
+        return None if drift is None else drift.describe(self._wall_clock())
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page and its status show."""
-        drift = None if self.drift is None else self.drift.to_json()
-        return {"text": self.describe(), "judged": self.judged, "pictures": self.counted, "drift": drift}
+        drift = self.drift
+        found = None if drift is None else drift.to_json()
+        return {"text": self.describe(), "judged": self.judged, "pictures": self.counted, "drift": found}
 
     def close(self) -> None:
         """Save; OutputError when that is not possible."""
+        if self._saving is not None:
+            self._saving.join()
         if self._file is not None and (self.counted or self._learning is not None):
-            write_bytes(self._file, json.dumps(self._state()).encode())
+            _write(self._file, self._state())
 
     def _begin(self, running: Model) -> None:
         """Forget everything: what was seen by another model's answers says nothing of this one's."""
@@ -170,6 +177,13 @@ class DriftMonitor:
         self._shares: Floats | None = None
         self._learned: DriftInfo | None = None
         self._restart()
+
+    def _exchange(self, running: Model) -> None:
+        """Begin again, but for the very model that was asked for again."""
+        if _key_of(running, self._options) == self._key:
+            self._running = running
+        else:
+            self._begin(running)
 
     def _restart(self) -> None:
         self.counted = 0
@@ -261,9 +275,16 @@ class DriftMonitor:
     def _save_if_due(self, *, at_once: bool) -> None:
         if self._file is None or (not at_once and self._clock() < self._saved_s + _SAVE_EVERY_S):
             return
+        if self._saving is not None and self._saving.is_alive():
+            return
         self._saved_s = self._clock()
+        # In a thread: a card may take its time, and the next frame does not wait.
+        self._saving = threading.Thread(target=self._save, args=(self._file, self._state()), daemon=True)
+        self._saving.start()
+
+    def _save(self, file: Path, state: dict[str, Any]) -> None:
         try:
-            self.close()
+            _write(file, state)
         except EdgecnnError as error:
             self._notice(f"what is known of a drift could not be saved: {error}")
 
@@ -340,6 +361,11 @@ def _key_of(model: Model, options: DriftOptions) -> str:
 
 def _names(drift: Drift | None) -> set[tuple[str, str]]:
     return set() if drift is None else {(each.what, each.direction) for each in drift.changes}
+
+
+def _write(file: Path, state: dict[str, Any]) -> None:
+    make_folder(file.parent)
+    write_bytes(file, json.dumps(state).encode())
 
 
 def _packed(values: Floats) -> str:

@@ -295,8 +295,8 @@ def _card(values: dict[str, Any]) -> CardOptions | None:
 def _actions(values: dict[str, Any]) -> ActionOptions | None:
     if not values["on"]:
         return None
-    from edgecnn_device.actions.rules import Debounce
-    from edgecnn_device.actions.sink import ActionOptions, parse_rules
+    from edgecnn_device.actions.rules import Debounce, parse_rules
+    from edgecnn_device.actions.sink import ActionOptions
 
     debounce = Debounce.parse(values["on_debounce"])
     return ActionOptions(parse_rules(values["on"]), debounce, values["on_hold"], values["on_timeout"], values["on_secret_file"])

@@ -23,8 +23,19 @@ from edgecnn.errors import InputError, OutputError
 from edgecnn.testing import JumpingClock
 from edgecnn_device.actions.pin_keeper import Keeper, KeptPin
 from edgecnn_device.actions.queue import Event, Queue, Retry, queue_file
-from edgecnn_device.actions.rules import Command, Debounce, Debounced, Pin, Rule, Seen, Webhook, check_rules, parse_rule
-from edgecnn_device.actions.sink import ActionOptions, ActionSink, parse_rules
+from edgecnn_device.actions.rules import (
+    Command,
+    Debounce,
+    Debounced,
+    Pin,
+    Rule,
+    Seen,
+    Webhook,
+    check_rules,
+    parse_rule,
+    parse_rules,
+)
+from edgecnn_device.actions.sink import ActionOptions, ActionSink
 from edgecnn_device.actions.webhook import Poster, read_key, signature
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import Change, Drift, Observation, Region, RegionPrediction, State
@@ -644,7 +655,7 @@ def test_a_camera_that_sees_nothing_has_fail_safe_pins_and_begins_again() -> Non
 
 
 @pytest.mark.usefixtures("mock_pins")
-def test_a_keeper_that_is_killed_is_started_again() -> None:
+def test_a_keeper_that_is_killed_is_started_again_and_nobody_waits_for_it() -> None:
     clock = JumpingClock()
     with ActionSink(options("good:gpio:17"), CLASSES, clock=clock) as sink:
         pins = sink._pins
@@ -652,9 +663,16 @@ def test_a_keeper_that_is_killed_is_started_again() -> None:
         assert pins._process is not None
         os.kill(pins._process.pid, signal.SIGKILL)
         pins._process.wait()
-        clock.jump(1.0)
+        clock.jump(3.0)
+        with pytest.raises(OutputError, match="the process that keeps the pins has ended"):
+            sink.write(seen("good"))
 
-        sink.beat()
+        def is_well() -> bool:
+            clock.jump(0.1)
+            sink.beat()
+            return not pins.trouble
+
+        wait_until(is_well)
 
         assert pins.restarts == 1
         assert pins._process.poll() is None

@@ -122,3 +122,22 @@ def test_a_value_out_of_range_names_the_option(tmp_path: Path) -> None:
 @given(st.dictionaries(st.from_regex("[a-z]{1,9}", fullmatch=True), st.text() | st.booleans() | st.integers(-(2**40), 2**40)))
 def test_any_values_come_back(values: dict[str, object]) -> None:
     assert tomllib.loads(write_config(values)) == values
+
+
+def test_a_list_of_rules_comes_back_from_a_file(tmp_path: Path) -> None:
+    file, rules = tmp_path / "c.toml", ("good:gpio:17", 'a "b":command:/bin/true')
+    file.write_text(write_config({"on": rules}))
+
+    assert read_config(file, {"on": list}) == {"on": list(rules)}
+
+
+@pytest.mark.parametrize("value", ['"good:gpio:17"', "[1]", "true"])
+def test_a_list_of_rules_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "c.toml").write_text(f"on = {value}\n")
+
+    with pytest.raises(InputError, match="expected a list of texts"):
+        read_config(tmp_path / "c.toml", {"on": list})
+
+
+def test_no_rules_stand_in_a_file_as_a_comment() -> None:
+    assert write_config({"on": ()}) == "# on =\n"

@@ -243,6 +243,28 @@ def test_another_model_begins_again(tmp_path: Path) -> None:
     assert Camera(running(digest="two"), file=file).monitor.counted == 0
 
 
+def test_the_same_model_asked_for_again_changes_nothing() -> None:
+    camera = Camera()
+    camera.show_all(part(number) for number in range(20))
+    camera.model = running()
+
+    camera.show(part(100))
+
+    assert camera.monitor.counted == 21
+
+
+def test_what_is_known_is_saved_while_the_camera_runs(tmp_path: Path) -> None:
+    file = tmp_path / "state/drift.json"
+    camera = Camera(file=file)
+    camera.show_all(part(number) for number in range(310))
+    saved = [thread for thread in [camera.monitor._saving] if thread is not None]
+    for thread in saved:
+        thread.join()
+
+    assert saved
+    assert Camera(file=file).monitor.counted >= 300
+
+
 @pytest.mark.parametrize(
     "damage",
     [

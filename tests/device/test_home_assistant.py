@@ -170,6 +170,7 @@ def test_sensors_stay_the_same_when_a_board_is_replaced() -> None:
 
     assert [sensor["unique_id"] for sensor in one.values()] == [
         "edgecnn-e71fda554007-prediction", "edgecnn-e71fda554007-probability", "edgecnn-e71fda554007-state",
+        "edgecnn-e71fda554007-drift",
     ]  # fmt: skip
     assert not set(one) & set(other)
 
@@ -179,7 +180,7 @@ def test_home_assistant_is_told_of_retained_sensors_only_when_asked(broker: Tiny
     assert configs(broker) == {}
 
     connect(broker, tmp_path, discovery=True)
-    assert len(configs(broker)) == 3
+    assert len(configs(broker)) == 4
     assert all(message.retained for message in broker.received if message.topic.endswith("/config"))
     assert all(json.loads(payload)["unique_id"] for payload in configs(broker).values())
 
@@ -217,7 +218,7 @@ def test_a_discovery_prefix_that_is_no_topic_is_refused(prefix: str) -> None:
     ("options", "message"),
     [
         (["--mqtt", "mqtt://b/edge", "--mqtt-discovery-prefix", "ha"], "--mqtt-discovery-prefix needs --mqtt-discovery"),
-        (["--good", "patches"], r"--good needs --web \[HOST:\]PORT or --mqtt-discovery"),
+        (["--good", "patches"], r"--good needs --web \[HOST:\]PORT, --mqtt-discovery or --on"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: list[str], message: str) -> None:

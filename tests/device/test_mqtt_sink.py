@@ -16,7 +16,7 @@ from tiny_broker import ACCEPTED, BAD_PASSWORD, TinyBroker
 
 from edgecnn.errors import OutputError
 from edgecnn.testing import JumpingClock, ListSink, gray_picture
-from edgecnn_device.frames import OK, Missing, Observation, State
+from edgecnn_device.frames import OK, Change, Drift, Missing, Observation, State
 from edgecnn_device.loop import run_loop
 from edgecnn_device.sinks.mqtt import MqttSink
 from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -110,6 +110,20 @@ def test_a_warning_that_comes_and_goes_is_published_beside_the_state(broker: Tin
         {"state": "ok", "reason": "", "warning": "running the last good model"},
         {"state": "ok", "reason": ""},
     ]
+
+
+def test_a_drift_that_comes_and_goes_is_published_beside_the_state(broker: TinyBroker) -> None:
+    change = Change("brightness", "falls", -0.62, "darker by 0.6 stops", 1e9)
+    drifting = replace(observed(number=2), drift=Drift((change,)))
+
+    with sink_for(broker) as sink:
+        write_all(sink, [observed(), drifting, drifting, observed(number=4)])
+        wait_until(lambda: len(broker.topics("/prediction")) == 4)
+
+    states = [json.loads(payload) for payload in broker.topics("/state")][-3:]
+    for state in states:
+        check("state", state)
+    assert [state.get("drift", {}).get("words") for state in states] == [None, "darker by 0.6 stops", None]
 
 
 def test_the_end_says_offline_and_leaves_politely(broker: TinyBroker) -> None:

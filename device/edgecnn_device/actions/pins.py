@@ -34,28 +34,16 @@ class Pins:
         self.levels = ["s"] * len(pins)
         self.trouble = ""
         self.restarts = 0
-        self._said, self._beat_s = "", -1.0
+        self._said, self._due_s, self._began_s = "", -1.0, -1.0
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
 
     def open(self) -> None:
         """Start the keeper and wait until the pins are at their fail-safe levels; OutputError when that does not work."""
-        command = [sys.executable, "-m", "edgecnn_device.actions.pin_keeper"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0
-        )
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(self._settings.encode())
-        readable, _, _ = select.select([stdout], [], [], _START_S)
-        answer = stdout.read(_LINE).decode("utf-8", "replace").strip() if readable else "no answer"
-        if answer != "ready":
-            self._process.kill()
+        self._start()
+        if not self._hear(_START_S):
             self.close()
-            raise OutputError(f"the pins cannot be used: {answer.removeprefix('failed ')}")
-        os.set_blocking(stdin.fileno(), False)
-        self.trouble = ""
+            raise OutputError(self.trouble)
 
     def set(self, index: int, level: str) -> None:
         """Want a level of one pin, from the next beat on."""
@@ -64,23 +52,13 @@ class Pins:
     def beat(self) -> None:
         """Say what is wanted, at once when that is new, else ten times a second; never waits."""
         line, now_s = "".join(self.levels), self._clock()
-        if line == self._said and now_s < self._beat_s + _BEAT_S:
+        if line == self._said and now_s < self._due_s:
             return
-        self._said, self._beat_s = line, now_s
-        process = self._process
-        if process is None or process.stdin is None or process.poll() is not None:
-            self.trouble = "the process that keeps the pins has ended"
-            self._beat_s = now_s + _RESTART_S - _BEAT_S
-            self._restart()
-            return
-        try:
-            process.stdin.write(line.encode() + b"\n")
-        except BlockingIOError:
-            self.trouble = "the process that keeps the pins does not listen"
-        except OSError as error:
-            self.trouble = f"the pins cannot be set: {error}"
-        else:
-            self.trouble = ""
+        self._said, self._due_s = line, now_s + _BEAT_S
+        if self._process is None or self._process.poll() is not None:
+            self._start_again(now_s)
+        elif self._hear(0.0):
+            self._say(line)
 
     def close(self) -> None:
         """Set the fail-safe levels and end the keeper."""
@@ -96,10 +74,54 @@ class Pins:
             process.kill()
             process.wait()
 
-    def _restart(self) -> None:
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "edgecnn_device.actions.pin_keeper"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0
+        )
+        self._began_s, self._is_ready = self._clock(), False
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(self._settings.encode())
+
+    def _start_again(self, now_s: float) -> None:
+        self.trouble = self.trouble or "the process that keeps the pins has ended"
+        if now_s < self._began_s + _RESTART_S:
+            return
         self.close()
         self.restarts += 1
         try:
-            self.open()
-        except (OSError, OutputError) as error:
-            self.trouble = str(error)
+            self._start()
+        except OSError as error:
+            self.trouble = f"the pins cannot be used: {error}"
+
+    def _hear(self, timeout_s: float) -> bool:
+        """Tell whether the keeper is ready; one that says something else is ended, and why is the trouble."""
+        if self._is_ready:
+            return True
+        assert self._process is not None
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            if timeout_s or self._clock() > self._began_s + _START_S:
+                self.trouble = "the pins cannot be used: the process that keeps them does not begin"
+                self._process.kill()
+            return False
+        answer = self._process.stdout.read(_LINE).decode("utf-8", "replace").strip()
+        self._is_ready = answer == "ready"
+        self.trouble = "" if self._is_ready else f"the pins cannot be used: {answer.removeprefix('failed ') or 'no answer'}"
+        if not self._is_ready:
+            self._process.kill()
+        return self._is_ready
+
+    def _say(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+        except BlockingIOError:
+            self.trouble = "the process that keeps the pins does not listen"
+        except OSError as error:
+            self.trouble = f"the pins cannot be set: {error}"
+        else:
+            self.trouble = ""

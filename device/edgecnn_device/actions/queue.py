@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.errors import EdgecnnError, InputError, OutputError
-from edgecnn.files import read_bytes, write_bytes
+from edgecnn.files import make_folder, read_bytes, write_bytes
 
 MOST_WAITING = 100
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 300.0
@@ -172,6 +172,7 @@ class Queue:
             events = [[event.id, event.at, event.body] for event in self._waiting]
         try:
             if events:
+                make_folder(self._file.parent)
                 write_bytes(self._file, json.dumps(events).encode())
             elif self._saved:
                 self._file.unlink(missing_ok=True)

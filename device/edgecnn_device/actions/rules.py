@@ -85,6 +85,14 @@ def parse_rule(text: str) -> Rule:
     return Rule(found["label"], _READERS[found["kind"]](found["rest"]))
 
 
+def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
+    """Read the rules of a command line; InputError for one that is none, or is there twice."""
+    rules = tuple(parse_rule(text) for text in texts)
+    if len(set(rules)) < len(rules):
+        raise InputError("--on: the same rule is given twice")
+    return rules
+
+
 def check_rules(rules: Sequence[Rule], classes: Classes) -> None:
     """Raise InputError for a label that no answer can have, and for two rules of one pin."""
     for rule in rules:

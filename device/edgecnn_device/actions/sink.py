@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -190,14 +190,3 @@ class ActionSink:
     def _event(self, rule: Rule, observation: Observation) -> Event:
         body = {"schema": SCHEMA, "on": rule.label, "observation": observation.to_json()}
         return Event(str(uuid.uuid4()), self._wall_clock(), body)
-
-
-def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
-    """Read the rules of a command line; InputError for one that is none, or is there twice."""
-    from edgecnn.errors import InputError
-    from edgecnn_device.actions.rules import parse_rule
-
-    rules = tuple(parse_rule(text) for text in texts)
-    if len(set(rules)) < len(rules):
-        raise InputError("--on: the same rule is given twice")
-    return rules

@@ -442,6 +442,9 @@ function showDrift(found) {
 }
 
 function showActions(found) {
+  const troubles = found.filter((each) => each.trouble).map((each) => `${each.action}: ${each.trouble}`);
+  setText("action-trouble", troubles.length ? `What should happen on an answer fails: ${troubles.join("; ")}.` : "");
+  byId("action-trouble").hidden = troubles.length === 0;
   byId("actions").hidden = found.length === 0;
   byId("actions").replaceChildren(...found.map((each) => {
     const item = document.createElement("li");
