@@ -34,3 +34,7 @@ def die(shared: None, number: int) -> None:
 
 def fail(shared: None, number: int) -> None:
     raise DatasetError(f"class {number} has 1 picture(s)")
+
+
+def fail_strangely(shared: None, number: int) -> None:
+    raise ValueError("axes don't match\nsecond line")

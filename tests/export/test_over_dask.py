@@ -8,14 +8,11 @@ from pathlib import Path
 
 import dask
 import dask_jobs
-import numpy as np
 import pytest
 from distributed import LocalCluster
-from frozen_clusters import clusters
 
-from edgecnn.errors import ClusterError, DatasetError, InputError
+from edgecnn.errors import ClusterError, DatasetError, InferenceError, InputError
 from edgecnn_export.studies import over_dask
-from edgecnn_export.studies.learning_curve import learning_curve
 from edgecnn_export.studies.over_dask import map_over_dask, require_small
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Dask's own
@@ -54,9 +51,11 @@ def test_what_a_killed_worker_was_at_is_done_by_another(cluster: LocalCluster, t
     assert sorted(found) == list(range(6))
 
 
-def test_a_job_that_kills_every_worker_is_one_line(cluster: LocalCluster) -> None:
-    with pytest.raises(ClusterError, match=r"ended one worker of .* after the other.* results that came are kept"):
-        list(map_over_dask(cluster.scheduler_address, dask_jobs.die, None, [1]))
+def test_a_job_that_kills_every_worker_is_one_line() -> None:
+    said = r"ended one worker of .* after the other.* results that came are kept"
+    allowed = dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    with allowed, two_workers(1) as own, pytest.raises(ClusterError, match=said):
+        list(map_over_dask(own.scheduler_address, dask_jobs.die, None, [1]))
 
 
 def test_a_scheduler_that_goes_away_leaves_the_results_that_came() -> None:
@@ -73,6 +72,11 @@ def test_a_scheduler_that_goes_away_leaves_the_results_that_came() -> None:
 def test_a_mistake_on_a_worker_is_the_same_mistake_here(cluster: LocalCluster) -> None:
     with pytest.raises(DatasetError, match=r"class 4 has 1 picture\(s\)"):
         list(map_over_dask(cluster.scheduler_address, dask_jobs.fail, None, [4]))
+
+
+def test_what_is_no_error_of_ours_is_one_line_too(cluster: LocalCluster) -> None:
+    with pytest.raises(InferenceError, match=r"a worker of tcp://.* failed: ValueError: axes don't match; results that came"):
+        list(map_over_dask(cluster.scheduler_address, dask_jobs.fail_strangely, None, [1]))
 
 
 def test_a_scheduler_without_workers_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,12 +101,3 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 def test_pictures_beyond_what_a_scheduler_passes_on_are_refused() -> None:
     with pytest.raises(InputError, match=r"the pictures are 3\.0 GB; at most 2\.1 GB"):
         require_small(3 * 10**9, "the pictures")
-
-
-def test_a_learning_curve_is_the_same_over_dask(cluster: LocalCluster) -> None:
-    frozen = clusters(2, groups=6)
-
-    here, there = learning_curve(frozen), learning_curve(frozen, scheduler=cluster.scheduler_address)
-
-    assert here == there
-    assert np.isfinite(here.classes[0].recall or 0)

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed import LocalCluster
+from frozen_clusters import clusters
 from numpy.typing import NDArray
 from picture_files import write_classes
 from running import find_port, wait_until
 
 from benchmarks.streaming_memory import CLASSES, draw, follow
+from edgecnn_export.studies.learning_curve import learning_curve
 
 COUNT = 5000
 MOST_GB = 2.0  # of anonymous memory; the inputs alone are 0.55
@@ -167,3 +169,13 @@ def test_a_study_whose_scheduler_goes_away_keeps_what_came_and_goes_on_without(
     again = subprocess.run(study(parts, tmp_path / "study"), capture_output=True, timeout=1800, check=True)
     assert len(list((tmp_path / "study").glob("*/result.json"))) == 3
     assert right(again.stdout)
+
+
+@pytest.mark.filterwarnings("ignore")  # Dask's own
+def test_a_learning_curve_is_the_same_over_dask(cluster: LocalCluster) -> None:
+    frozen = clusters(2, groups=6)
+
+    here, there = learning_curve(frozen), learning_curve(frozen, scheduler=cluster.scheduler_address)
+
+    assert here == there
+    assert np.isfinite(here.classes[0].recall or 0)

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import click
 
 import edgecnn
-from edgecnn.errors import ClusterError, InputError, MissingDependencyError
+from edgecnn.errors import ClusterError, EdgecnnError, InferenceError, InputError, MissingDependencyError
+from edgecnn.runtimes.tflite import first_line
 from edgecnn.text import counted
 
 Job = TypeVar("Job")
@@ -22,7 +23,7 @@ Shared = TypeVar("Shared")
 Result = TypeVar("Result")
 
 MOST_BYTES = 2**31  # of what all jobs share: it goes through the scheduler's memory
-PATIENCE_S = 60.0  # without any worker
+PATIENCE_S = 300.0  # without any worker: one that died is started again in seconds to minutes
 _CONNECT_S = 10.0
 _POLL_S = 0.5
 _TOPIC = "edgecnn"
@@ -38,7 +39,8 @@ def map_over_dask(
     `work` must be a function of a module that the workers have too. What a worker was at when it died is done again by another,
     as often as the scheduler allows (`distributed.scheduler.allowed-failures`, 3). Lines for people go to stderr. Raises
     InputError for an address that is none, MissingDependencyError without Dask, ClusterError when the scheduler cannot be
-    reached, goes away, has no worker for PATIENCE_S, or a job killed one worker after the other; and what `work` raises.
+    reached, goes away, has no worker for PATIENCE_S, or a job killed one worker after the other; what `work` raises where it is an
+    EdgecnnError, else InferenceError.
     """
     check_scheduler(address)
     if not jobs:
@@ -64,7 +66,9 @@ def _collected(client: Any, address: str, running: dict[Any, Job]) -> Iterator[t
 
     seen = time.monotonic()
     while running:
-        if _workers(client):
+        with _one_line(address):
+            there = _workers(client)
+        if there:
             seen = time.monotonic()
         elif time.monotonic() - seen > PATIENCE_S:
             raise ClusterError(f"{address} has had no worker for {PATIENCE_S:.0f} s; {_KEPT}")
@@ -79,7 +83,7 @@ def _collected(client: Any, address: str, running: dict[Any, Job]) -> Iterator[t
 
 @contextlib.contextmanager
 def _one_line(address: str) -> Iterator[None]:
-    """Raise ClusterError for what Dask raises about its scheduler and its workers."""
+    """Raise ClusterError for what Dask raises about scheduler and workers, InferenceError for what is no error of ours."""
     from distributed import KilledWorker
     from distributed.client import CancelledError
     from distributed.comm import CommClosedError
@@ -92,6 +96,10 @@ def _one_line(address: str) -> Iterator[None]:
         ) from error
     except (CancelledError, CommClosedError) as error:
         raise ClusterError(f"the Dask scheduler {address} went away; {_KEPT}") from error
+    except (EdgecnnError, TimeoutError):
+        raise
+    except Exception as error:  # whatever a worker lacks, or a training raises there
+        raise InferenceError(f"a worker of {address} failed: {type(error).__name__}: {first_line(error)}; {_KEPT}") from error
 
 
 def _workers(client: Any) -> int:
