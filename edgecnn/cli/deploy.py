@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,7 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
         main()
         return
     check_needs(context)
+    _check_verb(values)
     options = read_options(values)
     if values["history"]:
         _show_history(_board(words), options, as_json=as_json)
@@ -167,14 +169,19 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
     context.exit(0 if outcome.live and is_done else 1)
 
 
-def read_options(values: dict[str, Any]) -> DeployOptions:
-    """Return how to deploy, by the options of the command."""
+def _check_verb(values: dict[str, Any]) -> None:
     from edgecnn.errors import InputError
-    from edgecnn_device.deploy import DeployOptions, Limits, Plan, SshOptions
 
     given = [f"--{name}" for name in ("rollback", "bootstrap", "history") if values[name]]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are two things; give one of them")
+
+
+def read_options(values: Mapping[str, Any]) -> DeployOptions:
+    """Return how to deploy, by the options of this command or of a fleet's."""
+    from edgecnn.errors import InputError
+    from edgecnn_device.deploy import DeployOptions, Limits, Plan, SshOptions
+
     if values["config"] is not None and values["model"] is not None:
         raise InputError("--config names the model file already; omit --model")
     plan = Plan(

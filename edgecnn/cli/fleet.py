@@ -219,7 +219,7 @@ def dashboard(alerts: bool) -> None:
 # What a deployment to one board takes, a rollout takes for each.
 _OF_ONE = {
     *("shadow", "watch", "min_agreement", "max_doubt", "max_latency", "new_labels", "verify_timeout"),
-    *("config", "model", "restart", "keep", "program", "ssh_option", "ssh_config"),
+    *("config", "model", "restart", "keep", "program", "ssh_option", "ssh_config", "patience"),
 }
 _NEW = Need("a FILE to deploy, for --resume goes on as it was begun", lambda values: values["file"] is not None)
 _HISTORY = click.option(
@@ -383,11 +383,10 @@ def _plain(value: Any) -> Any:
 
 
 def _deploy_options(values: Any) -> DeployOptions:
+    """Return how each board is deployed to, by the options of the command or as a history has them."""
     config = values["ssh_config"]
-    chosen = {name: values[name] for name in _OF_ONE} | {"rollback": False, "history": False}
-    return read_options(
-        chosen | {"ssh_option": tuple(values["ssh_option"]), "ssh_config": None if config is None else Path(config)}
-    )
+    of_ssh = {"ssh_option": tuple(values["ssh_option"]), "ssh_config": None if config is None else Path(config)}
+    return read_options({name: values[name] for name in _OF_ONE} | of_ssh)
 
 
 def _resumed(history: History, broker: Broker) -> Rollout:

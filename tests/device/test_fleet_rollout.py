@@ -6,13 +6,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from fleet_reports import PREFIX, fleet, hear_board, report
 from published_schemas import check
 
+from edgecnn.cli.fleet import _OF_ONE, _deploy_options, _plain
+from edgecnn.cli.fleet import deploy as fleet_deploy
 from edgecnn.errors import InputError, OutputError
 from edgecnn_device.deploy import Outcome
 from edgecnn_device.fleet.history import History, OnFailure, Rollout, RolloutBoard
@@ -345,6 +347,19 @@ def test_a_broker_that_is_away_takes_no_time_from_a_board(history: History) -> N
     rollout = there.run(begin(history, plant, stages="rest").id)
 
     assert rollout.state == "done"
+
+
+def test_a_history_keeps_how_boards_are_deployed_to(history: History) -> None:
+    given = ["--watch", "5m", "--shadow", "10", "--ssh-option", "Port=2222", "-F", "ssh_config", "--max-doubt", "0.2"]
+    with fleet_deploy.make_context("deploy", ["new.tflite", *given]) as context:
+        values = context.params
+    options = {name: _plain(values[name]) for name in _OF_ONE}
+    plant = Plant()
+
+    rollout = history.begin(replace(begin(history, plant), options=options))
+
+    assert _deploy_options(rollout.options) == _deploy_options(values)
+    assert _deploy_options(rollout.options).plan.watch_s == 300
 
 
 def test_two_rollouts_of_one_history_are_refused(history: History, tmp_path: Path) -> None:
