@@ -1,4 +1,4 @@
-"""A camera that acts, killed at any moment, before a server that refuses: what it has to say arrives, and its pins fail safe."""
+"""A camera that acts, killed at any moment, before a server that refuses: all it has to say arrives, its pins fail safe."""
 
 from __future__ import annotations
 
