@@ -39,8 +39,8 @@ def map_over_dask(
     `work` must be a function of a module that the workers have too. What a worker was at when it died is done again by another,
     as often as the scheduler allows (`distributed.scheduler.allowed-failures`, 3). Lines for people go to stderr. Raises
     InputError for an address that is none, MissingDependencyError without Dask, ClusterError when the scheduler cannot be
-    reached, goes away, has no worker for PATIENCE_S, or a job killed one worker after the other; what `work` raises where it is an
-    EdgecnnError, else InferenceError.
+    reached, goes away, has no worker for PATIENCE_S, or a job killed one worker after the other; what `work` raises if it is
+    an EdgecnnError, else InferenceError.
     """
     check_scheduler(address)
     if not jobs:
