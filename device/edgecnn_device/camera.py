@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
+import cv2
+
 from edgecnn.errors import InputError, OutputError
 from edgecnn.files import exists
 from edgecnn_device.classes import NO_CLASSES, Classes
@@ -86,7 +88,7 @@ class SinkOptions:
 class CameraOptions:
     """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
-    `good` are the labels that are no defect; None tells them by their usual names.
+    `good` are the labels that are no defect; None tells them by their usual names. `opencv_threads` None is one per processor.
     """
 
     model: ModelOptions
@@ -97,6 +99,7 @@ class CameraOptions:
     frames: int | None = None
     good: tuple[str, ...] | None = None
     state: Path | None = None
+    opencv_threads: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +154,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     Every sink is flushed then. Must be called from the main thread. `notice` hears in one line of all that is worth a line in
     a journal. Raises EdgecnnError for what is wrong at the start.
     """
+    if options.opencv_threads is not None:
+        cv2.setNumThreads(options.opencv_threads)
     switch, notifier, statistics = Switch(), Notifier(), Statistics()
     live, sinks = is_live(options.source), options.sinks
     state = (options.state or state_folder()) if live or sinks.web is not None or sinks.mqtt is not None else None

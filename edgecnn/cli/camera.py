@@ -175,6 +175,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             log_keep=values["log_keep"],
         ),
         frames=values["frames"],
+        opencv_threads=values["opencv_threads"],
         good=_good(values),
         state=values["state_dir"],
     )
