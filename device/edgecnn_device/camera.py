@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
+import cv2
+
 from edgecnn.classifier import named_path
 from edgecnn.errors import EdgecnnError, InputError, OutputError
 from edgecnn.files import exists
@@ -95,7 +97,7 @@ class CameraOptions:
     """All that a camera needs to run; `frames` is the number after which it ends, `state` is what it keeps for its next start.
 
     `good` are the labels that are no defect; None tells them by their usual names. `drift` says how a drift of the pictures is
-    noticed; None: not at all.
+    noticed; None: not at all. `opencv_threads` None is one per processor.
     """
 
     model: ModelOptions
@@ -107,6 +109,7 @@ class CameraOptions:
     good: tuple[str, ...] | None = None
     state: Path | None = None
     drift: DriftOptions | None = None
+    opencv_threads: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +164,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     Every sink is flushed then. Must be called from the main thread. `notice` hears in one line of all that is worth a line in
     a journal. Raises EdgecnnError for what is wrong at the start.
     """
+    if options.opencv_threads is not None:
+        cv2.setNumThreads(options.opencv_threads)
     switch, notifier, statistics = Switch(), Notifier(), Statistics()
     live, sinks = is_live(options.source), options.sinks
     state = (options.state or state_folder()) if live or sinks.web is not None or sinks.mqtt is not None else None

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgecnn.cli.options import RUNTIME_NAMES, THREADS, Count, Number, echo_json, json_option, seed_option
+from edgecnn.text import printable
 
 _FILE = click.Path(path_type=Path)
 _STAGES = ("preprocess", "invoke", "whole")
@@ -24,19 +25,26 @@ _STAGES = ("preprocess", "invoke", "whole")
 @click.option("--source", help="Pictures to measure with: a video, a picture or a folder. Default: generated pictures.")
 @click.option("--plot", type=_FILE, help="Draw the latencies as a PNG.")
 @click.option("--baseline", type=_FILE, help="JSON of an earlier run: also print ratios, new over old.")
+@click.option("--tune", is_flag=True, help="Find how many threads the runtime and OpenCV should use here, instead.")
+@click.option("--config", type=_FILE, help="With --tune: write both numbers into this camera.toml.")
 @seed_option
 @json_option
-def bench(models: tuple[str, ...], as_json: bool, **values: Any) -> None:
+@click.pass_context
+def bench(context: click.Context, /, models: tuple[str, ...], as_json: bool, **values: Any) -> None:
     """Measure exported models (or the shipped int8 model of a task) on every runtime and delegate that is installed.
 
     Each case runs in its own process: import and loading, the first run, preprocessing, inference, the whole path of a picture,
     the frame rate of the camera loop without outputs, and the memory before and after. For a model of digits also what whole
     frames cost, beside the floor: shrinking the frame, and one inference of what is read in it.
+
+    With --tune, frames are measured with several numbers of threads for the runtime and for OpenCV, in turn; more threads are
+    chosen only where they save more than 5 % of a frame's time.
     """
     from edgecnn_device import board
 
+    _check(context, models, values)
     before = board.look()
-    report = _measure_models(models, values)
+    report = _tune(models[0], values) if values["tune"] else _measure_models(models, values)
     after = board.look()
     report |= {"machine": board.describe(), "board": board.to_json(before, after)}
     if values["plot"] is not None:
@@ -44,6 +52,38 @@ def bench(models: tuple[str, ...], as_json: bool, **values: Any) -> None:
 
         draw_latencies(report["models"], values["plot"])
     _print(report, as_json)
+
+
+def _check(context: click.Context, models: tuple[str, ...], values: dict[str, Any]) -> None:
+    """Refuse what --tune would ignore, and --config without it."""
+    from edgecnn.errors import InputError
+
+    if not values["tune"]:
+        if values["config"] is not None:
+            raise InputError("--config is written by --tune; add it")
+        return
+    if len(models) > 1:
+        raise InputError(f"--tune takes one model, got {len(models)}: a camera runs one")
+    for name in ("threads", "plot", "baseline", "source"):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise InputError(f"--tune and --{name} exclude each other")
+
+
+def _tune(model: str, values: dict[str, Any]) -> dict[str, Any]:
+    from edgecnn_device.bench.tune import tune, write_pools
+
+    found = tune(
+        model,
+        runs=values["runs"],
+        seconds=values["seconds"],
+        runtime=values["runtime"],
+        seed=values["seed"],
+        notice=lambda line: click.echo(f"measuring {line} ...", err=True),
+    )
+    if values["config"] is not None:
+        write_pools(values["config"], found.chosen)
+        click.echo(printable(f"{values['config']} is written"), err=True)
+    return {"models": [], "tune": found.to_json()}
 
 
 def _measure_models(models: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
@@ -69,10 +109,24 @@ def _print(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         echo_json(report)
         return
-    for line in _model_lines(report):
+    for line in _tune_lines(report["tune"]) if "tune" in report else _model_lines(report):
         click.echo(line)
     for line in report["board"]["notes"]:
         click.echo(f"note: {line}")
+
+
+def _tune_lines(tuning: dict[str, Any]) -> list[str]:
+    lines = [
+        f"threads {case['threads']:3d}, OpenCV {case['opencv_threads']:3d}: {case['frame_ms']:8.2f} ms per frame"
+        for case in tuning["cases"]
+    ]
+    if not lines:
+        lines = ["one processor: there is nothing to choose"]
+    lines.append(f"chosen: --threads {tuning['chosen']['threads']} --opencv-threads {tuning['chosen']['opencv_threads']}")
+    if tuning["faster_processors"]:
+        numbers = ",".join(map(str, tuning["faster_processors"]))
+        lines.append(f"the processors {numbers} are the faster ones of this board; taskset -c {numbers} keeps a camera on them")
+    return lines
 
 
 def _model_lines(report: dict[str, Any]) -> list[str]:

@@ -185,6 +185,7 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             log_keep=values["log_keep"],
         ),
         frames=values["frames"],
+        opencv_threads=values["opencv_threads"],
         good=_good(values),
         state=values["state_dir"],
         drift=DriftOptions(values["drift_every"], values["drift_baseline"]) if values["drift"] else None,

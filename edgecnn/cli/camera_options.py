@@ -10,6 +10,7 @@ from edgecnn.cli.command import Need, Values, option_group
 from edgecnn.cli.options import (
     PROBABILITY,
     SEED,
+    THREADS,
     TIMEOUT,
     Count,
     Number,
@@ -217,6 +218,7 @@ model_options = option_group(
     "Model",
     threshold_options,
     runtime_options,
+    click.option("--opencv-threads", type=THREADS, help="Number of threads of OpenCV. Default: one for each processor."),
     click.option(
         "--verify/--no-verify", default=True, show_default=True, help="Replay the model's golden vectors before running it."
     ),

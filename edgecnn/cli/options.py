@@ -145,7 +145,14 @@ class NumberOrAuto(Number):
 
 def runtime_options(command: F) -> F:
     """Add --runtime and --threads."""
-    threads = click.option("--threads", type=THREADS, default=1, show_default=True, help="Number of threads of the runtime.")
+    threads = click.option(
+        "--threads",
+        type=THREADS,
+        default=1,
+        show_default=True,
+        envvar="EDGECNN_THREADS",
+        help="Number of threads of the runtime (also: EDGECNN_THREADS).",
+    )
     runtime = click.option(
         "--runtime",
         type=click.Choice(RUNTIME_NAMES),

@@ -216,11 +216,11 @@ def _trace(down: NDArray[np.float64], up: NDArray[np.float64], starts: NDArray[n
 
 def _valleys(values: NDArray[np.float64], reach: int) -> list[int]:
     """Return the columns where `values` is smallest within `reach` columns, the middle one of equals."""
-    padded = np.pad(values, reach, constant_values=np.inf)
-    lowest = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).min(axis=1)
+    window = np.ones((1, 2 * reach + 1), np.uint8)
+    lowest = cv2.erode(values[None], window, borderType=cv2.BORDER_CONSTANT, borderValue=np.inf)[0]
     at = np.flatnonzero(values <= lowest)
-    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
-    return [int(run[len(run) // 2]) for run in runs if run.size]
+    ends = [*(np.flatnonzero(np.diff(at) > 1) + 1).tolist(), len(at)]
+    return [int(at[start + (end - start) // 2]) for start, end in itertools.pairwise([0, *ends]) if end > start]
 
 
 def _distinct(found: list[tuple[float, NDArray[np.int64]]], ink: NDArray[np.bool_], stroke: float) -> list[NDArray[np.int64]]:

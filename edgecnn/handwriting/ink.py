@@ -100,8 +100,8 @@ def find_ink(
 
     What stands out of the paper's texture is divided into connected pieces, and each is cut again at half of its own
     contrast: so strokes keep their width whatever pen drew them, and pale rules fall away from the dark strokes on them.
-    By hysteresis, as in Canny (1986), a piece must stand out somewhere, and reaches as far as it is still stronger than a share
-    of that: so a faint pen's strokes stay whole.
+    By hysteresis, as in Canny (1986), a piece must stand out by its darker half, and reaches as far as it is stronger than a
+    share of that: so a faint pen's strokes stay whole.
     """
     gray = np.asarray(cv2.GaussianBlur(image_gray, (3, 3), 0.6), np.uint8)
     around = np.asarray(cv2.resize(paper.small, gray.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
@@ -118,8 +118,8 @@ def find_ink(
         np.asarray(stains.ravel().take(places), np.intp),
         _contrast(darker.ravel().take(places), around.ravel().take(places)),
     )
-    outstanding = np.bincount(piece, value > noise, count) > 0
-    contrasts = _contrasts(piece, value, count) * outstanding
+    contrasts = _contrasts(piece, value, count)
+    contrasts *= contrasts > noise
     stained = np.zeros(gray.shape, np.uint8)
     stained.ravel()[places] = np.round(_EDGE_LEVEL * contrasts).astype(np.uint8)[piece]
     # Just outside a piece its neighbour's cut still holds: the strokes' flanks are needed for an edge between pixels.

@@ -90,10 +90,12 @@ def install(userland: Userland, wheel: Path) -> None:
     shutil.copy(wheel, userland.exchange)
     pip = ("-m", "pip", "--quiet", "install", "--no-compile", "--only-binary=:all:")
     requirement = f"edgecnn[{ENVIRONMENTS[userland.environment]}] @ file:///exchange/{wheel.name}"
-    if needs(userland) == needs_of(wheel):  # only our own code is another
-        userland.must("python", *pip, "--force-reinstall", "--no-deps", requirement)
-    else:
+    others = needs(userland) != needs_of(wheel)
+    if others:
         userland.must("python", *pip, requirement)
+    # For pip a wheel of the same version is installed already, whatever is in it.
+    userland.must("python", *pip, "--force-reinstall", "--no-deps", requirement)
+    if others:
         userland.must("python", "-m", "pip", "check")
     mark.write_text(digest)
 

@@ -16,14 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from edgecnn.artifacts import Artifact
 from edgecnn.classifier import Classifier
 from edgecnn.errors import EdgecnnError
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.select import TFLITE_RUNTIMES, answering
+from edgecnn_device.bench.digits import SIZES_WH, draw_scene, measure_frames
 from edgecnn_device.bench.inputs import measured_pictures
 from edgecnn_device.bench.timing import Latency, repeat, resident_bytes
-from edgecnn_device.finders import find_whole, look_at
+from edgecnn_device.finders import find_whole, look_at, read_handwriting
 from edgecnn_device.frames import Frame, Image
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Watcher, run_loop
@@ -32,7 +35,10 @@ from edgecnn_device.tracking import Tracker
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure: a file on a runtime, with or without its delegate, and the number of threads."""
+    """What to measure: a file on a runtime, with or without its delegate, and the number of threads.
+
+    With `opencv_threads` only what a frame takes is measured, with so many threads for OpenCV.
+    """
 
     path: str
     runtime: str
@@ -42,6 +48,7 @@ class Request:
     seconds: float
     source: str | None
     seed: int
+    opencv_threads: int | None = None
 
 
 def measure(request: Request) -> dict[str, Any]:
@@ -75,6 +82,18 @@ def measure(request: Request) -> dict[str, Any]:
         "rss_before_bytes": before_bytes,
         "rss_after_bytes": resident_bytes(),
     }
+
+
+def measure_frame_ms(request: Request) -> dict[str, float]:
+    """Return the milliseconds that a frame takes in the camera loop, without decoding and without outputs."""
+    cv2.setNumThreads(request.opencv_threads or 1)
+    artifact = Artifact.open(Path(request.path))
+    classifier = Classifier(_open(artifact, request), artifact.contract.labels, artifact.contract.preprocessing)
+    if classifier.preprocessing.fit == "digit":
+        pictures = [draw_scene("14 digits", SIZES_WH[0], request.seed)]
+    else:
+        pictures = measured_pictures(artifact.contract, request.source, request.seed)
+    return {"frame_ms": 1000 / _loop_fps(classifier, pictures, request)}
 
 
 def _open(artifact: Artifact, request: Request) -> Runtime:
@@ -114,14 +133,14 @@ def _frames_of_digits(classifier: Classifier, request: Request) -> list[dict[str
     """Measure whole frames where the model reads digits in them."""
     if classifier.preprocessing.fit != "digit":
         return []
-    from edgecnn_device.bench.digits import measure_frames
-
     return [cost.to_json() for cost in measure_frames(classifier, request.seed, runs=request.runs, seconds=request.seconds)]
 
 
 def _loop_fps(classifier: Classifier, pictures: list[Image], request: Request) -> float:
     """Return how many frames per second the camera loop handles without decoding and without outputs."""
-    watcher = Watcher(lambda: classifier, look_at(find_whole), Health(Limits(live=False)), Tracker(5))
+    reads = request.opencv_threads is not None and classifier.preprocessing.fit == "digit"
+    look = read_handwriting if reads else look_at(find_whole)
+    watcher = Watcher(lambda: classifier, look, Health(Limits(live=False)), Tracker(5))
     started_s = time.perf_counter()
     frames = itertools.takewhile(lambda _: time.perf_counter() < started_s + request.seconds, _frames(pictures, request.runs))
     return run_loop(frames, watcher, []).frames / (time.perf_counter() - started_s)
@@ -135,7 +154,8 @@ def _frames(pictures: list[Image], count: int) -> Iterator[Frame]:
 def main() -> None:
     """Answer the request on stdin; an error of ours is one line on stderr and exit code 2."""
     try:
-        answer = measure(Request(**json.load(sys.stdin)))
+        request = Request(**json.load(sys.stdin))
+        answer = measure(request) if request.opencv_threads is None else measure_frame_ms(request)
     except EdgecnnError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
