@@ -99,7 +99,7 @@ class TrainingPictures:
     def _features(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.float64]:
         pooled = answer(self._runtime, self._fit(image_bgr)[None]).pooled
         assert pooled is not None
-        return unit(pooled)[0]
+        return np.asarray(unit(pooled)[0])
 
 
 def training_files(data: Path) -> Sequence[LabelledFile]:
