@@ -120,7 +120,7 @@ def main() -> None:
             counts["complete"] += 1
             assert weights(out) == weights(folder / "straight"), "it went on to another result"
         if (out / MODEL_FILE).exists() and not (out / FILE_NAME).exists():
-            out = folder / f"new {counts['kills']}"
+            out = folder / f"new {counts['kills'] + counts['complete']}"
     print(json.dumps(counts))
 
 
