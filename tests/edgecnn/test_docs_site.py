@@ -57,8 +57,7 @@ def test_a_page_shows_what_its_commands_print() -> None:
 
 
 def test_the_way_from_a_wrong_answer_to_a_better_model_can_be_gone() -> None:
-    on_a_board = (ROOT / "docs" / "tutorials" / "wrong-answer.md").read_text("utf-8").split("## Or train")[0]
-    page = shown(on_a_board)  # the trainings behind it take too long here: tests/system/test_circle.py
+    page = shown((ROOT / "docs" / "tutorials" / "wrong-answer.md").read_text("utf-8"))
 
     taught, trap = page.split("What of a part that is neither?")
     assert "3_1.png: novel: like nothing it was trained on" in taught

@@ -104,10 +104,11 @@ def main() -> None:
     usual_s, before, out = time.monotonic() - began_s, content(folder / "old"), folder / "new 0"
     while counts["kills"] < kills:
         child, began_s = forked(go_on, folder, out), time.monotonic()
-        wait_s = rng.uniform(0, usual_s)
-        while time.monotonic() - began_s < wait_s and (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        wait_s, ended = rng.uniform(0, usual_s), (0, 0)
+        while ended[0] == 0 and time.monotonic() - began_s < wait_s:
             time.sleep(0.005)
-        if time.monotonic() - began_s >= wait_s:
+            ended = os.waitpid(child, os.WNOHANG)
+        if ended[0] == 0:
             os.kill(child, signal.SIGKILL)
             ended = os.waitpid(child, 0)
         counts["files"] += look(out)
@@ -119,7 +120,7 @@ def main() -> None:
             counts["complete"] += 1
             assert weights(out) == weights(folder / "straight"), "it went on to another result"
         if (out / MODEL_FILE).exists() and not (out / FILE_NAME).exists():
-            out = folder / f"new {counts['kills']}"
+            out = folder / f"new {counts['kills'] + counts['complete']}"
     print(json.dumps(counts))
 
 

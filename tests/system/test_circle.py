@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -122,21 +120,6 @@ def test_an_unknown_part_is_kept_labelled_taught_compared_and_recognised(
     finally:
         camera.close()
     print(f"from the first label to the live model: {seconds:.0f} s")
-
-
-@pytest.mark.timeout(1800)
-def test_the_tutorial_from_a_wrong_answer_to_a_better_model_can_be_gone_to_its_end() -> None:
-    docs = Path(__file__).parents[2] / "docs"
-    page = SimpleNamespace(file=SimpleNamespace(src_uri="wrong-answer.md"))
-    markdown = (docs / "tutorials" / "wrong-answer.md").read_text("utf-8")
-
-    shown = runpy.run_path(str(docs / "_hooks" / "outputs.py"))["on_page_markdown"](
-        markdown, page=page, config=None, files=None
-    )
-
-    trained = shown.split("## Or train")[1]
-    assert "is labelled 'three', which is no class of runs/steel" in trained
-    assert "next: edgecnn export runs/steel-2 --int8" in trained
 
 
 def looped(belt: Path) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from edgecnn.datasets.split_table import (
     read_splits_table,
     refuse_changed,
 )
-from edgecnn.errors import ConversionError, InputError
+from edgecnn.errors import ConversionError, InferenceError, InputError
 from edgecnn.files import make_folder, read_bytes, write_json
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.samples.additions import Addition, Additions, keep_additions, read_additions, read_class_folders
@@ -372,7 +372,7 @@ def _compare(
                 _as_int8(reference, Path(folder) / name)
                 for name, reference in (("old", start.reference), ("new", run.reference))
             )
-        except ConversionError as error:
+        except (ConversionError, InferenceError) as error:
             progress(f"not compared with the old model: {error}")
             return None, None
         comparison = compare_models(old, new, [*test, *field], seed=seed)
