@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from edgecnn_device.sinks.line_file import LineFile
 
 # How `json_line` begins, also where a crash has cut the first line short.
 OURS = re.compile(rb'\{"frame": ?(?:(?:null|\d+), ?"source": ?"|[^\n]{0,40}\Z)')
+
+
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class JsonLinesSink:
@@ -49,9 +53,10 @@ def json_line(observation: Observation) -> str:
     jump = "" if observation.clock_jump_s is None else f',"clock_jump_s":{observation.clock_jump_s:.3f}'
     reason = "" if state.name == "ok" else f',"reason":{_quoted(state.reason)}'
     warning = f',"warning":{_quoted(observation.warning)}' if observation.warning else ""
+    event = "" if observation.event is None else f',"event":{_ENCODE(observation.event.to_json())}'
     return (
         f'{{"frame":{number},"source":{_quoted(observation.source)},"captured_at":{captured_at},"age_ms":{age},'
-        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{jump}{reason}{warning}}}\n'
+        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{jump}{reason}{warning}{event}}}\n'
     )
 
 
