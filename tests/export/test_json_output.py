@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": ["neu", "--data", "FOLDER"],
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
     "study where": ["neu", "--data", "FOLDER", "--masks", "MASKS"],
+    "study belt": ["neu", "--data", "FOLDER", "--pictures", "3"],
     "rejection": ["neu", "--data", "FOLDER", "--per-kind", "3"],
     "bench": ["neu", "--runtime", "ai-edge-litert", "--threads", "1", "--runs", "2"],
     "doctor": ["neu"],
