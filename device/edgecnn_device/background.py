@@ -132,7 +132,9 @@ class Background:
         place = width.argmin(axis=0)[None]
         usual = np.take_along_axis(values, place + third // 2, axis=0)[0]
         agreed = np.take_along_axis(width, place, axis=0)[0].max(axis=2) < 2 * _LEVELS
-        wrong = agreed & (np.abs(usual - self._mean).max(axis=2) > 2 * _LEVELS)
+        # What was learned and is still seen now and then is the empty scene, however many parts look alike.
+        seen = np.count_nonzero(np.abs(values - self._mean).max(axis=3) < 2 * _LEVELS, axis=0)
+        wrong = agreed & (seen <= 1)
         self._mean[wrong] = usual[wrong]
         self._pauses.pop(0)
         self._samples.clear()
