@@ -45,23 +45,46 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.sinks.selection import WritePolicy
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.surroundings import Queued, Surroundings
+    from edgecnn_device.triggered import OnParts, OnShots
+    from edgecnn_device.triggers import Trigger
     from edgecnn_device.web.options import WebOptions
     from edgecnn_device.web.sink import WebSink
 
 _LOOK_EVERY_S = 0.002
+_SMOOTH = 5  # frames
 
 
 @dataclass(frozen=True)
 class LookOptions:
-    """Where and how often to look, and over how many frames to smooth; see the command's help."""
+    """Where and how often to look, and over how many frames to smooth; see the command's help.
+
+    InputError for options that exclude each other.
+    """
 
     find: Find = "auto"
     tiles: str | None = None
     overlap: float = 0.0
-    smooth: int = 5
+    smooth: int | None = None
     interval_s: float | None = None
     on_motion: bool = False
     where: bool = False
+    trigger: Trigger | None = None
+    part_fill: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.trigger is None:
+            return
+        follows = self.trigger.follows
+        excluded = {
+            "--on-motion": self.on_motion,
+            "--interval": self.interval_s is not None,
+            "--tiles": follows and self.tiles is not None,
+            f"--find {self.find}": follows and self.find != "auto",
+            "--smooth": not follows and self.smooth is not None,
+        }
+        if wrong := [option for option, is_given in excluded.items() if is_given]:
+            why = "looks at each part as a whole" if follows else "asks for frames that stand alone"
+            raise InputError(f"--trigger {self.trigger.text} and {wrong[0]} exclude each other: the trigger {why}")
 
 
 _WHOLE = LookOptions()
@@ -180,23 +203,15 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         look = _choose_look(contract, options.look, live=live)
         source = open_source(replace(options.source, digits=reads))
         check_files(sinks, options.source, endless=source.endless)
+        check_trigger(options.look.trigger, sinks, live=source.live, reads=reads)
         classes = Classes.choose(contract.labels, good=options.good, reads=reads)
-        tracker = Tracker(options.look.smooth)
-        limits = replace(options.limits, live=source.live, interval_s=1 / source.fps if source.live else 0.0)
-        watcher = Watcher(
-            lambda: slot.current.classifier,
-            look,
-            Health(limits),
-            tracker,
-            choose_gate(options.look),
-            warning=lambda: _warning(slot),
-        )
+        watcher = stack.enter_context(_watching(options, look, slot, source))
 
         def between() -> bool:
             for beat in beats:
                 beat()
             if slot.refresh():
-                tracker.reset()
+                watcher.tracker.reset()
             has_reader = reader is None or not reader.is_closed()
             return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
 
@@ -238,6 +253,24 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics, judge=judge)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
+
+
+@contextlib.contextmanager
+def _watching(options: CameraOptions, look: Look, slot: ModelSlot, source: Source) -> Iterator[Watcher]:
+    """Give all that stands between a frame and its observation."""
+    trigger, smooth = options.look.trigger, options.look.smooth
+    limits = replace(options.limits, live=source.live, interval_s=1 / source.fps if source.live else 0.0)
+    with contextlib.ExitStack() as stack:
+        yield Watcher(
+            lambda: slot.current.classifier,
+            look,
+            Health(limits),
+            Tracker(smooth or (1 if trigger else _SMOOTH)),
+            choose_gate(options.look),
+            parts=None if trigger is None or not trigger.follows else follow_parts(trigger, options.look, source),
+            shots=None if trigger is None or trigger.follows else stack.enter_context(take_shots(trigger, source)),
+            warning=lambda: _warning(slot),
+        )
 
 
 def settle_deployment(model: Path, notice: Callable[[str], None]) -> None:
@@ -335,6 +368,47 @@ def choose_gate(options: LookOptions) -> Gate:
     if not gates:
         return always
     return gates[0] if len(gates) == 1 else both(gates[0], gates[1])
+
+
+def follow_parts(trigger: Trigger, options: LookOptions, source: Source) -> OnParts:
+    """Return what answers the parts that pass."""
+    from edgecnn_device.part_views import PartViews
+    from edgecnn_device.passages import Passages
+    from edgecnn_device.triggered import OnParts
+
+    passages = Passages(trigger.line, views=options.smooth or _SMOOTH, live=source.live, fps=source.fps)
+    return OnParts(trigger.text, passages, PartViews(options.part_fill, where=options.where))
+
+
+@contextlib.contextmanager
+def take_shots(trigger: Trigger, source: Source) -> Iterator[OnShots]:
+    """Return what numbers the frames that a pin or a clock asks for; the pin is given back after the block."""
+    from edgecnn_device.triggered import OnShots
+    from edgecnn_device.triggers import PinEdges, every
+
+    if trigger.kind == "interval":
+        yield OnShots(trigger.text, every(trigger.seconds))
+        return
+    with contextlib.closing(PinEdges(trigger.pin, fps=source.fps)) as edges:
+        yield OnShots(trigger.text, edges)
+
+
+def check_trigger(trigger: Trigger | None, sinks: SinkOptions, *, live: bool, reads: bool) -> None:
+    """Raise InputError for what does not go with a trigger, since events would be lost or mean nothing."""
+    if trigger is None:
+        return
+    if trigger.follows and reads:
+        raise InputError(f"--trigger {trigger.text} follows parts, and this model reads digits wherever they are; leave it out")
+    if trigger.kind == "gpio" and not live:
+        raise InputError(f"--trigger {trigger.text} needs a camera as --source, or --realtime: a file knows no pins")
+    if trigger.follows and sinks.video is not None:
+        raise InputError(
+            f"--video and --trigger {trigger.text} exclude each other: a part has one picture; see --keep and --web"
+        )
+    if sinks.write is not None and sinks.write.every_s:
+        raise InputError(
+            f"--write 'every {sinks.write.every_s:g} s' would lose events of --trigger {trigger.text}; leave it out"
+        )
 
 
 def check_files(options: SinkOptions, source: SourceOptions, *, endless: bool) -> None:

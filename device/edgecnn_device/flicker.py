@@ -56,15 +56,15 @@ def _light(now: NDArray[np.float32], then: NDArray[np.float32]) -> NDArray[np.fl
     ratios = np.where(used, np.maximum(now, 1) / np.maximum(then, 1), np.nan)[known]
     profile = np.log(np.nanmedian(ratios, axis=1))
     everywhere = np.interp(np.arange(len(known)), np.flatnonzero(known), profile)
-    return np.exp(everywhere).astype(np.float32) if _is_wave(everywhere) else np.ones(len(known), np.float32)
+    return np.exp(everywhere).astype(np.float32) if is_wave(everywhere) else np.ones(len(known), np.float32)
 
 
-def _is_wave(profile: NDArray[np.float64]) -> bool:
-    """Say whether a wave explains most of how `profile` `(rows,)` differs from no change at all."""
+def is_wave(profile: NDArray[np.float64], explained: float = _MIN_EXPLAINED) -> bool:
+    """Say whether a wave explains this part of how `profile` `(rows,)` differs from no change at all."""
     bases = _bases(len(profile))
     fitted = np.einsum("wrk,wk->wr", bases, np.einsum("wrk,r->wk", bases, profile))
     left = np.square(fitted - profile).sum(axis=1).min()
-    return bool(left <= (1 - _MIN_EXPLAINED) * np.square(profile).sum())
+    return bool(left <= (1 - explained) * np.square(profile).sum())
 
 
 @lru_cache(maxsize=4)

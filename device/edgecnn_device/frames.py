@@ -16,6 +16,9 @@ from edgecnn.where import MapName
 Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 _MOST_CHANGES = 3
+Direction = Literal["left", "right", "up", "down"]
+# Of a part: what became of it. `partial` was never whole in view, of an `interrupted` one too little was seen.
+Outcome = Literal["answered", "partial", "interrupted"]
 STAGES = ("capture", "find", "preprocess", "invoke", "publish")
 
 
@@ -167,6 +170,33 @@ def _day_words(at: float, now: float) -> str:
     return f"{then:%A}" if 1 < days < 7 else f"{then.day} {then:%b %Y}"
 
 
+@dataclass(frozen=True)
+class Event:
+    """What a trigger reports once: a part that passed, or a frame that was asked for.
+
+    `number` counts the camera's events from 1 on, `trigger` is as it was written, `frames` and `seconds` are in how many frames
+    and for how long the part was seen, and `direction` is where it moved, None where it did not.
+    """
+
+    number: int
+    trigger: str
+    outcome: Outcome
+    frames: int = 1
+    seconds: float = 0.0
+    direction: Direction | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as it stands in JSON Lines, MQTT and the samples."""
+        return {
+            "id": self.number,
+            "trigger": self.trigger,
+            "outcome": self.outcome,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "direction": self.direction,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """All that the loop says about one frame, or about a frame that did not come (`frame` None).
@@ -176,7 +206,8 @@ class Observation:
     observation before, since this one is being published. `warning` is what should be known and does not stop the answers,
     such as that the last good model runs instead of a file that was refused. `clock_jump_s` tells by how many seconds the
     wall clock was set since the observation before; all times until then were by the old one. `drift` says what has changed
-    about the camera's pictures, for as long as that lasts.
+    about the camera's pictures, for as long as that lasts. With a trigger, `event` says what is reported, and the frame is the
+    best of the part's; without an event there is then no prediction.
     """
 
     source: str
@@ -188,12 +219,14 @@ class Observation:
     warning: str = ""
     clock_jump_s: float | None = None
     drift: Drift | None = None
+    event: Event | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.
 
         `reason` stands in it only when the state is not `ok`, `media_time_s` only for the frames of a video file, `warning`
-        only when there is one, `drift` only while the pictures drift, and `clock_jump_s` only when the clock was set.
+        only when there is one, `drift` only while the pictures drift, `clock_jump_s` only when the clock was set, and `event`
+        only with a trigger.
         """
         line: dict[str, Any] = {
             "frame": None if self.frame is None else self.frame.number,
@@ -210,7 +243,8 @@ class Observation:
             line["clock_jump_s"] = round(self.clock_jump_s, 3)
         reason = {} if self.state.name == "ok" else {"reason": self.state.reason}
         drift = {} if self.drift is None else {"drift": self.drift.to_json()}
-        return line | reason | ({"warning": self.warning} if self.warning else {}) | drift
+        event = {} if self.event is None else {"event": self.event.to_json()}
+        return line | reason | ({"warning": self.warning} if self.warning else {}) | drift | event
 
 
 def _answer(prediction: Prediction) -> dict[str, Any]:

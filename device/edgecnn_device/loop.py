@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +20,9 @@ from edgecnn_device.frames import STAGES, Frame, Missing, Observation, State
 from edgecnn_device.gates import Gate, always
 from edgecnn_device.health import Health
 from edgecnn_device.tracking import Tracker
+
+if TYPE_CHECKING:  # a camera without a trigger starts without them
+    from edgecnn_device.triggered import OnParts, OnShots
 
 _REMEMBERED = 512
 _REPEAT_S = 1.0
@@ -45,6 +48,7 @@ class Statistics:
     """Counters since the start, and the latencies of the last frames in milliseconds by stage.
 
     `reasons` counts the frames that could not be believed, by the kind of reason: `black picture`, `torn picture`, `frozen` ...
+    `events` are those of a trigger, by their outcome.
     """
 
     frames: int = 0
@@ -53,6 +57,7 @@ class Statistics:
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
     clock_jumps: int = 0
     sink_errors: Counter[str] = field(default_factory=Counter)
     latency_ms: dict[str, deque[float]] = field(
@@ -68,6 +73,8 @@ class Statistics:
         """Count one observation."""
         self.states[observation.state.name] += 1
         self.regions += len(observation.predictions)
+        if observation.event is not None:
+            self.events[observation.event.outcome] += 1
         for prediction in observation.predictions:
             self.labels[prediction.raw.label or "unknown"] += 1
         if observation.frame is not None:
@@ -82,7 +89,8 @@ class Statistics:
 class Watcher:
     """All that stands between a frame and its observation.
 
-    `model()` gives the classifier of this very frame; `warning()` what should be known beside its answers, mostly nothing.
+    `model()` gives the classifier of this very frame; `warning()` what should be known beside its answers, mostly nothing. With
+    `parts` there is an answer for each part that passes, with `shots` for each frame that they ask for, and no other.
     """
 
     model: Callable[[], Classifier]
@@ -90,8 +98,16 @@ class Watcher:
     health: Health
     tracker: Tracker
     gate: Gate = always
+    parts: OnParts | None = None
+    shots: OnShots | None = None
     clock: Callable[[], float] = time.monotonic
     warning: Callable[[], str] = lambda: ""
+
+    def lose(self) -> None:
+        """Forget what was in view: the camera sees nothing."""
+        self.tracker.reset()
+        if self.parts is not None:
+            self.parts.lose()
 
 
 def run_loop(
@@ -134,43 +150,58 @@ def observe(frames: Iterable[Frame | Missing], watcher: Watcher, statistics: Sta
         now_s = watcher.clock()
         jump_s = wall.jump_s(frame) if isinstance(frame, Frame) else None
         warning = watcher.warning()
-        must_say = last_state != "ok" or jump_s is not None or warning != last_warning
-        observation = _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), must_say)
-        if observation is not None:
-            observation = observation if jump_s is None else replace(observation, clock_jump_s=jump_s)
+        is_first = said_s == -np.inf and (watcher.parts is not None or watcher.shots is not None)
+        must_say = last_state != "ok" or jump_s is not None or warning != last_warning or is_first
+        for found in _observe_one(frame, watcher, statistics, now_s, 1000 * (now_s - asked_s), must_say):
+            observation = found if jump_s is None else replace(found, clock_jump_s=jump_s)
             troubled = observation.state.name != "ok"
             # A camera at 30 frames a second that is frozen needs no 30 lines a second; a picture of a folder has but one.
             repeats = troubled and watcher.health.limits.live and observation.state.name == last_state
             if jump_s is not None or not (repeats and now_s < said_s + _REPEAT_S):
                 said_s, last_warning = now_s, warning
                 yield replace(observation, warning=warning) if warning else observation
-            last_state = observation.state.name
-        del frame, observation
+            last_state, jump_s = observation.state.name, None
+            del found, observation
+        del frame
         asked_s = watcher.clock()
+    if watcher.parts is not None:
+        yield from watcher.parts.finish(watcher.model(), watcher.clock)
 
 
 def _observe_one(
     frame: Frame | Missing, watcher: Watcher, statistics: Statistics, now_s: float, capture_ms: float, must_say: bool
-) -> Observation | None:
-    """Return the observation of one frame, None when there is nothing to say; the gate is not asked where something must be."""
+) -> list[Observation]:
+    """Return the observations of one frame, mostly one; the gate is not asked where something must be said."""
     if isinstance(frame, Missing):
         return _observe_missing(frame, watcher, now_s)
     statistics.frames += 1
     age_ms = 1000 * (now_s - frame.monotonic_s)
 
-    def refuse(state: State) -> Observation:
+    def refuse(state: State) -> list[Observation]:
         statistics.reasons[state.kind[1]] += 1
-        watcher.tracker.reset()
-        return Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})
+        watcher.lose()
+        return [Observation(frame.source, state, frame, (), age_ms, {"capture": capture_ms})]
 
     state = watcher.health.judge(frame, now_s)
     if state.name != "ok":
         return refuse(state)
-    if not watcher.gate(frame) and not must_say:
+    event = None
+    if watcher.shots is not None:
+        event = watcher.shots(frame)
+        watcher.tracker.reset()  # one answer has nothing to do with the last
+    published = statistics.latency_ms["publish"]
+    known_ms = {"capture": capture_ms, "publish": published[-1] if published else 0.0}
+    quiet = Observation(frame.source, state, frame, (), age_ms, known_ms, event=event)
+    if watcher.shots is not None and (event is None or event.outcome != "answered"):
+        statistics.gated += event is None
+        return [quiet] if must_say or event is not None else []
+    if watcher.parts is None and not watcher.gate(frame) and not must_say:
         statistics.gated += 1
-        return None
+        return []
     classifier = watcher.model()
     try:
+        if watcher.parts is not None:
+            return watcher.parts.observe(quiet, classifier, watcher.clock) or ([quiet] if must_say else [])
         seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
     except InferenceError as error:
         return refuse(State("error", str(error)))
@@ -179,19 +210,18 @@ def _observe_one(
             raise  # the options do not fit the pictures
         return refuse(State("blind", " ".join(str(error).split()) or "out of memory"))
     predictions = watcher.tracker.update(frame.source, seen, classifier)
-    published = statistics.latency_ms["publish"]
-    latency_ms = {"capture": capture_ms, **seen.latency_ms, "publish": published[-1] if published else 0.0}
+    latency_ms = {"capture": capture_ms, **seen.latency_ms, "publish": known_ms["publish"]}
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
-    return Observation(frame.source, state, frame, predictions if state.name == "ok" else (), age_ms, latency_ms)
+    return [replace(quiet, state=state, predictions=predictions if state.name == "ok" else (), latency_ms=latency_ms)]
 
 
-def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> Observation | None:
+def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> list[Observation]:
     state = watcher.health.judge_missing(missing, now_s)
     if state.name == "ok":
-        return None
-    watcher.tracker.reset()
-    return Observation(missing.source, state, age_ms=None if missing.since_s is None else 1000 * (now_s - missing.since_s))
+        return []
+    watcher.lose()
+    return [Observation(missing.source, state, age_ms=None if missing.since_s is None else 1000 * (now_s - missing.since_s))]
 
 
 class Publisher:

@@ -80,21 +80,8 @@ class Tracker:
         self._tracks.clear()
 
     def _predict(self, track: _Track, seen: Seen, index: int, classifier: Classifier) -> RegionPrediction:
-        row, rejected, history = seen.probabilities[index], bool(seen.rejected[index]), track.history
-        novelty = nearest = None
-        if seen.judged is not None:
-            novelty, nearest = float(seen.judged.novelty[index]), int(seen.judged.nearest[index])
-        history.add(row, rejected, novelty)
-        smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
-        if len(history) > 1:
-            smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
-        where, where_map = (None, None) if seen.where is None else seen.where[index] or (None, None)
-        behind = None if seen.answers is None else Behind(classifier, seen.answers, index)
-        pooled = None if seen.judged is None or seen.answers is None else seen.answers.pooled  # computed already
-        features = None if pooled is None else pooled[index]
-        return RegionPrediction(
-            track.region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, where_map, behind, features
-        )
+        track.history.add(*_row(seen, index))
+        return _predict(track.region_id, track.history, seen, index, classifier)
 
     def _match(self, boxes: list[Box], classes: int) -> list[_Track]:
         """Find each box's track, the closest pairs first; boxes that belong to none begin one."""
@@ -125,6 +112,35 @@ class Tracker:
         for track in self._tracks:
             track.unseen += track.region_id not in seen
         self._tracks = [track for track in self._tracks if track.unseen <= PATIENCE]
+
+
+def combine(region_id: int, seen: Seen, classifier: Classifier) -> RegionPrediction:
+    """Return one prediction of views that all show the same: `raw` is the first's, `smoothed` that of all."""
+    history = _History(len(seen.regions), len(classifier.labels))
+    for index in range(len(seen.regions)):
+        history.add(*_row(seen, index))
+    return _predict(region_id, history, seen, 0, classifier)
+
+
+def _row(seen: Seen, index: int) -> tuple[NDArray[np.float32], bool, float | None]:
+    novelty = None if seen.judged is None else float(seen.judged.novelty[index])
+    return seen.probabilities[index], bool(seen.rejected[index]), novelty
+
+
+def _predict(region_id: int, history: _History, seen: Seen, index: int, classifier: Classifier) -> RegionPrediction:
+    """Return the prediction of a region, smoothed over its history, of which it is a part."""
+    row, rejected, novelty = _row(seen, index)
+    nearest = None if seen.judged is None else int(seen.judged.nearest[index])
+    smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
+    if len(history) > 1:
+        smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
+    where, where_map = (None, None) if seen.where is None else seen.where[index] or (None, None)
+    behind = None if seen.answers is None else Behind(classifier, seen.answers, index)
+    pooled = None if seen.judged is None or seen.answers is None else seen.answers.pooled  # computed already
+    features = None if pooled is None else pooled[index]
+    return RegionPrediction(
+        region_id, seen.regions[index], seen.inputs[index], raw, smoothed, where, where_map, behind, features
+    )
 
 
 def _interpret(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from edgecnn_device.sinks.video_file import VideoOptions
     from edgecnn_device.sources import SourceOptions
     from edgecnn_device.sources.controls import CameraControls
+    from edgecnn_device.triggers import Trigger
     from edgecnn_device.web.options import WebOptions
 
 # Of two places that name the source the one further up wins, as for every option.
@@ -166,6 +167,8 @@ def _options(values: dict[str, Any]) -> CameraOptions:
             values["interval"],
             values["on_motion"],
             values["where"],
+            _trigger(values),
+            values["part_fill"],
         ),
         limits=Limits(values["max_age_ms"] / 1000, values["frozen_after"]),
         sinks=SinkOptions(
@@ -240,6 +243,14 @@ def _source(values: dict[str, Any]) -> SourceOptions:
         seed=values["seed"],
         controls=_controls(values),
     )
+
+
+def _trigger(values: dict[str, Any]) -> Trigger | None:
+    if values["trigger"] is None:
+        return None
+    from edgecnn_device.triggers import Trigger
+
+    return Trigger.parse(values["trigger"])
 
 
 def _write_policy(values: dict[str, Any]) -> WritePolicy | None:
@@ -320,6 +331,7 @@ def _web(values: dict[str, Any]) -> WebOptions | None:
 def _sentence(summary: Summary) -> str:
     counters = summary.statistics
     parts = [f"{counters.frames} frames, {counters.regions} answers"]
+    parts += [f"{count} events {outcome}" for outcome, count in counters.events.items()]
     parts += [f"{count} {state}" for state, count in counters.states.items() if state != "ok"]
     parts += [f"{count} frames unusable ({reason})" for reason, count in counters.reasons.items()]
     parts += [f"{summary.skipped} skipped"] if summary.skipped else []

@@ -90,6 +90,7 @@ NEEDS = {
     "read_timeout": _CAMERA,
     "max_age_ms": _LIVE,
     "frozen_after": _LIVE,
+    "part_fill": Need("--trigger motion or line", lambda values: str(values["trigger"]).startswith(("motion", "line"))),
     "overlap": Need.one_of("--tiles CxR"),
     "verify_timeout": Need.one_of("--verify"),
     "video_fps": _VIDEO,
@@ -204,7 +205,9 @@ look_options = option_group(
         "--overlap", type=Number(0, 0.9), default=0.0, show_default=True, help="Fraction that neighbouring tiles share."
     ),
     click.option(
-        "--smooth", type=Count(1, 1000), default=5, show_default=True, help="Average each region over this many frames."
+        "--smooth",
+        type=Count(1, 1000),
+        help="Average each region over this many frames, or a part of --trigger over its best. [default: 5]",
     ),
     click.option(
         "--where/--no-where",
@@ -213,6 +216,18 @@ look_options = option_group(
     ),
     click.option("--interval", type=_SECONDS, help="Seconds between two classified frames."),
     click.option("--on-motion/--no-on-motion", default=False, help="Classify only while something moves."),
+    click.option(
+        "--trigger",
+        metavar="EVENT",
+        help="One answer per part or frame: `motion`, when a part has left or come to rest; `line`, when its middle crosses "
+        "that of the picture, or line:x=0.4 or line:y=0.4,down; gpio:PIN, at a rising edge; interval:SECONDS.",
+    ),
+    click.option(
+        "--part-fill",
+        type=Number(0.05, 1),
+        metavar="F",
+        help="Share of the view's side that a part fills, as in the training pictures. [default: what is least novel]",
+    ),
 )
 model_options = option_group(
     "Model",

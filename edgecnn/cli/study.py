@@ -15,6 +15,7 @@ from edgecnn.cli.options import (
     OUTPUT_FILE,
     Count,
     Minutes,
+    Number,
     Share,
     data_option,
     echo_json,
@@ -264,6 +265,67 @@ def digits(video: Path, labels: Path, model: str, smooth: int, as_json: bool) ->
         return
     for line in format_lines(figures):
         click.echo(printable(line))
+
+
+@study.command(short_help="Let pictures pass on a belt, and count and judge a trigger's answers.")
+@click.argument("model", metavar="FILE|TASK")
+@click.option("--trigger", default="line", show_default=True, help="motion or line, as of edgecnn camera.")
+@click.option("--speed", type=Number(0.01, 10), default=0.15, show_default=True, help="Way per frame, in sides of a part.")
+@click.option("--gap", type=Number(0.01, 100), default=0.6, show_default=True, help="Mean gap; half to one and a half of it.")
+@click.option("--off-centre", type=Number(0, 2), default=0.12, show_default=True, help="How far parts lie from the middle.")
+@click.option("--exposure", type=Number(0, 1), default=0.1, show_default=True, help="Share of a frame's time that blurs.")
+@click.option("--view", type=Number(1.1, 20), default=3.0, show_default=True, help="Length of the view, in sides of a part.")
+@click.option(
+    "--direction", type=click.Choice(["right", "left", "down", "up"]), default="right", show_default=True, help="Of the belt."
+)
+@click.option("--smooth", type=Count(1, 100), default=5, show_default=True, help="Views of a part that are averaged.")
+@click.option("--part-fill", type=Number(0.05, 1), help="Share of the view's side that a part fills. [default: least novel]")
+@click.option("--pictures", type=Count(1, 10**6), help="Use only so many pictures, drawn by the seed.")
+@split_option
+@data_option
+@seed_option
+@json_option
+def belt(
+    model: str,
+    trigger: str,
+    smooth: int,
+    part_fill: float | None,
+    pictures: int | None,
+    split: str,
+    data: Path | None,
+    seed: int,
+    as_json: bool,
+    **layout: Any,
+) -> None:
+    """Paste held-out pictures on a moving belt, and measure a camera's answers with and without a trigger.
+
+    Counts parts that are answered once, and compares the accuracy per part with that on the pictures themselves. Frames are
+    drawn: the belt is dark rubber, and each picture is a part to its very border.
+    """
+    import numpy as np
+
+    from edgecnn.classifier import Classifier
+    from edgecnn.datasets.synthetic.belt import Belt
+    from edgecnn.errors import InputError
+    from edgecnn_device.bench.belt import format_belt, measure_belt
+    from edgecnn_device.triggers import Trigger
+    from edgecnn_export.models import open_model
+
+    asked = Trigger.parse(trigger)
+    if not asked.follows:
+        raise InputError(f"--trigger {trigger}: only motion and line follow parts")
+    travel = Belt(**layout)
+    splits = open_model(model).splits(data, seed)
+    chosen = splits[split]
+    if pictures is not None:
+        chosen = chosen.take(np.sort(np.random.default_rng(seed).permutation(len(chosen))[:pictures]))
+    found = measure_belt(Classifier.open(model), chosen, asked, travel, smooth=smooth, fill=part_fill, seed=seed)
+    if as_json:
+        echo_json({"model": model, "split": split, "seed": seed, "trigger": trigger, "belt": layout, **found.to_json()})
+        return
+    click.echo(printable(f"{model}, {splits.info.describe(split)}, {found.frames} frames, seed {seed}"))
+    for line in format_belt(found):
+        click.echo(line)
 
 
 @study.command("only-good", short_help="Learn from good parts alone, and measure on damaged ones.")

@@ -18,8 +18,8 @@ OPTIONS = {parameter.name: parameter for parameter in camera.params if isinstanc
 # What is used with every source, model and output; another tool's options and the camera's controls are refused elsewhere.
 ALONE = {
     *("config", "print_config", "source", "source_file", "size", "fps", "rotate", "flip", "roi", "realtime", "frames"),
-    *("find", "tiles", "smooth", "interval", "on_motion", "where", "reject", "novelty", "runtime", "threads", "opencv_threads"),
-    *("verify", "require_signature", "drift", "on"),
+    *("find", "tiles", "smooth", "interval", "on_motion", "trigger", "where", "reject", "novelty"),
+    *("runtime", "threads", "opencv_threads", "verify", "require_signature", "drift", "on"),
     *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt", "keep"),
 }
 CONTROLS = {"exposure", "gain", "focus", "white_balance", "mains"}

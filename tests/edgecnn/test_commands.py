@@ -148,7 +148,7 @@ def test_without_a_command_the_five_of_a_first_day_are_shown() -> None:
     [
         (["trian"], "no such command 'trian'; did you mean 'train'? (see: edgecnn --help)"),
         (["data", "chek"], "no such command 'chek'; did you mean 'check'? (see: edgecnn data --help)"),
-        (["study", "all"], "no such command 'all'; commands: ablation, crossval, digits, drift, learning-curve"),
+        (["study", "all"], "no such command 'all'; commands: ablation, belt, crossval, digits, drift"),
         (["camera", "--sorce", "0"], "--source"),
         (["verify"], "(see: edgecnn verify --help)"),
     ],

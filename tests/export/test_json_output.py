@@ -35,6 +35,7 @@ COMMANDS = {
     "robustness": ["neu", "--data", "FOLDER", "--pictures", "6", "--severity", "1"],
     "study where": ["neu", "--data", "FOLDER", "--masks", "MASKS"],
     "study digits": ["VIDEO", "LABELS"],
+    "study belt": ["neu", "--data", "FOLDER", "--pictures", "3"],
     "rejection": ["neu", "--data", "FOLDER", "--per-kind", "3"],
     "bench": ["neu", "--runtime", "ai-edge-litert", "--threads", "1", "--runs", "2"],
     "doctor": ["neu"],

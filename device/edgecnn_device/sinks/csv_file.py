@@ -19,6 +19,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 OURS = re.compile(rb"captured_at,(?:frame,source,state,|[^\n]{0,40}\Z)")
 _REGION = ("id", "x", "y", "w", "h", "label", "class_id", "probability", "smoothed_label", "smoothed_probability")
 _JUMP = "clock_jump_s"
+_EVENT = ("event", "outcome", "direction", "seconds")  # of a trigger
 
 
 class CsvSink:
@@ -45,9 +46,10 @@ class CsvSink:
 def csv_rows(observation: Observation) -> bytes:
     """Return the rows of one observation under HEADER; a rejected label is an empty cell."""
     body = observation.to_json()
-    frame, jump = [body.get(key) for key in _FRAME], body.get(_JUMP)
-    rows = [[*frame, *_cells(region), jump] for region in body["regions"]]
-    return _rows(rows or [[*frame, *[None] * len(_REGION), jump]])
+    frame, event = [body.get(key) for key in _FRAME], body.get("event", {})
+    last = [body.get(_JUMP), *[event.get(key) for key in ("id", *_EVENT[1:])]]
+    rows = [[*frame, *_cells(region), *last] for region in body["regions"]]
+    return _rows(rows or [[*frame, *[None] * len(_REGION), *last]])
 
 
 def _cells(region: dict[str, Any]) -> list[Any]:
@@ -73,4 +75,4 @@ def _inert(cell: Any) -> Any:
     return f"'{text}" if cell.startswith(_FORMULA) else text
 
 
-HEADER = _rows([[*_FRAME, *_REGION, _JUMP]])
+HEADER = _rows([[*_FRAME, *_REGION, _JUMP, *_EVENT]])

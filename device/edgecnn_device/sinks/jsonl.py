@@ -54,9 +54,10 @@ def json_line(observation: Observation) -> str:
     reason = "" if state.name == "ok" else f',"reason":{_quoted(state.reason)}'
     warning = f',"warning":{_quoted(observation.warning)}' if observation.warning else ""
     drift = "" if observation.drift is None else f',"drift":{_encode(observation.drift.to_json())}'
+    event = "" if observation.event is None else f',"event":{_encode(observation.event.to_json())}'
     return (
         f'{{"frame":{number},"source":{_quoted(observation.source)},"captured_at":{captured_at},"age_ms":{age},'
-        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{jump}{reason}{warning}{drift}}}\n'
+        f'"state":"{state.name}","latency_ms":{{{latency}}},"regions":[{regions}]{media_time}{jump}{reason}{warning}{drift}{event}}}\n'
     )
 
 

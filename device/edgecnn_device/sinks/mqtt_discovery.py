@@ -28,7 +28,8 @@ _RESERVED = frozenset({"unknown", "unavailable", "none"})
 class Answers:
     """The value of the sensors: the answer of the worst region, or the text of a camera that reads.
 
-    At once when the answer changes, else when something else has, at most once a second, and once a minute in any case.
+    At once when the answer changes or a trigger has fired, else when something else has, at most once a second, and once a
+    minute in any case.
     """
 
     def __init__(self, classes: Classes, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +44,7 @@ class Answers:
         body, now_s = self._body(observation.predictions), self._clock()
         passed_s = now_s - self._last_s
         is_due = passed_s >= (_HEARTBEAT_S if body == self._last else _AT_LEAST_S)
-        if body.get("answer") == self._last.get("answer") and not is_due:
+        if body.get("answer") == self._last.get("answer") and not is_due and observation.event is None:
             return None
         self._last, self._last_s = body, now_s
         return body

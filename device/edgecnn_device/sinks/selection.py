@@ -68,6 +68,9 @@ class Changes:
     def __call__(self, observation: Observation) -> bool:
         """Tell whether this one is to be written."""
         now_s = self._timeline.at(observation)
+        if observation.event is not None:  # each is news, and no more come than there are parts
+            self._chosen = None
+            return True
         says = _says(observation)
         if now_s < self._due_s and (says == self._chosen or not self._afford(now_s)):
             return False

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TextIO
 
 from edgecnn.text import printable
-from edgecnn_device.frames import Observation
+from edgecnn_device.frames import Event, Observation
 from edgecnn_device.sinks.selection import Changes
 from edgecnn_device.sinks.timeline import Timeline
 
@@ -81,8 +81,25 @@ def describe(observation: Observation) -> str:
 def _answers(observation: Observation) -> str:
     if observation.state.name != "ok":
         return f"{observation.state.name}: {observation.state.reason}"
+    if observation.event is not None:
+        return _describe_event(observation, observation.event)
     if not observation.predictions:
         return "nothing found"
+    return _describe_answers(observation)
+
+
+def _describe_event(observation: Observation, event: Event) -> str:
+    """Say what a trigger reports, or why it has no answer."""
+    why = {
+        "answered": _describe_answers(observation) if observation.predictions else "nothing found",
+        "partial": "no answer: it was never whole in view",
+        "interrupted": "no answer: the camera was lost meanwhile",
+    }
+    moved = f", moved {event.direction}" if event.direction else ""
+    return f"{event.trigger} {event.number}: {why[event.outcome]}{moved}"
+
+
+def _describe_answers(observation: Observation) -> str:
     answers = [p.smoothed for p in observation.predictions[:_MOST_REGIONS]]
     words = [f"{answer.label or answer.verdict} {answer.probability:.2f}" for answer in answers]
     more = len(observation.predictions) - len(answers)

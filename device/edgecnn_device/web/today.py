@@ -76,7 +76,8 @@ class Today:
     """Counts since local midnight, over restarts; written by the loop, read and acknowledged by the server.
 
     A class comes into view when it is the answer of a region and was that of none for a second; one that two tiles share,
-    or that wanders from one to the next, is counted once. `version` grows with each change.
+    or that wanders from one to the next, is counted once. With a trigger each answer counts. `version` grows
+    with each change.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class Today:
                 best[label] = region, prediction
         with self._lock:
             self._turn_over()
+            if observation.event is not None:
+                self._present.clear()  # two parts in a row are two, whatever they are
             for label, (region, prediction) in best.items():
                 self._note(label, region, prediction)
                 self._present[label] = now_s
