@@ -405,6 +405,8 @@ def check_trigger(trigger: Trigger | None, sinks: SinkOptions, *, live: bool, re
         raise InputError(
             f"--video and --trigger {trigger.text} exclude each other: a part has one picture; see --keep and --web"
         )
+    if sinks.actions is not None and sinks.actions.debounce is not None:
+        raise InputError(f"--on-debounce and --trigger {trigger.text} exclude each other: each of its answers counts by itself")
     if sinks.write is not None and sinks.write.every_s:
         raise InputError(
             f"--write 'every {sinks.write.every_s:g} s' would lose events of --trigger {trigger.text}; leave it out"
@@ -455,8 +457,15 @@ def open_sinks(
     if options.actions is not None:  # first: nothing that another output does delays a pin
         from edgecnn_device.actions.sink import ActionSink
 
-        interval_s = 1 / source.fps if source.live else 0.0
-        sinks.append(ActionSink(options.actions, classes, memory=memory, notice=notice, interval_s=interval_s))
+        sink = ActionSink(
+            options.actions,
+            classes,
+            memory=memory,
+            notice=notice,
+            interval_s=1 / source.fps if source.live else 0.0,
+            triggered=look.trigger is not None,
+        )
+        sinks.append(sink)
     if options.jsonl is not None or options.csv is not None:
         sinks += _open_line_files(options, source, look, notice)
     if options.video is not None:

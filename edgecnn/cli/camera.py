@@ -310,7 +310,7 @@ def _actions(values: dict[str, Any]) -> ActionOptions | None:
     from edgecnn_device.actions.rules import Debounce, parse_rules
     from edgecnn_device.actions.sink import ActionOptions
 
-    debounce = Debounce.parse(values["on_debounce"])
+    debounce = None if values["on_debounce"] is None else Debounce.parse(values["on_debounce"])
     return ActionOptions(parse_rules(values["on"]), debounce, values["on_hold"], values["on_timeout"], values["on_secret_file"])
 
 

@@ -396,9 +396,8 @@ action_options = option_group(
     click.option(
         "--on-debounce",
         metavar="N|Ns",
-        default="3",
-        show_default=True,
-        help="Answers in a row, or seconds (0.5s), that a label must be there or gone before it counts.",
+        help="Answers in a row, or seconds (0.5s), that a label must be there or gone before it counts; not with --trigger. "
+        "[default: 3]",
     ),
     click.option(
         "--on-hold", type=Number(0, 3600), default=1.0, show_default=True, help="Seconds that a pin stays on at least."

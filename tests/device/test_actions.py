@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ from edgecnn_device.actions.rules import (
 from edgecnn_device.actions.sink import ActionOptions, ActionSink
 from edgecnn_device.actions.webhook import Poster, read_key, signature
 from edgecnn_device.classes import Classes
-from edgecnn_device.frames import Change, Drift, Observation, Region, RegionPrediction, State
+from edgecnn_device.frames import Change, Drift, Observation, Outcome, Region, RegionPrediction, State
+from edgecnn_device.frames import Event as Part
 
 CLASSES = Classes(("good", "scratch", "hole"), frozenset({"scratch", "hole"}))
 DRIFT = Drift((Change("brightness", "falls", -0.6, "darker by 0.6 stops", 0.0),))
@@ -450,6 +452,18 @@ def test_a_webhook_is_told_when_a_label_comes_and_not_while_it_stays(serve: Call
     assert len({body["id"] for body in bodies}) == 2
 
 
+def part(*words: str, outcome: Outcome = "answered") -> Observation:
+    return replace(seen(*words), event=Part(1, "line", outcome))
+
+
+def test_a_webhook_is_told_of_every_part_with_the_label(serve: Callable[..., Server]) -> None:
+    server = serve(200)
+    with ActionSink(options(f"defect:webhook:{server.url}"), CLASSES, triggered=True) as sink:
+        for observation in (part("scratch"), seen(), part("scratch"), part("good"), part(outcome="partial"), part("hole")):
+            sink.write(observation)
+        wait_until(lambda: len(server.came) == 3)
+
+
 def test_a_slow_webhook_does_not_make_the_camera_wait(serve: Callable[..., Server]) -> None:
     with ActionSink(options(f"drift:webhook:{serve(200, delay_s=0.8).url}"), CLASSES) as sink:
         began_s = time.monotonic()
@@ -652,6 +666,23 @@ def test_a_camera_that_sees_nothing_has_fail_safe_pins_and_begins_again() -> Non
             levels.append(sink._pins.levels[0])
 
     assert "".join(levels) == "s01s01ss"
+
+
+@pytest.mark.usefixtures("mock_pins")
+def test_a_pin_is_on_for_a_while_after_each_part_with_the_label() -> None:
+    clock = JumpingClock()
+    with ActionSink(options("defect:gpio:17", hold_s=1.0), CLASSES, triggered=True, clock=clock) as sink:
+        assert sink._pins is not None
+        levels = []
+        for observation in (part("scratch"), seen(), None, part("scratch"), part("good"), part("novel"), seen(), part("good")):
+            if observation is None:
+                clock.jump(1.0)
+                sink.beat()
+            else:
+                sink.write(observation)
+            levels.append(sink._pins.levels[0])
+
+    assert "".join(levels) == "11010ss0"
 
 
 @pytest.mark.usefixtures("mock_pins")

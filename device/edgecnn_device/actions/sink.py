@@ -21,18 +21,19 @@ from edgecnn_device.frames import Observation
 from edgecnn_device.secret_files import read_secret
 
 SCHEMA = 1
-_USUAL = Debounce()
+_PULSE_S = 0.1  # at least, so that whoever keeps the pins hears of it
 
 
 @dataclass(frozen=True)
 class ActionOptions:
     """The rules; how long a label must last or be gone, how long a pin stays on, and how long a webhook or command may take.
 
-    The file `secret` holds what webhooks are signed with.
+    `debounce` None is the usual one, and none at all for the answers of a trigger. The file `secret` holds what webhooks are
+    signed with.
     """
 
     rules: tuple[Rule, ...]
-    debounce: Debounce = _USUAL
+    debounce: Debounce | None = None
     hold_s: float = 1.0
     timeout_s: float = 10.0
     secret: Path | None = None
@@ -46,13 +47,15 @@ class _Acting:
     queue: Queue | None = None
     runner: Runner | None = None
     pin: int = -1
+    on_until_s: float = 0.0  # of a pin, after a trigger's event
 
 
 class ActionSink:
     """Acts on the smoothed answers, as the other outputs show them.
 
     A webhook and a command are told when a label comes; a pin is on while it is there, and at its fail-safe level while the
-    camera starts, sees nothing, hangs or ends.
+    camera starts, sees nothing, hangs or ends. With a trigger each event counts by itself: a webhook and a command are told
+    of every part with the label, and a pin is on for a while after it, or at its fail-safe level until the next known part.
     """
 
     name = "actions"
@@ -65,17 +68,20 @@ class ActionSink:
         memory: Path | None = None,
         notice: Callable[[str], None] = lambda line: None,
         interval_s: float = 0.0,
+        triggered: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare; webhooks that wait survive a restart in the folder `memory`. A frame is due every `interval_s`.
+
+        `triggered` says that answers are those of a trigger.
 
         InputError for rules that no answer can meet, MissingDependencyError without gpiozero.
         """
         check_rules(options.rules, classes)
         self._options, self._classes, self._notice = options, classes, notice
         self._clock, self._wall_clock = clock, wall_clock
-        self._memory = memory
+        self._memory, self._triggered = memory, triggered
         key = None if options.secret is None else read_key(read_secret(options.secret, "--on-secret-file"))
         self._acting = [self._prepare(rule, key) for rule in options.rules]
         pins = [rule.action for rule in options.rules if isinstance(rule.action, Pin)]
@@ -129,8 +135,15 @@ class ActionSink:
 
     def beat(self) -> None:
         """Say that the loop turns: pins are at their fail-safe levels soon after it does not."""
-        if self._pins is not None:
-            self._pins.beat()
+        if self._pins is None:
+            return
+        for each in self._acting:
+            if self._is_by_event(each) and self._pins.levels[each.pin] == "1" and self._clock() >= each.on_until_s:
+                self._pins.set(each.pin, "0")
+        self._pins.beat()
+
+    def _is_by_event(self, each: _Acting) -> bool:
+        return self._triggered and each.rule.label != "drift"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return each rule with its counts, for the page."""
@@ -152,7 +165,7 @@ class ActionSink:
         return "" if self._pins is None else self._pins.trouble
 
     def _prepare(self, rule: Rule, key: bytes | None) -> _Acting:
-        debounced, action = Debounced(self._options.debounce), rule.action
+        debounced, action = Debounced(self._options.debounce or Debounce()), rule.action
         if isinstance(action, Webhook):
             file = queue_file(self._memory, rule.label, action.url)
             poster = Poster(action.url, key, self._options.timeout_s, self._wall_clock)
@@ -168,6 +181,11 @@ class ActionSink:
         if observation.state.name != "ok":
             each.debounced.interrupt(forget=each.queue is None)
             came = False
+        elif self._is_by_event(each):
+            if observation.event is None:
+                return
+            came = each.debounced.on = observation.event.outcome == "answered" and each.rule.label in seen.labels
+            each.on_until_s = now_s + max(self._options.hold_s, _PULSE_S)
         else:
             came = each.debounced.see(each.rule.label in seen.labels, now_s)
         if each.queue is None:
