@@ -105,7 +105,7 @@ def test_outliers_are_described_by_the_teacher_in_the_view_that_is_shown_and_hav
     task = dataclasses.replace(TASK, outliers=lambda count, seed: noise[:count])
     pictures = TrainingPictures(weaves(4, 1), task, dataclasses.replace(recipe(), outliers=0.5), seed=0, lessons=lessons())
 
-    images, targets = pictures.of_epoch(1)
+    images, targets = (rows[:] for rows in pictures.of_epoch(1))
     shown = pictures.views_of_epoch(1, len(images))
 
     assert shown is not None
