@@ -46,8 +46,9 @@ def test_every_public_name_is_there_and_light() -> None:
 
 
 def test_classifying_imports_nothing_for_what_was_not_asked_for(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "picture.png"), np.full((200, 200), 128, np.uint8))
-    code = f"from edgecnn.cli.classify import classify\nclassify(['neu', {str(tmp_path / 'picture.png')!r}], standalone_mode=False)"
+    picture = str(tmp_path / "picture.png")
+    cv2.imwrite(picture, np.full((200, 200), 128, np.uint8))
+    code = f"from edgecnn.cli.classify import classify\nclassify(['neu', {picture!r}], standalone_mode=False)"
     unasked = {"numpy.random", "socket", "subprocess", "logging", "tempfile", "random", "edgecnn.tasks", "edgecnn.where"}
 
     assert _run(f"{code}\nimport sys; assert not {unasked!r} & sys.modules.keys(), {unasked!r} & sys.modules.keys()") == []
