@@ -23,7 +23,7 @@ import edgecnn_device
 from edgecnn.classifier import artifact_path
 from edgecnn.errors import InputError
 
-ROUNDS = 15
+ROUNDS = 25
 TARGETS = {"classify": 1.25, "camera": 1.35}
 _BARE = """
 import sys
