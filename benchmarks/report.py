@@ -144,7 +144,7 @@ def page(
         *start_times.lines(starts),
         "",
         "What is left is many small things: click with its part of the standard library, the frozen dataclasses of options and",
-        "contract, hashing and unpacking, and for the camera the golden vectors. Tried, and not worth their cost: no garbage",
+        "contract, hashing and unpacking, and for the camera the golden vectors. Measured, and left for bringing little: no garbage",
         "collection during the start, dataclasses made at their first use (most are used), one BLAS thread.",
         "",
         "## Models on their runtimes",
