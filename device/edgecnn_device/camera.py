@@ -21,6 +21,7 @@ from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Find, Look, Tiles, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
+from edgecnn_device.last_good import LastGood
 from edgecnn_device.loop import Sink, Statistics, Watcher, observe, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.sinks.line_file import check_line_file
@@ -39,7 +40,6 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn_device.drift import DriftMonitor, DriftOptions
     from edgecnn_device.fleet.card import Card, CardOptions
     from edgecnn_device.frames import Observation
-    from edgecnn_device.last_good import LastGood
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
     from edgecnn_device.sinks.samples import SampleOptions
     from edgecnn_device.sinks.selection import WritePolicy
@@ -170,7 +170,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     live, sinks = is_live(options.source), options.sinks
     state = (options.state or state_folder()) if live or sinks.web is not None or sinks.mqtt is not None else None
     # Whoever has a folder of pictures looked at wants to hear of a bad model, and not the answers of another.
-    last_good = _last_good(state) if state is not None and live else None
+    last_good = LastGood(state) if state is not None and live else None
     if live:
         settle_deployment(named_path(options.model.model), notice)
     with contextlib.ExitStack() as stack:
@@ -238,12 +238,6 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics, judge=judge)
         notifier.stopping()
     return Summary(statistics, source.skipped, source.losses, slot.swaps)
-
-
-def _last_good(state: Path) -> LastGood:
-    from edgecnn_device.last_good import LastGood
-
-    return LastGood(state)
 
 
 def settle_deployment(model: Path, notice: Callable[[str], None]) -> None:
