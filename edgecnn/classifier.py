@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,15 @@ from edgecnn import shipped
 from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import InputError
-from edgecnn.normalization import UNSTATED, InputConvention
 from edgecnn.preprocessing import Fit, Preprocessing
 from edgecnn.rejection.evidence import Evidence, Judged
 from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights
 from edgecnn.runtimes.runtime import Answers, answer
-from edgecnn.where import class_maps, enlarge, fine_maps, novelty_maps
+
+if TYPE_CHECKING:
+    from edgecnn.normalization import InputConvention
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 NO_THRESHOLDS = "this model has no thresholds: every picture gets a label, whatever it shows; export it again with its pictures"
@@ -103,7 +104,7 @@ class Classifier:
         path: Path,
         labels: Sequence[str] | None = None,
         *,
-        convention: InputConvention = UNSTATED,
+        convention: InputConvention | None = None,
         fit: Fit = "squash",
         output: str | None = None,
         runtime: str | None = None,
@@ -114,8 +115,9 @@ class Classifier:
         The file is tried in a child process first. Raises what `edgecnn.foreign.open_foreign` raises.
         """
         from edgecnn.foreign import ForeignModel, open_foreign
+        from edgecnn.normalization import UNSTATED
 
-        stated = ForeignModel(None if labels is None else tuple(labels), convention, fit, output)
+        stated = ForeignModel(None if labels is None else tuple(labels), convention or UNSTATED, fit, output)
         opened = open_foreign(path, stated, runtime=runtime, threads=threads)
         contract = opened.artifact.contract
         return cls(opened.runtime, contract.labels, contract.preprocessing, notes=opened.notes)
@@ -138,6 +140,8 @@ class Classifier:
 
         Of good parts alone there is only what is novel: with one class nothing speaks for it rather than for another.
         """
+        from edgecnn.where import class_maps, enlarge, fine_maps, novelty_maps  # few ask for maps
+
         maps: list[NDArray[np.float32] | None] = [None] * len(predictions)
         novel = maps
         size_hw = self.preprocessing.shape[:2]

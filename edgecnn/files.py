@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The path given keeps the suffix of `path`, since Keras and Matplotlib choose their format by it.
     Raises OutputError when the folder is missing, not writable or full, or when `path` is a folder or a device.
     """
+    import tempfile  # who only reads does without
+
     if path.exists() and not path.is_file():
         # Renaming over /dev/null would replace the device for everybody.
         raise OutputError(f"cannot write {path}: it exists and is not a regular file; choose another name")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError, ShapeError
-from edgecnn.mnist_form import mnist_form, strangeness
 
 Color = Literal["gray", "rgb"]
 Fit = Literal["squash", "crop", "pad", "digit"]
@@ -69,6 +68,8 @@ class Preprocessing:
         """
         if self.fit != "digit" or image.shape[:2] == (self.height, self.width):
             return 0.0
+        from edgecnn.mnist_form import strangeness  # for digits alone
+
         return strangeness(_convert_color(_checked(image), self.color))
 
     def source_box(self, size_wh: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -91,6 +92,8 @@ class Preprocessing:
             case "pad":
                 return _padded(image, size_hw)
             case "digit":
+                from edgecnn.mnist_form import mnist_form
+
                 return mnist_form(image)
 
 

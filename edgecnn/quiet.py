@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import warnings
@@ -108,6 +107,8 @@ def _flush() -> None:
 
 @contextlib.contextmanager
 def _loggers_at_error() -> Iterator[None]:
+    import logging  # for conversions alone: a start waits a few milliseconds for it
+
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:

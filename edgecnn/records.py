@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import reprlib
 import types
@@ -68,8 +69,15 @@ def _finite(value: int | float, where: str) -> float:
 def _read_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise InputError(f"{where} is {reprlib.repr(value)}, expected an object")
-    hints = typing.get_type_hints(kind)
-    required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
+    hints, required = _fields(kind)
     if misfits := sorted((required - value.keys()) | (value.keys() - hints.keys())):
         raise InputError(f"{where} lacks or does not know {reprlib.repr(misfits)}")
     return kind(**{name: _read(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[dict[str, Any], set[str]]:
+    """Return the types of a dataclass's fields by their names, and which of them have no default."""
+    fields = dataclasses.fields(kind)
+    required = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
+    return typing.get_type_hints(kind), required

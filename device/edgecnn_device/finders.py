@@ -17,11 +17,11 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import Answers, answer
-from edgecnn.where import MapName
 from edgecnn_device.frames import Box, Image, Region
 
 if TYPE_CHECKING:
     from edgecnn.handwriting import DigitReading
+    from edgecnn.where import MapName
 
 Finder = Callable[[Image], list[Region]]
 Clock = Callable[[], float]

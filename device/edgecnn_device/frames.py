@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
 from edgecnn.runtimes.runtime import Answers
-from edgecnn.where import MapName
+
+if TYPE_CHECKING:
+    from edgecnn.where import MapName
 
 Image = NDArray[np.uint8]
 Box = tuple[int, int, int, int]

@@ -20,11 +20,11 @@ from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.runtime import answer
 from edgecnn.runtimes.select import import_runtime
 from edgecnn.shipped import is_shipped
-from edgecnn_device.last_good import LastGood
 
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel, OpenedModel
     from edgecnn.runtimes.probe import Verification
+    from edgecnn_device.last_good import LastGood
 
 _LOOK_EVERY_S, _LONGEST_CHECK_S = 1.0, 120.0
 _INSIST = "; --no-verify runs it anyway"

@@ -16,6 +16,7 @@ from edgecnn.files import read_bytes, write_bytes
 
 MAX_FILE_BYTES = 2**30
 SUFFIXES = (".tflite", ".onnx")
+_FORMS = {"tflite": tflite_file, "onnx": onnx_file}
 T = TypeVar("T")
 
 
@@ -42,7 +43,8 @@ class Artifact:
     def read(cls, data: bytes, path: Path, *, trusted: TrustedKey | None = None) -> Artifact:
         """Check the bytes of a file that was read from `path`; raises what `open` raises, but for what reading raises."""
         name = file_format(path)
-        model, contract_json = _naming(path, _split, data, name)
+        model, entries = _naming(path, _unpack, data, name)
+        contract_json = entries.get(_FORMS[name].CONTRACT_NAME)
         if contract_json is None:
             raise ContractError(f"{path} {without_contract(name, path)}")
         try:
@@ -54,10 +56,10 @@ class Artifact:
             raise DigestError(
                 f"{path} was damaged or altered: its model has SHA-256 {digest}, expected {contract.model_sha256}"
             )
-        if name == "tflite" and tflite_file.read_labels(data) not in (None, contract.graph_labels):
+        if name == "tflite" and tflite_file.read_labels(entries) not in (None, contract.graph_labels):
             raise ContractError(f"{path} was altered: its {tflite_file.LABELS_NAME} is not the list of its contract")
         if trusted is not None:
-            trusted.check(contract_json, _naming(path, _signature, data, name), path)
+            trusted.check(contract_json, entries.get(_FORMS[name].SIGNATURE_NAME), path)
         return cls(path, model, contract)
 
     @property
@@ -120,7 +122,9 @@ def split(path: Path) -> tuple[bytes, bytes | None]:
 
 def split_bytes(data: bytes, path: Path) -> tuple[bytes, bytes | None]:
     """Separate the bytes of a file that was read from `path`, as `split` does."""
-    return _naming(path, _split, data, file_format(path))
+    name = file_format(path)
+    model, entries = _naming(path, _unpack, data, name)
+    return model, entries.get(_FORMS[name].CONTRACT_NAME)
 
 
 def join(model: bytes, contract: Contract, name: str) -> bytes:
@@ -143,16 +147,13 @@ def read_file(path: Path) -> bytes:
     return read_bytes(path, at_most=MAX_FILE_BYTES)
 
 
-def _split(data: bytes, name: str) -> tuple[bytes, bytes | None]:
-    form = tflite_file if name == "tflite" else onnx_file
-    model, contract_json = form.split(data)
-    if contract_json is not None:
+def _unpack(data: bytes, name: str) -> tuple[bytes, dict[str, bytes]]:
+    """Separate the model from what is ours, in one pass over the file."""
+    form = _FORMS[name]
+    model, entries = form.unpack(data)
+    if form.CONTRACT_NAME in entries:
         form.check_self_contained(model)
-    return model, contract_json
-
-
-def _signature(data: bytes, name: str) -> bytes | None:
-    return tflite_file.read_signature(data) if name == "tflite" else onnx_file.read_signature(data)
+    return model, entries
 
 
 def _naming(path: Path, read: Callable[[bytes, str], T], data: bytes, name: str) -> T:

@@ -53,11 +53,10 @@ class _Stream:
     """
 
     def __init__(self, seed: int) -> None:
-        state = [seed]
-        for i in range(1, 624):  # init_genrand of mt19937ar.c (Matsumoto and Nishimura, 2002); Python seeds otherwise
-            state.append((1812433253 * (state[-1] ^ (state[-1] >> 30)) + i) & 0xFFFFFFFF)
+        word = seed  # init_genrand of mt19937ar.c (Matsumoto and Nishimura, 2002); Python seeds otherwise
+        state = [seed, *[word := (1812433253 * (word ^ (word >> 30)) + i) & 0xFFFFFFFF for i in range(1, 624)], 624]
         self._twister = Random()
-        self._twister.setstate((3, (*state, 624), None))
+        self._twister.setstate((3, tuple(state), None))
 
     def randint(self, low: int, high: int) -> int:
         """Return an integer of low to high - 1: the low bits of a word, drawn again while they are too many."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from edgecnn.errors import ContractError
 
-KEY, SIGNATURE_KEY = "edgecnn", "edgecnn_signature"
+CONTRACT_NAME, SIGNATURE_NAME = "edgecnn", "edgecnn_signature"
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 # Where tensors can stand, by the field numbers of onnx.proto: what a message of each kind holds.
 _MESSAGES = {
@@ -30,18 +30,13 @@ def split(data: bytes) -> tuple[bytes, bytes | None]:
 
     Bytes that are no sequence of protobuf fields come back whole, without a contract.
     """
-    model, ours = _parts(data)
-    return model, ours.get(KEY)
-
-
-def read_signature(data: bytes) -> bytes | None:
-    """Return the signature that a file carries, None where it carries none."""
-    return _parts(data)[1].get(SIGNATURE_KEY)
+    model, ours = unpack(data)
+    return model, ours.get(CONTRACT_NAME)
 
 
 def join(model: bytes, contract_json: bytes, *, signature: bytes | None = None) -> bytes:
     """Append the contract, and a signature where there is one, to a model that carries none."""
-    ours = {KEY: contract_json} | ({} if signature is None else {SIGNATURE_KEY: signature.hex().encode()})
+    ours = {CONTRACT_NAME: contract_json} | ({} if signature is None else {SIGNATURE_NAME: signature.hex().encode()})
     entries = [_delimited(_KEY, key.encode()) + _delimited(_VALUE, value) for key, value in ours.items()]
     return model + b"".join(_delimited(_METADATA_PROPS, entry) for entry in entries)
 
@@ -77,18 +72,18 @@ def _tensors_elsewhere(model: bytes) -> Iterator[str]:
         waiting += [(inside[n], at, until) for n, _, at, until in _fields(model, start, end) if n in inside]
 
 
-def _parts(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     """Separate the model from the entries that are ours, by their keys."""
     model, ours = bytearray(), dict[str, bytes]()
     try:
         for number, start, content, end in _fields(data):
             key, value = _entry(data[content:end]) if number == _METADATA_PROPS else (b"", b"")
-            if key not in (KEY.encode(), SIGNATURE_KEY.encode()):
+            if key not in (CONTRACT_NAME.encode(), SIGNATURE_NAME.encode()):
                 model += data[start:end]
                 continue
             if key.decode() in ours:
                 raise ContractError("the file carries two contracts or two signatures")
-            ours[key.decode()] = value if key == KEY.encode() else _from_hex(value)
+            ours[key.decode()] = value if key == CONTRACT_NAME.encode() else _from_hex(value)
     except _MalformedError as error:
         if b'"contract_sha256"' in data:
             raise ContractError(f"the file is damaged: {error}") from error

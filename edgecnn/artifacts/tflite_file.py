@@ -50,18 +50,19 @@ def _number(buffer: bytes, form: str, at: int) -> int:
 
 def split(data: bytes) -> tuple[bytes, bytes | None]:
     """Separate a file's bytes into the model and its contract JSON, None where it carries none."""
+    model, entries = unpack(data)
+    return model, entries.get(CONTRACT_NAME)
+
+
+def unpack(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Separate a file's bytes into the model and what stands behind it, by its name; nothing where there is no contract."""
     start, entries = _entries(data)
-    return (data, None) if start is None else (data[:start], entries[CONTRACT_NAME])
+    return data[:start], entries
 
 
-def read_signature(data: bytes) -> bytes | None:
-    """Return the signature that a file carries, None where it carries none."""
-    return _entries(data)[1].get(SIGNATURE_NAME)
-
-
-def read_labels(data: bytes) -> tuple[str, ...] | None:
+def read_labels(entries: dict[str, bytes]) -> tuple[str, ...] | None:
     """Return the labels that other tools read beside the model, None where there are none."""
-    labels = _entries(data)[1].get(LABELS_NAME)
+    labels = entries.get(LABELS_NAME)
     return None if labels is None else tuple(labels.decode("utf-8", "replace").removesuffix("\n").split("\n"))
 
 

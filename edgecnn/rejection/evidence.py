@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn import metrics
 from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
@@ -138,6 +137,8 @@ def fit_evidence(
     `stated` by a user: pictures under a worse light are then kept. Few held-out pictures promise a lower keep rate, which is
     then the one that is stated. Raises DatasetError for less than MIN_PICTURES.
     """
+    from edgecnn.metrics import auroc  # not for whoever reads evidence
+
     count = len(held_out_ids)
     if count < MIN_PICTURES:
         raise DatasetError(f"{count} held-out pictures promise nothing: at least {MIN_PICTURES} are needed")
@@ -167,7 +168,7 @@ def fit_evidence(
 
     def told_apart(form: tuple[bool, float]) -> float:
         ours, strange = novelties(*form)
-        return metrics.auroc(-ours, -strange) if len(strange) else 0.0
+        return auroc(-ours, -strange) if len(strange) else 0.0
 
     roots, weight = max(itertools.product(drafts, _LOG_WEIGHTS), key=told_apart)
     draft, ours, strange = drafts[roots], *novelties(roots, weight)

@@ -6,10 +6,13 @@ The models were trained by us on the real data: `<task>-compact.keras` and `<tas
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn.artifacts.contract import Contract
 from edgecnn.errors import UnknownTaskError
-from edgecnn.tasks import Task
+
+if TYPE_CHECKING:
+    from edgecnn.tasks import Task
 
 _FOLDER = Path(__file__).parent
 
@@ -32,6 +35,8 @@ def find_task(name: str) -> Task:
 
 def task_of(contract: Contract) -> Task:
     """Return the task that an artifact was exported for; a shipped task with its loaders where labels and input agree."""
+    from edgecnn.tasks import Task  # whoever runs a model needs none
+
     task = Task(contract.task, contract.title, contract.labels, contract.preprocessing)
     known = shipped_tasks().get(task.name)
     if known is not None and (known.labels, known.preprocessing) == (task.labels, task.preprocessing):

@@ -45,8 +45,10 @@ def test_a_camera_imports_nothing_for_what_was_not_asked_for(artifacts: Path, tm
     cv2.imwrite(str(tmp_path / "picture.png"), np.full((200, 200), 128, np.uint8))
     code = (
         "import sys; from edgecnn.cli.camera import camera; camera(sys.argv[1:], standalone_mode=False)\n"
-        "unasked = {'numpy.random', 'socket', 'subprocess', 'edgecnn_device.sinks.samples',\n"
-        "           'edgecnn_device.sinks.mqtt_broker', 'edgecnn_device.web.options'}\n"
+        "unasked = {'numpy.random', 'socket', 'subprocess', 'logging', 'tempfile', 'edgecnn_device.sinks.samples',\n"
+        "           'edgecnn_device.sinks.mqtt_broker', 'edgecnn_device.web.options', 'edgecnn_device.sources.v4l2_device',\n"
+        "           'edgecnn_device.sources.prefetch', 'edgecnn_device.deploy', 'edgecnn_device.fleet',\n"
+        "           'edgecnn_device.actions', 'edgecnn.tasks', 'edgecnn.where', 'edgecnn.metrics', 'edgecnn.mnist_form'}\n"
         "print(sorted(unasked & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", code, str(artifacts / "neu.tflite"), "--source", str(tmp_path / "picture.png")]

@@ -20,9 +20,10 @@ from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.csi import open_csi
 from edgecnn_device.sources.paced import PacedCamera
 from edgecnn_device.sources.process import ProcessCamera, Request
+from edgecnn_device.sources.select import device_path
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
 from edgecnn_device.sources.transform import Roi, Transform, parse_size
-from edgecnn_device.sources.v4l2 import device_path, open_v4l2, settings
+from edgecnn_device.sources.v4l2 import open_v4l2, settings
 from edgecnn_device.sources.video import read_video
 
 

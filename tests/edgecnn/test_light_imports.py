@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import edgecnn
@@ -41,6 +43,15 @@ def test_importing_edgecnn_loads_not_even_numpy() -> None:
 
 def test_every_public_name_is_there_and_light() -> None:
     assert _run("import edgecnn\nfor name in edgecnn.__all__: getattr(edgecnn, name)") == []
+
+
+def test_classifying_imports_nothing_for_what_was_not_asked_for(tmp_path: Path) -> None:
+    picture = str(tmp_path / "picture.png")
+    cv2.imwrite(picture, np.full((200, 200), 128, np.uint8))
+    code = f"from edgecnn.cli.classify import classify\nclassify(['neu', {picture!r}], standalone_mode=False)"
+    unasked = {"numpy.random", "socket", "subprocess", "logging", "tempfile", "random", "edgecnn.tasks", "edgecnn.where"}
+
+    assert _run(f"{code}\nimport sys; assert not {unasked!r} & sys.modules.keys(), {unasked!r} & sys.modules.keys()") == []
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

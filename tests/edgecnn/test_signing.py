@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from edgecnn.artifacts import Artifact, tflite_file
+from edgecnn.artifacts import Artifact, onnx_file, tflite_file
 from edgecnn.artifacts.artifact import join_bytes
 from edgecnn.artifacts.contract import ParityInfo
 from edgecnn.artifacts.signature import TrustedKey
@@ -104,18 +104,13 @@ def test_the_signature_of_one_model_does_not_vouch_for_another(
     signed = save_altered(tiny_artifact.path.read_bytes(), tiny_artifact.format)
     sign_file(signed, keys[0])
     data = signed.read_bytes()
-    signature = {"tflite": tflite_file.read_signature, "onnx": _onnx_signature}[tiny_artifact.format](data)
+    form = {"tflite": tflite_file, "onnx": onnx_file}[tiny_artifact.format]
+    signature = form.unpack(data)[1][form.SIGNATURE_NAME]
     other = replace(tiny_artifact.contract, export_id="another")
     forged = join_bytes(tiny_artifact.model, other.to_json(), other.labels, tiny_artifact.format, signature=signature)
 
     with pytest.raises(SignatureError):
         Artifact.open(save_altered(forged, tiny_artifact.format), trusted=TrustedKey.open(keys[1]))
-
-
-def _onnx_signature(data: bytes) -> bytes | None:
-    from edgecnn.artifacts import onnx_file
-
-    return onnx_file.read_signature(data)
 
 
 @pytest.mark.parametrize("shift", [0, 5])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgecnn.errors import InputError
 from edgecnn_device.frames import Observation
 from edgecnn_device.loop import Sink
-from edgecnn_device.sinks.reach import Pace
 from edgecnn_device.sinks.timeline import Timeline
+
+if TYPE_CHECKING:
+    from edgecnn_device.sinks.reach import Pace
 
 HEARTBEAT_S = 60.0
 _EVERY = re.compile(r"every(?:\s+([0-9]+(?:[.][0-9]+)?)\s*s?)?")
@@ -154,6 +156,8 @@ def selected(sink: Sink, policy: WritePolicy, *, live: bool, fps: float) -> Sink
 
 def paces(policy: WritePolicy, fps: float) -> list[Pace]:
     """Return how many lines a policy makes of a camera, from the fewest to the most."""
+    from edgecnn_device.sinks.reach import Pace  # for files of lines alone
+
     if policy.kind == "changes":
         return [Pace(1 / HEARTBEAT_S, "when nothing changes"), Pace(1.0, "with a change every second")]
     if policy.every_s:

@@ -15,6 +15,7 @@ from typing import Protocol
 from edgecnn.addresses import looks_like_address, may_hold_secret, origin, split_address
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.files import exists
+from edgecnn.numbers import whole_number
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.plugins import SOURCES, open_plugin, plugin_names
 from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls
@@ -22,6 +23,7 @@ from edgecnn_device.sources.live import RETRY_S, Camera, LiveCapture, transforme
 from edgecnn_device.sources.transform import Transform
 
 USUAL_FPS = 30.0
+_MOST_DEVICES = 9999
 # What FFmpeg speaks that a camera may speak.
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "tcp", "rtp")
 Frames = Iterable[Frame | Missing]
@@ -122,8 +124,6 @@ class Recording(AbstractContextManager["Recording"]):
 
 def open_source(options: SourceOptions) -> Source:
     """Return the source, not yet started; InputError when there can be none of this name."""
-    from edgecnn_device.sources.v4l2 import device_path
-
     is_csi = options.source.partition(":")[0] == "csi"
     if options.controls.asked() and not is_csi and device_path(options.source) is None:
         raise InputError(
@@ -139,6 +139,13 @@ def open_source(options: SourceOptions) -> Source:
         plugin = None if exists(path) else open_plugin(SOURCES, options.source, options)
         return _open_path(options, path) if plugin is None else _live(plugin, options.fps or USUAL_FPS, options)
     return _open_camera(options)
+
+
+def device_path(text: str) -> str | None:
+    """Return the device of `0` or `/dev/video0`, None when the text names no device."""
+    if (number := whole_number(text, at_most=_MOST_DEVICES)) is not None:
+        return f"/dev/video{number}"
+    return text if text.startswith("/dev/") else None
 
 
 def is_live(options: SourceOptions) -> bool:
@@ -176,7 +183,8 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         from edgecnn_device.sources.folder import read_folder
 
-        return _recorded(str(path), lambda: read_folder(path, loop=options.loop), options.fps or 1.0, options)
+        one = path.is_file() and not options.loop
+        return _recorded(str(path), lambda: read_folder(path, loop=options.loop), options.fps or 1.0, options, ahead=not one)
     from edgecnn_device.sources.video import open_video, read_video, video_fps
 
     capture = open_video(path)
@@ -186,12 +194,18 @@ def _open_path(options: SourceOptions, path: Path) -> Source:
 
 
 def _recorded(
-    name: str, play: Callable[[], Frames], fps: float, options: SourceOptions, *, by_media_time: bool = False
+    name: str,
+    play: Callable[[], Frames],
+    fps: float,
+    options: SourceOptions,
+    *,
+    by_media_time: bool = False,
+    ahead: bool = True,
 ) -> Source:
     if options.realtime:
         return _paced(name, play, fps, options, by_media_time=by_media_time)
     frames = iter(play())
-    if len(os.sched_getaffinity(0)) > 1:  # on one processor two threads only get into each other's way
+    if ahead and len(os.sched_getaffinity(0)) > 1:  # on one processor two threads only get into each other's way
         from edgecnn_device.sources.prefetch import read_ahead
 
         frames = read_ahead(frames)
@@ -206,7 +220,6 @@ def _paced(name: str, play: Callable[[], Frames], fps: float, options: SourceOpt
 
 def _open_camera(options: SourceOptions) -> Source:
     from edgecnn_device.sources.process import ProcessCamera, Request
-    from edgecnn_device.sources.v4l2 import device_path
     from edgecnn_device.sources.v4l2_device import check_controls
 
     is_stream = looks_like_address(options.source)

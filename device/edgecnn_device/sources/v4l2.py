@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from edgecnn.errors import CameraError
-from edgecnn.numbers import whole_number
 from edgecnn_device.frames import Image
 from edgecnn_device.sources import v4l2_device
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 # Beyond this a USB 2 camera has no bandwidth left for raw pictures at full rate.
 _MAX_RAW_PIXELS = 640 * 480
 _MOST_DAMAGED = 30
-_MOST_DEVICES = 9999
 
 
 class Capture(Protocol):
@@ -28,13 +26,6 @@ class Capture(Protocol):
 
     def grab(self) -> bool: ...  # noqa: D102
     def retrieve(self) -> tuple[bool, Any]: ...  # noqa: D102
-
-
-def device_path(text: str) -> str | None:
-    """Return the device of `0` or `/dev/video0`, None when the text names no device."""
-    if (number := whole_number(text, at_most=_MOST_DEVICES)) is not None:
-        return f"/dev/video{number}"
-    return text if text.startswith("/dev/") else None
 
 
 def open_v4l2(request: Request) -> Callable[[], Image]:
