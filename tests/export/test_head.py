@@ -15,7 +15,7 @@ def clouds(counts: tuple[int, ...], seed: int = 0, apart: float = 2.0) -> tuple[
     random = np.random.default_rng(seed)
     class_ids = np.repeat(np.arange(len(counts)), counts)
     features = random.normal(size=(len(class_ids), 5)) + apart * np.eye(len(counts), 5)[class_ids]
-    return (features * np.array([0.5, 1, 50, 1, 1]) + np.array([7, 0, -300, 0, 0])).astype(np.float32), class_ids
+    return (features * np.array([0.5, 1, 5, 1, 1]) + np.array([7, 0, -30, 0, 0])).astype(np.float32), class_ids
 
 
 def gradient(head: Head, features: NDArray[np.float32], class_ids: NDArray[np.int64], penalty: float) -> float:
@@ -71,6 +71,15 @@ def test_a_feature_that_hardly_ever_changes_gets_no_huge_weight() -> None:
     head = fit_head(features, class_ids, 2, penalty=1e-3)
 
     assert np.abs(head.kernel[4]).max() < np.abs(head.kernel[0]).max()
+
+
+def test_features_that_all_hardly_change_get_no_huge_weights() -> None:
+    class_ids = np.arange(40) % 2
+    features = (6.0 + 1e-4 * np.random.default_rng(0).normal(size=(40, 8)) + 1e-4 * class_ids[:, None]).astype(np.float32)
+
+    head = fit_head(features, class_ids, 2, penalty=1e-3)
+
+    assert np.abs(head.kernel).max() < 255
 
 
 def test_smoothed_targets_keep_the_probabilities_off_certainty() -> None:
