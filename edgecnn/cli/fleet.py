@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecnn.cli.command import Command, Group, Need, check_needs, option_group
+from edgecnn.cli.deploy import COMPARED, is_compared, read_options
 from edgecnn.cli.deploy import deploy as deploy_one
-from edgecnn.cli.deploy import read_options
 from edgecnn.cli.options import TIMEOUT, Count, echo_json, json_option
 from edgecnn.text import counted, printable
 
@@ -239,7 +239,10 @@ _JOBS = click.option("--jobs", type=Count(1, 64), default=8, show_default=True, 
     cls=Command,
     examples=_EXAMPLES[3:5],
     needs=dict.fromkeys(("group", "stages", "on_failure", "ssh_user", "dry_run", *_OF_ONE), _NEW)
-    | {"min_agreement": Need.one_of("--shadow N")},
+    | {
+        "min_agreement": Need.one_of("--shadow N"),
+        "max_doubt": Need(f"a FILE to deploy, and {COMPARED}", lambda values: _NEW.met(values) and is_compared(values)),
+    },
 )
 @click.argument("file", metavar="[FILE|TASK]", required=False)
 @broker_options
