@@ -150,11 +150,6 @@ class DriftMonitor:
             return f"none in {self.counted} different pictures"
         return f"drifting: {drift.describe(self._wall_clock())}"
 
-    def fleet_words(self) -> str | None:
-        """Say in one line what has drifted since when; None when nothing has, or nothing is judged."""
-        drift = self.drift
-        return None if drift is None else drift.describe(self._wall_clock())
-
     def to_json(self) -> dict[str, Any]:
         """Return what the page and its status show."""
         drift = self.drift

@@ -78,6 +78,10 @@ def _acts(values: Values, *kinds: str) -> bool:
     return any(kind in rule for rule in values["on"] for kind in kinds)
 
 
+def _has_its_drift(values: Values) -> bool:
+    return values["drift"] or not any(rule.startswith("drift:") for rule in values["on"])
+
+
 _CAMERA = Need("a camera as --source", _is_camera)
 _LIVE = Need("a camera as --source, or --realtime", _is_live)
 _VIDEO, _LOG = Need.one_of("--video FILE"), Need.one_of("--jsonl FILE", "--csv FILE")
@@ -107,6 +111,7 @@ NEEDS = {
     "drift_every": Need.one_of("--drift"),
     "drift_baseline": Need.one_of("--drift"),
     "good": Need("--web [HOST:]PORT, --mqtt-discovery or --on", lambda v: bool(v["web"] or v["mqtt_discovery"] or v["on"])),
+    "on": Need("--drift, without which no drift comes", _has_its_drift),
     "on_debounce": _ON,
     "on_hold": Need("--on LABEL:gpio:PIN", lambda values: _acts(values, ":gpio:")),
     "on_timeout": Need(

@@ -46,12 +46,20 @@ def _is_deployment(values: Any) -> bool:
     return not (values["rollback"] or values["history"])
 
 
+def is_compared(values: Any) -> bool:
+    """Say whether answers of the new model are compared with those of the live one."""
+    return bool(values["shadow"] or values["watch"])
+
+
 _DEPLOYMENT = Need("a FILE to deploy", _is_deployment)
+COMPARED = "--shadow N or a --watch that is not 0"
 _NEEDS = (
-    dict.fromkeys(
-        ("shadow", "watch", "min_agreement", "max_doubt", "max_latency", "keep", "new_labels", "verify_timeout"), _DEPLOYMENT
-    )
-    | {"min_agreement": Need.one_of("--shadow N")}
+    dict.fromkeys(("shadow", "watch", "max_latency", "keep", "new_labels", "verify_timeout"), _DEPLOYMENT)
+    | {
+        "min_agreement": Need.one_of("--shadow N"),
+        "max_doubt": Need(f"a FILE to deploy, and {COMPARED}", lambda values: _is_deployment(values) and is_compared(values)),
+        "restart": Need("a FILE to deploy, or --rollback", lambda values: not values["history"]),
+    }
     | dict.fromkeys(("wheel", "wheels", "extras", "source"), Need.one_of("--bootstrap"))
 )
 
@@ -145,6 +153,8 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
 
     Exits with 0 when the model is live, 1 when it was refused or taken back, 2 when nothing could be done.
     """
+    from edgecnn.errors import InputError
+
     if on_board:
         from edgecnn_device.deploy.board import main
 
@@ -152,6 +162,8 @@ def deploy(context: click.Context, /, words: tuple[str, ...], as_json: bool, on_
         return
     check_needs(context)
     _check_verb(values)
+    if as_json and values["bootstrap"] and len(words) == 1:
+        raise InputError("--json tells what came of a FILE: give one, or omit --json")
     options = read_options(values)
     if values["history"]:
         _show_history(_board(words), options, as_json=as_json)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgecnn.cli.command import Command, Group, Need, check_needs, option_group
+from edgecnn.cli.deploy import COMPARED, is_compared, read_options
 from edgecnn.cli.deploy import deploy as deploy_one
-from edgecnn.cli.deploy import read_options
 from edgecnn.cli.options import TIMEOUT, Count, echo_json, json_option
 from edgecnn.text import counted, printable
 
@@ -113,7 +113,7 @@ def status(names: tuple[str, ...], group: str | None, wait: float, as_json: bool
     if names and group is not None:
         raise InputError("give names of boards or --group, not both")
     boards = _gather(where, wait)
-    found = [boards.find(name) for name in names] or _chosen(boards, group)
+    found = [boards.demand(name) for name in names] or _chosen(boards, group)
     lines = [line for board in found for line in board_lines(board)] if names else status_lines(found)
     _echo(boards, found, lines, as_json=as_json)
     return int(any(board.is_bad for board in found))
@@ -239,9 +239,12 @@ _JOBS = click.option("--jobs", type=Count(1, 64), default=8, show_default=True, 
     cls=Command,
     examples=_EXAMPLES[3:5],
     needs=dict.fromkeys(("group", "stages", "on_failure", "ssh_user", "dry_run", *_OF_ONE), _NEW)
-    | {"min_agreement": Need.one_of("--shadow N")},
+    | {
+        "min_agreement": Need.one_of("--shadow N"),
+        "max_doubt": Need(f"a FILE to deploy, and {COMPARED}", lambda values: _NEW.met(values) and is_compared(values)),
+    },
 )
-@click.argument("file", metavar="[FILE]", required=False, type=_FILE)
+@click.argument("file", metavar="[FILE|TASK]", required=False)
 @broker_options
 @option_group(
     "Rollout",
@@ -270,7 +273,7 @@ _JOBS = click.option("--jobs", type=Count(1, 64), default=8, show_default=True, 
 )
 @_WAIT
 @click.pass_context
-def deploy(context: click.Context, /, file: Path | None, resume: bool, wait: float, **values: Any) -> int:
+def deploy(context: click.Context, /, file: str | None, resume: bool, wait: float, **values: Any) -> int:
     """Give the boards of a group a new model, in stages: each board as with `edgecnn deploy`.
 
     A board is good when it has taken the model, watched it, and says at the broker that it runs it. The first stage with
@@ -354,14 +357,20 @@ def _History(path: Path | None) -> History:  # noqa: N802  # it stands for the c
     return History(path)
 
 
-def _plan(file: Path, values: dict[str, Any], broker: Broker, inventory: Inventory, wait: float) -> Rollout:
+def _plan(file: str, values: dict[str, Any], broker: Broker, inventory: Inventory, wait: float) -> Rollout:
     """Return the rollout of a file to the boards that are there; InputError for boards without an address."""
     from edgecnn.artifacts import Artifact
     from edgecnn.artifacts.artifact import read_file
+    from edgecnn.classifier import artifact_path
+    from edgecnn.errors import InputError
+    from edgecnn_device.deploy.client import rejection
     from edgecnn_device.fleet.rollout import plan_rollout
 
-    data = read_file(file)
-    artifact = Artifact.read(data, file)
+    path = artifact_path(file)
+    data = read_file(path)
+    artifact = Artifact.read(data, path)
+    if reason := rejection(path, artifact):
+        raise InputError(reason)
     boards = _chosen(_gather(values, wait), values["group"])
     return plan_rollout(
         artifact,

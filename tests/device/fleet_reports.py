@@ -72,7 +72,9 @@ def hear_board(
 ) -> Board:
     """Let a fleet hear all that an online board publishes; return the board as it is seen then."""
     body = report(**changes)
-    said = {"state": state, "reason": reason} | ({"drift": {"words": drift, "since": "2026-11-24"}} if drift else {})
+    said: dict[str, Any] = {"state": state, "reason": reason}
+    if drift is not None:
+        said["drift"] = {"words": drift, "since": "2026-11-24T08:05:31+00:00"}
     for kind, payload in (
         ("status", "online"),
         ("state", json.dumps(said)),

@@ -99,6 +99,8 @@ def test_a_rule_says_what_happens_when(text: str, rule: Rule) -> None:
         "defect:webhook:https:///x",
         "defect:webhook:https://a.example/a b",
         "defect:webhook:https://a.example:99999/",
+        "defect:webhook:https://a..example/",
+        f"defect:webhook:https://{'a' * 64}.example/",
     ],
 )
 def test_a_rule_that_cannot_be_read_says_how_one_is_written(text: str) -> None:
@@ -276,6 +278,12 @@ def test_the_signature_is_that_of_the_standards_own_example() -> None:
     assert found == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
+@pytest.mark.parametrize(("secret", "reason"), [("whsec_", "nothing stands behind"), ("whsec_!", "not base64")])
+def test_a_secret_without_a_key_is_refused(secret: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        read_key(secret)
+
+
 def test_a_redirect_is_not_followed(serve: Callable[..., Server]) -> None:
     other = serve(200)
     server = serve(307, location=other.url)
@@ -302,6 +310,21 @@ def test_nobody_there_is_tried_again_and_the_path_is_not_shown() -> None:
         Poster("http://127.0.0.1:1/hunter2", None, 1.0)(EVENT)
 
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://[::1]/", 80), ("http://[::1]:81/", 81), ("http://10.0.0.1/", 80)])
+def test_an_address_without_a_port_has_that_of_its_scheme(url: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connect(address: tuple[str, int], *_: object) -> None:
+        asked.append(address)
+        raise OSError("nobody there")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    with pytest.raises(Retry):
+        Poster(url, None, 1.0)(EVENT)
+
+    assert asked == [(url.split("/")[2].removesuffix(":81").strip("[]"), port)]
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(serve: Callable[..., Server]) -> None:

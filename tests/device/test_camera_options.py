@@ -19,7 +19,7 @@ OPTIONS = {parameter.name: parameter for parameter in camera.params if isinstanc
 ALONE = {
     *("config", "print_config", "source", "source_file", "size", "fps", "rotate", "flip", "roi", "realtime", "frames"),
     *("find", "tiles", "smooth", "interval", "on_motion", "trigger", "where", "reject", "novelty"),
-    *("runtime", "threads", "opencv_threads", "verify", "require_signature", "drift", "on"),
+    *("runtime", "threads", "opencv_threads", "verify", "require_signature", "drift"),
     *("terminal", "window", "sink", "video", "jsonl", "csv", "web", "mqtt", "keep"),
 }
 CONTROLS = {"exposure", "gain", "focus", "white_balance", "mains"}
@@ -37,6 +37,7 @@ VALUES = {
     "pixel_range": "0..1",
     "color": "rgb",
     "fit": "pad",
+    "on": "drift:gpio:17",
     "on_debounce": "2",
     "on_secret_file": "FILE",
 }
@@ -51,6 +52,7 @@ BESIDE = {
     "state_dir": ["--no-realtime"],
     "drift_every": ["--no-drift"],
     "drift_baseline": ["--no-drift"],
+    "on": ["--no-drift"],
 }
 
 

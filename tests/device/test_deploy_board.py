@@ -14,6 +14,7 @@ from local_board import ThreadCamera, make_ssh, variant
 from published_schemas import check
 
 from edgecnn.artifacts import Artifact
+from edgecnn.errors import OutputError
 from edgecnn.shipped import int8_path
 from edgecnn_device.deploy import DeployOptions, Limits, Plan, deploy, history, rollback
 from edgecnn_device.deploy.store import Store, digest_of
@@ -55,8 +56,9 @@ def test_a_model_is_shadowed_put_live_and_rolled_back(
 
     assert (outcome.live, outcome.rolled_back) == (True, False), said
     assert (outcome.version, digest_of(live), camera.running) == (digest_of(better), digest_of(better), "better")
-    assert (outcome.measured.shadow_frames, outcome.measured.agreement) == (40, 1.0)
-    assert outcome.measured.doubt == pytest.approx(outcome.measured.doubt_before, abs=0.1)
+    measured = outcome.measured
+    assert (measured.shadow_frames, measured.agreement) == (40, 1.0)
+    assert measured.doubt == pytest.approx(measured.doubt_before, abs=0.1)
 
     back = rollback("board", options(live), said.append)
     found = history("board", options(live))
@@ -107,6 +109,20 @@ def test_a_sabotaged_model_is_refused_before_it_is_live(
     assert (outcome.live, outcome.rolled_back, live.read_bytes()) == (False, False, before)
     assert reason in outcome.reason
     assert not [path for path in Store(live).folder.glob("*.tflite") if digest_of(path) == outcome.version]
+
+
+def test_a_file_for_another_runtime_is_refused_before_it_is_sent(live: Path, live_artifact: Artifact, tmp_path: Path) -> None:
+    onnx = live.with_suffix(".onnx")
+
+    with pytest.raises(OutputError, match=r"other\.tflite cannot replace .*: deploy the \.onnx of the same export"):
+        deploy(variant(live_artifact, tmp_path / "other.tflite"), "board", options(onnx))
+
+    assert not Store(onnx).folder.exists()
+
+
+def test_nothing_is_rolled_back_to_before_something_was_deployed(live: Path) -> None:
+    with pytest.raises(OutputError, match="no other was deployed"):
+        rollback("board", options(live))
 
 
 def test_without_a_camera_nothing_is_watched_and_that_is_said(live: Path, live_artifact: Artifact, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgecnn.cli.main import main
 from edgecnn.errors import InputError
 from edgecnn_device.deploy.ssh import BoardError, LostError, SshOptions, edgecnn_on_board, explain, ssh_command
 
@@ -18,6 +19,25 @@ def test_host_keys_are_checked_and_nothing_is_asked_unless_the_user_says_otherwi
     assert "BatchMode=yes" in words and words[2:4] == ["-F", "config"]
     assert words.index("StrictHostKeyChecking=accept-new") < words.index("StrictHostKeyChecking=yes")  # the first one counts
     assert words[-3:] == ["--", "pi@line-1", "exec sh -c true"]
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("deploy neu board --watch 0 --max-doubt 0.3", "--shadow N or a --watch that is not 0"),
+        ("deploy board --rollback --max-doubt 0.3", "a FILE to deploy"),
+        ("deploy board --history --restart reboot", "or --rollback"),
+        ("deploy board --bootstrap --json", "give one, or omit --json"),
+        ("fleet deploy neu --watch 0 --max-doubt 0.3", "--shadow N or a --watch that is not 0"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(words: str, needed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert needed in said
 
 
 @pytest.mark.parametrize("board", ["", "-oProxyCommand=evil", "pi@-oProxyCommand=evil", "a b", "a@b@c"])

@@ -104,6 +104,24 @@ def test_a_board_that_nobody_has_heard_of_is_unknown_and_not_left_out() -> None:
     assert (board.state, board.problems) == ("unknown", ("unknown: never heard of at this broker",))
 
 
+@pytest.mark.parametrize("kind", ["state", "board"])
+def test_a_board_that_does_not_say_whether_it_is_online_was_heard_of_all_the_same(kind: str) -> None:
+    boards = fleet()
+
+    boards.hear("plant/press-9/" + kind, b"{}", retained=True)
+
+    assert boards.find("press-9").reason == "it does not say whether it is online"
+
+
+def test_a_name_that_no_board_has_is_a_mistake_and_the_nearest_is_named() -> None:
+    boards = fleet(known={"line-1/press-9": "line-1"})
+
+    with pytest.raises(InputError, match="no board is called 'press-9'; did you mean 'line-1/press-9'"):
+        boards.demand("press-9")
+    with pytest.raises(InputError, match="edgecnn fleet list"):
+        boards.demand("x")
+
+
 def test_the_group_of_an_inventory_counts_before_the_reported_one() -> None:
     boards = fleet(known={"line-1/press-1": "line-2"})
 
@@ -150,10 +168,10 @@ def test_what_should_be_looked_at_is_listed() -> None:
 
     board = hear_board(fleet(), model=model, drift="darker by 0.6 stops")
 
-    assert board.problems == ("another model runs than its file", "drifting: darker by 0.6 stops since 2026-11-24")
+    assert board.problems == ("another model runs than its file", "drifting: darker by 0.6 stops since 2026-11-24 08:05 UTC")
 
 
-@pytest.mark.parametrize("drift", ["dark", {"since": "x"}, {"words": 1}, ["words"]])
+@pytest.mark.parametrize("drift", ["dark", {"since": "x"}, {"words": 1}, ["words"], {"words": ""}, {"words": "", "since": "z"}])
 def test_a_drift_that_cannot_be_read_leaves_the_state_unknown(drift: object) -> None:
     boards = fleet()
     hear_board(boards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from published_schemas import check
 
 from edgecnn.cli.fleet import _OF_ONE, _deploy_options, _plain
 from edgecnn.cli.fleet import deploy as fleet_deploy
+from edgecnn.cli.main import main
 from edgecnn.errors import InputError, OutputError
+from edgecnn.shipped import int8_path
 from edgecnn_device.deploy import Outcome
 from edgecnn_device.fleet.history import History, OnFailure, Rollout, RolloutBoard
 from edgecnn_device.fleet.rollout import Pace, Runner, order, plan_stages
@@ -347,6 +350,16 @@ def test_a_broker_that_is_away_takes_no_time_from_a_board(history: History) -> N
     rollout = there.run(begin(history, plant, stages="rest").id)
 
     assert rollout.state == "done"
+
+
+def test_a_rejected_file_is_refused_before_the_broker_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rejected = tmp_path / "new.tflite.rejected"
+    shutil.copy(int8_path("neu"), rejected)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["fleet", "deploy", str(rejected), "--mqtt", "mqtt://127.0.0.1:1/plant", "--history", str(tmp_path / "h.sqlite")])
+
+    assert (ended.value.code, "was rejected: export it again" in capsys.readouterr().err) == (2, True)
 
 
 def test_a_history_keeps_how_boards_are_deployed_to(history: History) -> None:

@@ -165,6 +165,7 @@ def _webhook(text: str) -> Webhook:
     try:
         parts = urlsplit(text)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")  # as it will be looked up: no part is empty or longer than 63 letters
     except ValueError:
         is_address = False
     if not is_address or not text.isascii() or not text.isprintable() or " " in text:

@@ -9,7 +9,6 @@ import hmac
 import http.client
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -26,13 +25,16 @@ _MOST_ANSWER = 4096
 
 
 def read_key(secret: str) -> bytes:
-    """Return the key that a secret stands for: base64 behind `whsec_`, else its own bytes. InputError for bad base64."""
+    """Return the key that a secret stands for: base64 behind `whsec_`, else its own bytes. InputError for bad or no base64."""
     if not secret.startswith(_SECRET):
         return secret.encode()
     try:
-        return base64.b64decode(secret[len(_SECRET) :], validate=True)
+        key = base64.b64decode(secret[len(_SECRET) :], validate=True)
     except ValueError:
         raise InputError("--on-secret-file: what stands behind whsec_ is not base64") from None
+    if not key:  # with which anybody could sign
+        raise InputError("--on-secret-file: nothing stands behind whsec_")
+    return key
 
 
 def signature(key: bytes, event_id: str, at: int, body: bytes) -> str:
@@ -74,7 +76,8 @@ class Poster:
 
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+        # Without a port, http.client takes the end of an IPv6 address for one.
+        connection = kind(self._url.hostname or "", self._url.port or kind.default_port, timeout=self._timeout_s)
         path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         # A socket's own timeout begins again with every byte that trickles in.
         deadline = threading.Timer(self._timeout_s, _hang_up, (connection,))
@@ -86,7 +89,7 @@ class Poster:
             status = answer.status
             answer.read(_MOST_ANSWER)
             return status
-        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Retry(f"cannot reach {self._origin}: {str(error) or type(error).__name__}") from error
         finally:
             deadline.cancel()

@@ -133,6 +133,9 @@ class Deployment:
 
     def deploy(self, request: Request, source: IO[bytes]) -> Outcome:
         """Receive, prove, shadow, switch and watch; raises EdgecnnError for what is no model or cannot be done."""
+        live_path = self.store.live
+        if Path(request.name).suffix.lower() != live_path.suffix.lower():
+            raise InputError(f"{request.name} cannot replace {live_path}: deploy the {live_path.suffix} of the same export")
         with self.store.locked():
             self._recover()
             live = self._adopt()
@@ -156,7 +159,7 @@ class Deployment:
             self._begin()
             previous = self.store.journal().previous
             if previous is None or not self.store.holds(previous):
-                raise InputError(f"there is no version before to roll back to: {self.store.live} was not deployed to twice")
+                raise InputError(f"there is no version before to roll back to: no other was deployed to {self.store.live}")
             found = Artifact.open(self.store.path(previous))
             artifact = replace(found, path=Path(f"version {previous[:12]}{found.path.suffix}"))
             self.channel.say(f"rolling back to {artifact.contract.export_id} ({previous[:12]})")
@@ -361,7 +364,8 @@ class Deployment:
         ):
             for seen in listener.hear(_HEAR_S):
                 self._count_before(seen)
-            self._tell("looking at the live model", int(passed_s), round(self.plan.before_s))
+            total_s = enough_s if passed_s < enough_s else enough_s + self.plan.watch_s
+            self._tell("looking at the live model", int(passed_s), math.ceil(total_s))
 
     def _confirm(self, version: str, listener: Listener, *, restart: bool) -> None:
         """Wait until every camera runs the version."""
@@ -374,7 +378,10 @@ class Deployment:
         self.channel.say("switched; waiting for the camera to take it over")
         refusals = {camera.pid: camera.refusals for camera in listener.running}
 
+        began_s = self.clock()
+
         def is_over() -> bool:
+            self.channel.progress("waiting for the camera", int(self.clock() - began_s), math.ceil(self.plan.confirm_s))
             if any(camera.pid in old for camera in listener.running):
                 return False
             for camera in listener.running:
@@ -383,7 +390,8 @@ class Deployment:
             return bool(listener.running) and all(camera.digest == version for camera in listener.running)
 
         if not self._until(self.clock() + self.plan.confirm_s, listener, is_over):
-            raise RefusedError(f"the camera did not take it over within {self.plan.confirm_s:g} s")
+            why = "" if listener.running else ", and none runs: its log says why"
+            raise RefusedError(f"the camera did not take it over within {self.plan.confirm_s:g} s{why}")
 
     def _watch(self, version: str, listener: Listener) -> None:
         """See for the time of the watch that nothing is worse than before; RefusedError when it is."""

@@ -48,7 +48,7 @@ def deploy(file: Path, board: str, options: DeployOptions | None = None, say: Sa
     options = options or DeployOptions()
     data = read_file(file)
     digest = hashlib.sha256(data).hexdigest()
-    if reason := _rejected(file, Artifact.read(data, file)):
+    if reason := rejection(file, Artifact.read(data, file)):
         return Outcome(board, digest, live=False, rolled_back=False, reason=reason)
     name = file.name.removesuffix(".rejected")
     request = Request("deploy", options.plan, PROTOCOL, name, digest, len(data))
@@ -71,8 +71,8 @@ def history(board: str, options: DeployOptions | None = None) -> History:
     raise BoardError(f"{board} ended without its history")
 
 
-def _rejected(file: Path, artifact: Artifact) -> str:
-    """Say why a file is not even sent; empty when it is."""
+def rejection(file: Path, artifact: Artifact) -> str:
+    """Say why a file is not even sent to a board; empty when it is."""
     if file.name.endswith(".rejected") or artifact.contract.parity.verdict == "fail":
         return f"{file} failed its parity with the trained model and was rejected: export it again, with --repair"
     return ""

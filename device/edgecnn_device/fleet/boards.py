@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from edgecnn.errors import InputError
@@ -138,6 +140,15 @@ class Boards:
             topics = dict(self._heard.get(name, {}))
         return self._judge(name, topics)
 
+    def demand(self, name: str) -> Board:
+        """Return one board; InputError with the nearest name for one that nobody has heard of and no inventory lists."""
+        names = [board.name for board in self.look()]
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "edgecnn fleet list shows those that there are"
+            raise InputError(f"no board is called {name[:80]!r}; {hint}")
+        return self.find(name)
+
     def topics(self) -> list[str]:
         """Return the topics of all boards that were heard of, below the prefix."""
         with self._lock:
@@ -220,11 +231,13 @@ class _Said:
 
 def _state(topics: Mapping[str, Heard]) -> _Said:
     """Return what a board's last will and its `state` say."""
+    if not topics:
+        return _Said("unknown", "never heard of at this broker")
     status = topics["status"].payload if "status" in topics else b""
     if status == b"offline":
         return _Said("offline")
     if status != b"online":
-        return _Said("unknown", "its status cannot be read" if status else "never heard of at this broker")
+        return _Said("unknown", "its status cannot be read" if status else "it does not say whether it is online")
     if "state" not in topics:
         return _Said("unknown", "it is online and says nothing of its camera")
     try:
@@ -241,9 +254,16 @@ def _read_state(body: Mapping[str, Any]) -> _Said:
     words = drift.get("words") if isinstance(drift, dict) else None
     if drift is not None and not isinstance(words, str):
         raise InputError("its drift has no words")
-    since = drift.get("since") if isinstance(drift, dict) else None
-    text = f"{words} since {since}" if isinstance(since, str) else words
+    text = words if drift is None else f"{words} since {_minute(drift.get('since'))}"
     return _Said("running" if name == "ok" else name, reason, warning, text)
+
+
+def _minute(at: Any) -> str:
+    """Return a time of a board's as people read it, in UTC, since boards and those who look may be in different zones."""
+    try:
+        return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError, OverflowError):
+        raise InputError("its drift has no time of its beginning") from None
 
 
 def _skew(report: Report, heard: Heard, now_s: float) -> float | None:

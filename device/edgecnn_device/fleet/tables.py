@@ -112,7 +112,7 @@ def _facts(board: Board, now_s: float) -> Iterator[tuple[str, str]]:
         return
     yield "seen", _seen(board, now_s)
     yield "model", f"{_model(report)}, {report.model.precision}, {report.model.file} on {report.model.runtime}"
-    yield "digest", report.model.sha256
+    yield "model's SHA-256", report.model.sha256
     if report.promise is not None:
         yield "accuracy", describe_promise(report.promise)
     today = report.today
