@@ -769,8 +769,15 @@ def test_a_camera_that_dies_or_hangs_leaves_fail_safe_levels(death: str, tmp_pat
 def test_a_pin_that_cannot_be_opened_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "nonsense")
 
-    with pytest.raises(OutputError, match="the pins cannot be used"):
+    with pytest.raises(OutputError, match=r"the pins cannot be used.*install a back end"):
         ActionSink(options("good:gpio:17"), CLASSES).__enter__()
+
+
+def test_a_machine_without_pins_says_so_in_one_line_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OutputError, match="install a back end"):
+        ActionSink(options("good:gpio:17"), CLASSES).__enter__()
+
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_start_says_that_this_is_not_a_safety_device(tmp_path: Path) -> None:

@@ -140,4 +140,4 @@ def test_somebody_who_may_not_write_is_told_of_an_unfinished_deployment(store: S
     settle_deployment(store.live, said.append)
 
     assert store.live.read_bytes() == b"second"
-    assert len(said) == 1 and "deploy as the user whose it is" in said[0]
+    assert len(said) == 1 and "deploy as its owner" in said[0]

@@ -12,12 +12,14 @@ import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
 _LINE_BYTES = 65536
+_HINTS = {"BadPinFactory": "; install a back end for this board, such as lgpio: pip install lgpio"}
 
 
 class Output(Protocol):
@@ -103,10 +105,11 @@ def open_pins(described: Sequence[dict[str, Any]], hold_s: float) -> list[KeptPi
 def main() -> None:
     """Keep the pins that the first line describes, until standard input ends."""
     settings = json.loads(sys.stdin.readline())
+    warnings.simplefilter("ignore")  # gpiozero's of each back end that it does without; when it finds none, that is an error
     try:
         keeper = Keeper(open_pins(settings["pins"], settings["hold_s"]), settings["patience_s"])
     except Exception as error:  # gpiozero has some thirty kinds, and its back ends their own
-        print(f"failed {type(error).__name__}: {error}", flush=True)
+        print(f"failed {type(error).__name__}: {error}{_HINTS.get(type(error).__name__, '')}", flush=True)
         os._exit(1)
     print("ready", flush=True)
 

@@ -88,9 +88,8 @@ class Store:
             self.folder.mkdir(exist_ok=True)
             descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise OutputError(
-                f"cannot write to {self.folder}: {(error.strerror or str(error)).lower()}; deploy as the user whose it is"
-            ) from error
+            way_out = "deploy as its owner" if self.live.parent.is_dir() else "make the folder of the model file first"
+            raise OutputError(f"cannot write to {self.folder}: {(error.strerror or str(error)).lower()}; {way_out}") from error
         try:
             self._take(descriptor)
             self._sweep()
