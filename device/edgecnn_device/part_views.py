@@ -16,7 +16,7 @@ from edgecnn_device.tracking import combine
 
 # The shares of a view's side that a part may fill, tried on the first parts.
 FILLS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-_TRIED, _REMEMBERED = 12, 32
+_ENOUGH, _TRIED, _REMEMBERED = 5, 12, 32
 # Another share than 1 has to look this much more like the training pictures.
 _BETTER = 0.95
 
@@ -25,7 +25,8 @@ class PartViews:
     """Cuts views of parts out of frames, as large as the training pictures show them, and has them classified.
 
     How much of a view a part fills is `fill`; None tries FILLS on the first parts, and takes what is least novel to the model:
-    the share that the parts had in its training pictures. A model that does not tell what is novel is shown whole boxes.
+    the share that the parts had in its training pictures. A model that does not tell what is novel is shown whole boxes; so is
+    every model until there were enough parts, or an odd part would be shown in the way in which it looks least odd.
     """
 
     def __init__(self, fill: float | None = None, *, where: bool = False) -> None:
@@ -56,7 +57,7 @@ class PartViews:
             judged = classifier.judge(answer(classifier.runtime, np.stack([classifier.preprocessing(view) for view in views])))
             if judged is not None:
                 self._tried.append(judged.novelty.tolist())
-        if not self._tried:
+        if len(self._tried) < _ENOUGH:
             return FILLS[0]
         novelty = np.median(np.asarray(self._tried), axis=0)
         least = int(novelty.argmin())
