@@ -11,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.training import TrainingRun, train
 from edgecnn_export.training.budget import startup_seconds, still_rising
-from edgecnn_export.training.checkpoints import Checkpoint
+from edgecnn_export.training.checkpoints import Checkpoint, optimizer_state
 from edgecnn_export.training.recipes import find_recipe
 from edgecnn_export.training.session import choose_epoch
 
@@ -311,6 +312,23 @@ def test_a_checkpoint_whose_directory_lost_an_entry_is_damaged(tmp_path: Path) -
 
     with pytest.raises(InputError, match="its arrays are not those that were written"):
         Checkpoint.open(path)
+
+
+def test_a_checkpoint_from_before_the_first_step_is_taken_up(tmp_path: Path) -> None:
+    def compiled() -> keras.Model:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        return model
+
+    model = compiled()
+    path = tmp_path / "checkpoint.npz"
+    Checkpoint({}, [], model.get_weights(), model.get_weights(), optimizer_state(model)).save(path)
+
+    other = compiled()
+    Checkpoint.open(path).restore(other)
+
+    assert all((one == two).all() for one, two in zip(other.get_weights(), model.get_weights(), strict=True))
+    assert other.optimizer.built
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:

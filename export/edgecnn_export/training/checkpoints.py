@@ -79,10 +79,13 @@ class Checkpoint:
                 raise InputError(f"cannot resume {path}: its {label} is {found!r}, this training's is {wanted!r}")
 
     def restore(self, model: keras.Model) -> None:
-        """Put weights and optimizer variables into a compiled model of the same structure."""
+        """Put weights and optimizer variables into a compiled model of the same structure.
+
+        An optimizer has made its moments only after its first step, which comes after the last layer was fitted.
+        """
         model.set_weights(self.weights)
         model.optimizer.build(model.trainable_variables)
-        for variable, value in zip(model.optimizer.variables, self.optimizer, strict=True):
+        for variable, value in zip(model.optimizer.variables[: len(self.optimizer)], self.optimizer, strict=True):
             variable.assign(value)
 
 
