@@ -56,6 +56,14 @@ def draw(folder: Path, seeds: range) -> Path:
     return folder
 
 
+def set_aside(folder: Path, seed: int) -> Path:
+    """Draw pictures of steel and of the new class that no model has seen, and return their folder."""
+    aside = folder / "aside"
+    run("data", "generate", "neu", aside, "--count", "20", "--seed", str(seed))
+    draw(aside / "weave", range(100, 160))
+    return aside
+
+
 def train_run(*arguments: str | Path) -> str:
     """Run a command as a workstation does, with TensorFlow, and return what it prints."""
     command = [sys.executable, "-m", "edgecnn", *map(str, arguments)]
@@ -104,11 +112,7 @@ def test_an_unknown_part_is_kept_labelled_taught_compared_and_recognised(
     taught = tmp_path / "taught.tflite"
     run("teach", model, "--class", "weave", tmp_path / "out" / "weave", "--out", taught)
     run("verify", taught)
-    draw(tmp_path / "aside" / "weave", range(100, 160))
-    run("data", "generate", "neu", tmp_path / "steel", "--count", "20", "--seed", "3")
-    for folder in (tmp_path / "steel").iterdir():
-        folder.rename(tmp_path / "aside" / folder.name)
-    verdict = run("compare", model, taught, "--data", tmp_path / "aside")
+    verdict = run("compare", model, taught, "--data", set_aside(tmp_path, seed=3))
     assert "the new model is better" in verdict, verdict
 
     (tmp_path / "after").mkdir()
@@ -177,11 +181,7 @@ def test_an_unknown_part_is_kept_labelled_trained_compared_and_recognised(
     assert "the new model is" in said and "field test, kept at random and never trained on" in said, said
     train_run("export", new_run, "--int8", "--format", "tflite", "--out", tmp_path / "new")
     new = tmp_path / "new" / "pictures-int8.tflite"
-    draw(tmp_path / "aside" / "weave", range(100, 160))
-    run("data", "generate", "neu", tmp_path / "more", "--count", "20", "--seed", "6")
-    for folder in (tmp_path / "more").iterdir():
-        folder.rename(tmp_path / "aside" / folder.name)
-    verdict = run("compare", old, new, "--data", tmp_path / "aside")
+    verdict = run("compare", old, new, "--data", set_aside(tmp_path, seed=6))
     assert "the new model is better" in verdict, verdict
 
     (tmp_path / "after").mkdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -21,12 +20,11 @@ from edgecnn.numbers import whole_number
 from edgecnn_device.fleet.boards import Boards
 from edgecnn_device.fleet.metrics import FleetMetrics
 from edgecnn_device.fleet.rows import Rows, summarize
+from edgecnn_device.web.answers import json_answer, page_file
 from edgecnn_device.web.auth import ACTION_HEADER, Guard
 from edgecnn_device.web.options import WebOptions
 from edgecnn_device.web.prometheus import CONTENT_TYPE
-from edgecnn_device.web.review import page_file
 from edgecnn_device.web.server import WebServer
-from edgecnn_device.web.views import dump
 
 _OWN = {"/": ("fleet.html", "text/html"), "/fleet.js": ("fleet.js", "text/javascript"), "/fleet.css": ("fleet.css", "text/css")}
 _SHARED = {"/style.css": ("style.css", "text/css"), "/icon.svg": ("icon.svg", "image/svg+xml")}
@@ -64,13 +62,13 @@ def build_fleet_app(boards: Boards, heard: Heard) -> Starlette:
     asking = threading.BoundedSemaphore(_PICTURES_AT_ONCE)
 
     async def healthz(request: Request) -> Response:
-        return _json({"state": "ok" if heard.is_connected else "no broker"}, 200 if heard.is_connected else 503)
+        return json_answer({"state": "ok" if heard.is_connected else "no broker"}, 200 if heard.is_connected else 503)
 
     def fleet(request: Request) -> Response:
         query = request.query_params
         body = rows.since(query.get("start", ""), whole_number(query.get("since", "0"), at_most=2**53) or 0)
         broker = {"connected": heard.is_connected, "trouble": heard.trouble}
-        return _json(summarize(rows.look()) | broker | body)
+        return json_answer(summarize(rows.look()) | broker | body)
 
     def metrics(request: Request) -> Response:
         return Response(metrics_of.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -95,16 +93,12 @@ def build_fleet_app(boards: Boards, heard: Heard) -> Starlette:
     routes = [
         Route("/healthz", healthz),
         *(Route(path, _in_thread(answer)) for path, answer in answers.items()),
-        *(Route(path, _file(_own_file(name), kind)) for path, (name, kind) in _OWN.items()),
+        *(Route(path, _file(page_file(name, "edgecnn_device.fleet"), kind)) for path, (name, kind) in _OWN.items()),
         *(Route(path, _file(page_file(name), kind)) for path, (name, kind) in _SHARED.items()),
     ]
     app = Starlette(routes=routes, middleware=[Middleware(GZipMiddleware, minimum_size=2048, compresslevel=4)])
     app.router.redirect_slashes = False
     return app
-
-
-def _own_file(name: str) -> bytes:
-    return (resources.files("edgecnn_device.fleet") / "page" / name).read_bytes()
 
 
 def _file(body: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
@@ -121,10 +115,6 @@ def _in_thread(answer: Callable[[Request], Response]) -> Callable[[Request], Awa
         return await run_in_threadpool(answer, request)
 
     return endpoint
-
-
-def _json(body: object, status: int = 200) -> Response:
-    return Response(dump(body).encode("utf-8", "replace"), status, media_type="application/json")
 
 
 def _text(text: str, status: int) -> Response:

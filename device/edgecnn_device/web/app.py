@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from importlib import resources
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from edgecnn_device.web.answers import json_answer, page_file
 from edgecnn_device.web.broadcast import Broadcast
 from edgecnn_device.web.feed import Figures, PageFeed, Shown
 from edgecnn_device.web.prometheus import CONTENT_TYPE, Metrics
 from edgecnn_device.web.status import read_model_card, read_stats
-from edgecnn_device.web.views import BOUNDARY, STREAM_START, dump
+from edgecnn_device.web.views import BOUNDARY, STREAM_START
 
 _TABS = b'<nav class="tabs" aria-label="Pages"><a href="./" aria-current="page">Live</a><a href="review">Review</a></nav>'
 _FILES = {
@@ -38,24 +38,24 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool], more: Sequenc
     def healthz(request: Request) -> Response:
         state = broadcast.look().state
         body = {"state": state.name} | ({"reason": state.reason} if is_allowed(request) and state.reason else {})
-        return _json(body, 200 if state.name == "ok" else 503)
+        return json_answer(body, 200 if state.name == "ok" else 503)
 
     def stats(request: Request) -> Response:
-        return _json(read_stats(watched, broadcast))
+        return json_answer(read_stats(watched, broadcast))
 
     def model(request: Request) -> Response:
-        return _json(read_model_card(watched))
+        return json_answer(read_model_card(watched))
 
     def day(request: Request) -> Response:
-        return _json(today.to_json())
+        return json_answer(today.to_json())
 
     def acknowledge(request: Request) -> Response:
         number = _whole_number(request, "number")
         done = number is not None and today.acknowledge(number)
-        return _json({"acknowledged": done}, 200 if done else 409)
+        return json_answer({"acknowledged": done}, 200 if done else 409)
 
     def recent(request: Request) -> Response:
-        return _json([entry.to_json() for entry in history.entries(broadcast.counters.clock())])
+        return json_answer([entry.to_json() for entry in history.entries(broadcast.counters.clock())])
 
     def recent_csv(request: Request) -> Response:
         headers = {"Content-Disposition": 'attachment; filename="edgecnn-history.csv"'}
@@ -75,14 +75,16 @@ def build_app(shown: Shown, is_allowed: Callable[[Request], bool], more: Sequenc
         view, number = broadcast.look(), _whole_number(request, "id")
         frame = view.observation.frame
         if number is None:
-            return _json({"error": "give the id of a region, such as /api/region?id=1"}, 400)
+            return json_answer({"error": "give the id of a region, such as /api/region?id=1"}, 400)
         if view.state.name != "ok" or frame is None:
-            return _json({"error": f"{view.state.name}: {view.state.reason}"}, 503)
+            return json_answer({"error": f"{view.state.name}: {view.state.reason}"}, 503)
         found = view.explain(number)
         if found is None:
-            return _json({"error": f"region {number} is no longer in the picture"}, 404)
+            return json_answer({"error": f"region {number} is no longer in the picture"}, 404)
         age_ms = 1000 * (broadcast.counters.clock() - frame.monotonic_s)
-        return _json({"captured_at": frame.captured_at.isoformat(timespec="milliseconds"), "age_ms": round(age_ms, 1)} | found)
+        return json_answer(
+            {"captured_at": frame.captured_at.isoformat(timespec="milliseconds"), "age_ms": round(age_ms, 1)} | found
+        )
 
     def stream(request: Request) -> Response:
         return _stream(request, _watch_stream(broadcast), f"multipart/x-mixed-replace; boundary={BOUNDARY}")
@@ -121,10 +123,9 @@ def _whole_number(request: Request, name: str) -> int | None:
 
 def _page_files(*, has_review: bool) -> dict[str, Callable[[Request], Response]]:
     """Read the page's files into memory: no path of a request ever meets the file system."""
-    folder = resources.files("edgecnn_device.web") / "page"
 
     def serve(name: str, kind: str) -> Callable[[Request], Response]:
-        body = (folder / name).read_bytes()
+        body = page_file(name)
         if not has_review:
             body = body.replace(_TABS, b"")
         return lambda request: Response(body, media_type=kind)
@@ -169,7 +170,3 @@ def _stream(request: Request, chunks: AsyncIterator[bytes], kind: str) -> Respon
     if request.method == "HEAD":
         return Response(headers={"Content-Type": kind})
     return StreamingResponse(chunks, media_type=kind, headers={"X-Accel-Buffering": "no"})
-
-
-def _json(body: object, status: int = 200) -> Response:
-    return Response(dump(body).encode("utf-8", "replace"), status, media_type="application/json")

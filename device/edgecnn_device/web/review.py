@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from edgecnn.pictures import decode_picture
 from edgecnn.samples.folder import NAME, Sample, read_samples
 from edgecnn.samples.labels import LabelLog, Labels
 from edgecnn.samples.likeness import group_alike
+from edgecnn_device.web.answers import json_answer, page_file
 from edgecnn_device.web.neighbours import TrainingPictures
-from edgecnn_device.web.views import dump
 
 MOST_SHOWN = 600  # samples in one answer: a phone has to draw them
 _MOST_PICTURE = 64 * 2**20
@@ -123,7 +122,7 @@ def review_routes(review: Review, access: Access, *, at: str = "/review", has_ca
     def samples(request: Request) -> Response:
         sort, show = _choice(request, "sort", _SORTS), _choice(request, "show", _SHOWS)
         body = review.to_json(sort, show)
-        return _json(
+        return json_answer(
             body | {"may_edit": access.may_edit(request), "csrf": access.csrf_token(request), "has_camera": has_camera}
         )
 
@@ -132,7 +131,7 @@ def review_routes(review: Review, access: Access, *, at: str = "/review", has_ca
         return PlainTextResponse("the picture is gone\n", 404) if data is None else Response(data, media_type="image/png")
 
     def nearest(request: Request) -> Response:
-        return _json({"nearest": review.nearest(request.query_params.get("sample", ""))})
+        return json_answer({"nearest": review.nearest(request.query_params.get("sample", ""))})
 
     def training(request: Request) -> Response:
         data = review.training_picture(request.query_params.get("number", "")[:9])
@@ -140,10 +139,10 @@ def review_routes(review: Review, access: Access, *, at: str = "/review", has_ca
 
     def label(request: Request) -> Response:
         query = request.query_params
-        return _json(review.label(query.getlist("sample"), query.get("label", ""), query.get("by", "")))
+        return json_answer(review.label(query.getlist("sample"), query.get("label", ""), query.get("by", "")))
 
     def undo(request: Request) -> Response:
-        return _json(review.undo(request.query_params.get("act"), request.query_params.get("by", "")))
+        return json_answer(review.undo(request.query_params.get("act"), request.query_params.get("by", "")))
 
     page = [Route(at, _file("review.html", "text/html"))]
     files = [Route(path, _file(path[1:], kind)) for path, kind in _FILES.items()]
@@ -158,11 +157,6 @@ def review_routes(review: Review, access: Access, *, at: str = "/review", has_ca
     ]
 
 
-def page_file(name: str) -> bytes:
-    """Return one of the page's files."""
-    return (resources.files("edgecnn_device.web") / "page" / name).read_bytes()
-
-
 def _file(name: str, kind: str) -> Callable[[Request], Response]:
     body = page_file(name)
     return lambda request: Response(body, media_type=kind)
@@ -175,7 +169,7 @@ def _in_one_line(answer: Callable[[Request], Response]) -> Callable[[Request], R
         try:
             return answer(request)
         except EdgecnnError as error:
-            return _json({"error": str(error)}, 409 if isinstance(error, InputError) else 507)
+            return json_answer({"error": str(error)}, 409 if isinstance(error, InputError) else 507)
 
     return answered
 
@@ -192,7 +186,3 @@ def _body(sample: Sample, labels: Labels) -> dict[str, Any]:
     where = None if sample.where is None else [round(each, 4) for each in sample.where]
     label = {} if said is None else {"label": said.label, "by": said.act.by, "contradiction": said.contradiction}
     return sample.to_json() | {"nearest": sample.nearest, "where": where} | label
-
-
-def _json(body: object, status: int = 200) -> Response:
-    return Response(dump(body).encode("utf-8", "replace"), status, media_type="application/json")

@@ -13,10 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgecnn.samples.folder import read_samples
+from edgecnn_device.web.answers import page_file
 from edgecnn_device.web.auth import Guard
 from edgecnn_device.web.neighbours import TrainingPictures
 from edgecnn_device.web.options import WebOptions
-from edgecnn_device.web.review import Access, Review, page_file, review_routes
+from edgecnn_device.web.review import Access, Review, review_routes
 from edgecnn_device.web.server import WebServer
 
 _SHARED = {"/style.css": ("style.css", "text/css"), "/icon.svg": ("icon.svg", "image/svg+xml")}
