@@ -32,12 +32,13 @@ from edgecnn.runtimes.select import open_graph
 from edgecnn.text import json_text
 from edgecnn_device import board
 from edgecnn_device.bench.inputs import SIZE_WH
-from edgecnn_device.camera import SinkOptions, open_sinks
+from edgecnn_device.camera import LookOptions
 from edgecnn_device.finders import Look, Tiles, find_whole, look_at
 from edgecnn_device.frames import OK, Frame, Image, State
 from edgecnn_device.health import Health, Limits
 from edgecnn_device.loop import Sink, Watcher, run_loop
 from edgecnn_device.model import Model, ModelOptions, open_model
+from edgecnn_device.outputs import SinkOptions, open_sinks
 from edgecnn_device.sinks.video_file import VideoOptions
 from edgecnn_device.sources import SourceOptions, open_source
 from edgecnn_device.sources.synthetic import play_sheet, play_strip
@@ -145,7 +146,7 @@ def compare_with_bare(model: Model, video: Path, folder: Path, *, rounds: int = 
         if health is _Trust:
             watcher = replace(watcher, model=lambda: trusting)
         with open_source(SourceOptions(str(video))) as source, contextlib.ExitStack() as stack:
-            sinks = [stack.enter_context(sink) for sink in open_sinks(options, source)]
+            sinks = [stack.enter_context(sink) for sink in open_sinks(options, source, LookOptions())]
             run_loop(source, watcher, sinks, between=stopwatch)
 
     works: dict[str, Callable[[Stopwatch], None]] = {"bare": bare, "loop": loop, "unjudged": partial(loop, health=_Trust)}
@@ -228,7 +229,7 @@ def _looped(
         if options.video is not None:
             options.video.path.unlink(missing_ok=True)
         with contextlib.ExitStack() as stack:
-            sinks: list[Sink] = [stack.enter_context(sink) for sink in open_sinks(options, source)]
+            sinks: list[Sink] = [stack.enter_context(sink) for sink in open_sinks(options, source, LookOptions())]
             run_loop(source, _watcher(model, look or look_at(find_whole)), sinks, between=stopwatch)
 
     return work

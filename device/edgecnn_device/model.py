@@ -258,6 +258,11 @@ class ModelSlot:
             self._begin_to_run(wait=True)
         return self._current
 
+    @property
+    def warnings(self) -> str:
+        """What should be known of the running model: why it is another than it should be, and that nothing is unsure to it."""
+        return "; ".join(each for each in (self.warning, self.current.classifier.warning) if each)
+
     def is_ready(self) -> bool:
         """Tell whether `current` need not wait for the first model; raises what `Candidate.model` raises."""
         if self._current is None:

@@ -150,9 +150,10 @@ def _warnings(context: click.Context, values: dict[str, Any]) -> Iterator[str]:
 def _options(values: dict[str, Any]) -> CameraOptions:
     """Group the options of the command line and the file."""
     from edgecnn.errors import InputError
-    from edgecnn_device.camera import CameraOptions, LookOptions, SinkOptions
+    from edgecnn_device.camera import CameraOptions, LookOptions
     from edgecnn_device.drift import DriftOptions
     from edgecnn_device.health import Limits
+    from edgecnn_device.outputs import SinkOptions
 
     if values["model"] is None:
         raise InputError("no model: give the name of a task (neu, mnist) or an exported file")

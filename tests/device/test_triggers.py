@@ -26,10 +26,11 @@ from edgecnn.datasets.synthetic.belt import Belt, play_belt
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.shipped import find_task
 from edgecnn.testing import FakeCamera, FakeRuntime, JumpingClock, ListSink, gray_picture
-from edgecnn_device.camera import LookOptions, SinkOptions, check_trigger
+from edgecnn_device.camera import LookOptions, check_trigger
 from edgecnn_device.classes import Classes
 from edgecnn_device.frames import Event, Frame, Missing, Observation
 from edgecnn_device.loop import Statistics, run_loop
+from edgecnn_device.outputs import SinkOptions
 from edgecnn_device.part_views import PartViews, view_of
 from edgecnn_device.passages import Line, Passages
 from edgecnn_device.sinks.csv_file import HEADER, csv_rows
