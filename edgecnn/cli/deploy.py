@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecnn.cli.command import Command, Need, check_needs, option_group
-from edgecnn.cli.options import PROBABILITY, TIMEOUT, Count, Number, echo_json, json_option
+from edgecnn.cli.options import PROBABILITY, TIMEOUT, Count, Duration, Number, echo_json, json_option
 from edgecnn.text import aligned, printable
 
 if TYPE_CHECKING:
@@ -23,23 +22,7 @@ _EXAMPLES = (
     "edgecnn deploy --history pi@line-1",
     "edgecnn deploy --rollback pi@line-1",
 )
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """A time: 90, 90s, 10m or 2h."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds, up to a week."""
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", str(value).strip())
-        seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
-        if not 0 <= seconds <= 7 * 86400:
-            self.fail(f"{str(value)[:40]!r} is no time such as 90s, 10m or 2h, of a week at most.", param, ctx)
-        return seconds
+_WAIT = Duration(0, 7 * 86400, unit="s")
 
 
 def _is_deployment(values: Any) -> bool:
@@ -85,7 +68,7 @@ _NEEDS = (
     ),
     click.option(
         "--watch",
-        type=Duration(),
+        type=_WAIT,
         default="60s",
         show_default=True,
         help="How long to watch the new model live, such as 90s, 10m or 2h; 0: put it in place unwatched.",
@@ -136,7 +119,7 @@ _NEEDS = (
     click.option("--ssh-option", multiple=True, metavar="KEY=VALUE", help="An option for ssh, as after its -o."),
     click.option(
         "--patience",
-        type=Duration(),
+        type=_WAIT,
         default="2m",
         show_default=True,
         help="How long a board may be silent or lost, beyond what its steps take.",

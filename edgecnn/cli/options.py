@@ -44,17 +44,23 @@ class Number(click.FloatRange):
         return float(super().convert(number, param, ctx))
 
 
-class Minutes(Number):
-    """A finite number of minutes, `low` to `high`, with or without the unit: 10, 10min, 1.5h."""
+class Duration(Number):
+    """A time of `low` to `high` in `unit`, which is that of a bare number: 90s, 10m, 10min, 1.5h."""
 
-    name = "minutes"
+    name = "time"
+
+    def __init__(self, low: float, high: float, *, unit: str) -> None:
+        """Accept times between the two, both included; `unit` is s, m or h."""
+        super().__init__(low, high)
+        self._unit_s = _UNITS_S[unit]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the minutes; they come from the command line or the environment."""
-        stated = _TIME.fullmatch(str(value))
+        """Return the time in `unit`; it comes from the command line or the environment."""
+        stated = _TIME.fullmatch(str(value).strip())
         if stated is None:
-            return super().convert(value, param, ctx)
-        return super().convert(float(stated["number"]) * (60 if stated["unit"] == "h" else 1), param, ctx)
+            self.fail(f"{reprlib.repr(value)} is no time such as 90s, 10m or 2h.", param, ctx)
+        unit_s = _UNITS_S[stated["unit"]] if stated["unit"] else self._unit_s
+        return super().convert(float(stated["number"]) * unit_s / self._unit_s, param, ctx)
 
 
 class Count(click.IntRange):
@@ -88,7 +94,8 @@ class OutputFile(click.Path):
         return path
 
 
-_TIME = re.compile(r"(?P<number>\d+(\.\d+)?) ?(?P<unit>min|h)")
+_UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600}
+_TIME = re.compile(r"(?P<number>\d{1,9}(\.\d{1,9})?) ?(?P<unit>s|m|min|h)?")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 OUTPUT_FILE = OutputFile()
 PROBABILITY = Number(0, 1)

@@ -14,7 +14,7 @@ from edgecnn.cli.options import (
     JOBS,
     OUTPUT_FILE,
     Count,
-    Minutes,
+    Duration,
     Number,
     Share,
     data_option,
@@ -112,7 +112,7 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 @study.command(cls=Command, needs=_NEEDS, short_help="Train without each part of the recipe.")
 @_study_options
 @click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
-@click.option("--minutes", type=Minutes(0.01, 100_000), help="Instead of --epochs: the time of each training.")
+@click.option("--minutes", type=Duration(0.01, 100_000, unit="m"), help="Instead of --epochs: the time of each training.")
 @click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
 @seed_option
 def ablation(

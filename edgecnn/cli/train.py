@@ -15,7 +15,7 @@ from edgecnn.cli.continuation import source_options
 from edgecnn.cli.only_good import train_good
 from edgecnn.cli.options import (
     Count,
-    Minutes,
+    Duration,
     Number,
     Share,
     data_option,
@@ -81,7 +81,9 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
     help="Passes over the training pictures; 0 fits only the last layer of lite. Default: the recipe's.",
 )
 @click.option(
-    "--minutes", type=Minutes(0.01, 100_000), help="Instead of --epochs: as many as fit into this time, such as 10 or 2h."
+    "--minutes",
+    type=Duration(0.01, 100_000, unit="m"),
+    help="Instead of --epochs: as many as fit into this time, such as 10 or 2h.",
 )
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option

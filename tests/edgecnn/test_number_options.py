@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.cli.main import COMMANDS
-from edgecnn.cli.options import Count, Minutes, Number
+from edgecnn.cli.options import Count, Duration, Number
 from edgecnn.numbers import whole_number
 
 
@@ -70,12 +70,18 @@ def test_a_whole_number_of_a_text_is_never_another_error(text: str) -> None:
     assert number is None or (0 <= number <= 9999 and int(text) == number)
 
 
-@pytest.mark.parametrize(("stated", "minutes"), [("10", 10), ("10min", 10), ("2.5 min", 2.5), ("1.5h", 90), (3, 3)])
-def test_minutes_may_have_their_unit(stated: str | int, minutes: float) -> None:
-    assert Minutes(0.01, 1000).convert(stated, None, None) == minutes
+@pytest.mark.parametrize(
+    ("stated", "minutes"), [("10", 10), ("10min", 10), ("10m", 10), ("2.5 min", 2.5), ("1.5h", 90), ("90s", 1.5), (3, 3)]
+)
+def test_a_time_may_have_its_unit(stated: str | int, minutes: float) -> None:
+    assert Duration(0.01, 1000, unit="m").convert(stated, None, None) == minutes
 
 
-@pytest.mark.parametrize("stated", ["10m", "min", "-1min", "100h", "nan", "1e9min"])
-def test_what_are_no_minutes_is_refused(stated: str) -> None:
+def test_a_time_without_its_unit_is_in_that_of_the_option() -> None:
+    assert [Duration(0, 1000, unit=unit).convert("90", None, None) for unit in ("s", "m")] == [90, 90]
+
+
+@pytest.mark.parametrize("stated", ["10 parsecs", "min", "-1min", "100h", "nan", "1e9min", "inf", ""])
+def test_what_is_no_time_is_refused(stated: str) -> None:
     with pytest.raises(click.BadParameter):
-        Minutes(0.01, 1000).convert(stated, None, None)
+        Duration(0.01, 1000, unit="m").convert(stated, None, None)
