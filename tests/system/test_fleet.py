@@ -353,6 +353,8 @@ def choose(browser: webdriver.Chrome, element: str, value: str) -> None:
 
 
 def test_a_page_of_200_boards_is_sorted_filtered_and_without_errors(browser: webdriver.Chrome, fleet_page: str) -> None:
+    browser.get("about:blank")
+    read_log(browser, "browser")  # what the tests before left there
     browser.get(fleet_page)
     wait_until(lambda: "190 running" in text(browser, "summary"), 60, "table")
     wait_until(lambda: len(Select(browser.find_element(By.ID, "group")).options) == 9, 60, "groups")
