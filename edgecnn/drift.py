@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -33,9 +33,10 @@ _BETS = np.array([0.2, 0.5, 0.9])  # parts of the stake: small ones for small ch
 # A picture counts from half a standard deviation beyond the usual on, fully from two and a half.
 _FREE, _RANGE = 0.5, 2.0
 # The bound lies this many standard errors above what held-out pictures gave, and a margin: a little worse is no drift.
-_ERRORS, _MARGIN = 4.0, 0.03
-_LEAST_PARTS = 5  # a class that was hardly seen is judged by what is usual of all
-_PRIOR = 4.0  # as if every class had that many pictures of the usual kind besides its own
+_ERRORS, _MARGIN = 3.0, 0.02
+_PRIOR = 4.0  # as if every class had that many parts of the usual kind besides its own, at most
+_LEAST_GIVEN = 0.3  # of a statistic given the rest, whose deviation is about 1
+_FOLDS = 10  # how much pictures count is measured by what is usual of the other nine tenths of the parts
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +61,11 @@ class Statistic:
             return f"{word} by {abs(shift):.1f} stops"
         return f"{word} ({2**shift:.2g} times)" if self.unit == "times" else word
 
+    def given_the_rest(self) -> Statistic:
+        """Return the same beside what the other statistics let expect."""
+        rises, falls = (word and f"{word} given the rest" for word in (self.rises, self.falls))
+        return Statistic(f"{self.name} given the rest", rises, falls, _LEAST_GIVEN)
+
 
 STATISTICS = (
     Statistic("brightness", "brighter", "darker", 0.1, "stops"),
@@ -71,13 +77,16 @@ STATISTICS = (
     Statistic("down", "lit from below", "lit from above", 0.05),
     Statistic("corners", "brighter towards the corners", "darker towards the corners", 0.05),
     Statistic("bands", "bands of light", None, 0.25),
+    Statistic("specks", None, "dark specks", 0.25),
     Statistic("glare", "more glare", None, 0.5),
     Statistic("sureness", None, "less sure", 0.5),
     Statistic("novelty", "more novel", None, 0.1),
 )
 _BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
 _LAPLACE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-_GRID = 8
+_GRID, _VIEW, _VIEW_BLUR = 8, 32, 7
+_DARK = 8  # levels are never so dark that their logarithm is noise
+_MOST_BANDS = 8  # of light over a picture; fewer than two are a slope or a bowl
 
 
 def _light_fit() -> Floats:
@@ -103,9 +112,11 @@ def has_usual(preprocessing: Preprocessing) -> bool:
 def measure(image: NDArray[np.uint8], prediction: Prediction, novel_above: float = 1.0) -> Floats:
     """Return all STATISTICS of an input `(height, width, channels)` uint8 and its answer; NaN where a model does not say.
 
-    All are logarithms of base 2: 1 is a stop, or twice as much. Brightness is the level that a tenth of the pixels exceeds,
-    contrast is relative to the mean, noise is the mean absolute response to a difference of Laplacians (Immerkaer, Computer
-    Vision and Image Understanding 64, 1996). `novel_above` is the threshold that the answer's novelty was divided by.
+    All but specks are logarithms of base 2: 1 is a stop, or twice as much. Brightness is the level that a tenth of the pixels
+    exceeds, contrast is relative to the mean, noise is the mean absolute response to a difference of Laplacians (Immerkaer,
+    Computer Vision and Image Understanding 64, 1996). Bands are the largest amplitude of two to eight periods in the rows'
+    light, specks the skewness of what is smaller than a fifth of the picture. `novel_above` is the threshold that the answer's
+    novelty was divided by.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image[:, :, 0]
     levels = gray.astype(np.float32)
@@ -115,8 +126,7 @@ def measure(image: NDArray[np.uint8], prediction: Prediction, novel_above: float
     noise = cv2.norm(cv2.filter2D(levels, -1, _LAPLACE), cv2.NORM_L1) / levels.size * np.sqrt(np.pi / 2) / 6
     counts = np.cumsum(cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel()) / gray.size
     (mean,), (deviation,) = (each.ravel() for each in cv2.meanStdDev(levels))
-    rows = cv2.reduce(levels, 1, cv2.REDUCE_AVG)
-    across, down, outwards = _LIGHT @ np.log2(cv2.resize(levels, (_GRID, _GRID), interpolation=cv2.INTER_AREA) + 8).ravel()
+    across, down, outwards = _LIGHT @ np.log2(cv2.resize(levels, (_GRID, _GRID), interpolation=cv2.INTER_AREA) + _DARK).ravel()
     probability = min(max(prediction.probability, 1e-4), 1 - 1e-4)
     found = {
         "brightness": np.searchsorted(counts, 0.9) + 1,
@@ -127,7 +137,8 @@ def measure(image: NDArray[np.uint8], prediction: Prediction, novel_above: float
         "across": 2.0**across,
         "down": 2.0**down,
         "corners": 2.0**outwards,
-        "bands": _deviation(rows - cv2.blur(rows, (1, max(3, len(rows) // 8)))) + 0.5,
+        "bands": _bands(levels) + 0.01,
+        "specks": 2.0 ** _speckle(levels),
         "glare": 1 - counts[249] + 1e-3,
         "sureness": probability / (1 - probability),
         "novelty": np.nan if prediction.novelty is None else prediction.novelty * novel_above + 1e-3,
@@ -137,6 +148,22 @@ def measure(image: NDArray[np.uint8], prediction: Prediction, novel_above: float
 
 def _deviation(levels: NDArray[Any]) -> float:
     return float(cv2.meanStdDev(levels)[1][0, 0])
+
+
+def _bands(levels: NDArray[np.float32]) -> float:
+    """Return the amplitude in stops of the strongest bands of light across `(height, width)`, without slope and bowl."""
+    rows = np.log2(cv2.reduce(levels, 1, cv2.REDUCE_AVG).ravel() + _DARK)
+    window = np.hanning(len(rows))
+    rest = rows - np.polynomial.Polynomial.fit(np.arange(len(rows)), rows, min(2, len(rows) - 1))(np.arange(len(rows)))
+    amplitudes = np.abs(np.fft.rfft(rest * window))[2 : _MOST_BANDS + 1]
+    return float(2 * amplitudes.max(initial=0.0) / max(window.sum(), 1e-9))
+
+
+def _speckle(levels: NDArray[np.float32]) -> float:
+    """Return how skewed the small details of `(height, width)` are: below 0 where they are dark spots on bright ground."""
+    view = np.log2(cv2.resize(levels, (_VIEW, _VIEW), interpolation=cv2.INTER_AREA) + _DARK)
+    details = view - cv2.blur(view, (_VIEW_BLUR, _VIEW_BLUR))
+    return float((details**3).mean() / (float((details**2).mean()) + 1e-6) ** 1.5)
 
 
 def measure_all(classifier: Classifier, images: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.int64]]:
@@ -169,13 +196,19 @@ class Bets:
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """What is usual: of all pictures (row 0) and of those answered as each class, by statistic.
+    """What is usual: of all pictures (row 0) and of those answered as each class, by column.
 
-    `means` and `deviations` are `(1 + classes, statistics)`; `bounds` `(1 + classes, statistics, 2)` is how much a picture
-    counts at most in the mean, in (0, 1), when the statistic falls and when it rises.
+    Columns are the `statistics`, and each again given the rest: what is left of it when the others have said what to expect. A
+    change of the lens moves several that usually move together in another way, such as noise and brightness, and is seen there
+    first. `mixing` `(statistics, statistics)` makes them of how far a picture lies from the mean of all; without columns,
+    `(statistics, 0)`, there are none.
+
+    `means` and `deviations` are `(1 + classes, columns)`; `bounds` `(1 + classes, columns, 2)` is how much a picture
+    counts at most in the mean, in (0, 1], when the statistic falls and when it rises.
     """
 
     statistics: tuple[Statistic, ...]
+    mixing: Floats
     means: Floats
     deviations: Floats
     bounds: Floats
@@ -193,34 +226,26 @@ class Baseline:
 
         Pictures of one group, `(n,)`, show the same part, and tell no more than one. DatasetError for less than MIN_PICTURES.
         """
-        chosen = [STATISTICS.index(each) for each in statistics if np.isfinite(values[:, STATISTICS.index(each)]).all()]
+        chosen = tuple(each for each in statistics if np.isfinite(values[:, STATISTICS.index(each)]).all())
         own = groups if groups is not None and len(groups) else np.arange(len(values))
-        if len(np.unique(own)) < MIN_PICTURES:
-            raise DatasetError(f"{len(np.unique(own))} different pictures say too little about what is usual: {MIN_PICTURES}")
-        values = values[:, chosen]
-        least = np.array([STATISTICS[at].least for at in chosen])
-        every = class_ids >= 0
-        rows = [every] + [class_ids == each for each in range(classes if classes <= MAX_CLASSES else 0)]
-        rows = [row if len(np.unique(own[row])) >= _LEAST_PARTS else every for row in rows]
-        whole = values.mean(axis=0), np.maximum(values.std(axis=0), least)
-        counts = [int(row.sum()) for row in rows]
-        means = np.array([_shrunk(values[row].sum(axis=0), n, whole[0]) for row, n in zip(rows, counts, strict=True)])
-        squares = [((values[row] - mean) ** 2).sum(axis=0) for row, mean in zip(rows, means, strict=True)]
-        spread = np.sqrt([_shrunk(each, n, whole[1] ** 2) for each, n in zip(squares, counts, strict=True)])
-        deviations = np.maximum(spread, least)
-        bounds = np.empty((len(rows), len(chosen), 2))
-        for at, row in enumerate(rows):
-            weights = _weights((values[row] - means[at]) / deviations[at])
-            bounds[at] = _bound(weights, len(np.unique(own[row])))
-        return cls(tuple(STATISTICS[at] for at in chosen), means, deviations, bounds)
+        _, parts, counts = np.unique(own, return_inverse=True, return_counts=True)
+        if len(counts) < MIN_PICTURES:
+            raise DatasetError(f"{len(counts)} different pictures say too little about what is usual: {MIN_PICTURES}")
+        row = np.where((class_ids >= 0) & (class_ids < classes) & (classes <= MAX_CLASSES), class_ids + 1, 0)
+        known = 1 + (classes if classes <= MAX_CLASSES else 0)
+        numbers = [STATISTICS.index(each) for each in chosen]
+        seen = _Seen(np.array([each.least for each in chosen]), values[:, numbers], row, known, parts, 1 / counts[parts])
+        mixing, means, deviations = seen.usual()
+        return cls(chosen, mixing, means, deviations, seen.bounds())
 
     @classmethod
     def read(cls, info: DriftInfo) -> Baseline:
         """Return the baseline that a contract holds."""
-        rows = np.frombuffer(base64.b64decode(info.table), _CELL).reshape(-1, len(info.statistics))
-        bounds = np.stack([rows["falling"], rows["rising"]], axis=-1) / 255.0
         statistics = tuple(_BY_NAME[name] for name in info.statistics)
-        return cls(statistics, rows["mean"].astype(np.float64), rows["deviation"].astype(np.float64), bounds)
+        mixing = np.frombuffer(base64.b64decode(info.mixing), "<f2").reshape(len(statistics), -1).astype(np.float64)
+        rows = np.frombuffer(base64.b64decode(info.table), _CELL).reshape(-1, sum(mixing.shape))
+        bounds = np.stack([rows["falling"], rows["rising"]], axis=-1) / 255.0
+        return cls(statistics, mixing, rows["mean"].astype(np.float64), rows["deviation"].astype(np.float64), bounds)
 
     def to_info(self, data: DataInfo, pictures: int) -> DriftInfo:
         """Return what a contract holds of it, which `pictures` of `data` have told."""
@@ -228,31 +253,38 @@ class Baseline:
         table["mean"], table["deviation"] = self.means, self.deviations
         table["falling"], table["rising"] = np.moveaxis(np.ceil(255 * self.bounds), -1, 0)
         names = tuple(each.name for each in self.statistics)
-        return DriftInfo(data, pictures, names, base64.b64encode(table.tobytes()).decode())
+        packed = (base64.b64encode(each.tobytes()).decode() for each in (table, self.mixing.astype("<f2")))
+        return DriftInfo(data, pictures, names, *packed)
+
+    @property
+    def columns(self) -> tuple[Statistic, ...]:
+        """What the columns are."""
+        return self.statistics + tuple(each.given_the_rest() for each in self.statistics[: self.mixing.shape[1]])
 
     def bets(self, values: Floats, class_ids: NDArray[np.int64]) -> Bets:
         """Return what pictures `(n, STATISTICS)`, seen at once, are worth; what a model does not say is worth nothing."""
         row = np.where((class_ids >= 0) & (class_ids + 1 < len(self.means)), class_ids + 1, 0)
-        own = values[:, [STATISTICS.index(each) for each in self.statistics]]
+        own = _columns(values[:, [STATISTICS.index(each) for each in self.statistics]], self.means[0], self.mixing)
         residuals = own - self.means[row]
         weights, bounds = _weights(residuals / self.deviations[row]), self.bounds[row]
         known = np.isfinite(own)[:, :, None]
         found = np.where(known, weights / bounds, 1.0), np.where(known, 1 / bounds, 1.0)
         e_values, most = (each.mean(axis=0)[tuple(np.transpose(self.streams))] for each in found)
         shifts = np.where(np.isfinite(own), residuals, 0.0).mean(axis=0)
-        return Bets(e_values, most, shifts[[statistic for statistic, _ in self.streams]])
+        return Bets(e_values, most, shifts[[column for column, _ in self.streams]])
 
     def words(self, stream: int) -> str:
         """Say what a stream says, without its size."""
         at, way = self.streams[stream]
-        return (self.statistics[at].rises if way else self.statistics[at].falls) or self.statistics[at].name
+        column = self.columns[at]
+        return (column.rises if way else column.falls) or column.name
 
     @property
     def streams(self) -> list[tuple[int, int]]:
-        """The statistics by number, and the directions (0 falls, 1 rises), that say something."""
+        """The columns by number, and the directions (0 falls, 1 rises), that say something."""
         return [
             (at, way)
-            for at, statistic in enumerate(self.statistics)
+            for at, statistic in enumerate(self.columns)
             for way, words in enumerate((statistic.falls, statistic.rises))
             if words is not None
         ]
@@ -261,20 +293,133 @@ class Baseline:
 _CELL = np.dtype([("mean", "<f2"), ("deviation", "<f2"), ("falling", "u1"), ("rising", "u1")])
 
 
-def _shrunk(total: Floats, count: int, usual: Floats) -> Floats:
-    return np.asarray((total + _PRIOR * usual) / (count + _PRIOR))
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Pictures by their `values` `(n, statistics)`, whose standard deviations are taken to be `least` `(statistics,)` or more.
+
+    `row` `(n,)` is 1 + the class of each, or 0, of `known` rows; `parts` `(n,)` what it shows, and `share` `(n,)` its share in
+    what that part counts.
+    """
+
+    least: Floats
+    values: Floats
+    row: NDArray[np.int64]
+    known: int
+    parts: NDArray[np.int64]
+    share: Floats
+
+    @property
+    def rows(self) -> Floats:
+        """What each picture counts in each row, `(rows, n)`; in the first all do."""
+        every = np.arange(self.known)[:, None]
+        return np.asarray(((self.row == every) | (every == 0)) * self.share)
+
+    def usual(self) -> tuple[Floats, Floats, Floats]:
+        """Return the mixing, and the means and standard deviations of all columns."""
+        means, _, within = _usual(self.values, self.rows, self.least)
+        mixing = _mixing(self.values - means[self.row], within, self.share)
+        columns = _columns(self.values, means[0], mixing)
+        means, deviations, _ = _usual(columns, self.rows, np.append(self.least, np.full(mixing.shape[1], _LEAST_GIVEN)))
+        return mixing, means, deviations
+
+    def bounds(self) -> Floats:
+        """Return how large the mean of weights may be, `(rows, columns, 2)`, in (0, 1]."""
+        of_all, of_own = self._weights()
+        whole, pooled = (_moments(each, self.share) for each in (of_all, of_own))
+        found = [_bound(*whole, len(np.unique(self.parts)))]
+        for row in self.rows[1:]:
+            if parts := len(np.unique(self.parts[row > 0])):
+                mean, variance = (
+                    (parts * a + _PRIOR * b) / (parts + _PRIOR) for a, b in zip(_moments(of_own, row), pooled, strict=True)
+                )
+                found.append(_bound(mean, variance, parts))
+            else:
+                found.append(found[0])
+        return np.array(found)
+
+    def _weights(self) -> tuple[Floats, Floats]:
+        """Return how much each picture counts, `(n, columns, 2)`, beside what is usual of all, and of its own class.
+
+        What is usual is that of other parts, as it is for a camera's pictures.
+        """
+        folds = np.random.default_rng(0).permutation(self.parts.max() + 1)[self.parts] % _FOLDS
+        of_all, of_own = ([np.empty(0)] * len(self.values) for _ in range(2))
+        for fold in range(_FOLDS):
+            inside = np.flatnonzero(folds == fold)
+            mixing, means, deviations = self._of(folds != fold).usual()
+            columns = _columns(self.values[inside], means[0], mixing)
+            for found, row in ((of_all, 0 * self.row[inside]), (of_own, self.row[inside])):
+                for at, weights in zip(inside, _weights((columns - means[row]) / deviations[row]), strict=True):
+                    found[at] = weights
+        return np.array(of_all), np.array(of_own)
+
+    def _of(self, chosen: NDArray[np.bool_]) -> _Seen:
+        parts, share = self.parts[chosen], self.share[chosen]
+        return replace(self, values=self.values[chosen], row=self.row[chosen], parts=parts, share=share)
+
+
+def _usual(values: Floats, rows: Floats, least: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the means and standard deviations of values `(n, columns)` by row, and the deviation within classes `(columns,)`.
+
+    A class of few parts is drawn towards all: its mean the more, the less classes differ beside what they vary (empirical
+    Bayes), its variance towards that of the classes. One without pictures is like all.
+    """
+    counts, sums = rows.sum(axis=1), rows @ values
+    whole = sums[0] / counts[0]
+    values = values - whole  # so that no digits are lost in squares
+    sums, squares = rows @ values, rows @ values**2
+    own = sums / np.maximum(counts, 1e-9)[:, None]
+    around = squares - own * sums
+    total, freedom = around[0] / counts[0], np.maximum(counts[1:] - 1, 0)
+    within = around[1:][freedom > 0].sum(axis=0) / freedom.sum() if freedom.any() else total
+    within = np.maximum(np.minimum(within, total), least**2)
+    total = np.maximum(total, least**2)
+    prior = np.minimum(within / np.maximum(total - within, 1e-3 * total), _PRIOR)
+    means = sums / (counts[:, None] + prior)
+    variances = (squares - 2 * means * sums + counts[:, None] * means**2 + _PRIOR * within) / (counts[:, None] + _PRIOR - 1)
+    means[0], variances[0] = 0.0, total
+    variances[counts == 0] = total
+    return means + whole, np.sqrt(np.maximum(variances, least**2)), np.sqrt(within)
+
+
+def _mixing(residuals: Floats, deviations: Floats, weights: Floats) -> Floats:
+    """Return what makes of residuals `(n, statistics)` each statistic given the rest, with a deviation of about 1.
+
+    Rows of the inverse of the correlations, which are shrunk towards none by as many parts as there are statistics.
+    """
+    count = len(deviations)
+    if count < 2:
+        return np.empty((count, 0))
+    standard = residuals / deviations
+    correlations = (weights[:, None] * standard).T @ standard / weights.sum() + count / weights.sum() * np.eye(count)
+    inverse = np.linalg.inv(correlations)
+    return np.asarray(inverse / np.sqrt(np.diag(inverse)) / deviations[:, None])
+
+
+def _columns(values: Floats, means: Floats, mixing: Floats) -> Floats:
+    """Return statistics `(n, statistics)` and each of them given the rest, `(n, columns)`."""
+    return np.concatenate([values, (values - means[: values.shape[1]]) @ mixing], axis=1)
 
 
 def _weights(standardized: Floats) -> Floats:
-    """Return how much each picture counts, `(n, statistics, 2)` of 0 to 1, for falling and for rising."""
+    """Return how much each picture counts, `(n, columns, 2)` of 0 to 1, for falling and for rising."""
     both = np.stack([-standardized, standardized], axis=-1)
     return np.asarray(np.clip((both - _FREE) / _RANGE, 0, 1))
 
 
-def _bound(weights: Floats, independent: int) -> Floats:
-    """Return how large the mean of weights `(n, statistics, 2)` may be, in (0, 1), by so many independent pictures."""
-    deviation = np.maximum(weights.std(axis=0), 0.2)  # that of a normal value is .24
-    return np.asarray(np.minimum(weights.mean(axis=0) + _ERRORS * deviation / np.sqrt(independent) + _MARGIN, 1.0))
+def _moments(weights: Floats, row: Floats) -> tuple[Floats, Floats]:
+    """Return the mean and variance of weights `(n, columns, 2)`, where a picture counts `row` `(n,)`."""
+    shares = row / row.sum()
+    mean = np.tensordot(shares, weights, 1)
+    return mean, np.tensordot(shares, (weights - mean) ** 2, 1)
+
+
+def _bound(mean: Floats, variance: Floats, parts: int) -> Floats:
+    """Return how large a mean of weights may be, by so many parts: 1 by one, which says nothing of others."""
+    if parts < 2:
+        return np.ones_like(mean)
+    deviation = np.maximum(np.sqrt(variance), 0.2)  # that of a normal value is .24
+    return np.asarray(np.minimum(mean + _ERRORS * deviation / np.sqrt(parts - 1) + _MARGIN, 1.0))
 
 
 def grown(growth: Floats, e_values: Floats) -> Floats:

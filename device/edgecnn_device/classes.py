@@ -55,3 +55,8 @@ NO_CLASSES = Classes()
 
 def _sounds_good(label: str) -> bool:
     return "".join(letter for letter in label.lower() if letter.isalnum()) in _GOOD
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Return the labels of a list such as `good, free`."""
+    return tuple(label.strip() for label in text.split(",") if label.strip())

@@ -35,7 +35,7 @@ _REMEMBERED, _VIEW_WH, _SAME_LEVELS = 16, (32, 32), 1.0
 _MOST_REGIONS = 4  # are measured of a frame, others the next time
 _MOST_ROWS = 20_000
 _SAVE_EVERY_S = 300.0
-_VERSION, _MOST_BYTES = 1, 4_000_000
+_VERSION, _MOST_BYTES = 2, 4_000_000
 # Shares of classes: as far beyond the learned one as other bounds are.
 _ERRORS, _MARGIN = 4.0, 0.03
 
@@ -249,7 +249,7 @@ class DriftMonitor:
         streams = self._baseline.streams
         if stream < len(streams):
             at, way = streams[stream]
-            statistic = self._baseline.statistics[at]
+            statistic = self._baseline.columns[at]
             return Change(
                 statistic.name, "rises" if way else "falls", by, statistic.describe(abs(by) if way else -abs(by)), since
             )

@@ -30,8 +30,8 @@ _LEFT_OUT = (
 )  # fmt: skip
 # What a camera can measure of a picture to notice a drift, and the bytes that a contract has for each in a row of its table.
 DRIFT_STATISTICS = (
-    "brightness", "contrast", "sharpness", "noise", "streaks", "across", "down", "corners", "bands", "glare", "sureness",
-    "novelty",
+    "brightness", "contrast", "sharpness", "noise", "streaks", "across", "down", "corners", "bands", "specks", "glare",
+    "sureness", "novelty",
 )  # fmt: skip
 _DRIFT_CELL, _MAX_DRIFT_ROWS = "<eeBB", 33
 
@@ -259,25 +259,30 @@ class DriftInfo:
     """What pictures like the held-out ones usually look like, to notice when a camera's are no longer so; see `edgecnn.drift`.
 
     They were `pictures` of `data`. `table` has a row for all of them and one for those answered as each class (only the first
-    where there are many classes). A row has six bytes of each of the `statistics`, as base64: mean and standard deviation as
-    float16, little endian, and how much a picture counts at most in the mean, in 255ths, when the statistic falls and when it
-    rises.
+    where there are many classes). A row has six bytes of each column, as base64: mean and standard deviation as float16, little
+    endian, and how much a picture counts at most in the mean, in 255ths, when it falls and when it rises. Columns are the
+    `statistics`, and then each of them given the rest, which `mixing` makes of their differences from the first row's means: a
+    matrix of float16, as base64. Without it there are none.
     """
 
     data: DataInfo
     pictures: int
     statistics: tuple[str, ...]
     table: str
+    mixing: str = ""
 
     def __post_init__(self) -> None:
         unknown = set(self.statistics).difference(DRIFT_STATISTICS)
         if unknown or not 0 < len(self.statistics) == len(set(self.statistics)):
             raise ContractError(f"the drift baseline is of {list(self.statistics)}; known: {', '.join(DRIFT_STATISTICS)}")
         try:
-            table = base64.b64decode(self.table, validate=True)
+            table, mixing = (base64.b64decode(each, validate=True) for each in (self.table, self.mixing))
         except ValueError:
-            raise ContractError("the drift baseline's table is not base64") from None
-        size = struct.calcsize(_DRIFT_CELL) * len(self.statistics)
+            raise ContractError("the drift baseline's table or mixing is not base64") from None
+        count = len(self.statistics)
+        if len(mixing) not in (0, 2 * count**2) or not all(math.isfinite(each) for (each,) in struct.iter_unpack("<e", mixing)):
+            raise ContractError(f"the drift baseline's mixing of {len(mixing)} bytes is no matrix of {count} statistics")
+        size = struct.calcsize(_DRIFT_CELL) * (2 * count if mixing else count)
         if len(table) % size or not 0 < len(table) // size <= _MAX_DRIFT_ROWS:
             raise ContractError(f"the drift baseline's table of {len(table)} bytes has no rows of {size}")
         for mean, deviation, falling, rising in struct.iter_unpack(_DRIFT_CELL, table):

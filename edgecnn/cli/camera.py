@@ -316,9 +316,9 @@ def _actions(values: dict[str, Any]) -> ActionOptions | None:
 
 
 def _good(values: dict[str, Any]) -> tuple[str, ...] | None:
-    if values["good"] is None:
-        return None
-    return tuple(label.strip() for label in values["good"].split(",") if label.strip())
+    from edgecnn_device.classes import split_labels
+
+    return None if values["good"] is None else split_labels(values["good"])
 
 
 def _web(values: dict[str, Any]) -> WebOptions | None:

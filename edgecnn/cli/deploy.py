@@ -237,9 +237,12 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _show_history(board: str, options: DeployOptions, *, as_json: bool) -> None:
+    from edgecnn.errors import InputError
     from edgecnn_device.deploy import history
 
     found = history(board, options)
+    if found.live is None and not found.events:
+        raise InputError(f"{board}: there is no model {found.model}, and none was ever deployed there")
     if as_json:
         echo_json({"history": dataclasses.asdict(found)})
     else:

@@ -34,6 +34,7 @@ _EXAMPLES = (
     "edgecnn fleet deploy --resume --inventory fleet.toml",
     "edgecnn fleet rollback --inventory fleet.toml",
     "edgecnn fleet page --inventory fleet.toml --web 0.0.0.0:8080 --web-token-file fleet.token",
+    "edgecnn fleet forget line-1/press-3 --inventory fleet.toml",
     "edgecnn fleet dashboard > edgecnn-fleet.json",
     "edgecnn fleet dashboard --alerts > edgecnn.yml",
 )
@@ -216,6 +217,32 @@ def dashboard(alerts: bool) -> None:
     click.echo((files("edgecnn_device.fleet") / "grafana" / name).read_text("utf-8"), nl=False)
 
 
+@fleet.command(cls=Command, examples=_EXAMPLES[7:8])
+@click.argument("names", metavar="BOARD...", nargs=-1, required=True)
+@broker_options
+@_WAIT
+def forget(names: tuple[str, ...], wait: float, **where: Any) -> None:
+    """Take boards that are gone for good off the list: what the broker keeps of them is removed.
+
+    Only boards that are offline. One that comes back reports itself again. A board that --inventory lists stays on the list
+    until it is taken out there.
+    """
+    from edgecnn.errors import InputError
+    from edgecnn_device.fleet.boards import Boards
+    from edgecnn_device.fleet.listener import Listener
+
+    broker, inventory = _find(where)
+    boards = Boards(broker.prefix, known=inventory.groups)
+    with Listener(broker, boards) as listener:
+        listener.gather(wait)
+        for name in names:
+            if (state := boards.demand(name).state) not in ("offline", "unknown"):
+                raise InputError(f"{name} is {state}, and would report itself again: end its camera first")
+        for name in names:
+            listener.forget(name, wait)
+            click.echo(f"forgot {name}" + ("; it still stands in the inventory" if name in inventory.groups else ""))
+
+
 # What a deployment to one board takes, a rollout takes for each.
 _OF_ONE = {
     *("shadow", "watch", "min_agreement", "max_doubt", "max_latency", "new_labels", "verify_timeout"),
@@ -286,7 +313,10 @@ def deploy(context: click.Context, /, file: str | None, resume: bool, wait: floa
     check_needs(context, {"file": file} | values)
     if resume == (file is not None):
         raise InputError("give a FILE to deploy, or --resume")
-    with _History(values["history"]) as history, history.alone():
+    from edgecnn_device.fleet.rollout import read_stages
+
+    read_stages(values["stages"])
+    with _History(values["history"], new=file is not None) as history, history.alone():
         broker, inventory = _find(values)
         if file is None:
             rollout = _resumed(history, broker)
@@ -344,7 +374,7 @@ def history_(rollout: int | None, history: Path | None, as_json: bool) -> None:
         click.echo(line)
 
 
-def _History(path: Path | None) -> History:  # noqa: N802  # it stands for the class, which is imported when it is needed
+def _History(path: Path | None, *, new: bool = False) -> History:  # noqa: N802  # it stands for the class, which is imported when it is needed
     from edgecnn.errors import OutputError
     from edgecnn_device.fleet.history import History
     from edgecnn_device.state_folder import state_folder
@@ -354,7 +384,7 @@ def _History(path: Path | None) -> History:  # noqa: N802  # it stands for the c
         path = folder / "fleet.sqlite"
     if path is None:
         raise OutputError("there is no folder for the history: give --history FILE")
-    return History(path)
+    return History(path, new=new)
 
 
 def _plan(file: str, values: dict[str, Any], broker: Broker, inventory: Inventory, wait: float) -> Rollout:

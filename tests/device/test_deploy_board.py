@@ -14,6 +14,7 @@ from local_board import ThreadCamera, make_ssh, variant
 from published_schemas import check
 
 from edgecnn.artifacts import Artifact
+from edgecnn.cli.main import main
 from edgecnn.errors import OutputError
 from edgecnn.shipped import int8_path
 from edgecnn_device.deploy import DeployOptions, Limits, Plan, deploy, history, rollback
@@ -109,6 +110,33 @@ def test_a_sabotaged_model_is_refused_before_it_is_live(
     assert (outcome.live, outcome.rolled_back, live.read_bytes()) == (False, False, before)
     assert reason in outcome.reason
     assert not [path for path in Store(live).folder.glob("*.tflite") if digest_of(path) == outcome.version]
+
+
+@pytest.mark.parametrize("lines", ['on = ["scratches:command:/bin/true"]', 'good = "scratches"'])
+def test_a_model_with_which_the_camera_would_not_start_is_refused_before_the_restart(
+    lines: str, live: Path, live_artifact: Artifact, tmp_path: Path
+) -> None:
+    (tmp_path / "camera.toml").write_text(f'model = "{live}"\n{lines}\n')
+    labels = tuple("dents" if label == "scratches" else label for label in live_artifact.contract.labels)
+    renamed, before = variant(live_artifact, tmp_path / "renamed.tflite", labels=labels), digest_of(live)
+    settings = {"config": str(tmp_path / "camera.toml"), "new_labels": True, "restart": f"touch {tmp_path / 'restarted'}"}
+    plan = dataclasses.replace(options(live, watch_s=0.0).plan, live=None, **settings)
+
+    outcome = deploy(renamed, "board", dataclasses.replace(options(live), plan=plan))
+
+    assert not outcome.live
+    assert "the camera would not start with it" in outcome.reason and "'scratches'" in outcome.reason
+    assert (digest_of(live), (tmp_path / "restarted").exists()) == (before, False)
+
+
+def test_the_history_of_a_model_that_was_never_there_is_one_line(live: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program, mistyped = live.parents[1] / "bin/edgecnn", live.with_name("modle.tflite")
+
+    with pytest.raises(SystemExit) as ended:
+        main(["deploy", "--history", "board", "--model", str(mistyped), "--program", str(program)])
+
+    assert ended.value.code == 2
+    assert f"there is no model {mistyped}" in capsys.readouterr().err
 
 
 def test_a_file_for_another_runtime_is_refused_before_it_is_sent(live: Path, live_artifact: Artifact, tmp_path: Path) -> None:

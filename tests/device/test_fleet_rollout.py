@@ -362,6 +362,31 @@ def test_a_rejected_file_is_refused_before_the_broker_is_asked(tmp_path: Path, c
     assert (ended.value.code, "was rejected: export it again" in capsys.readouterr().err) == (2, True)
 
 
+def test_stages_that_cannot_be_meant_are_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, words = tmp_path / "h.sqlite", ["--mqtt", "mqtt://127.0.0.1:1/plant", "--stages", "1,many"]
+
+    with pytest.raises(SystemExit) as ended:
+        main(["fleet", "deploy", str(int8_path("neu")), *words, "--history", str(path)])
+
+    assert (ended.value.code, path.exists()) == (2, False)
+    assert "--stages '1,many'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("history",), ("rollback", "--mqtt", "mqtt://127.0.0.1:1/plant")])
+def test_a_history_that_is_not_there_is_not_made_by_looking(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mistyped.sqlite"
+
+    with pytest.raises(SystemExit) as ended:
+        main(["fleet", *words, "--history", str(path)])
+
+    assert (ended.value.code, path.exists()) == (2, False)
+    assert f"there is no history {path}" in capsys.readouterr().err
+
+
 def test_a_history_keeps_how_boards_are_deployed_to(history: History) -> None:
     given = ["--watch", "5m", "--shadow", "10", "--ssh-option", "Port=2222", "-F", "ssh_config", "--max-doubt", "0.2"]
     with fleet_deploy.make_context("deploy", ["new.tflite", *given]) as context:

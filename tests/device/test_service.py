@@ -42,6 +42,12 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, user: bool) -
     assert ours == []
 
 
+def test_the_confined_unit_lets_a_camera_reach_cameras_and_pins() -> None:
+    allowed = {line for line in Service(False, PROGRAM).unit().splitlines() if line.startswith("DeviceAllow=char-")}
+
+    assert allowed == {f"DeviceAllow=char-{kind} rw" for kind in ("video4linux", "media", "dma_heap", "gpiochip")}
+
+
 def test_a_program_is_quoted_as_systemd_reads_it(tmp_path: Path) -> None:
     folder = tmp_path / 'with "quotes" 100% $HOME'
     folder.mkdir()

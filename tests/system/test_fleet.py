@@ -162,6 +162,19 @@ def test_a_board_that_never_comes_back_makes_its_stage_bad_in_time(
     assert {name for name in plant if deployments.live(name) == NEW} == set()
 
 
+def test_a_board_that_is_gone_for_good_is_forgotten(broker: Mosquitto, plant: dict[str, MadeUpBoard]) -> None:
+    where = ("--mqtt", f"mqtt://127.0.0.1:{broker.port}/plant")
+    plant["press-3"].leave()
+
+    running, gone = edgecnn("fleet", "forget", "press-2", *where), edgecnn("fleet", "forget", "press-3", *where)
+    again, listed = edgecnn("fleet", "forget", "press-3", *where), edgecnn("fleet", "list", *where, "--json")
+
+    assert (running.returncode, gone.returncode, again.returncode) == (2, 0, 2), (running, gone, again)
+    assert "press-2 is running" in running.stderr and "no board is called 'press-3'" in again.stderr
+    assert gone.stdout == "forgot press-3\n"
+    assert [each["name"] for each in json.loads(listed.stdout)["boards"]] == ["press-1", "press-2", "press-4", "press-5"]
+
+
 def test_a_fleet_is_listed_over_tls_with_a_password(guarded: Mosquitto, certificates: Path) -> None:
     (certificates / "secret").write_text("edge:hunter2\n")
     login = {"password_file": certificates / "secret", "ca": certificates / "ca.pem"}

@@ -233,6 +233,10 @@ class Deployment:
                 f"it {difference} than the live model, for which the camera must be restarted, and no unit of "
                 "`edgecnn service` runs it; say how with --restart COMMAND"
             )
+        try:
+            self.site.demand_labels(artifact.contract)
+        except InputError as error:
+            raise RefusedError(f"the camera would not start with it: {error}") from error
 
     def _verify(self, version: str, artifact: Artifact, live: Artifact | None) -> None:
         """Replay the golden vectors and compare the latency, in child processes that have their time."""

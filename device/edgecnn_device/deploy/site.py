@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgecnn.artifacts import Contract
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.errors import InputError, OutputError
 from edgecnn.files import exists
 from edgecnn.shipped import shipped_tasks
+from edgecnn_device.actions.rules import check_rules, parse_rules
+from edgecnn_device.classes import Classes, split_labels
 from edgecnn_device.config import read_values
 from edgecnn_device.deploy.plan import Plan
 from edgecnn_device.deploy.trial import Serving
@@ -23,12 +26,17 @@ _RESTART_S = 120.0
 
 @dataclass(frozen=True)
 class Site:
-    """The model file `live`, how it is run, whose signature it needs, and the command that restarts its camera, if any."""
+    """The model file `live`, how it is run, whose signature it needs, and the command that restarts its camera, if any.
+
+    `on` and `good` are what the camera's options of these names say of classes.
+    """
 
     live: Path
     serving: Serving = field(default_factory=Serving)
     trusted: TrustedKey | None = None
     restart: str | None = None
+    on: tuple[str, ...] = ()
+    good: str | None = None
 
     @classmethod
     def find(cls, plan: Plan) -> Site:
@@ -40,7 +48,13 @@ class Site:
         key = values.get("require-signature")
         trusted = None if key is None else TrustedKey.open(_absolute(str(key), "require-signature", config))
         serving = Serving(values.get("runtime"), values.get("threads", 1), values.get("reject"), values.get("novelty"))
-        return cls(live, serving, trusted, restart)
+        return cls(live, serving, trusted, restart, tuple(values.get("on", ())), values.get("good"))
+
+    def demand_labels(self, contract: Contract) -> None:
+        """Raise InputError when the camera would end at its start, since its options name classes that a model has not."""
+        good = None if self.good is None else split_labels(self.good)
+        classes = Classes.choose(contract.labels, good=good, reads=contract.preprocessing.fit == "digit")
+        check_rules(parse_rules(self.on), classes)
 
     def restart_camera(self) -> None:
         """Restart the camera; OutputError when its command fails."""

@@ -84,8 +84,13 @@ class Rollout:
 class History:
     """The rollouts in one file. Every change is on the disk when its method returns; any thread may call."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, which is made where there is none; OutputError when that is not possible, or it is another's."""
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        """Open the file, which is made where there is none if it may be `new`, and is an InputError otherwise.
+
+        OutputError when it cannot be made or used, or is another's.
+        """
+        if not new and not path.exists():
+            raise InputError(f"there is no history {path}: nothing was rolled out by it")
         self._path = path
         self._lock = threading.RLock()
         make_folder(path.absolute().parent)

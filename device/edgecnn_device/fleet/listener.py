@@ -1,4 +1,7 @@
-"""Listens to all boards of a fleet at their broker, and asks one for its last picture. Nothing else is ever published."""
+"""Listens to all boards of a fleet at their broker, asks one for its last picture, and takes one that is gone off the list.
+
+Nothing else is ever published.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgecnn.errors import InputError, MissingDependencyError, OutputError
-from edgecnn_device.fleet.boards import MOST_BOARDS, MOST_LEVELS, Boards
+from edgecnn_device.fleet.boards import MOST_BOARDS, MOST_LEVELS, TOPICS, Boards
 from edgecnn_device.sinks.mqtt_broker import Broker
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ class Listener:
         self._came: set[str] = set()
         self.trouble = ""
         self._pictures: dict[str, tuple[float, bytes]] = {}
+        self._published: dict[int, Any] = {}
         self._client = self._make_client(retry_s)
 
     @property
@@ -99,6 +103,18 @@ class Listener:
             found = self._pictures.get(name)
         return found[1] if found is not None and found[0] >= asked_s else None
 
+    def forget(self, name: str, limit_s: float) -> None:
+        """Remove what the broker keeps of a board; OutputError when it does not let us, or does not answer."""
+        deadline_s = time.monotonic() + limit_s
+        for topic in (f"{self._broker.prefix}/{name}/{kind}" for kind in TOPICS):
+            number = self._client.publish(topic, b"", qos=1, retain=True).mid
+            with self._changed:
+                self._changed.wait_for(lambda: number in self._published, max(0.0, deadline_s - time.monotonic()))  # noqa: B023
+                reason = self._published.get(number)
+            if reason is None or reason.is_failure:
+                why = "does not answer" if reason is None else f"does not let us: {str(reason).lower()}"
+                raise OutputError(f"{name} cannot be taken off the list, the broker {self._broker} {why}")
+
     def _make_client(self, retry_s: tuple[int, int]) -> Client:
         try:
             from paho.mqtt.enums import MQTTProtocolVersion
@@ -122,6 +138,7 @@ class Listener:
         client.on_subscribe = self._on_subscribe
         client.on_unsubscribe = self._on_unsubscribe
         client.on_message = self._on_message
+        client.on_publish = self._on_publish
         return client
 
     def _fetch(self) -> None:
@@ -207,6 +224,11 @@ class Listener:
             self._complete.clear()
             self.trouble = self.trouble or f"the connection to the broker {self._broker} is lost"
         self._boards.disconnected()
+
+    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        with self._changed:
+            self._published[mid] = reason
+            self._changed.notify_all()
 
     def _on_too_large(self, count: int) -> None:
         self.trouble = f"the broker {self._broker} announces a packet of {count} bytes, more than it was asked for"

@@ -88,16 +88,22 @@ class Pace:
     confirm_s: float = 120.0
 
 
-def plan_stages(names: Sequence[str], text: str) -> list[list[str]]:
-    """Divide boards, in their order, into stages such as `1,5,rest` or `10%,rest`; stages that would be empty are left out.
-
-    InputError for what is no list of stages, and for one that leaves boards out.
-    """
+def read_stages(text: str) -> list[str]:
+    """Return the sizes in a list of stages; InputError for what is none."""
     parts = [part.strip() for part in text.split(",")]
     if not all(_STAGE.fullmatch(part) for part in parts) or "rest" in parts[:-1]:
         raise InputError(
             f"--stages {text[:80]!r}: give numbers or percentages of boards, and rest at the end, such as 1,5,rest"
         )
+    return parts
+
+
+def plan_stages(names: Sequence[str], text: str) -> list[list[str]]:
+    """Divide boards, in their order, into stages such as `1,5,rest` or `10%,rest`; stages that would be empty are left out.
+
+    InputError for what is no list of stages, and for one that leaves boards out.
+    """
+    parts = read_stages(text)
     stages, left = [], list(names)
     for part in parts:
         size = len(left) if part == "rest" else _size(part, len(names))
