@@ -147,7 +147,8 @@ def _matches(features: Features, cells: _Cells, *, mirror: bool) -> list[list[ND
     """
     ways = min(2, len(cells.centres))
     order, starts = _by_cell(_nearest(features, cells.centres, ways, mirror=mirror).reshape(-1), len(cells.centres))
-    blocks = [[np.zeros((2, 0), np.int32)] for _ in range(-(-(len(features.starts) - 1) // BLOCK_PICTURES))]
+    none: NDArray[np.int32] = np.zeros((2, 0), np.int32)
+    blocks = [[none] for _ in range(-(-(len(features.starts) - 1) // BLOCK_PICTURES))]
     for cell in range(len(cells.centres)):
         asking, members = order[starts[cell] : starts[cell + 1]] // ways, cells.members(cell)
         for some, among in _parts(asking, members):

@@ -143,8 +143,8 @@ def extract_features(pictures: Sequence[NDArray[np.uint8]], scenery: Scenery | N
     for i, (own_keys, own_vectors) in enumerate(on_all_cores(work, range(len(pictures)), "looking for features")):
         starts[i + 1] = starts[i] + len(own_keys)
         keys[starts[i] : starts[i + 1]], vectors[starts[i] : starts[i + 1]] = own_keys, own_vectors
-    keys, vectors = keys[: starts[-1]], vectors[: starts[-1]]
-    return Features(keys[:, :2], keys[:, 2], keys[:, 3], vectors, axes.mirror_signs, starts)
+    filled = slice(int(starts[-1]))
+    return Features(keys[filled, :2], keys[filled, 2], keys[filled, 3], vectors[filled], axes.mirror_signs, starts)
 
 
 # OpenCV's descriptor is (row, column, orientation) in a frame that lies along the keypoint; mirroring turns rows round and

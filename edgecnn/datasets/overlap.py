@@ -309,9 +309,9 @@ class _Structure:
         return cls(image, np.asarray(fine - coarse, np.float32), part)
 
 
-def _check(first: _Structure, second: _Structure, pair: NDArray[np.int32], affine: NDArray[np.float32]) -> Overlap | None:
+def _check(first: _Structure, second: _Structure, pair: NDArray[np.int32], estimate: NDArray[np.float32]) -> Overlap | None:
     """Lay the second picture on the first, correct the shift below 3 pixels, and score the pair; None without structure."""
-    affine = _from_corner(affine.astype(np.float64), first.image.shape, second.image.shape)
+    affine = _from_corner(estimate.astype(np.float64), first.image.shape, second.image.shape)
     laid, part = _laid(second, affine, first)
     (x, y), _ = cv2.phaseCorrelate(laid * part, first.band * part)
     if max(abs(x), abs(y)) <= 3:
