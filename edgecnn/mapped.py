@@ -11,8 +11,10 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import IO
 from weakref import WeakSet
 
 import numpy as np
@@ -58,9 +60,59 @@ def _map(shape: tuple[int, ...], folder: Path) -> NDArray[np.uint8]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, prefix="pictures-") as file:
         os.posix_fallocate(file.fileno(), 0, prod(shape))
-        memory = mmap.mmap(file.fileno(), prod(shape))
+        return _array(mmap.mmap(file.fileno(), prod(shape)), shape)
+
+
+def _array(memory: mmap.mmap, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     _mapped.add(memory)
     return np.ndarray(shape, np.uint8, buffer=memory)
+
+
+@dataclass(frozen=True, eq=False)
+class Lent:
+    """Pictures of `shape` for a child process (`lend`): themselves, or the `path` of a file that the parent holds open."""
+
+    shape: tuple[int, ...]
+    images: NDArray[np.uint8] | None
+    path: str = ""
+
+    def pictures(self) -> NDArray[np.uint8]:
+        """Return the pictures, read-only where they lie in a file."""
+        if self.images is not None:
+            return self.images
+        with Path(self.path).open("rb") as file:
+            return _array(mmap.mmap(file.fileno(), prod(self.shape), access=mmap.ACCESS_READ), self.shape)
+
+
+@contextlib.contextmanager
+def lend(images: NDArray[np.uint8]) -> Iterator[Lent]:
+    """Give what stands for pictures when it is pickled for child processes: of large ones, a file that is open meanwhile.
+
+    Where the disk has no room for it, or the system no `/proc` to reach it by, it is the pictures themselves.
+    """
+    file = _copied(images)
+    if file is None:
+        yield Lent(images.shape, images)
+        return
+    with file:
+        yield Lent(images.shape, None, f"/proc/{os.getpid()}/fd/{file.fileno()}")
+
+
+def _copied(images: NDArray[np.uint8]) -> IO[bytes] | None:
+    """Return an open file without a name that holds large pictures; None for small ones, and where there can be none."""
+    folder = cache_folder()
+    if images.nbytes <= IN_MEMORY_BYTES or folder is None or not Path("/proc/self/fd").is_dir():
+        return None
+    with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = opened.enter_context(tempfile.TemporaryFile(dir=folder, prefix="pictures-"))
+        os.posix_fallocate(file.fileno(), 0, images.nbytes)
+        for block in blocks(images):
+            file.write(np.ascontiguousarray(block).data)
+        file.flush()
+        opened.pop_all()
+        return file
+    return None
 
 
 def let_go() -> None:

@@ -12,6 +12,7 @@ import click
 
 from edgecnn.cli.command import Command, Group, Need, check_needs
 from edgecnn.cli.options import (
+    OUTPUT_FILE,
     PROBABILITY,
     SEED,
     Count,
@@ -45,9 +46,7 @@ def data() -> None:
 @click.option(
     "--against", "table", type=click.Path(path_type=Path), help="Compare with the groups in a CSV table (file, group, split)."
 )
-@click.option(
-    "--html", "page", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a page with the pairs side by side."
-)
+@click.option("--html", "page", type=OUTPUT_FILE, metavar="OUT.html", help="Write a page with the pairs side by side.")
 @click.option(
     "--measure",
     is_flag=True,
@@ -73,7 +72,10 @@ def check(
     """
     from edgecnn.datasets.check import check_folder, compare_with_table
     from edgecnn.datasets.check_page import write_page
+    from edgecnn.datasets.group_table import GroupTable
 
+    if table is not None:
+        GroupTable.read(table)  # a mistake in it is told before the search
     start = time.monotonic()
     measure = measure or page is not None
     describe = _pretrained() if measure else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgecnn.datasets.check import FolderCheck, Pair, TableComparison
 from edgecnn.datasets.flattery import Flattery
 from edgecnn.errors import InputError
-from edgecnn.files import write_bytes
+from edgecnn.files import MADE_HERE, write_bytes
 from edgecnn.markup import figure, row
 from edgecnn.pictures import read_picture
 from edgecnn.text import printable
@@ -43,7 +43,8 @@ def render_page(found: FolderCheck, compared: TableComparison | None = None) -> 
     body = "".join(_section(Path(found.folder), heading, pairs) for heading, pairs in sections)
     facts = "".join(f"<li>{html.escape(printable(line))}</li>" for line in _facts(found))
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+        f'<meta name="generator" content="{MADE_HERE}"></head>'
         f"<body><h1>{title}</h1><ul>{facts}</ul>{body}</body></html>\n"
     )
 

@@ -9,7 +9,7 @@ squares refine.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ LEAST_VOTES = 3
 MOST_PARTNERS = 16  # candidates of one picture, those with the most matches: a long burst hangs together by fewer
 TOLERANCE = 4.0  # pixels between a feature and where the similarity puts it
 MOST_ZOOM = 2.5  # of one picture on the other
+BLOCK_PICTURES = 4096  # whose matches vote at once: all of them at once would take gigabytes
 _ROWS = 2048  # of a matrix product
 _TURNS, _PLACE = 12, 32  # bins of a vote: of the circle; pixels
 
@@ -32,48 +33,65 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """Two pictures (indices `first` < `second`) in which `matches` features agree on one similarity.
+class Candidates:
+    """Pairs of pictures in which features agree on one similarity.
 
-    `affine` `(2, 3)` float64 maps x, y from the centre of the second to x, y from the centre of the first, in pixels.
+    `pairs` `(n, 2)` int32 are pictures, the lower first, `matches` `(n,)` int32 how many features agree; `affines` `(n, 2, 3)`
+    float32 map x, y from the centre of the second to x, y from the centre of the first, in pixels.
     """
 
-    first: int
-    second: int
-    matches: int
-    affine: NDArray[np.float64]
+    pairs: NDArray[np.int32]
+    matches: NDArray[np.int32]
+    affines: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, chosen: Indices | NDArray[np.bool_]) -> Candidates:
+        return Candidates(self.pairs[chosen], self.matches[chosen], self.affines[chosen])
+
+    @classmethod
+    def joined(cls, some: Sequence[Candidates]) -> Candidates:
+        """Return all of `some`, in order."""
+        none = cls(np.zeros((0, 2), np.int32), np.zeros(0, np.int32), np.zeros((0, 2, 3), np.float32))
+        all_of = [none, *some]
+        return cls(
+            np.concatenate([each.pairs for each in all_of]),
+            np.concatenate([each.matches for each in all_of]),
+            np.concatenate([each.affines for each in all_of]),
+        )
 
 
-def find_candidates(features: Features, *, mirrored: bool = True) -> list[Candidate]:
-    """List the pairs of pictures whose features agree on a shift, turn and scale of one onto the other, in order.
-
-    `mirrored` also finds pictures of which one is a mirror image.
-    """
+def find_candidates(features: Features) -> Candidates:
+    """List the pairs of pictures of which one, or its mirror image, is the other shifted, turned and scaled, in order."""
     if len(features.vectors) < 2:
-        return []
+        return Candidates.joined([])
     cells = _Cells.of(features)
-    found = [*_agreeing(features, *_matches(features, cells, features.vectors, "matching features"), mirror=False)]
-    if mirrored:
-        found += _agreeing(features, *_matches(features, cells, features.mirrored, "matching mirrored features"), mirror=True)
-    best: dict[tuple[int, int], Candidate] = {}
-    for candidate in found:
-        pair = candidate.first, candidate.second
-        if pair not in best or candidate.matches > best[pair].matches:
-            best[pair] = candidate
-    return _strongest([best[pair] for pair in sorted(best)])
+    return _strongest(Candidates.joined([*_similar(features, cells, mirror=False), *_similar(features, cells, mirror=True)]))
 
 
-def _strongest(candidates: list[Candidate]) -> list[Candidate]:
-    """Keep those that are among the MOST_PARTNERS of either of their pictures."""
-    taken: dict[int, int] = {}
-    kept = []
-    for candidate in sorted(candidates, key=lambda c: -c.matches):
-        ends = candidate.first, candidate.second
-        if min(taken.get(end, 0) for end in ends) < MOST_PARTNERS:
-            kept.append(candidate)
-            for end in ends:
-                taken[end] = taken.get(end, 0) + 1
-    return sorted(kept, key=lambda c: (c.first, c.second))
+def _similar(features: Features, cells: _Cells, *, mirror: bool) -> Iterator[Candidates]:
+    """Yield the candidates of BLOCK_PICTURES first pictures at once."""
+    blocks = _matches(features, cells, mirror=mirror)
+    while blocks:
+        yield _agreeing(features, *np.concatenate(blocks.pop(), axis=1).astype(np.int64), mirror=mirror)
+
+
+def _strongest(found: Candidates) -> Candidates:
+    """Keep the better candidate of each pair, and those that are among the MOST_PARTNERS of either of their pictures."""
+    keys = found.pairs[:, 0].astype(np.int64) << 32 | found.pairs[:, 1]
+    by_strength = np.lexsort((keys, -found.matches))
+    best = by_strength[np.sort(np.unique(keys[by_strength], return_index=True)[1])]
+    taken = [0] * (int(found.pairs.max(initial=0)) + 1)
+    kept = np.zeros(len(found), bool)
+    for i in best:
+        first, second = found.pairs[i]
+        if min(taken[first], taken[second]) < MOST_PARTNERS:
+            kept[i] = True
+            taken[first] += 1
+            taken[second] += 1
+    chosen = np.flatnonzero(kept)
+    return found[chosen[np.argsort(keys[chosen])]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +99,7 @@ class _Cells:
     """The inverted file: `centres` `(c, d)`, and features `order` `(n,)`, those of cell `i` at `starts[i]:starts[i + 1]`."""
 
     centres: NDArray[np.float32]
-    order: Indices
+    order: NDArray[np.int32]
     starts: Indices
 
     @classmethod
@@ -89,87 +107,99 @@ class _Cells:
         count = len(features.vectors)
         drawn = np.sort(np.random.default_rng(0).permutation(count)[: max(1, int(1.5 * count**0.5))])
         centres = as_units(features.vectors[drawn])
-        return cls(centres, *_by_cell(_nearest(features.vectors, centres, 1)[:, 0], len(centres)))
+        return cls(centres, *_by_cell(_nearest(features, centres, 1)[:, 0], len(centres)))
 
-    def members(self, cell: int) -> Indices:
+    def members(self, cell: int) -> NDArray[np.int32]:
         return self.order[self.starts[cell] : self.starts[cell + 1]]
 
 
-def _by_cell(cells: NDArray[np.int32], count: int) -> tuple[Indices, Indices]:
-    order = np.argsort(cells, kind="stable")
-    return order, np.searchsorted(cells[order], np.arange(count + 1))
+def _by_cell(cells: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], Indices]:
+    """Return the entries in the order of their cells, and where each cell's begin."""
+    sizes = np.bincount(cells, minlength=count)
+    return np.argsort(cells, kind="stable").astype(np.int32), np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _nearest(vectors: NDArray[np.int8], centres: NDArray[np.float32], ways: int) -> NDArray[np.int32]:
-    """Return the cells `(n, ways)` whose centres are nearest to each vector."""
-    cells = np.empty((len(vectors), ways), np.int32)
-    for start in range(0, len(vectors), _ROWS):
+def _units(features: Features, rows: slice | NDArray[np.int32], *, mirror: bool = False) -> NDArray[np.float32]:
+    """Return the vectors of some features with unit length, as in a mirror image where asked."""
+    units = as_units(features.vectors[rows])
+    return units * features.mirror_signs if mirror else units
+
+
+def _nearest(features: Features, centres: NDArray[np.float32], ways: int, *, mirror: bool = False) -> NDArray[np.int32]:
+    """Return the cells `(n, ways)` whose centres are nearest to each feature."""
+    count = len(features.vectors)
+    cells = np.empty((count, ways), np.int32)
+    for start in range(0, count, _ROWS):
         rows = slice(start, start + _ROWS)
-        near = as_units(vectors[rows]) @ centres.T
+        near = _units(features, rows, mirror=mirror) @ centres.T
         for way in range(ways):
             cells[rows, way] = near.argmax(axis=1)
             near[np.arange(len(near)), cells[rows, way]] = -2
-        report("sorting features", min(start + _ROWS, len(vectors)), len(vectors))
+        report("sorting features", min(start + _ROWS, count), count)
     return cells
 
 
-def _matches(features: Features, cells: _Cells, queries: NDArray[np.int8], stage: str) -> tuple[Indices, Indices]:
-    """Return features and those of other pictures that match them, looked for in the two nearest cells of each."""
+def _matches(features: Features, cells: _Cells, *, mirror: bool) -> list[list[NDArray[np.int32]]]:
+    """Return blocks of matches `(2, n)` of features of two pictures, looked for in the two nearest cells of each.
+
+    Of two pictures the lower is the first, and BLOCK_PICTURES of these share a block. In a mirror image either
+    picture may be the mirrored one: a mirror image's mirror image is the picture.
+    """
     ways = min(2, len(cells.centres))
-    order, starts = _by_cell(_nearest(queries, cells.centres, ways).reshape(-1), len(cells.centres))
-    owners = features.owners
-    found: list[NDArray[np.int32]] = [np.zeros((2, 0), np.int32)]
+    order, starts = _by_cell(_nearest(features, cells.centres, ways, mirror=mirror).reshape(-1), len(cells.centres))
+    none: NDArray[np.int32] = np.zeros((2, 0), np.int32)
+    blocks = [[none] for _ in range(-(-(len(features.starts) - 1) // BLOCK_PICTURES))]
     for cell in range(len(cells.centres)):
         asking, members = order[starts[cell] : starts[cell + 1]] // ways, cells.members(cell)
         for some, among in _parts(asking, members):
             for at in range(0, len(some), _ROWS):
-                rows = some[at : at + _ROWS]
-                found.append(_alike(queries, features.vectors, owners, rows, among))
-        report(stage, cell + 1, len(cells.centres))
-    first, second = np.concatenate(found, axis=1)
-    return first.astype(np.int64), second.astype(np.int64)
+                _put(blocks, features.owners, _alike(features, some[at : at + _ROWS], among, mirror=mirror))
+        report("matching mirrored features" if mirror else "matching features", cell + 1, len(cells.centres))
+    return blocks
 
 
-def _parts(asking: Indices, members: Indices) -> Iterator[tuple[Indices, Indices]]:
+def _put(blocks: list[list[NDArray[np.int32]]], owners: NDArray[np.int32], matches: NDArray[np.int32]) -> None:
+    """Put matches `(2, n)`, the lower picture's feature first, into the blocks of these pictures."""
+    swapped = owners[matches[0]] > owners[matches[1]]
+    matches[:, swapped] = matches[::-1, swapped]
+    block = owners[matches[0]] // BLOCK_PICTURES
+    for number in np.unique(block):
+        blocks[number].append(matches[:, block == number])
+
+
+def _parts(asking: NDArray[np.int32], members: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
     """Cut a cell that holds too much into parts, which are compared within themselves."""
     parts = -(-len(members) // MOST_IN_CELL)
     for part in range(parts):
         yield asking[part * len(asking) // parts : (part + 1) * len(asking) // parts], members[part::parts]
 
 
-def _alike(
-    queries: NDArray[np.int8], vectors: NDArray[np.int8], owners: NDArray[np.int32], rows: Indices, among: Indices
-) -> NDArray[np.int32]:
+def _alike(features: Features, rows: NDArray[np.int32], among: NDArray[np.int32], *, mirror: bool) -> NDArray[np.int32]:
     """Return the matches `(2, n)` of the features `rows` in `among`, the NEAREST of each."""
-    cosine = as_units(queries[rows]) @ as_units(vectors[among]).T
+    cosine = _units(features, rows, mirror=mirror) @ _units(features, among).T
     row, column = np.nonzero(cosine >= LEAST_COSINE)
-    other = owners[rows[row]] != owners[among[column]]
+    other = features.owners[rows[row]] != features.owners[among[column]]
     row, column = row[other], column[other]
     order = np.lexsort((-cosine[row, column], row))
     row, column = row[order], column[order]
     rank = np.arange(len(row)) - np.searchsorted(row, row)
     kept = rank < NEAREST
-    return np.stack([rows[row[kept]], among[column[kept]]]).astype(np.int32)
+    return np.stack([rows[row[kept]], among[column[kept]]])
 
 
-def _agreeing(features: Features, first: Indices, second: Indices, *, mirror: bool) -> list[Candidate]:
-    """Make candidates of matches whose pairs of pictures have enough that vote for one similarity.
-
-    `first` `(n,)` are the features that were looked up (mirrored where `mirror`), `second` those found.
-    """
+def _agreeing(features: Features, first: Indices, second: Indices, *, mirror: bool) -> Candidates:
+    """Make candidates of matching features `(n,)` whose pairs of pictures have enough that vote for one similarity."""
     owners, pictures = features.owners, len(features.starts) - 1
-    swapped = owners[first] > owners[second]  # either of two pictures may have asked; a mirror image's mirror image is itself
-    first, second = np.where(swapped, second, first), np.where(swapped, first, second)
     distinct = np.unique(first * len(owners) + second)
     first, second = distinct // len(owners), distinct % len(owners)
     pairs = owners[first].astype(np.int64) * pictures + owners[second]
     first, second, pairs = _of_frequent(first, second, pairs)
     if not len(pairs):
-        return []
+        return Candidates.joined([])
     turns, zooms, shifts = _votes(features, first, second, mirror)
     chosen = _best_votes(pairs, turns, zooms, shifts)
     if not chosen.any():
-        return []
+        return Candidates.joined([])
     return _fitted(features, first, second, pairs, chosen, mirror=mirror)
 
 
@@ -251,7 +281,7 @@ def _first_of_each(pairs: Indices, allowed: NDArray[np.bool_], bins: Indices) ->
 
 def _fitted(
     features: Features, first: Indices, second: Indices, pairs: Indices, chosen: NDArray[np.bool_], *, mirror: bool
-) -> list[Candidate]:
+) -> Candidates:
     """Fit a similarity to each pair's chosen matches by least squares, then once more to all that agree with it."""
     starts, run = _heads(pairs)
     target = _complex(features.places[first])
@@ -261,12 +291,9 @@ def _fitted(
         chosen = np.abs(fits[0][run] * source + fits[1][run] - target) <= TOLERANCE
         fits = _fit(source, target, chosen, starts, run)
     counts = np.minimum(_distinct(first, run, chosen, len(starts)), _distinct(second, run, chosen, len(starts)))
-    pictures = len(features.starts) - 1
-    return [
-        Candidate(int(pairs[starts[i]] // pictures), int(pairs[starts[i]] % pictures), int(counts[i]), _affine(*pair, mirror))
-        for i, pair in enumerate(zip(*fits, strict=True))
-        if counts[i] >= LEAST_VOTES and 1 / MOST_ZOOM <= abs(pair[0]) <= MOST_ZOOM
-    ]
+    kept = (counts >= LEAST_VOTES) & (np.abs(fits[0]) >= 1 / MOST_ZOOM) & (np.abs(fits[0]) <= MOST_ZOOM)
+    ends = np.stack(np.divmod(pairs[starts], len(features.starts) - 1), axis=1).astype(np.int32)
+    return Candidates(ends[kept], counts[kept].astype(np.int32), _affines(fits[0][kept], fits[1][kept], mirror=mirror))
 
 
 def _fit(
@@ -291,9 +318,7 @@ def _distinct(features: Indices, run: Indices, chosen: NDArray[np.bool_], runs: 
     return np.bincount(seen, minlength=runs)
 
 
-def _affine(slope: complex, shift: complex, mirror: bool) -> NDArray[np.float64]:
+def _affines(slopes: NDArray[np.complex128], shifts: NDArray[np.complex128], *, mirror: bool) -> NDArray[np.float32]:
     x = -1 if mirror else 1
-    return np.array(
-        [[slope.real * x, -slope.imag, shift.real], [slope.imag * x, slope.real, shift.imag]],
-        np.float64,
-    )
+    rows = [[slopes.real * x, -slopes.imag, shifts.real], [slopes.imag * x, slopes.real, shifts.imag]]
+    return np.moveaxis(np.array(rows, np.float32), 2, 0)

@@ -24,10 +24,14 @@ _MINUTES = re.compile(r"(minutes:)?(?P<number>\d+(\.\d+)?) ?(?(1)(min)?|min)")
 
 @dataclass(frozen=True)
 class GroupBy:
-    """What the user stated: `title` for people, and `groups_of`, which names each file's group, None where it has none."""
+    """What the user stated: `title` for people, and `groups_of`, which names each file's group, None where it has none.
+
+    `rows` is how many files a table names, 0 where there is none.
+    """
 
     title: str
     groups_of: Callable[[Sequence[LabelledFile]], list[str | None]]
+    rows: int = 0
 
     def join(self, files: Sequence[LabelledFile], found: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
         """Return groups `(n,)` that keep together what is stated or the groups `found` `(n,)` keep together, and one remark.
@@ -43,6 +47,8 @@ class GroupBy:
         remark = f"groups: {counted(several, 'group')} of {counted(len(known), 'picture')} by {self.title}"
         if missing := len(files) - len(known):
             remark += f"; the other {counted(missing, 'picture')} stay together only where they overlap"
+        if (idle := self.rows - len(known)) > 0:
+            remark += f"; of its rows {idle} {'names' if idle == 1 else 'name'} no picture of the folder"
         return connected(len(files), links), remark
 
 
@@ -55,7 +61,7 @@ def parse_group_by(stated: str | Path) -> GroupBy:
     text = str(stated)
     if isinstance(stated, Path) or text.lower().endswith(".csv") or Path(text).is_file():
         table = GroupTable.read(Path(stated))
-        return GroupBy(table.path.name, lambda files: table.groups_of([file.name for file in files]))
+        return GroupBy(table.path.name, lambda files: table.groups_of([file.name for file in files]), len(table.groups))
     if text == "folder":
         return GroupBy("folder", _by_folder)
     number = _MINUTES.fullmatch(text)
@@ -67,13 +73,14 @@ def parse_group_by(stated: str | Path) -> GroupBy:
 
 
 def _by_expression(text: str) -> GroupBy:
+    shown = repr(text).replace("\\\\", "\\")  # on one line, and as it was typed
     try:
         expression = re.compile(text)
     except re.error as error:
-        raise InputError(f"--group-by {text!r} is no regular expression: {error}") from error
+        raise InputError(f"--group-by {shown} is no regular expression: {error}") from error
     if expression.groups != 1:
         raise InputError(
-            f"--group-by {text!r} must be FILE.csv, folder, minutes:N, or a regular expression with one group in parentheses, "
+            f"--group-by {shown} must be FILE.csv, folder, minutes:N, or a regular expression with one group in parentheses, "
             r"which names the part, such as 'part(\d+)'"
         )
 
@@ -82,10 +89,10 @@ def _by_expression(text: str) -> GroupBy:
         if odd := next(
             (file.name for file, match in zip(files, found, strict=True) if match is None or match[1] is None), None
         ):
-            raise DatasetError(f"--group-by {text!r} does not match {odd}")
+            raise DatasetError(f"--group-by {shown} does not match {odd}")
         return [match[1] for match in found if match is not None]
 
-    return GroupBy(repr(text), groups_of)
+    return GroupBy(shown, groups_of)
 
 
 def _by_folder(files: Sequence[LabelledFile]) -> list[str | None]:

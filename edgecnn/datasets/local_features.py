@@ -2,7 +2,8 @@
 
 Features are SIFT (Lowe, IJCV 60, 2004) on pictures whose light was normalised: gradients survive another exposure, orientation
 and scale make them independent of how a part lies. Each becomes DIMENSIONS bytes, so that those of 100,000 pictures fit into
-memory; a mirrored picture's descriptor is the same numbers in another order, and no second picture is looked at for it.
+memory. A mirrored picture's descriptor is the same numbers in another order; along axes that are either even or odd under that
+order it differs in signs alone, so that nothing is looked for or kept twice.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -35,18 +37,18 @@ class Features:
     """The features of many pictures, those of picture `i` at `starts[i]:starts[i + 1]`.
 
     `places` `(n, 2)` float32 are x and y from the picture's centre in pixels, `sizes` and `angles` `(n,)` float32 their scale
-    (pixels) and orientation (radians, clockwise from x). `vectors` and `mirrored` `(n, DIMENSIONS)` int8 have unit length times
-    a constant; `mirrored` is what `vectors` would be in the picture's mirror image.
+    (pixels) and orientation (radians, clockwise from x). `vectors` `(n, DIMENSIONS)` int8 have unit length times a constant;
+    times `mirror_signs` `(DIMENSIONS,)` int8 they are what they would be in the picture's mirror image.
     """
 
     places: NDArray[np.float32]
     sizes: NDArray[np.float32]
     angles: NDArray[np.float32]
     vectors: NDArray[np.int8]
-    mirrored: NDArray[np.int8]
+    mirror_signs: NDArray[np.int8]
     starts: NDArray[np.int64]
 
-    @property
+    @cached_property
     def owners(self) -> NDArray[np.int32]:
         """The picture `(n,)` of each feature."""
         return np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
@@ -129,18 +131,20 @@ def _agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArr
 def extract_features(pictures: Sequence[NDArray[np.uint8]], scenery: Scenery | None = None) -> Features:
     """Find the features of pictures `(h, w)`, each looked at once and none kept; those of the scenery are left out."""
     most = min(MOST_FEATURES, FEATURE_BUDGET // max(len(pictures), 1))
-    mean, axes = _axes(pictures, most, scenery)
+    axes = _axes(pictures, most, scenery)
 
-    def work(index: int) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8]]:
+    def work(index: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         keys, descriptors = _sift(pictures[index], most, scenery)
-        mirrored = descriptors[:, _MIRROR]
-        return keys, _as_bytes((descriptors - mean) @ axes), _as_bytes((mirrored - mean) @ axes)
+        return keys, _as_bytes((descriptors - axes.mean) @ axes.directions)
 
-    found = list(on_all_cores(work, range(len(pictures)), "looking for features"))
-    keys = np.concatenate([item[0] for item in found])
-    starts = np.cumsum([0, *(len(item[0]) for item in found)])
-    vectors, mirrored = (np.concatenate([item[at] for item in found]) for at in (1, 2))
-    return Features(keys[:, :2], keys[:, 2], keys[:, 3], vectors, mirrored, starts.astype(np.int64))
+    room = most * len(pictures)  # what is not filled takes no memory
+    keys, vectors = np.empty((room, 4), np.float32), np.empty((room, DIMENSIONS), np.int8)
+    starts = np.zeros(len(pictures) + 1, np.int64)
+    for i, (own_keys, own_vectors) in enumerate(on_all_cores(work, range(len(pictures)), "looking for features")):
+        starts[i + 1] = starts[i] + len(own_keys)
+        keys[starts[i] : starts[i + 1]], vectors[starts[i] : starts[i + 1]] = own_keys, own_vectors
+    filled = slice(int(starts[-1]))
+    return Features(keys[filled, :2], keys[filled, 2], keys[filled, 3], vectors[filled], axes.mirror_signs, starts)
 
 
 # OpenCV's descriptor is (row, column, orientation) in a frame that lies along the keypoint; mirroring turns rows round and
@@ -172,17 +176,35 @@ def _sift(picture: NDArray[np.uint8], most: int, scenery: Scenery | None) -> tup
     return found, np.sqrt(shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6))
 
 
-def _axes(
-    pictures: Sequence[NDArray[np.uint8]], most: int, scenery: Scenery | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the mean `(128,)` and the principal axes `(128, DIMENSIONS)` of the descriptors of some of the pictures."""
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """The `mean` `(128,)` of descriptors, `directions` `(128, DIMENSIONS)`, and their sign in a mirror image."""
+
+    mean: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    mirror_signs: NDArray[np.int8]
+
+
+def _axes(pictures: Sequence[NDArray[np.uint8]], most: int, scenery: Scenery | None) -> _Axes:
+    """Return the principal axes of the descriptors of some of the pictures and of their mirror images.
+
+    With both, the covariance commutes with mirroring, so that its axes are those of its even half and those of its odd half.
+    """
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), _SAMPLE)).astype(int))
     seen = np.concatenate([_sift(pictures[i], most, scenery)[1] for i in chosen])
-    if len(seen) < 2:
-        return np.zeros(128, np.float32), np.eye(128, DIMENSIONS, dtype=np.float32)
-    mean = seen.mean(axis=0)
-    _, axes = np.linalg.eigh(np.cov((seen - mean).T))
-    return mean, np.asarray(axes[:, ::-1][:, :DIMENSIONS], np.float32)
+    seen = np.concatenate([seen, seen[:, _MIRROR]])
+    mean = seen.mean(axis=0) if len(seen) else np.zeros(128, np.float32)
+    covariance = (seen - mean).T @ (seen - mean)
+    mirroring = np.eye(128)[_MIRROR]
+    spreads, directions = [], []
+    for sign in (1, -1):
+        half = (np.eye(128) + sign * mirroring) / 2
+        spread, axes = np.linalg.eigh(half @ covariance @ half)
+        spreads.append(spread)
+        directions.append(half @ axes)
+    widest = np.argsort(-np.concatenate(spreads), kind="stable")[:DIMENSIONS]
+    signs = np.where(widest < 128, 1, -1).astype(np.int8)
+    return _Axes(mean, np.concatenate(directions, axis=1)[:, widest].astype(np.float32), signs)
 
 
 def _as_bytes(vectors: NDArray[np.floating]) -> NDArray[np.int8]:

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.datasets.feature_matches import Candidate, find_candidates
+from edgecnn.datasets.feature_matches import Candidates, find_candidates
 from edgecnn.datasets.local_features import Scenery, extract_features, find_scenery
 from edgecnn.progress import on_all_cores, report
 
@@ -101,12 +101,12 @@ def find_overlaps(images_gray: Sequence[NDArray[np.uint8]], class_ids: NDArray[n
     sizes = looked_at.sizes[unique]
     threshold, scenery = MIN_SCORE, False
     looks: tuple[int, ...] = ()
-    if len(unique) < 2:
-        found = []
-    elif np.median(sizes, axis=0).min() < LEAST_SIDE:
+    found: list[Overlap] = []
+    if len(unique) > 1 and np.median(sizes, axis=0).min() < LEAST_SIDE:
         found = _small_duplicates(pictures, sizes)
-    else:
+    elif len(unique) > 1:
         found = _near_duplicates(pictures, looked_at.thumbnails[unique])
+        del looked_at  # a kilobyte a picture
         threshold, scenery, looks, again = _search(pictures, class_ids[unique], {(p.first, p.second) for p in found})
         found += again
     pairs = tuple(sorted(copies + [_renumbered(pair, unique) for pair in found], key=lambda p: (p.first, p.second)))
@@ -180,12 +180,12 @@ def _look_at(pictures: Sequence[NDArray[np.uint8]]) -> _LookedAt:
         small = cv2.resize(image.astype(np.float32), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
         return digest.digest(), image.shape, np.asarray(small, np.float32).reshape(-1)
 
-    found = list(on_all_cores(work, range(len(pictures)), "looking at pictures"))
-    return _LookedAt(
-        [item[0] for item in found],
-        np.array([item[1] for item in found], np.int64).reshape(-1, 2),
-        np.array([item[2] for item in found], np.float32).reshape(-1, _THUMBNAIL**2),
-    )
+    digests, sizes = [], np.empty((len(pictures), 2), np.int64)
+    thumbnails = np.empty((len(pictures), _THUMBNAIL**2), np.float32)
+    for i, found in enumerate(on_all_cores(work, range(len(pictures)), "looking at pictures")):
+        digests.append(found[0])
+        sizes[i], thumbnails[i] = found[1:]
+    return _LookedAt(digests, sizes, thumbnails)
 
 
 def _exact_duplicates(digests: Sequence[bytes]) -> list[Overlap]:
@@ -262,7 +262,8 @@ def _search(
     """Return the threshold, whether everything looks alike, classes of one look, and pairs that are not `known` already."""
     scenery = find_scenery(pictures, class_ids)
     candidates = find_candidates(extract_features(pictures, scenery))
-    scored = _scored(pictures, [c for c in candidates if (c.first, c.second) not in known], scenery)
+    new = np.array([pair not in known for pair in map(tuple, candidates.pairs.tolist())], bool)
+    scored = _scored(pictures, candidates[new], scenery)
     threshold = _score_threshold(scored, class_ids)
     found = [pair for pair in scored if pair.score >= threshold]
     looks = _class_looks(found, class_ids)
@@ -274,15 +275,20 @@ def _search(
     return threshold, threshold > 1, tuple(sorted(looks)), kept
 
 
-def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Sequence[Candidate], scenery: Scenery | None) -> list[Overlap]:
+def _scored(pictures: Sequence[NDArray[np.uint8]], candidates: Candidates, scenery: Scenery | None) -> list[Overlap]:
     """Lay the pictures of each candidate on each other, those of one first picture together."""
-    by_first = [list(members) for _, members in itertools.groupby(candidates, key=lambda c: c.first)]
+    heads = np.flatnonzero(np.diff(candidates.pairs[:, 0], prepend=-1))
+    ends = np.append(heads, len(candidates))
 
-    def row(members: list[Candidate]) -> list[Overlap | None]:
-        first = _Structure.of(pictures[members[0].first], scenery)
-        return [_check(first, _Structure.of(pictures[item.second], scenery), item) for item in members]
+    def row(number: int) -> list[Overlap | None]:
+        members = range(ends[number], ends[number + 1])
+        first = _Structure.of(pictures[candidates.pairs[members[0], 0]], scenery)
+        return [
+            _check(first, _Structure.of(pictures[candidates.pairs[i, 1]], scenery), candidates.pairs[i], candidates.affines[i])
+            for i in members
+        ]
 
-    rows = on_all_cores(row, by_first, "checking likely pairs")
+    rows = on_all_cores(row, range(len(heads)), "checking likely pairs")
     return [pair for pair in itertools.chain.from_iterable(rows) if pair is not None]
 
 
@@ -303,9 +309,9 @@ class _Structure:
         return cls(image, np.asarray(fine - coarse, np.float32), part)
 
 
-def _check(first: _Structure, second: _Structure, candidate: Candidate) -> Overlap | None:
+def _check(first: _Structure, second: _Structure, pair: NDArray[np.int32], estimate: NDArray[np.float32]) -> Overlap | None:
     """Lay the second picture on the first, correct the shift below 3 pixels, and score the pair; None without structure."""
-    affine = _from_corner(candidate.affine, first.image.shape, second.image.shape)
+    affine = _from_corner(estimate.astype(np.float64), first.image.shape, second.image.shape)
     laid, part = _laid(second, affine, first)
     (x, y), _ = cv2.phaseCorrelate(laid * part, first.band * part)
     if max(abs(x), abs(y)) <= 3:
@@ -318,8 +324,8 @@ def _check(first: _Structure, second: _Structure, candidate: Candidate) -> Overl
     shift = affine[:, 2] if kind == "overlap" else np.zeros(2)
     seen = cv2.warpAffine(np.ones_like(second.part), affine, first.image.shape[::-1])
     return Overlap(
-        candidate.first,
-        candidate.second,
+        int(pair[0]),
+        int(pair[1]),
         kind,
         (round(float(shift[1])), round(float(shift[0]))),
         float((seen > 0.5).mean()),

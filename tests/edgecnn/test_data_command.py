@@ -135,7 +135,8 @@ def test_the_page_shows_pairs_and_escapes_their_names(
     monkeypatch.setattr("edgecnn.cli.data._pretrained", lambda: None)
     (spoilt / "good" / "copy.png").rename(spoilt / "good" / "<b>copy&.png")
 
-    code, out, _ = run(capsys, "data", "check", str(spoilt), "--html", str(tmp_path / "page.html"))
+    for _ in range(2):  # a page that was written here may be written again
+        code, out, _ = run(capsys, "data", "check", str(spoilt), "--html", str(tmp_path / "page.html"))
 
     page = (tmp_path / "page.html").read_text()
     assert (code, "page: " in out) == (0, True)

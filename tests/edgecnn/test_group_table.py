@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -32,6 +33,20 @@ def table(folder: Path, text: str) -> Path:
 def groups(path: Path, names: tuple[str, ...] = NAMES, found: object = NOTHING) -> list[int]:
     files = [LabelledFile(path.parent / name, name, name[0]) for name in names]
     return parse_group_by(path).join(files, np.asarray(found, np.int64))[0].tolist()
+
+
+def test_rows_of_a_table_that_name_no_picture_are_told(tmp_path: Path) -> None:
+    path = table(tmp_path, "file,group\na/1.png,1\na/2.png,1\nb/3.png,2\nb/4.png,2\nb/gone.png,2\na/typo.png,1\n")
+    files = [LabelledFile(tmp_path / name, name, name[0]) for name in NAMES]
+
+    remark = parse_group_by(path).join(files, NOTHING)[1]
+
+    assert remark == "groups: 2 groups of 4 pictures by groups.csv; of its rows 2 name no picture of the folder"
+
+
+def test_an_expression_is_shown_as_it_was_typed() -> None:
+    with pytest.raises(InputError, match=re.escape(r"--group-by 'part\d+' must be")):
+        parse_group_by(r"part\d+")
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from edgecnn.datasets.folder import task_from_folder
 from edgecnn.datasets.load import load_splits
 from edgecnn.datasets.split_table import load_stored_splits, write_splits_table
 from edgecnn.errors import OutputError
-from edgecnn.mapped import Shelf, blocks, join_pictures, let_go, new_pictures, stack_pictures, take_pictures
+from edgecnn.mapped import Lent, Shelf, blocks, join_pictures, lend, let_go, new_pictures, stack_pictures, take_pictures
 from edgecnn.progress import listening
 
 
@@ -108,6 +110,29 @@ def test_a_shelf_keeps_arrays_of_any_shape() -> None:
     assert is_mapped(kept[-1])
     for array, one in zip(arrays, kept, strict=True):
         np.testing.assert_array_equal(one, array)
+
+
+def total_of(lent: Lent) -> int:
+    return int(lent.pictures().sum(dtype=np.int64))
+
+
+def test_a_child_process_reads_large_pictures_from_the_file_of_its_parent(little_memory: Path) -> None:
+    images = drawn(40)
+
+    with lend(images) as lent, get_context("spawn").Pool(1) as children:
+        total = children.apply(total_of, (lent,))
+
+    assert total == images.sum(dtype=np.int64)
+    assert len(pickle.dumps(lent)) < 500
+    assert list(little_memory.iterdir()) == []
+
+
+def test_pictures_that_no_disk_takes_are_lent_themselves(little_memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", refuse(errno.ENOSPC))
+    images = drawn(40)
+
+    with lend(images) as lent:
+        assert lent.pictures() is images
 
 
 def test_nothing_with_a_name_lies_in_the_cache_folder(little_memory: Path) -> None:

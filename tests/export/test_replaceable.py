@@ -50,6 +50,7 @@ COMMANDS = {
     "robustness --plot": ["robustness", "neu", "--plot", "{mine}"],
     "robustness --html": ["robustness", "neu", "--html", "{mine}"],
     "rejection --plot": ["rejection", "neu", "--plot", "{mine}"],
+    "data check --html": ["data", "check", ".", "--html", "{mine}"],
     "parity --html": ["parity", "neu", "neu-int8.tflite", "--html", "{mine}"],
 }
 

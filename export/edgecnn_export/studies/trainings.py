@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import make_folder, read_bytes, write_json
+from edgecnn.mapped import Lent, lend
 from edgecnn.runtimes.tflite import first_line
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
@@ -90,15 +93,40 @@ def run_trainings(
             write_json(make_folder(out / training.name) / RESULT, result)
             yield training, result
         return
+    with lend(pool.images) as images:
+        yield from _run_here((task.to_json(), _Pool.of(pool, images), info, measure), left, out, jobs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """A data set on its way to a child process."""
+
+    images: Lent
+    class_ids: NDArray[np.int64]
+    names: tuple[str, ...]
+    groups: NDArray[np.int64] | None
+    digests: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, pool: Dataset, images: Lent) -> _Pool:
+        return cls(images, pool.class_ids, pool.names, pool.groups, pool.digests)
+
+    def dataset(self) -> Dataset:
+        return Dataset(self.images.pictures(), self.class_ids, self.names, self.groups, self.digests)
+
+
+Shared = tuple[dict[str, Any], _Pool, SplitInfo, Measure]
+
+
+def _run_here(shared: Shared, trainings: Sequence[Training], out: Path, jobs: int) -> Iterator[tuple[Training, dict[str, Any]]]:
+    """Train in child processes, `jobs` at once."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    waiting = iter(left)
+    waiting = iter(trainings)
     running: dict[Connection, tuple[SpawnProcess, Training]] = {}
     try:
         while True:
-            # No more than run at once: each carries its pictures along.
             for training in itertools.islice(waiting, jobs - len(running)):
-                work = (task.to_json(), _splits(pool, info, training), training, measure, out / training.name)
-                connection, child = _start(threads, work)
+                connection, child = _start(threads, (shared, training, out / training.name))
                 running[connection] = child, training
             if not running:
                 return
@@ -176,9 +204,12 @@ def _prepare_child(threads: int) -> None:
         os.environ.setdefault(variable, str(threads))
 
 
-def _run(described: dict[str, Any], splits: Splits, training: Training, measure: Measure, folder: Path) -> dict[str, Any]:
+def _run(shared: Shared, training: Training, folder: Path) -> dict[str, Any]:
     """Train, measure and keep the result; in a child process."""
-    result = _trained(described, splits, training, measure, folder, lambda line: click.echo(line, err=True))
+    described, pool, info, measure = shared
+    result = _trained(
+        described, _splits(pool.dataset(), info, training), training, measure, folder, lambda line: click.echo(line, err=True)
+    )
     write_json(folder / RESULT, result)
     return result
 
