@@ -25,6 +25,8 @@ from edgecnn.handwriting.steps import Steps
 # From afar the longer side has at most so many pixels. What is higher than so many of them may be writing, and when all but a
 # tenth of that is high enough it needs no closer look.
 _AFAR, _LOWEST, _LOW_SHARE, _HIGH_ENOUGH = 400, 5, 10, 20.0
+# Where nothing stands out at so many of the picture's pixels a pixel, there is no digit: the lowest are four pixels high there.
+_BLANK = 2
 # Low writing is enlarged to so many working pixels: thresholds cut between pixels then, and touching strokes come apart.
 _ENLARGED_TO = 36.0
 # Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many
@@ -36,7 +38,7 @@ _MARGIN, _STEP, _LARGEST_WINDOW = 4.0, 16, 0.25
 # Digits so many times as high as the lowest candidate are all candidates, however uneven the hand.
 _TIDY, _ASIDE, _BELOW, _ALL_SEEN = 0.85, 1.5, 0.8, 1.5
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
-# many likely places read well.
+# many likely places read well. Where ink stands out more and any of it reads, chalk is not tried: keys and screens read too.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
 _READ, _TRIED = 0.8, 8
 # More candidates than few are guessed at in turn: so many of the likeliest first, then so many for each sure one. Likely is
@@ -58,6 +60,11 @@ def survey(image_gray: NDArray[np.uint8], guess: Guesser, steps: Steps) -> tuple
         afar *= 2
     paper = find_paper(image_gray, flatten=steps.illumination)
     sheet = _from_afar(image_gray, paper, afar, guess, steps)
+    while sheet.is_blank and afar > _BLANK * base:
+        afar /= 2
+        sheet = _from_afar(image_gray, paper, afar, guess, steps)
+    if sheet.is_blank:
+        return sheet, []
     if steps.scale:
         for setting in (_closer, _enlarged):
             wanted = setting(sheet, base, guess)
@@ -115,11 +122,16 @@ def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, guess:
     likelier = take_apart(image_gray, paper, Setting(scale, ratio >= 1), steps)
     if not _SURELY_DARK < ratio < _SURELY_LIGHT:
         return likelier
+    read = _count_read(likelier, guess)
+    if read and ratio < 1:
+        return likelier
     other = take_apart(image_gray, paper, Setting(scale, ratio < 1), steps)
-    read, read_otherwise = (
-        sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet, _TRIED))) for sheet in (likelier, other)
-    )
-    return other if read_otherwise > read else likelier
+    return other if likelier.is_blank or _count_read(other, guess) > read else likelier
+
+
+def _count_read(sheet: Sheet, guess: Guesser) -> int:
+    """Return how many of the likeliest candidates read well."""
+    return sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet, _TRIED)))
 
 
 def _likeliest(sheet: Sheet, count: int) -> list[Component]:
