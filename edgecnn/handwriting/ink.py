@@ -109,7 +109,8 @@ def find_ink(
     if light:
         gray, around = np.asarray(cv2.bitwise_not(gray), np.uint8), np.asarray(cv2.bitwise_not(around), np.uint8)
     darker = np.asarray(cv2.subtract(around, gray), np.uint8)
-    around = np.maximum(around, np.uint8(255 - _BRIGHTEST_BOARD if light else _DARKEST_PAPER))
+    least = np.full_like(around, 255 - _BRIGHTEST_BOARD if light else _DARKEST_PAPER)
+    around = np.asarray(cv2.max(around, least), np.uint8)
     noise = _noise_level(darker, around, round(_TEXTURE_APART * max(enlarged, 1.0)))
     above = cv2.compare(darker, cv2.LUT(around, _limits(int(_FADING * noise))), cv2.CMP_GT)
     if seen is not None:

@@ -46,12 +46,22 @@ def test_on_an_untidy_desk_little_is_looked_at_closely(guess: Guesser) -> None:
     assert 0 < seen.mean() < 0.35
 
 
-def test_low_writing_is_looked_at_everywhere(guess: Guesser) -> None:
+def test_low_writing_is_enlarged_in_one_window_with_all_of_it(guess: Guesser) -> None:
     sheet = simulate_sheet("numbers", np.random.default_rng(18), count=60, height=13.0, turn_deg=0.0)
 
     setting = survey(gray_of(sheet.image_bgr), guess, ALL_STEPS)[0].setting
 
-    assert setting.windows == ()
+    ((x, y, w, h),) = setting.windows
+    assert setting.scale < 1
+    assert all(x <= box.x and y <= box.y and box.x + box.w <= x + w and box.y + box.h <= y + h for box in sheet.boxes)
+
+
+def test_low_writing_all_over_a_sheet_is_enlarged_as_a_whole(guess: Guesser) -> None:
+    sheet = simulate_sheet("digits", np.random.default_rng(18), count=80, height=14.0, turn_deg=0.0)
+
+    setting = survey(gray_of(sheet.image_bgr), guess, ALL_STEPS)[0].setting
+
+    assert (setting.scale < 1, setting.windows) == (True, ())
 
 
 def test_what_a_window_cuts_off_is_no_component() -> None:
