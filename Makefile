@@ -6,7 +6,7 @@
 # make LOCKED=1 demo|test   the same with every package by its SHA-256 (requirements/locked.txt, from requirements/lock.sh)
 # make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/reference/arm.md
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/reference/arm.md
-# make count-arm  count ARM instructions again after a model was replaced; as root, writes tests/arm/instructions.json
+# make count-arm  count ARM instructions again after a model or the reader was replaced; as root, writes tests/arm/*.json
 # make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/reference/benchmarks.md
 # make docs     build the documentation's site in build/site, and execute its notebook
 # make pictures make the pictures of README and docs again; needs Chromium (apt install chromium chromium-driver)
@@ -105,6 +105,7 @@ test-vm: $(READY)
 count-arm: $(READY)
 	@tests/arm/install.sh userland
 	PYTHONPATH=tests/edgecnn $(BIN)/python tests/arm/arm_counts.py
+	PYTHONPATH=tests/edgecnn:. $(BIN)/python tests/arm/arm_digit_frames.py
 
 bench: $(READY)
 	@benchmarks/setup.sh

@@ -128,6 +128,12 @@ def is_digit_shaped(component: Component) -> bool:
     return component.area <= _FULLEST * width * height or component.aspect <= _NARROW
 
 
+def medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the medians along the last axis, as `np.median`, which takes ten times as long for a handful of numbers."""
+    ordered, count = np.sort(values, axis=-1), values.shape[-1]
+    return np.asarray((ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2, np.float64)
+
+
 @dataclass(frozen=True)
 class Hand:
     """How high, with how wide a pen and how strongly somebody writes: the medians of known digits."""
@@ -139,8 +145,8 @@ class Hand:
     @classmethod
     def of(cls, components: Sequence[Component]) -> Hand:
         """Learn a hand from one or more digits."""
-        measures = np.median([[part.height, part.stroke, part.contrast] for part in components], axis=0)
-        return cls(*measures.tolist())
+        measures = np.array([[part.height, part.stroke, part.contrast] for part in components], np.float64)
+        return cls(*medians(measures.T).tolist())
 
     def wrote(self, component: Component, most: float = _SAME_HAND) -> bool:
         """Tell whether a component may be of this hand: its measures differ by less than a factor."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn.handwriting.components import medians
 from edgecnn.handwriting.guesses import ONE, Guess
 
 # What each piece of evidence is worth, in natural logarithms of the odds: a logistic regression on simulated sheets
@@ -104,6 +105,8 @@ def _mean_of_nearest(away: NDArray[np.float64], sureness: NDArray[np.float64]) -
 
 def _in_no_word(guesses: list[Guess]) -> NDArray[np.bool_]:
     """Tell for each guess that it does not stand in a line, as close as letters, most of which read badly: in a word."""
+    if len(guesses) < _SHORTEST_WORD:
+        return np.ones(len(guesses), np.bool_)
     sureness = np.array([one.sureness for one in guesses])
     line = _lines(np.array([one.region.box for one in guesses], np.float64))
     count = line.sum(axis=1)
@@ -135,7 +138,7 @@ def _contrast_shares(guesses: list[Guess], sure: NDArray[np.bool_]) -> NDArray[n
 
 def _over_median(logs: NDArray[np.float64], asked: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return by how much each log is above the median of those that are asked `(n, k)`; 0 where nobody is."""
-    return np.asarray(logs - np.median(logs[asked], axis=1), np.float64) if asked.size else np.zeros(len(logs))
+    return logs - medians(logs[asked]) if asked.size else np.zeros(len(logs))
 
 
 def _within(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgecnn.handwriting.components import WIDEST, Component
 from edgecnn.handwriting.memory import Answer, Memory
-from edgecnn.handwriting.regions import DigitRegion, Sheet
+from edgecnn.handwriting.regions import DigitRegion, Setting, Sheet
 from edgecnn.runtimes.runtime import Runtime
 
 # Above this probability nobody looks for a better reading; under the other one a better reading is none.
@@ -32,24 +32,37 @@ class Guess:
 
 
 class Guesser:
-    """Classifies the components of sheets, one batch a call; what a memory knows is not classified again."""
+    """Classifies the components of one picture's sheets, one batch a call, and each component of a sheet once.
+
+    What a memory of the frames before knows is not classified again either.
+    """
 
     def __init__(self, runtime: Runtime, memory: Memory | None = None) -> None:
         """Take a runtime of an MNIST model."""
         self._runtime, self._memory = runtime, memory
+        # With the component, whose id is another's as soon as nobody holds it.
+        self._known: dict[tuple[int, Setting], tuple[Component, Answer]] = {}
 
     def __call__(self, sheet: Sheet, components: Sequence[Component], *, cut: bool = False) -> list[Guess]:
         """Classify components of a sheet; `cut` says that they were cut off others."""
-        known = self._memory.recall(sheet, components) if self._memory is not None else [None] * len(components)
-        new = [part for part, old in zip(components, known, strict=True) if old is None]
-        fresh = iter(self._answers(sheet, new))
-        answers = [next(fresh) if old is None else old for old in known]
-        if self._memory is not None:
-            self._memory.keep(sheet, components, answers)
+        new = [part for part in components if (id(part), sheet.setting) not in self._known]
+        for part, answer in zip(new, self._remembered(sheet, new), strict=True):
+            self._known[id(part), sheet.setting] = part, answer
+        answers = [self._known[id(part), sheet.setting][1] for part in components]
         return [
             Guess(part, region, row, class_id, sure if part.aspect <= WIDEST else 0.0, cut)
             for part, (region, row, class_id, sure) in zip(components, answers, strict=True)
         ]
+
+    def _remembered(self, sheet: Sheet, components: Sequence[Component]) -> list[Answer]:
+        """Return what components are taken for, now or in the frame before."""
+        if self._memory is None:
+            return self._answers(sheet, components)
+        known = self._memory.recall(sheet, components)
+        fresh = iter(self._answers(sheet, [part for part, old in zip(components, known, strict=True) if old is None]))
+        answers = [next(fresh) if old is None else old for old in known]
+        self._memory.keep(sheet, components, answers)
+        return answers
 
     def _answers(self, sheet: Sheet, components: Sequence[Component]) -> list[Answer]:
         if not components:

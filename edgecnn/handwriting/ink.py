@@ -25,8 +25,9 @@ _STRONGEST = 0.25 * 255
 _FADING = 0.6
 # A stroke's edge lies halfway between paper and ink.
 _EDGE_LEVEL = 0.45
-# Under a tenth of full brightness there is no paper to write on, only noise that a division would blow up.
-_DARKEST_PAPER = 26
+# Under a tenth of full brightness there is no paper to write on, only noise that a division would blow up. Chalk is a share of
+# what a board is darker than white, and of half of that at least: on bright paper a share of the rest would be noise.
+_DARKEST_PAPER, _BRIGHTEST_BOARD = 26, 128
 # The paper's texture is judged by every fourth row, and there by neighbours three pixels apart.
 _TEXTURE_ROWS, _TEXTURE_APART = 4, 3
 _AROUND = np.ones((3, 3), np.uint8)
@@ -108,6 +109,8 @@ def find_ink(
     if light:
         gray, around = np.asarray(cv2.bitwise_not(gray), np.uint8), np.asarray(cv2.bitwise_not(around), np.uint8)
     darker = np.asarray(cv2.subtract(around, gray), np.uint8)
+    least = np.full_like(around, 255 - _BRIGHTEST_BOARD if light else _DARKEST_PAPER)
+    around = np.asarray(cv2.max(around, least), np.uint8)
     noise = _noise_level(darker, around, round(_TEXTURE_APART * max(enlarged, 1.0)))
     above = cv2.compare(darker, cv2.LUT(around, _limits(int(_FADING * noise))), cv2.CMP_GT)
     if seen is not None:
@@ -139,12 +142,12 @@ def _ratio(numbers: NDArray[np.uint8], wholes: NDArray[np.uint8], times: int) ->
 
 def _contrast(darker: NDArray[np.uint8], paper: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return by how much pixels are darker than their paper, as shares of it: 0 to 255."""
-    return _ratio(darker, np.maximum(paper, np.uint8(_DARKEST_PAPER)), 255)
+    return _ratio(darker, paper, 255)
 
 
 def _limits(contrast: int) -> NDArray[np.uint8]:
     """Return for each brightness of paper `(256,)` by how much darker a pixel may be and not exceed a contrast."""
-    whole = np.maximum(np.arange(256), _DARKEST_PAPER)
+    whole = np.arange(256)
     return np.asarray(np.minimum(((contrast + 1) * whole - whole // 2 - 1) // 255, 255), np.uint8)
 
 

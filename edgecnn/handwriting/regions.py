@@ -93,6 +93,11 @@ class Sheet:
     setting: Setting
     steps: Steps
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing on it may be so much as a part of a digit."""
+        return not self.candidates and not self.fragments
+
     def turned(self, degrees: float) -> Sheet:
         """Return the sheet with its components turned by so many degrees."""
         return replace(self, setting=replace(self.setting, turn_deg=degrees))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.handwriting.components import SMALLEST_HEIGHT, WIDEST, Component, Hand, joined_box, slants
+from edgecnn.handwriting.components import SMALLEST_HEIGHT, WIDEST, Component, Hand, joined_box, medians, slants
 from edgecnn.handwriting.guesses import Guess, Guesser
 from edgecnn.handwriting.ink import Paper, find_paper
 from edgecnn.handwriting.regions import (
@@ -25,6 +25,8 @@ from edgecnn.handwriting.steps import Steps
 # From afar the longer side has at most so many pixels. What is higher than so many of them may be writing, and when all but a
 # tenth of that is high enough it needs no closer look.
 _AFAR, _LOWEST, _LOW_SHARE, _HIGH_ENOUGH = 400, 5, 10, 20.0
+# Where nothing stands out at so many of the picture's pixels a pixel, there is no digit: the lowest are four pixels high there.
+_BLANK = 2
 # Low writing is enlarged to so many working pixels: thresholds cut between pixels then, and touching strokes come apart.
 _ENLARGED_TO = 36.0
 # Where most of the likeliest places are no digits, only what is round those that are is enlarged: with a margin of so many
@@ -35,8 +37,10 @@ _MARGIN, _STEP, _LARGEST_WINDOW = 4.0, 16, 0.25
 # with margins of so many times their height: a neighbour that touches another has room, and so has one drawn twice as high.
 # Digits so many times as high as the lowest candidate are all candidates, however uneven the hand.
 _TIDY, _ASIDE, _BELOW, _ALL_SEEN = 0.85, 1.5, 0.8, 1.5
+# Of a tidy sheet the window round all that stands out is enlarged, unless that is more of the frame than this share.
+_MOST_WINDOW = 0.5
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
-# many likely places read well.
+# many likely places read well. Where ink stands out more and any of it reads, chalk is not tried: keys and screens read too.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
 _READ, _TRIED = 0.8, 8
 # More candidates than few are guessed at in turn: so many of the likeliest first, then so many for each sure one. Likely is
@@ -58,6 +62,11 @@ def survey(image_gray: NDArray[np.uint8], guess: Guesser, steps: Steps) -> tuple
         afar *= 2
     paper = find_paper(image_gray, flatten=steps.illumination)
     sheet = _from_afar(image_gray, paper, afar, guess, steps)
+    while sheet.is_blank and afar > _BLANK * base:
+        afar /= 2
+        sheet = _from_afar(image_gray, paper, afar, guess, steps)
+    if sheet.is_blank:
+        return sheet, []
     if steps.scale:
         for setting in (_closer, _enlarged):
             wanted = setting(sheet, base, guess)
@@ -115,11 +124,16 @@ def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, guess:
     likelier = take_apart(image_gray, paper, Setting(scale, ratio >= 1), steps)
     if not _SURELY_DARK < ratio < _SURELY_LIGHT:
         return likelier
+    read = _count_read(likelier, guess)
+    if read and ratio < 1:
+        return likelier
     other = take_apart(image_gray, paper, Setting(scale, ratio < 1), steps)
-    read, read_otherwise = (
-        sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet, _TRIED))) for sheet in (likelier, other)
-    )
-    return other if read_otherwise > read else likelier
+    return other if likelier.is_blank or _count_read(other, guess) > read else likelier
+
+
+def _count_read(sheet: Sheet, guess: Guesser) -> int:
+    """Return how many of the likeliest candidates read well."""
+    return sum(one.sureness >= _READ for one in guess(sheet, _likeliest(sheet, _TRIED)))
 
 
 def _likeliest(sheet: Sheet, count: int) -> list[Component]:
@@ -132,15 +146,23 @@ def _closer(sheet: Sheet, base: float, guess: Guesser) -> Setting:
     scale = sheet.setting.scale
     if not sheet.candidates:
         return replace(sheet.setting, scale=base)
-    strong = 0.5 * float(np.median([part.contrast for part in sheet.candidates]))
+    strong = 0.5 * float(medians(np.array([part.contrast for part in sheet.candidates])))
     parts = [part for part in sheet.candidates + sheet.fragments if part.height >= _LOWEST and part.contrast >= strong]
-    low = float(np.percentile([part.height for part in parts], _LOW_SHARE)) * scale
+    low = _low_height(parts) * scale
     while scale > base and low < _HIGH_ENOUGH * scale:
         scale /= 2
     if scale == sheet.setting.scale:
         return sheet.setting
     scale = _enlarging(sheet, base) if scale == base else scale
     return replace(sheet.setting, scale=scale, windows=_windows(sheet, guess))
+
+
+def _low_height(parts: list[Component]) -> float:
+    """Return the height under which a tenth of the parts are, between two of them in proportion."""
+    heights = sorted(part.height for part in parts)
+    at = (len(heights) - 1) / _LOW_SHARE
+    below = heights[int(at)]
+    return below + (at - int(at)) * (heights[min(int(at) + 1, len(heights) - 1)] - below)
 
 
 def _windows(sheet: Sheet, guess: Guesser) -> tuple[Box, ...]:
@@ -159,6 +181,12 @@ def _windows(sheet: Sheet, guess: Guesser) -> tuple[Box, ...]:
     return tuple(_window_round([part], sheet, _ASIDE, _BELOW) for part in read + touching)
 
 
+def _written_on(sheet: Sheet) -> tuple[Box, ...]:
+    """Return the window round all that stands out of a tidy sheet; none where it is most of the frame."""
+    window = _window_round(sheet.candidates + sheet.fragments, sheet, _MARGIN, _MARGIN)
+    return (window,) if window[2] * window[3] <= _MOST_WINDOW * sheet.frame_hw[0] * sheet.frame_hw[1] else ()
+
+
 def _is_untidy(sheet: Sheet) -> bool:
     """Tell whether too little of the ink is of what may be a digit, or too low to tell."""
     low = [part for part in sheet.fragments if part.height < SMALLEST_HEIGHT]
@@ -173,7 +201,8 @@ def _enlarged(sheet: Sheet, base: float, guess: Guesser) -> Setting:
     first = guess(sheet, _likeliest(sheet, _FIRST))
     read = [one.component for one in first if one.sureness >= _READ]
     if 2 * len(read) >= len(first):
-        return replace(sheet.setting, scale=scale)
+        windows = sheet.setting.windows or _written_on(sheet)
+        return replace(sheet.setting, scale=scale, windows=windows)
     if not read:
         return sheet.setting
     window = _window_round(read, sheet, _MARGIN, _MARGIN)
@@ -210,7 +239,7 @@ def _upright(sheet: Sheet, guesses: list[Guess], guess: Guesser) -> tuple[Sheet,
         return sheet, guesses
     sample = [slim[i] for i in np.linspace(0, len(slim) - 1, min(len(slim), _MOST_TURNED)).astype(int)]
     parts = [one.component for one in sample]
-    lean = float(np.median(slants(parts, sheet.width)))
+    lean = float(medians(slants(parts, sheet.width)))
     as_it_lies = _mean_sureness(sample)
     if _LEANS[0] <= lean <= _LEANS[1] or as_it_lies >= _UPRIGHT:
         return sheet, guesses

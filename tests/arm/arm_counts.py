@@ -55,19 +55,31 @@ def compile_plugin() -> Path:
 
 def count_on(userland: Userland, processor: str, plugin: Path) -> dict[str, int]:
     """Run `inside/count.py` on one processor; return the instructions of each step, the median of its repetitions."""
-    root, out = userland.root, userland.exchange / "marks.json"
+    out = userland.exchange / "marks.json"
+    out.with_suffix(".jsonl").unlink(missing_ok=True)  # the camera's lines: a file that is there is gone on with
+    return marks_on(userland, processor, plugin, ("count.py", str(userland.exchange), str(out)))
+
+
+def marks_on(
+    userland: Userland, processor: str, plugin: Path, program: tuple[str, ...], packages: Path | None = None
+) -> dict[str, int]:
+    """Run a program of `inside` on one processor; return the median of the instructions under each name that it marked.
+
+    `program` is its name and its arguments, the last of which is the file that it writes its marks to. With `packages` it sees
+    those before the userland's.
+    """
+    root = userland.root
     # Not in a chroot: the emulator with plugins is no static program. -L lets it look for the system's files in the root.
     (root / "proc").mkdir(exist_ok=True)
     shutil.copy(root / "etc" / "processors" / processor, root / "proc" / "cpuinfo")
-    environment = {"PYTHONPATH": str(userland.site_packages), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    path = ":".join(map(str, filter(None, (packages, userland.site_packages))))
+    environment = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     emulator = ["qemu-aarch64", "-cpu", processor, "-L", str(root), "-plugin", str(plugin), str(root / "usr/bin/python3")]
-    script = str(userland.exchange / "inside" / "count.py")
-    command = [*emulator, script, str(userland.exchange), str(out)]
-    out.with_suffix(".jsonl").unlink(missing_ok=True)  # the camera's lines: a file that is there is gone on with
+    command = [*emulator, str(userland.exchange / "inside" / program[0]), *program[1:]]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_LIMIT_S, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"counting on {processor} failed: {done.stderr[-2000:]}")
-    return read_marks(json.loads(out.read_text()), done.stderr)
+    return read_marks(json.loads(Path(program[-1]).read_text()), done.stderr)
 
 
 def read_marks(names: list[str], stderr: str) -> dict[str, int]:
