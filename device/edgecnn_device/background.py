@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn_device.empty_scene import empty_scene
 from edgecnn_device.flicker import is_wave
 from edgecnn_device.frames import Box, Image
 
@@ -19,8 +20,6 @@ Plane = NDArray[np.float32]
 # The background is made from the median of the first frames: a part that moves covers no pixel in most of them.
 WARM_FRAMES = 9
 _FORGET_S = 5.0
-# Frames that are compared again, and the seconds between them: the first and the second time.
-_SAMPLES, _PAUSES_S = 15, (0.1, 0.4)
 # A pixel has changed when it differs by sensor noise and this part of its light, and by so many of its usual deviations.
 _LEVELS, _PART_OF_LIGHT, _SPREADS = 6.0, 0.06, 3.0
 _LITTLE, _MUCH = 0.6, 0.1  # of that limit, and of a piece
@@ -45,7 +44,6 @@ class Background:
         self._held: NDArray[np.bool_] | None = None
         self._difference: Plane | None = None
         self._last_light = 0.0
-        self._pauses, self._samples, self._since_s = [*_PAUSES_S], list[Plane](), 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -109,35 +107,16 @@ class Background:
         np.maximum(self._spread, _USUAL_SPREAD, out=self._spread)
         cv2.accumulateWeighted(level, self._mean, rate, free)
 
-    def look_again(self, level: Plane, seconds: float, *, stands: bool) -> None:
-        """Correct what parts that were in view at the start have left in the background, while none `stands` in view.
-
-        Of frames so far apart that parts have moved on, what most agree about is the empty scene: the shortest interval of a
-        third of a pixel's values (the mode, after Robertson and Cryer, JASA 69, 1974).
-        """
-        assert self._mean is not None
-        if not self._pauses:
-            return
-        self._since_s += seconds
-        if stands:
-            self._samples.clear()
-        elif self._since_s >= self._pauses[0]:
-            self._since_s = 0.0
-            self._samples.append(level)
-        if len(self._samples) < _SAMPLES:
-            return
-        values = np.sort(np.stack(self._samples), axis=0)
-        third = _SAMPLES // 3
-        width = values[third - 1 :] - values[: 1 - third]
-        place = width.argmin(axis=0)[None]
-        usual = np.take_along_axis(values, place + third // 2, axis=0)[0]
-        agreed = np.take_along_axis(width, place, axis=0)[0].max(axis=2) < 2 * _LEVELS
-        # What was learned and is still seen now and then is the empty scene, however many parts look alike.
-        seen = np.count_nonzero(np.abs(values - self._mean).max(axis=3) < 2 * _LEVELS, axis=0)
-        wrong = agreed & (seen <= 1)
-        self._mean[wrong] = usual[wrong]
-        self._pauses.pop(0)
-        self._samples.clear()
+    def relearn(self, smalls: list[Image]) -> None:
+        """Begin with the empty scene of frames between which the parts in view have moved on."""
+        frames = np.stack(smalls)
+        self._mean = np.median(frames, axis=0).astype(np.float32)
+        self._held = np.zeros(frames.shape[1:3], bool)
+        self._last_light = 0.0
+        level = np.stack([small / self._light(small) for small in smalls], dtype=np.float32)
+        self._mean, spread = empty_scene(level)
+        self._spread = np.maximum(spread, _USUAL_SPREAD)
+        self._first.clear()
 
     def adopt(self, level: Plane, box: Box) -> None:
         """Take what a frame shows in a box for the empty scene."""
@@ -145,14 +124,16 @@ class Background:
         x, y, w, h = box
         self._mean[y : y + h, x : x + w] = level[y : y + h, x : x + w]
 
-    def is_ghost(self, level: Plane, mask: NDArray[np.uint8]) -> bool:
-        """Tell whether `mask` `(h, w)` differs because something has gone: its outline is in the background, not in the frame.
+    def outline(self, level: Plane, mask: NDArray[np.uint8]) -> float:
+        """Return how steep the background is along the outline of `mask` `(h, w)`, in what the frame is there.
+
+        Above 1 something has gone.
 
         After Cucchiara et al., "Detecting moving objects, ghosts, and shadows in video streams" (PAMI 25, 2003).
         """
         assert self._mean is not None
         outline = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _KERNEL) > 0
-        return bool(_steps(level)[outline].sum() < _steps(self._mean)[outline].sum())
+        return float(_steps(self._mean)[outline].sum() / max(float(_steps(level)[outline].sum()), 1e-6))
 
     def _light(self, small: Image) -> Plane | float:
         """Return by how much the light has changed: one factor, or one for each row or column where lamps flicker."""

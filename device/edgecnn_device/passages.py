@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn_device.background import Background, Plane
+from edgecnn_device.empty_scene import Gathering, Held
 from edgecnn_device.frames import Box, Direction, Frame, Image
 
 # Shrunk by a whole number, so that the longer side has at most so many pixels.
@@ -41,6 +42,8 @@ _MOVED_PART, _WHOLE_SCENE, _STRANGE_S = 0.25, 0.8, 1.0
 # A view in the middle is worth as much as one at the border that is so many times as sharp (e ** 4).
 _MIDDLE = 4.0
 _SHARP_SIDE = 256
+_EARLY_FRAMES = 30
+_HAS_OUTLINE = 0.5  # what has come into view has an outline that the background has not
 # Boxes are of the same part if this much of the smaller is shared; how much of its outermost pixels does not belong to a part.
 _SAME, _EDGE = 0.5, 1.0
 
@@ -117,6 +120,7 @@ class Part:
     rest_since_s: float = 0.0
     rest_frames: int = 0
     answered: bool = False
+    overlooked: bool = False
     sights: list[Sight] = field(default_factory=list)
 
     @property
@@ -217,6 +221,10 @@ class Passages:
         self._last_s: float | None = None
         self._size_wh = (1, 1)
         self._strange_s = 0.0
+        # Parts may have been in view when the background was learned; until that is known, frames are held.
+        self._is_sure = False
+        self._early: deque[Held] = deque(maxlen=_EARLY_FRAMES)
+        self._gathering: Gathering | None = None
 
     def update(self, frame: Frame) -> list[Passed]:
         """Take the next frame that can be believed; return the parts that are to be reported."""
@@ -226,41 +234,109 @@ class Passages:
         if not self._background.fits(small) or self._is_interrupted(gap_s):
             done = self.interrupt()
             if not self._background.fits(small):
-                self._background.forget()
+                self._begin_again()
         self._gaps.append(gap_s)
         self._size_wh = small.shape[1], small.shape[0]
+        if self._is_sure:
+            return done + self._take(small, frame, factor, now_s, gap_s)
+        is_new = self._gathering is not None or not self._background.is_ready
+        held = Held.keep(small, factor, frame, now_s, picture=is_new and not self._live)
+        return done + self._take_unsure(held, frame, gap_s)
+
+    def _take_unsure(self, held: Held, frame: Frame, gap_s: float) -> list[Passed]:
+        """Take a frame while it is not known whether the background shows parts that were in view when it was learned."""
+        if self._gathering is not None:
+            self._gathering.add(held)
+            if self._gathering.is_over:
+                return self._look_back(self._gathering, learn=True)
+            return self._look_back(self._gathering, learn=False) if self._gathering.is_idle(held.now_s) else []
+        self._early.append(held)
         if not self._background.is_ready:
-            self._background.warm(small)
-            return done
+            self._background.warm(held.small)
+            if self._background.is_ready and self._has_moved():
+                self._gather()
+            return []
+        done = self._take(held.small, frame, held.factor, held.now_s, gap_s)
+        if self._parts and not self._live:
+            self._early[-1] = Held.keep(held.small, held.factor, frame, held.now_s, picture=True)
+        if any(part.frames == 1 and self._was_there(part, held.small) for part in self._parts):
+            self._gather()
+            return []
+        self._is_sure = any(passed.outcome == "answered" for passed in done)
+        return done
+
+    def _was_there(self, part: Part, small: Image) -> bool:
+        """Tell whether what is seen for the first time has not come into view: it may have been there from the start."""
+        if not part.entered:
+            return True
+        mask, level = self._background.changed(small)
+        return self._background.outline(level, _only(mask, _box(part.blob))) > _HAS_OUTLINE
+
+    def _has_moved(self) -> bool:
+        """Tell whether the first frames differ from what they have in common."""
+        first, last = self._early[0].small, self._early[-1].small
+        return any(_find_blobs(self._background.changed(small)[0], None) for small in (first, last))
+
+    def _gather(self) -> None:
+        """Wait until what is in view has moved on."""
+        self._gathering = Gathering()
+        for held in self._early:
+            self._gathering.add(held)
+        self._parts.clear()
+        self._velocities.clear()
+        self._early.clear()
+
+    def _look_back(self, gathering: Gathering, *, learn: bool) -> list[Passed]:
+        """Take the frames that were gathered, before the background that they tell or the one there is."""
+        if learn:
+            self._background.relearn(gathering.smalls())
+        self._gathering, self._is_sure = None, True
+        done: list[Passed] = []
+        last_s = gathering.held[0].now_s - self._period_s
+        for held in gathering.held:
+            done += self._take(held.small, held.unpacked(), held.factor, held.now_s, held.now_s - last_s)
+            last_s = held.now_s
+        return done
+
+    def _begin_again(self) -> None:
+        """Learn the background anew."""
+        self._background.forget()
+        self._early.clear()
+        self._gathering, self._is_sure = None, False
+
+    def _take(self, small: Image, frame: Frame | None, factor: int, now_s: float, gap_s: float) -> list[Passed]:
+        """Follow the parts in a frame; None where its picture was not kept."""
         mask, level = self._background.changed(small)
         self._strange_s = self._strange_s + gap_s if mask.mean() > _WHOLE_SCENE else 0.0
         if self._strange_s > _STRANGE_S and not any(part.has_moved for part in self._parts):
-            self._background.forget()  # another view, or another lamp
+            self._begin_again()  # another view, or another lamp
             self._parts.clear()
             self._strange_s = 0.0
-            return done
+            return []
         blobs = _find_blobs(mask, self._usual_size())
         self._follow(blobs, frame, factor, now_s, gap_s)
         self._absorb(now_s)
-        done += self._report(now_s, level, mask)
+        done = self._report(now_s, level, mask)
         seen = [part for part in self._parts if not part.unseen]
         ahead = [self._ahead(part, gap_s) for part in seen]
         self._background.learn(level, [_box(part.blob) for part in seen], ahead, gap_s)
-        self._background.look_again(level, gap_s, stands=any(self._is_at_rest(part, now_s) for part in seen))
         return done
 
     def interrupt(self) -> list[Passed]:
         """Give up all parts in view."""
+        if self._gathering is not None:
+            self._begin_again()
         parts, self._parts = self._parts, []
         return [_passed(part, "interrupted") for part in parts if part.has_moved and not part.answered]
 
     def finish(self) -> list[Passed]:
         """Report the parts that are in view when the source ends: without a line they are answered where they were whole."""
+        done = [] if self._gathering is None else self._look_back(self._gathering, learn=True)
         if self._line is not None:
             self._parts.clear()
-            return []
+            return done
         parts, self._parts = self._parts, []
-        return [self._answer(part) for part in parts if self._is_part(part)]
+        return done + [self._answer(part) for part in parts if not part.answered and self._is_part(part)]
 
     def _time(self, frame: Frame) -> tuple[float, float]:
         """Return the frame's time and the time since the frame before, in seconds."""
@@ -276,7 +352,7 @@ class Passages:
         usual_s = float(np.median(self._gaps)) if self._gaps else gap_s
         return gap_s > max(_INTERRUPTED_S, _INTERRUPTED_FRAMES * usual_s)
 
-    def _follow(self, blobs: list[Blob], frame: Frame, factor: int, now_s: float, gap_s: float) -> None:
+    def _follow(self, blobs: list[Blob], frame: Frame | None, factor: int, now_s: float, gap_s: float) -> None:
         """Find each part again, and begin a new one for what belongs to none."""
         if self._usual_velocity() is None:
             self._suppose(blobs, now_s)
@@ -292,7 +368,9 @@ class Passages:
             if id(blob) not in taken and len(self._parts) < _MOST_PARTS:
                 self._parts.append(self._begin(blob, now_s, gap_s))
         for part in self._parts:
-            if not part.unseen and not part.answered:
+            if frame is None:
+                part.overlooked = True
+            elif not part.unseen and not part.answered:
                 self._look(part, frame, factor)
 
     def _ahead(self, part: Part, seconds: float) -> Box:
@@ -488,12 +566,9 @@ class Passages:
         """Tell whether what is at rest is no part: the place that one has left, another view, or what nobody takes away."""
         if now_s - part.rest_since_s > _FORGOTTEN_S:
             return True
-        x, y, w, h = _box(part.blob)
         if now_s - part.rest_since_s > 2 * _REST_S:  # asked already
             return False
-        own = np.zeros_like(mask)
-        own[y : y + h, x : x + w] = mask[y : y + h, x : x + w]
-        return self._background.is_ghost(level, own)
+        return self._background.outline(level, _only(mask, _box(part.blob))) > 1
 
     def _has_left(self, part: Part, now_s: float) -> bool:
         """Tell whether a part that is not seen should be out of view by now."""
@@ -520,7 +595,8 @@ class Passages:
         whole = part.whole(self._usual_axis())
         if whole:
             self._sizes.append((part.length[0], part.length[1]))
-        return _passed(part, "answered" if whole else "partial", tuple(whole))
+        without: Outcome = "interrupted" if part.overlooked else "partial"
+        return _passed(part, "answered" if whole else without, tuple(whole))
 
 
 def sharpness(image: Image, box: Box) -> float:
@@ -578,6 +654,14 @@ def _belong_together(one: Box, other: Box, usual: Point | None, longest: int) ->
         return True
     fits = usual is not None and w <= _MOST_JOINED * usual[0] + 2 and h <= _MOST_JOINED * usual[1] + 2
     return usual is not None and fits and space <= _MOST_SPACE and smaller < _PIECE * usual[0] * usual[1]
+
+
+def _only(mask: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """Return a mask with what it has in a box, and nothing else."""
+    x, y, w, h = box
+    own = np.zeros_like(mask)
+    own[y : y + h, x : x + w] = mask[y : y + h, x : x + w]
+    return own
 
 
 def _shared(one: Box, other: Box) -> int:
