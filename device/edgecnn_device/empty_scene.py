@@ -32,7 +32,7 @@ _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 97)
 
 
 def empty_scene(level: Plane) -> tuple[Plane, Plane]:
-    """Return the mean `(h, w, 3)` and the spread `(h, w)` of what is behind the parts in `level` `(n, h, w, 3)`, in one light."""
+    """Return the mean `(h, w, 3)` and the spread `(h, w)` of what is behind the parts in `level` `(n, h, w, 3)`."""
     ordered = np.sort(level, axis=0)
     steps = np.abs(np.diff(level, axis=0))
     alike = _ALIKE + _NOISES * min(_MOST_NOISE, float(np.median(steps)))

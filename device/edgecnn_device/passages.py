@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgecnn_device.background import Background, Plane
 from edgecnn_device.empty_scene import Gathering, Held
-from edgecnn_device.frames import Box, Direction, Frame, Image
+from edgecnn_device.frames import Box, Direction, Frame, Image, Outcome
 
 # Shrunk by a whole number, so that the longer side has at most so many pixels.
 _LONGEST = 200
@@ -48,7 +48,6 @@ _HAS_OUTLINE = 0.5  # what has come into view has an outline that the background
 _SAME, _EDGE = 0.5, 1.0
 
 Axis = Literal[0, 1]
-Outcome = Literal["answered", "partial", "interrupted"]
 Point = tuple[float, float]
 
 
