@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations, product
+from statistics import median
 from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn_device.background import Background, Plane
+from edgecnn_device.background import Background
 from edgecnn_device.empty_scene import Gathering, Held
 from edgecnn_device.frames import Box, Direction, Frame, Image, Outcome
 
-# Shrunk by a whole number, so that the longer side has at most so many pixels.
-_LONGEST = 200
+# Shrunk by a whole number, so that the longer side has at most so many pixels; by an even one above this.
+_LONGEST, _MOST_ODD = 200, 3
 # What is thinner than this part of the longer side, or emptier than this part of its box, is no part.
 _MIN_SIDE, _MIN_FILLED = 0.045, 0.2
 _MOST_PARTS = 16
@@ -41,8 +43,9 @@ _FORGOTTEN_S = 3600.0
 _MOVED_PART, _WHOLE_SCENE, _STRANGE_S = 0.25, 0.8, 1.0
 # A view in the middle is worth as much as one at the border that is so many times as sharp (e ** 4).
 _MIDDLE = 4.0
-_SHARP_SIDE = 256
+_SHARP_SIDE, _INNER = 256, 0.8
 _EARLY_FRAMES = 30
+_LOOK_S = 0.25  # while nothing changes the background is learned at this pace
 _HAS_OUTLINE = 0.5  # what has come into view has an outline that the background has not
 # Boxes are of the same part if this much of the smaller is shared; how much of its outermost pixels does not belong to a part.
 _SAME, _EDGE = 0.5, 1.0
@@ -219,7 +222,7 @@ class Passages:
         self._gaps: deque[float] = deque(maxlen=_MOST_VELOCITIES)
         self._last_s: float | None = None
         self._size_wh = (1, 1)
-        self._strange_s = 0.0
+        self._strange_s = self._quiet_s = 0.0
         # Parts may have been in view when the background was learned; until that is known, frames are held.
         self._is_sure = False
         self._early: deque[Held] = deque(maxlen=_EARLY_FRAMES)
@@ -305,8 +308,12 @@ class Passages:
 
     def _take(self, small: Image, frame: Frame | None, factor: int, now_s: float, gap_s: float) -> list[Passed]:
         """Follow the parts in a frame; None where its picture was not kept."""
+        self._quiet_s += gap_s
+        if not self._parts and self._quiet_s < _LOOK_S and self._background.is_same(small):
+            self._strange_s = 0.0
+            return []
         mask, level = self._background.changed(small)
-        self._strange_s = self._strange_s + gap_s if mask.mean() > _WHOLE_SCENE else 0.0
+        self._strange_s = self._strange_s + gap_s if cv2.countNonZero(mask) > _WHOLE_SCENE * mask.size else 0.0
         if self._strange_s > _STRANGE_S and not any(part.has_moved for part in self._parts):
             self._begin_again()  # another view, or another lamp
             self._parts.clear()
@@ -318,7 +325,8 @@ class Passages:
         done = self._report(now_s, level, mask)
         seen = [part for part in self._parts if not part.unseen]
         ahead = [self._ahead(part, gap_s) for part in seen]
-        self._background.learn(level, [_box(part.blob) for part in seen], ahead, gap_s)
+        self._background.learn(level, [_box(part.blob) for part in seen], ahead, self._quiet_s)
+        self._quiet_s = 0.0
         return done
 
     def interrupt(self) -> list[Passed]:
@@ -348,7 +356,7 @@ class Passages:
         return now_s, now_s - last_s
 
     def _is_interrupted(self, gap_s: float) -> bool:
-        usual_s = float(np.median(self._gaps)) if self._gaps else gap_s
+        usual_s = median(self._gaps) if self._gaps else gap_s
         return gap_s > max(_INTERRUPTED_S, _INTERRUPTED_FRAMES * usual_s)
 
     def _follow(self, blobs: list[Blob], frame: Frame | None, factor: int, now_s: float, gap_s: float) -> None:
@@ -449,15 +457,13 @@ class Passages:
         """Return the velocity of the belt, in pixels per second: the median of the last ones."""
         if not self._velocities:
             return None
-        x, y = np.median(np.asarray(self._velocities), axis=0)
-        return float(x), float(y)
+        return _medians(self._velocities)
 
     def _usual_size(self) -> Point | None:
         """Return the usual width and height of a part: the medians of the last ones."""
         if len(self._sizes) < _MIN_SIZES:
             return None
-        width, height = np.median(np.asarray(self._sizes), axis=0)
-        return float(width), float(height)
+        return _medians(self._sizes)
 
     def _usual_axis(self) -> Axis | None:
         velocity = self._usual_velocity()
@@ -517,7 +523,7 @@ class Passages:
         part.sights.sort(key=lambda sight: -sight.score)
         del part.sights[self._views :]
 
-    def _report(self, now_s: float, level: Plane, mask: NDArray[np.uint8]) -> list[Passed]:
+    def _report(self, now_s: float, level: Image, mask: NDArray[np.uint8]) -> list[Passed]:
         """Return what is to be said of the parts now, and let go of those that have left."""
         done: list[Passed] = []
         kept: list[Part] = []
@@ -555,13 +561,13 @@ class Passages:
         velocity, axis = self._usual_velocity(), self._usual_axis()
         if velocity is None or axis is None or not self._gaps:
             return False
-        way = abs(velocity[axis]) * float(np.median(self._gaps))
+        way = abs(velocity[axis]) * median(self._gaps)
         return self._size_wh[axis] - part.length[axis] < 2 * way
 
     def _is_at_rest(self, part: Part, now_s: float) -> bool:
         return part.rest_frames >= _REST_FRAMES and now_s - part.rest_since_s >= _REST_S
 
-    def _is_scenery(self, part: Part, level: Plane, mask: NDArray[np.uint8], now_s: float) -> bool:
+    def _is_scenery(self, part: Part, level: Image, mask: NDArray[np.uint8], now_s: float) -> bool:
         """Tell whether what is at rest is no part: the place that one has left, another view, or what nobody takes away."""
         if now_s - part.rest_since_s > _FORGOTTEN_S:
             return True
@@ -599,9 +605,12 @@ class Passages:
 
 
 def sharpness(image: Image, box: Box) -> float:
-    """Return the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) in the middle of a box of `(h, w, 3)`."""
+    """Return the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) in the middle of a box of `(h, w, 3)`.
+
+    Its border is left out: an outline that lies within the box by a pixel is sharper than anything on the part.
+    """
     x, y, w, h = box
-    across, down = min(w, _SHARP_SIDE), min(h, _SHARP_SIDE)
+    across, down = (max(1, min(round(_INNER * side), _SHARP_SIDE)) for side in (w, h))
     left, top = x + (w - across) // 2, y + (h - down) // 2
     gray = cv2.cvtColor(image[top : top + down, left : left + across], cv2.COLOR_BGR2GRAY)
     _, deviation = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S))
@@ -612,9 +621,12 @@ def _shrunk(image: Image) -> tuple[Image, int]:
     """Return the picture shrunk by a whole number, and that number; a median takes noise and weave away, and leaves edges."""
     height, width = image.shape[:2]
     factor = max(1, math.ceil(max(height, width) / _LONGEST))
-    size_wh = max(1, width // factor), max(1, height // factor)
-    whole = image[: size_wh[1] * factor, : size_wh[0] * factor]
-    small = whole if factor == 1 else cv2.resize(whole, size_wh, interpolation=cv2.INTER_AREA)
+    factor += factor > _MOST_ODD and factor % 2
+    small, rest = image[: max(1, height // factor) * factor, : max(1, width // factor) * factor], factor
+    while rest > 1:  # by two at a time: three times as fast as at once
+        step = 2 if rest % 2 == 0 else rest
+        size_wh = max(1, small.shape[1] // step), max(1, small.shape[0] // step)
+        small, rest = np.asarray(cv2.resize(small, size_wh, interpolation=cv2.INTER_AREA), np.uint8), rest // step
     return np.asarray(cv2.medianBlur(small, 3), np.uint8), factor
 
 
@@ -653,6 +665,12 @@ def _belong_together(one: Box, other: Box, usual: Point | None, longest: int) ->
         return True
     fits = usual is not None and w <= _MOST_JOINED * usual[0] + 2 and h <= _MOST_JOINED * usual[1] + 2
     return usual is not None and fits and space <= _MOST_SPACE and smaller < _PIECE * usual[0] * usual[1]
+
+
+def _medians(points: Iterable[Point]) -> Point:
+    """Return the medians of both coordinates; of so few numbers ten times as fast as by NumPy."""
+    x, y = zip(*points, strict=True)
+    return median(x), median(y)
 
 
 def _only(mask: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
