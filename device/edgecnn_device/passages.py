@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from statistics import median
 from typing import Literal, get_args
 
@@ -32,6 +32,8 @@ _OVERLAP, _NEAR, _CRUMB = 0.05, 0.05, 0.3
 # Once a usual size is known: a piece is smaller than this part of it, all together no larger than so many times it, and not
 # farther apart than this part of the longer side.
 _MIN_SIZES, _PIECE, _MOST_JOINED, _MOST_SPACE = 3, 0.6, 1.1, 0.08
+# Parts that touch are told apart where they are so alike in length, and lie beside each other by so little of their width.
+_UNEVEN, _MOST_OFFSET = 0.15, 1.6
 _MOST_VELOCITIES = 15
 # How far a part may be from where it is expected: of its size, and of the way that it was expected to go.
 _REACH_SIZE, _REACH_WAY, _REACH_PIXELS = 0.6, 0.6, 3.0
@@ -277,7 +279,7 @@ class Passages:
     def _has_moved(self) -> bool:
         """Tell whether the first frames differ from what they have in common."""
         first, last = self._early[0].small, self._early[-1].small
-        return any(_find_blobs(self._background.changed(small)[0], None) for small in (first, last))
+        return any(_find_blobs(self._background.changed(small)[0]) for small in (first, last))
 
     def _gather(self) -> None:
         """Wait until what is in view has moved on."""
@@ -319,7 +321,7 @@ class Passages:
             self._parts.clear()
             self._strange_s = 0.0
             return []
-        blobs = _find_blobs(mask, self._usual_size())
+        blobs = _find_blobs(mask, self._usual_size(), self._usual_axis())
         self._follow(blobs, frame, factor, now_s, gap_s)
         self._absorb(now_s)
         done = self._report(now_s, level, mask)
@@ -372,13 +374,20 @@ class Passages:
             else:
                 self._move(part, blob, now_s)
         for blob in blobs:
-            if id(blob) not in taken and len(self._parts) < _MOST_PARTS:
+            if id(blob) not in taken and len(self._parts) < _MOST_PARTS and not self._is_leaving(blob):
                 self._parts.append(self._begin(blob, now_s, gap_s))
         for part in self._parts:
             if frame is None:
                 part.overlooked = True
             elif not part.unseen and not part.answered:
                 self._look(part, frame, factor)
+
+    def _is_leaving(self, blob: Blob) -> bool:
+        """Tell whether something goes out of view: it is a piece of a part that came in elsewhere, and no new one."""
+        velocity, axis = self._usual_velocity(), self._usual_axis()
+        if velocity is None or axis is None or not blob[axis].is_cut:
+            return False
+        return blob[axis].cut_high if velocity[axis] > 0 else blob[axis].cut_low
 
     def _ahead(self, part: Part, seconds: float) -> Box:
         """Return the box in which a part is expected to be then."""
@@ -630,13 +639,16 @@ def _shrunk(image: Image) -> tuple[Image, int]:
     return np.asarray(cv2.medianBlur(small, 3), np.uint8), factor
 
 
-def _find_blobs(mask: NDArray[np.uint8], usual: Point | None) -> list[Blob]:
-    """Return what is large enough to be a part, the largest first; pieces are joined."""
+def _find_blobs(mask: NDArray[np.uint8], usual: Point | None = None, axis: Axis | None = None) -> list[Blob]:
+    """Return what is large enough to be a part, the largest first; pieces are joined, and parts that touch are told apart."""
     height, width = mask.shape
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     least = _MIN_SIDE * max(width, height)
     boxes = [(x, y, w, h) for x, y, w, h, area in stats[1:].tolist() if min(w, h) >= least and area >= _MIN_FILLED * w * h]
     boxes = _joined(sorted(boxes, key=_area, reverse=True)[:_MOST_PARTS], usual, max(width, height))
+    if usual is not None and axis is not None:
+        told = [_told_apart(box, usual, axis, (width, height)[axis]) for box in boxes]
+        boxes = [each for parts in told for each in (parts if len(parts) < 2 else [_trimmed(mask, part) for part in parts])]
     return [(_span(x, w, width), _span(y, h, height)) for x, y, w, h in boxes]
 
 
@@ -648,6 +660,35 @@ def _joined(boxes: list[Box], usual: Point | None, longest: int) -> list[Box]:
         return boxes
     rest = [box for place, box in enumerate(boxes) if place not in found]
     return _joined([_union(boxes[found[0]], boxes[found[1]]), *rest], usual, longest)
+
+
+def _told_apart(box: Box, usual: Point, axis: Axis, size: int) -> list[Box]:
+    """Return the parts that touch one another along `axis`, each of the `usual` size; one that may be a single part as it is.
+
+    What is cut by the border of a picture of `size` is counted from its other end.
+    """
+    start, length, own = box[axis], box[2 + axis], usual[axis]
+    cut_low, cut_high = start <= 1, start + length >= size - 1
+    if (cut_low and cut_high) or box[3 - axis] > _MOST_OFFSET * usual[1 - axis]:
+        return [box]
+    parts = length / own
+    count = math.floor(parts + _UNEVEN) if cut_low or cut_high else round(parts)
+    is_more = parts - count > _UNEVEN and (cut_low or cut_high)  # of one that is not whole in view yet
+    if count < 1 or count + is_more < 2 or (not is_more and abs(parts - count) > _UNEVEN * count):
+        return [box]
+    step = own if is_more else length / count
+    edges = [round(step * number) for number in range(count + is_more)] + [length]
+    if cut_low:
+        edges = [length - edge for edge in reversed(edges)]
+    spans = [(start + low, high - low) for low, high in pairwise(edges)]
+    return [(low, box[1], own, box[3]) if axis == 0 else (box[0], low, box[2], own) for low, own in spans]
+
+
+def _trimmed(mask: NDArray[np.uint8], box: Box) -> Box:
+    """Return the part of a box that has anything of the mask."""
+    x, y, w, h = box
+    left, top, across, down = cv2.boundingRect(mask[y : y + h, x : x + w])
+    return (x + left, y + top, across, down) if across and down else box
 
 
 def _belong_together(one: Box, other: Box, usual: Point | None, longest: int) -> bool:

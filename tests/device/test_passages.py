@@ -17,7 +17,7 @@ from edgecnn.datasets.synthetic.belt import Belt, play_belt
 from edgecnn.testing import START
 from edgecnn_device.empty_scene import empty_scene
 from edgecnn_device.frames import Frame, Image
-from edgecnn_device.passages import Line, Passages, Passed
+from edgecnn_device.passages import Line, Passages, Passed, _told_apart
 
 FPS = 30.0
 DIRECTIONS = ("right", "left", "down", "up")
@@ -161,6 +161,26 @@ def test_the_empty_scene_is_what_continues_where_nothing_ever_passed() -> None:
 
     assert np.allclose(mean, 50, atol=1)
     assert spread.max() < 1
+
+
+@pytest.mark.parametrize("direction", ["right", "up"])
+def test_parts_that_touch_are_told_apart_once_their_size_is_known(direction: Any) -> None:
+    pairs = np.concatenate([parts(2), parts(2, seed=1)], axis=2 if direction == "right" else 1)
+    alone = shown(parts(4), Belt(direction=direction, off_centre=0))
+    together = shown(pairs, Belt(view=1.5, speed=0.075, direction=direction, off_centre=0))
+    assert alone[0].shape == together[0].shape
+
+    found = watch(frames([*alone, *together]))
+
+    assert outcomes(found) == ["answered"] * (4 + 4)
+
+
+def test_a_part_of_more_than_the_usual_length_that_is_no_row_of_parts_stays_one() -> None:
+    assert _told_apart((20, 5, 70, 30), (50.0, 30.0), 0, 160) == [(20, 5, 70, 30)]
+    assert _told_apart((20, 5, 100, 60), (50.0, 30.0), 0, 160) == [(20, 5, 100, 60)]
+    assert _told_apart((20, 5, 100, 30), (50.0, 30.0), 0, 160) == [(20, 5, 50, 30), (70, 5, 50, 30)]
+    assert _told_apart((0, 5, 70, 30), (50.0, 30.0), 0, 160) == [(0, 5, 20, 30), (20, 5, 50, 30)]
+    assert _told_apart((90, 5, 70, 30), (50.0, 30.0), 0, 160) == [(90, 5, 50, 30), (140, 5, 20, 30)]
 
 
 def test_a_line_tells_the_direction() -> None:
