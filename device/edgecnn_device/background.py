@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecnn_device.empty_scene import empty_scene
 from edgecnn_device.flicker import is_wave
 from edgecnn_device.frames import Box, Image
 
@@ -19,12 +20,11 @@ Plane = NDArray[np.float32]
 # The background is made from the median of the first frames: a part that moves covers no pixel in most of them.
 WARM_FRAMES = 9
 _FORGET_S = 5.0
-# Frames that are compared again, and the seconds between them: the first and the second time.
-_SAMPLES, _PAUSES_S = 15, (0.1, 0.4)
+_LEARN_S = 0.1  # between two frames that are learned from
 # A pixel has changed when it differs by sensor noise and this part of its light, and by so many of its usual deviations.
 _LEVELS, _PART_OF_LIGHT, _SPREADS = 6.0, 0.06, 3.0
 _LITTLE, _MUCH = 0.6, 0.1  # of that limit, and of a piece
-_USUAL_SPREAD, _MOST_SPREAD = 1.0, 40.0
+_USUAL_SPREAD, _MOST_SPREAD = 1.0, np.uint8(40)
 # Deviations of a lamp's swing. A part that crosses the whole picture is explained by waves in part only (at most 0.9).
 _MIN_FLICKER, _MOST_FLICKER, _LIKE_A_WAVE = 0.015, 0.4, 0.95
 # Logarithms of light: what is told apart, how far it is followed, and how far it moves from frame to frame at most.
@@ -43,9 +43,10 @@ class Background:
         self._mean: Plane | None = None
         self._spread: Plane | None = None
         self._held: NDArray[np.bool_] | None = None
-        self._difference: Plane | None = None
+        self._difference: NDArray[np.uint8] | None = None
+        self._limits: tuple[Image, NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._waited_s = 0.0
         self._last_light = 0.0
-        self._pauses, self._samples, self._since_s = [*_PAUSES_S], list[Plane](), 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -70,29 +71,37 @@ class Background:
         self._mean, self._spread = mean, np.maximum(1.48 * deviations, _USUAL_SPREAD).astype(np.float32)
         self._held = np.zeros(mean.shape[:2], bool)
         self._first.clear()
+        self._remember()
 
     def fits(self, small: Image) -> bool:
         """Tell whether the frames still have the size that was learned."""
         return self._mean is None or self._mean.shape == small.shape
 
-    def changed(self, small: Image) -> tuple[NDArray[np.uint8], Plane]:
+    def is_same(self, small: Image) -> bool:
+        """Tell, in a tenth of the time of `changed`, that a frame shows nothing else, in the very light that was learned."""
+        assert self._limits is not None
+        shown, little, _ = self._limits
+        return cv2.countNonZero(cv2.subtract(_difference(small, shown), little)) < _KERNEL.size
+
+    def changed(self, small: Image) -> tuple[NDArray[np.uint8], Image]:
         """Return where `(h, w, 3)` shows something else, `(h, w)` 0 or 1, and the picture in the light that was learned.
 
         What differs a little counts where it hangs together with what differs much (hysteresis, as in Canny's edges).
         """
-        assert self._mean is not None
-        assert self._spread is not None
-        level = np.asarray(small.astype(np.float32) / self._light(small), np.float32)
-        self._difference = difference = _largest(np.asarray(cv2.absdiff(level, self._mean), np.float32))
-        limit = _LEVELS + _PART_OF_LIGHT * self._mean[..., 1] + _SPREADS * self._spread
-        mask = cv2.morphologyEx((difference > _LITTLE * limit).astype(np.uint8), cv2.MORPH_OPEN, _KERNEL)
+        assert self._limits is not None
+        shown, little, limit = self._limits
+        level = _in_light(small, self._light(small))
+        self._difference = difference = _difference(level, shown)
+        mask = cv2.morphologyEx(cv2.compare(difference, little, cv2.CMP_GT), cv2.MORPH_OPEN, _KERNEL)
+        if not cv2.countNonZero(mask):
+            return np.zeros_like(difference), level
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _KERNEL)
         count, pieces = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_16U)
         much = np.bincount(pieces[difference > limit], minlength=count) >= _MUCH * np.bincount(pieces.ravel(), minlength=count)
         much[0] = False
-        return much[pieces].astype(np.uint8), level
+        return much.astype(np.uint8)[pieces], level
 
-    def learn(self, level: Plane, parts: list[Box], ahead: list[Box], seconds: float) -> None:
+    def learn(self, level: Image, parts: list[Box], ahead: list[Box], seconds: float) -> None:
         """Learn what is outside all `parts` from the frame last looked at, in the learned light and `seconds` after the last.
 
         Nor will the places `ahead`, where parts are expected next, tell the light of the next frame.
@@ -101,58 +110,55 @@ class Background:
         assert self._spread is not None
         assert self._difference is not None
         held = _covered(level, parts)
-        self._held = held | _covered(level, ahead)
+        self._held = held | _covered(level, ahead) if ahead else held
+        self._waited_s += seconds
+        if self._waited_s < _LEARN_S:
+            return
+        rate = 1 - math.exp(-min(self._waited_s, _FORGET_S) / _FORGET_S)
+        self._waited_s = 0.0
         free = (~held).astype(np.uint8)
-        rate = 1 - math.exp(-min(seconds, _FORGET_S) / _FORGET_S)
-        deviation = np.minimum(self._difference, _MOST_SPREAD)
-        cv2.accumulateWeighted(deviation, self._spread, rate, free)
+        cv2.accumulateWeighted(np.minimum(self._difference, _MOST_SPREAD), self._spread, rate, free)
         np.maximum(self._spread, _USUAL_SPREAD, out=self._spread)
         cv2.accumulateWeighted(level, self._mean, rate, free)
+        self._remember()
 
-    def look_again(self, level: Plane, seconds: float, *, stands: bool) -> None:
-        """Correct what parts that were in view at the start have left in the background, while none `stands` in view.
+    def relearn(self, smalls: list[Image]) -> None:
+        """Begin with the empty scene of frames between which the parts in view have moved on."""
+        frames = np.stack(smalls)
+        self._mean = np.median(frames, axis=0).astype(np.float32)
+        self._held = np.zeros(frames.shape[1:3], bool)
+        self._last_light = 0.0
+        level = np.stack([_in_light(small, self._light(small)) for small in smalls], dtype=np.float32)
+        self._mean, spread = empty_scene(level)
+        self._spread = np.maximum(spread, _USUAL_SPREAD)
+        self._first.clear()
+        self._remember()
 
-        Of frames so far apart that parts have moved on, what most agree about is the empty scene: the shortest interval of a
-        third of a pixel's values (the mode, after Robertson and Cryer, JASA 69, 1974).
-        """
+    def _remember(self) -> None:
+        """Keep what is compared with each frame in whole levels: what is shown, and how much differs a little, and much."""
         assert self._mean is not None
-        if not self._pauses:
-            return
-        self._since_s += seconds
-        if stands:
-            self._samples.clear()
-        elif self._since_s >= self._pauses[0]:
-            self._since_s = 0.0
-            self._samples.append(level)
-        if len(self._samples) < _SAMPLES:
-            return
-        values = np.sort(np.stack(self._samples), axis=0)
-        third = _SAMPLES // 3
-        width = values[third - 1 :] - values[: 1 - third]
-        place = width.argmin(axis=0)[None]
-        usual = np.take_along_axis(values, place + third // 2, axis=0)[0]
-        agreed = np.take_along_axis(width, place, axis=0)[0].max(axis=2) < 2 * _LEVELS
-        # What was learned and is still seen now and then is the empty scene, however many parts look alike.
-        seen = np.count_nonzero(np.abs(values - self._mean).max(axis=3) < 2 * _LEVELS, axis=0)
-        wrong = agreed & (seen <= 1)
-        self._mean[wrong] = usual[wrong]
-        self._pauses.pop(0)
-        self._samples.clear()
+        assert self._spread is not None
+        limit = _LEVELS + _PART_OF_LIGHT * self._mean[..., 1] + _SPREADS * self._spread
+        little, much = (np.minimum(part * limit, 255).astype(np.uint8) for part in (_LITTLE, 1.0))
+        self._limits = np.rint(self._mean).astype(np.uint8), little, much
 
-    def adopt(self, level: Plane, box: Box) -> None:
+    def adopt(self, level: Image, box: Box) -> None:
         """Take what a frame shows in a box for the empty scene."""
         assert self._mean is not None
         x, y, w, h = box
         self._mean[y : y + h, x : x + w] = level[y : y + h, x : x + w]
+        self._remember()
 
-    def is_ghost(self, level: Plane, mask: NDArray[np.uint8]) -> bool:
-        """Tell whether `mask` `(h, w)` differs because something has gone: its outline is in the background, not in the frame.
+    def outline(self, level: Image, mask: NDArray[np.uint8]) -> float:
+        """Return how steep the background is along the outline of `mask` `(h, w)`, in what the frame is there.
+
+        Above 1 something has gone.
 
         After Cucchiara et al., "Detecting moving objects, ghosts, and shadows in video streams" (PAMI 25, 2003).
         """
         assert self._mean is not None
         outline = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _KERNEL) > 0
-        return bool(_steps(level)[outline].sum() < _steps(self._mean)[outline].sum())
+        return float(_steps(self._mean)[outline].sum() / max(float(_steps(level)[outline].sum()), 1e-6))
 
     def _light(self, small: Image) -> Plane | float:
         """Return by how much the light has changed: one factor, or one for each row or column where lamps flicker."""
@@ -176,13 +182,20 @@ class Background:
         return math.exp(overall)
 
 
-def _largest(picture: Plane) -> Plane:
-    """Return the largest channel of each pixel of `(h, w, 3)`, ten times as fast as by NumPy's reduction."""
-    blue, green, red = cv2.split(picture)
-    return np.asarray(cv2.max(cv2.max(blue, green), red), np.float32)
+def _in_light(small: Image, light: Plane | float) -> Image:
+    """Return a picture in the light that was learned, of which its own is `light` times as much."""
+    if isinstance(light, float):
+        return np.asarray(cv2.convertScaleAbs(small, alpha=1 / light), np.uint8)
+    return np.clip(small / light + 0.5, 0, 255).astype(np.uint8)
 
 
-def _covered(level: Plane, boxes: list[Box]) -> NDArray[np.bool_]:
+def _difference(one: Image, other: Image) -> NDArray[np.uint8]:
+    """Return by how much two pictures differ `(h, w)` in the channel where most, ten times as fast as by NumPy's reduction."""
+    blue, green, red = cv2.split(cv2.absdiff(one, other))
+    return np.asarray(cv2.max(cv2.max(blue, green), red), np.uint8)
+
+
+def _covered(level: Image, boxes: list[Box]) -> NDArray[np.bool_]:
     """Return which pixels `(h, w)` lie in boxes, with a margin of two."""
     covered = np.zeros(level.shape[:2], bool)
     for x, y, w, h in boxes:
@@ -203,7 +216,7 @@ def _peak(changes: Plane, last: float) -> float:
     return float(np.median(near)) if len(near) >= _MIN_SEEN and abs(peak - last) < _MOST_FLICKER else last
 
 
-def _steps(picture: Plane) -> Plane:
+def _steps(picture: Plane | Image) -> Plane:
     """Return how steep `(h, w, 3)` is at each pixel, `(h, w)`."""
-    gray = np.ascontiguousarray(picture[..., 1])
+    gray = np.asarray(picture[..., 1], np.float32)
     return np.asarray(cv2.magnitude(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)), np.float32)

@@ -103,12 +103,16 @@ class CameraOptions:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What a camera did: its counters, the frames that its source skipped, how often the source and the model changed."""
+    """What a camera did: its counters, the frames that its source skipped, how often the source and the model changed.
+
+    `restart` says that it ended to be started again, with a model that has more classes.
+    """
 
     statistics: Statistics
     skipped: int
     losses: int
     swaps: int
+    restart: bool = False
 
 
 class Switch:
@@ -163,7 +167,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
     if live:
         settle_deployment(named_path(options.model.model), notice)
     with contextlib.ExitStack() as stack:
-        slot = stack.enter_context(contextlib.closing(ModelSlot(options.model, notice=notice, last_good=last_good)))
+        slot = ModelSlot(options.model, notice=notice, last_good=last_good, restarts=live)
+        stack.callback(slot.close)
         contract = slot.first.contract
         reads = contract.preprocessing.fit == "digit"
         look = _choose_look(contract, options.look, live=live)
@@ -179,7 +184,8 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             if slot.refresh():
                 watcher.tracker.reset()
             has_reader = reader is None or not reader.is_closed()
-            return not switch.ended and has_reader and (options.frames is None or statistics.frames < options.frames)
+            is_over = switch.ended or slot.needs_restart
+            return not is_over and has_reader and (options.frames is None or statistics.frames < options.frames)
 
         beats = [notifier.alive]
         reader = PipeWatch(sys.stdout) if options.sinks.terminal else None
@@ -213,10 +219,18 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             entered.append(stack.enter_context(Closing(page, notice)))
         running = f"{slot.current.artifact.path.name} on {slot.current.classifier.runtime.name}"
         notifier.ready(f"{running}; {slot.warning}" if slot.warning else running)
-        judge = (lambda each: each) if monitor is None else monitor.add
-        run_loop(source, watcher, entered, between=between, complain=notice, statistics=statistics, judge=judge)
-        notifier.stopping()
-    return Summary(statistics, source.skipped, source.losses, slot.swaps)
+        run_loop(
+            source,
+            watcher,
+            entered,
+            between=between,
+            complain=notice,
+            statistics=statistics,
+            judge=(lambda each: each) if monitor is None else monitor.add,
+        )
+        if not slot.needs_restart:  # systemd kills what says that it stops and goes on
+            notifier.stopping()
+    return Summary(statistics, source.skipped, source.losses, slot.swaps, slot.needs_restart and not switch.ended)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ _MOST_CHANGES = 3
 Direction = Literal["left", "right", "up", "down"]
 # Of a part: what became of it. `partial` was never whole in view, of an `interrupted` one too little was seen.
 Outcome = Literal["answered", "partial", "interrupted"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 STAGES = ("capture", "find", "preprocess", "invoke", "publish")
 
 

@@ -214,17 +214,21 @@ class ModelSlot:
         *,
         notice: Callable[[str], None],
         last_good: LastGood | None = None,
+        restarts: bool = False,
         clock: Callable[[], float] = time.monotonic,
         remind_s: float = 3600.0,
     ) -> None:
         """Read the first model and begin to check it, which `current` waits for.
 
-        `notice` receives one line for every exchange and every refusal. Raises what `Artifact.open` raises when there is no
-        last good model either.
+        `notice` receives one line for every exchange and every refusal. Where the camera `restarts` when it is asked to, a
+        model with more classes is not refused, but asks for that by `needs_restart` when it is checked. Raises what
+        `Artifact.open` raises when there is no last good model either.
         """
         self.swaps = 0
         self.refusals = 0
         self.warning = ""
+        self.needs_restart = False
+        self._restarts = restarts
         self._path = named_path(options.model)
         self._options = replace(options, model=str(self._path))
         self._last_good = None if is_shipped(self._path) or not options.verify or options.foreign is not None else last_good
@@ -343,7 +347,7 @@ class ModelSlot:
         candidate = kind(path, read_file(path), self._options)
         try:
             if other is not None and candidate.promised is not None:
-                _check_task(other, candidate.promised)
+                self._check_task(other, candidate.promised)
         except ArtifactError:
             candidate.discard()
             raise
@@ -392,10 +396,14 @@ class ModelSlot:
             if not candidate.is_ready() and self._clock() < self._began_s + _LONGEST_CHECK_S + self._options.timeout_s:
                 return False
             model = candidate.model()
-            _check_task(self.current.artifact, model.artifact)
+            self._check_task(self.current.artifact, model.artifact)
         except Exception as error:  # as above
             self._candidate = None
             self._refuse(error)
+            return False
+        if model.artifact.contract.differs_from(self.current.artifact.contract) is not None:
+            self._candidate, self.needs_restart = None, True
+            self._notice(f"{model.artifact.path} has new classes: the camera starts again with it")
             return False
         self._current, self._candidate, self.warning = model, None, ""
         self.swaps += 1
@@ -404,18 +412,19 @@ class ModelSlot:
         self._tell_notes(model)
         return True
 
+    def _check_task(self, old: Artifact, new: Artifact) -> None:
+        """Refuse a model that is for something else: finder and sinks were chosen for the task at the start."""
+        if self._restarts and new.contract.extends(old.contract):
+            return
+        if (difference := new.contract.differs_from(old.contract)) is not None:
+            raise ArtifactError(f"{new.path} {difference} than the running model; restart the camera to change that")
+
     def _refuse(self, error: Exception) -> None:
         self.refusals += 1
         reason = str(error) if isinstance(error, EdgecnnError) else f"{type(error).__name__}: {error}"
         self.warning = f"the new model was refused, the old one keeps running: {reason}"
         self._reminded_s = self._clock()
         self._notice(self.warning)
-
-
-def _check_task(old: Artifact, new: Artifact) -> None:
-    """Refuse a model that is for something else: finder and sinks were chosen for the task at the start."""
-    if (difference := new.contract.differs_from(old.contract)) is not None:
-        raise ArtifactError(f"{new.path} {difference} than the running model; restart the camera to change that")
 
 
 def fingerprint(path: Path) -> tuple[int, ...] | None:

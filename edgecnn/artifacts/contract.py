@@ -449,6 +449,11 @@ class Contract:
             return f"takes pictures as {mine.color} with fit {mine.fit}, and not as {theirs.color} with fit {theirs.fit}"
         return None
 
+    def extends(self, other: Contract) -> bool:
+        """Tell whether this is for the task of the `other` with more classes: whatever was chosen for those is still right."""
+        mine, theirs = self.preprocessing, other.preprocessing
+        return set(self.labels) > set(other.labels) and (mine.color, mine.fit) == (theirs.color, theirs.fit)
+
     def to_json(self) -> bytes:
         """Return canonical JSON with the SHA-256 of everything else under `contract_sha256`."""
         body = dataclasses.asdict(self)

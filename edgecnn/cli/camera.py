@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +94,14 @@ def camera(context: click.Context, /, print_config: bool, **values: Any) -> None
         _notice(line)
     summary = run_camera(options, notice=_notice)
     click.echo(_sentence(summary), err=True)
+    if summary.restart:
+        _start_again()
+
+
+def _start_again() -> None:
+    """Begin anew in this very process, so that whoever started it still has it."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _notice(line: str) -> None:

@@ -216,7 +216,11 @@ def import_labels(found: SampleFolder, log: LabelLog, source: Path, *, by: str) 
         else:
             wanted.setdefault(label, []).append(name)
     if not wanted and not unchanged:
-        raise InputError(f"{source} names no sample of {found.folder}: pictures keep their names, such as {_example(found)}")
+        why = next((f"; {name}: {reason}" for name, reason in left_out.items() if name in known), "")
+        raise InputError(
+            f"{source} labels no sample of {found.folder}{why}: pictures keep their names, such as {_example(found)}, and "
+            "each has one class"
+        )
     for label, names in wanted.items():
         for at in range(0, len(names), 1000):
             log.label(names[at : at + 1000], label, by=by)
@@ -272,11 +276,14 @@ def _read_label_studio(source: Path) -> list[tuple[str, str]]:
     """Read the annotations of an export of Label Studio (JSON or JSON-MIN); a task's latest annotation holds."""
     try:
         tasks = json.loads(read_bytes(source, at_most=_MOST_BYTES))
-        return [row for task in tasks if (row := _annotated(task)) is not None]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source} is not an export of Label Studio: {type(error).__name__}") from error
+        raise InputError(f"{source} is no JSON that can be read: it is cut short, damaged, or nested too deeply") from error
+    try:
+        return [row for task in tasks if (row := _annotated(task)) is not None]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"{source} is no export of Label Studio: export the project as JSON or JSON-MIN") from error
 
 
 def _annotated(task: dict[str, Any]) -> tuple[str, str] | None:

@@ -487,6 +487,20 @@ def test_a_webhook_is_told_of_every_part_with_the_label(serve: Callable[..., Ser
         wait_until(lambda: len(server.came) == 3)
 
 
+def test_a_webhook_that_fails_after_a_part_is_said_before_the_next(serve: Callable[..., Server]) -> None:
+    said: list[str] = []
+    rules = options(f"defect:webhook:{serve(404).url}")
+    with ActionSink(rules, CLASSES, triggered=True, notice=said.append) as sink:
+        sink.write(part("scratch"))
+        wait_until(lambda: sink.to_json()[0]["failed"] == 1)
+        sink.beat()
+        sink.beat()
+
+    failures = [line for line in said if "fails" in line]
+    assert len(failures) == 1
+    assert failures[0].endswith("given up; the camera continues")
+
+
 def test_a_slow_webhook_does_not_make_the_camera_wait(serve: Callable[..., Server]) -> None:
     with ActionSink(options(f"drift:webhook:{serve(200, delay_s=0.8).url}"), CLASSES) as sink:
         began_s = time.monotonic()

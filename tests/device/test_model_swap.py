@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from device_fakes import a_second
 from hostile_models import crashing, endless
@@ -18,6 +20,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.errors import ArtifactError, DigestError, InferenceError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.shipped import int8_path
+from edgecnn.teach import teach
 from edgecnn.testing import JumpingClock
 from edgecnn_device import model
 from edgecnn_device.last_good import LastGood
@@ -182,6 +185,37 @@ def test_the_same_classes_in_another_order_are_another_task(artifacts: Path) -> 
     other = dataclasses.replace(contract, labels=contract.labels[::-1])
 
     assert "the same classes in another order" in str(other.differs_from(contract))
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_model_with_a_class_more_asks_a_camera_that_can_to_start_again(restarts: bool, running: Path, tmp_path: Path) -> None:
+    shutil.copy(int8_path("neu"), running)
+    rng = np.random.default_rng(0)
+    said: list[str] = []
+    clock = JumpingClock()
+    slot = ModelSlot(ModelOptions(str(running)), notice=said.append, clock=clock, restarts=restarts)
+    assert slot.current.verified
+    drawn = [tmp_path / f"{number}.png" for number in range(5)]
+    for path in drawn:
+        cv2.imwrite(str(path), rng.integers(0, 255, (200, 200), np.uint8))
+    taught = teach(Artifact.open(int8_path("neu")), "noise", drawn, path=tmp_path / "taught.tflite").artifact
+    taught.save(tmp_path / "taught.tflite")
+    replace(running, tmp_path / "taught.tflite")
+    clock.now_s += 2
+
+    assert not exchanged(slot)
+    assert slot.needs_restart == restarts
+    assert "noise" not in slot.current.artifact.contract.labels
+    assert ("has new classes: the camera starts again with it" if restarts else "restart the camera to change that") in said[-1]
+
+
+def test_a_model_without_an_old_class_does_not_extend_it(artifacts: Path) -> None:
+    contract = Artifact.open(artifacts / "neu.tflite").contract
+    other = copy.copy(contract)
+    object.__setattr__(other, "labels", (*contract.labels[1:], "dent"))
+
+    assert not other.extends(contract)
+    assert not contract.extends(contract)
 
 
 def test_a_file_that_is_gone_for_a_moment_is_waited_for(artifacts: Path, running: Path) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.belt import Belt, play_belt
 from edgecnn.testing import START
+from edgecnn_device.empty_scene import empty_scene
 from edgecnn_device.frames import Frame, Image
-from edgecnn_device.passages import Line, Passages, Passed
+from edgecnn_device.passages import Line, Passages, Passed, _told_apart
 
 FPS = 30.0
 DIRECTIONS = ("right", "left", "down", "up")
@@ -39,8 +40,8 @@ def shown(stills: NDArray[np.uint8], belt: Belt, seed: int = 0) -> list[Image]:
     return [each.image_bgr for each in play_belt(stills, belt, seed)]
 
 
-def watch(images: Iterable[Frame], line: Line | None = None, **options: Any) -> list[Passed]:
-    passages = Passages(line, live=False, **options)
+def watch(images: Iterable[Frame], line: Line | None = None, *, live: bool = False, **options: Any) -> list[Passed]:
+    passages = Passages(line, live=live, **options)
     found = [passed for frame in images for passed in passages.update(frame)]
     return found + passages.finish()
 
@@ -98,6 +99,88 @@ def test_a_part_faster_than_half_the_frame_rate_is_answered_where_it_is_whole_in
     belt = Belt(view=5, speed=1.5, gap=3.0)
 
     assert outcomes(watch(frames(shown(parts(6), belt)))) == ["answered"] * 6
+
+
+def in_view(count: int, belt: Belt, flat: bool = False) -> tuple[Iterator[Frame], int]:
+    """Return the frames of a belt from the first in which two parts are whole in view, and how many are beyond its middle."""
+    scene = list(play_belt(parts(count, flat=flat), belt, 0))
+    width = scene[0].image_bgr.shape[1]
+    first = next(i for i, each in enumerate(scene) if sum(x >= 0 and x + w <= width for x, _, w, _ in each.boxes.values()) > 1)
+    beyond = sum(x + w / 2 >= width / 2 for x, _, w, _ in scene[first].boxes.values())
+    return frames(each.image_bgr for each in scene[first:]), beyond
+
+
+@pytest.mark.parametrize("line", [None, Line()])
+@pytest.mark.parametrize(("flat", "speed"), [(False, 0.15), (True, 0.06)])
+def test_a_film_that_starts_with_parts_in_view_has_each_of_them_answered_once(
+    line: Line | None, flat: bool, speed: float
+) -> None:
+    film, beyond = in_view(5, Belt(view=4, speed=speed, gap=0.4, off_centre=0.2), flat)
+
+    found = watch(film, line)
+
+    assert outcomes(found) == ["answered"] * (5 - (0 if line is None else beyond))
+
+
+def test_a_camera_that_starts_with_parts_in_view_answers_none_of_them_too_late() -> None:
+    found = watch(in_view(6, Belt(view=4, gap=0.4, off_centre=0.2))[0], live=True)
+
+    said = outcomes(found)
+    assert said == sorted(said, reverse=True)  # interrupted at first
+    assert len(said) == 6
+    assert said[-3:] == ["answered"] * 3
+
+
+def test_a_belt_that_starts_with_parts_in_view_after_a_while_has_each_of_them_answered_once() -> None:
+    moving = [each.image_bgr for each in in_view(5, Belt(view=4, gap=0.4, off_centre=0.2))[0]]
+
+    assert outcomes(watch(frames(stopping(moving, 0, 60)))) == ["answered"] * 5
+
+
+def test_a_part_that_is_put_down_in_the_picture_is_answered_where_it_rests() -> None:
+    empty = shown(parts(1), Belt(lead=1.0))[:20]
+    rng = np.random.default_rng(2)
+    down = [image.copy() for image in empty[:1] * 120]
+    for image in down:
+        image[6:54, 40:88] = parts(1)[0]
+        image[:] = np.clip(image + rng.normal(0, 2, image.shape), 0, 255)
+
+    found = watch(frames([*empty, *down]))
+
+    assert outcomes(found) == ["answered"]
+    assert np.allclose(found[0].sights[0].box, (40, 6, 48, 48), atol=4)
+
+
+def test_the_empty_scene_is_what_continues_where_nothing_ever_passed() -> None:
+    level = np.full((20, 30, 40, 3), 50, np.float32)
+    for number, each in enumerate(level):  # a part that hides its way in four of five frames
+        if number % 5:
+            each[10:20] = 180
+
+    mean, spread = empty_scene(level)
+
+    assert np.allclose(mean, 50, atol=1)
+    assert spread.max() < 1
+
+
+@pytest.mark.parametrize("direction", ["right", "up"])
+def test_parts_that_touch_are_told_apart_once_their_size_is_known(direction: Any) -> None:
+    pairs = np.concatenate([parts(2), parts(2, seed=1)], axis=2 if direction == "right" else 1)
+    alone = shown(parts(4), Belt(direction=direction, off_centre=0))
+    together = shown(pairs, Belt(view=1.5, speed=0.075, direction=direction, off_centre=0))
+    assert alone[0].shape == together[0].shape
+
+    found = watch(frames([*alone, *together]))
+
+    assert outcomes(found) == ["answered"] * (4 + 4)
+
+
+def test_a_part_of_more_than_the_usual_length_that_is_no_row_of_parts_stays_one() -> None:
+    assert _told_apart((20, 5, 70, 30), (50.0, 30.0), 0, 160) == [(20, 5, 70, 30)]
+    assert _told_apart((20, 5, 100, 60), (50.0, 30.0), 0, 160) == [(20, 5, 100, 60)]
+    assert _told_apart((20, 5, 100, 30), (50.0, 30.0), 0, 160) == [(20, 5, 50, 30), (70, 5, 50, 30)]
+    assert _told_apart((0, 5, 70, 30), (50.0, 30.0), 0, 160) == [(0, 5, 20, 30), (20, 5, 50, 30)]
+    assert _told_apart((90, 5, 70, 30), (50.0, 30.0), 0, 160) == [(90, 5, 50, 30), (140, 5, 20, 30)]
 
 
 def test_a_line_tells_the_direction() -> None:

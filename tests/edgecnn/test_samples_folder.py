@@ -21,7 +21,7 @@ from sample_files import START, keep
 from edgecnn.cli.samples import samples as command
 from edgecnn.datasets.folder import task_from_folder
 from edgecnn.errors import InputError, OutputError
-from edgecnn.samples.exchange import export_samples, import_labels
+from edgecnn.samples.exchange import _choice, export_samples, import_labels
 from edgecnn.samples.folder import group_events, read_samples
 from edgecnn.samples.labels import FILE, HEAD, LabelLog, check_label
 from edgecnn.samples.likeness import ALIKE, decode_features, encode_features, group_alike
@@ -293,6 +293,26 @@ def test_a_file_of_no_labels_is_one_line(tmp_path: Path, names: list[str], conte
         import_labels(read_samples(tmp_path), LabelLog(tmp_path), source, by="anna")
 
     assert holding(tmp_path) == {}
+
+
+def test_a_class_that_could_be_a_path_is_refused_and_named(tmp_path: Path, names: list[str]) -> None:
+    task = {"data": {"image": f"{names[0]}.png"}, "annotations": [{"result": [_choice("../../evil")]}]}
+    (tmp_path / "in.json").write_text(json.dumps([task]))
+
+    with pytest.raises(InputError, match=rf"labels no sample of .*; {names[0]}: .*evil"):
+        import_labels(read_samples(tmp_path), LabelLog(tmp_path), tmp_path / "in.json", by="anna")
+
+
+def test_a_file_with_a_path_out_of_the_folder_is_left_out(tmp_path: Path, names: list[str]) -> None:
+    tasks = [
+        {"data": {"image": image}, "annotations": [{"result": [_choice("dent")]}]}
+        for image in ("/data/upload/1/../../../etc/passwd", f"{names[0]}.png")
+    ]
+    (tmp_path / "in.json").write_text(json.dumps(tasks))
+
+    done = import_labels(read_samples(tmp_path), LabelLog(tmp_path), tmp_path / "in.json", by="anna")
+
+    assert (done.counts, list(done.left_out)) == ({"dent": 1}, ["/data/upload/1/../../../etc/passwd"])
 
 
 def test_the_command_labels_undoes_and_lists(tmp_path: Path, names: list[str]) -> None:

@@ -18,12 +18,14 @@ from sample_files import START, keep
 
 import edgecnn as ec
 from edgecnn.cli.main import main
-from edgecnn.datasets.dataset import Splits
+from edgecnn.datasets.dataset import SplitInfo, Splits
 from edgecnn.datasets.split_table import IN_RUN, SPLITS, SplitRow, read_splits_table, split_rows
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.samples.labels import LabelLog
+from edgecnn.shipped import find_task
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
+from edgecnn_export.run_pictures import RunPictures
 from edgecnn_export.training import continuation
 from edgecnn_export.training.continuation import ContinuedRun, Start, continue_training, next_folder, open_start
 
@@ -347,6 +349,18 @@ def test_what_cannot_be_started_from_is_refused_in_one_line(workshop: Workshop, 
             open_start(source)
     with pytest.raises(InputError, match="knows this class already"):
         open_start(workshop.old, new_classes=["dark"])
+
+
+def test_a_run_of_digits_says_in_one_line_why_it_cannot_be_continued(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = dataclasses.replace(open_start(workshop.old).reference, task=find_task("mnist"))
+    monkeypatch.setattr(continuation, "open_reference", lambda path: digits)
+    monkeypatch.setattr(RunPictures, "of", lambda _: RunPictures(digits.task, None, None, SplitInfo("generated", "")))
+    run = shutil.copytree(workshop.old, tmp_path / "digits")
+
+    with pytest.raises(InputError, match=f"^{run} was trained on the arrays of mnist, not on a folder of pictures"):
+        open_start(run)
 
 
 def test_no_run_is_replaced(workshop: Workshop) -> None:

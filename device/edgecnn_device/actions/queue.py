@@ -99,8 +99,12 @@ class Queue:
 
     def complain(self) -> None:
         """Raise OutputError for a trouble that nobody has heard of yet."""
-        if self._news:
-            raise OutputError(self._news.pop())
+        if news := self.news():
+            raise OutputError(news)
+
+    def news(self) -> str:
+        """Return a trouble that nobody has heard of yet, once; mostly nothing."""
+        return self._news.pop() if self._news else ""
 
     def stop(self) -> int:
         """Give a second to what waits; return how many events are left, which only a file keeps."""

@@ -134,7 +134,13 @@ class ActionSink:
             raise OutputError("; ".join(troubles))
 
     def beat(self) -> None:
-        """Say that the loop turns: pins are at their fail-safe levels soon after it does not."""
+        """Say that the loop turns: pins are at their fail-safe levels soon after it does not.
+
+        Between a trigger's parts nothing else says what became of a webhook or a command.
+        """
+        for each in self._acting:
+            if self._triggered and each.queue is not None and (news := each.queue.news()):
+                self._notice(f"{self.name} fails: {each.rule.action}: {news}; the camera continues")
         if self._pins is None:
             return
         for each in self._acting:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from edgecnn_device import board
 from edgecnn_device.board import THROTTLE_WORDS
-from edgecnn_device.frames import STATES
+from edgecnn_device.frames import OUTCOMES, STATES
 from edgecnn_device.surroundings import Surroundings
 from edgecnn_device.web.broadcast import Broadcast
 from edgecnn_device.web.counters import BUCKETS_S, Histogram
@@ -61,6 +61,8 @@ class Metrics(Collector):
         yield _counter("model_refusals", "New models that were refused.", watched.refusals())
         yield _gauge("model_refused", "1 while the model's file is refused and another one runs.", int(bool(watched.warning())))
         yield _counters("observations", "Observations by state.", "state", {name: statistics.states[name] for name in STATES})
+        events: dict[str, float] = {outcome: statistics.events[outcome] for outcome in OUTCOMES}
+        yield _counters("events", "Parts and shots of a trigger by outcome.", "outcome", events)
         yield _counter("clock_jumps", "Times that the wall clock was set.", statistics.clock_jumps)
         yield _counters("unusable_frames", "Unusable frames by reason.", "reason", statistics.reasons)
         yield _counters("predictions", "Predictions by label, before smoothing.", "label", labels)

@@ -133,14 +133,15 @@ def open_start(run: Path, *, new_classes: Sequence[str] = (), data: Path | None 
         raise InputError(f"{run} has no {RUN_FILE} of edgecnn train: only a run with its record and split can be continued")
     if reference.good_parts is not None:
         raise InputError(f"{run} knows good parts only, by no training; add the pictures to its folder, and --only-good again")
+    if reference.task.read is not None and (pictures.folder is None or reference.task.read(pictures.folder) is not None):
+        name = reference.task.name
+        raise InputError(f"{run} was trained on the arrays of {name}, not on a folder of pictures: it cannot be continued")
     if pictures.folder is None or pictures.table is None or not pictures.table.is_file():
         raise InputError(f"{run} keeps no split of pictures in a folder (they were generated?): train anew with the pictures")
     pictures = pictures if data is None else dataclasses.replace(pictures, folder=data)
     assert pictures.folder is not None
     if not pictures.folder.is_dir():
         raise InputError(f"the pictures of {run} lay in {pictures.folder}, which is gone; name their folder with --data")
-    if reference.task.read is not None and reference.task.read(pictures.folder) is not None:
-        raise InputError(f"{run} was trained on arrays: only one whose pictures are files can be continued")
     return Start(folder, reference, pictures, _extended(reference.task, new_classes, run, wanted))
 
 
