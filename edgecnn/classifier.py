@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Fit, Preprocessing
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.rejection.evidence import Evidence, Judged
 from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.runtimes import Runtime, open_runtime

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.finders import Seen
 from edgecnn_device.frames import Behind, Box, RegionPrediction
 

@@ -13,7 +13,7 @@ import copy
 import itertools
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.head import as_compared, distances, read_centres, unit
 from edgecnn.runtimes.runtime import answer_slices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import TensorSpec
 from edgecnn.errors import InferenceError, ShapeError
+from edgecnn.quick_dataclass import dataclass
 
 
 class Runtime(Protocol):
