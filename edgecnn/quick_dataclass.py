@@ -9,6 +9,9 @@ comparison and errors are those of the standard library, which a type checker se
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
@@ -113,8 +116,15 @@ class _LateSignature:
         return taken.replace(parameters=[*taken.parameters.values()][1:])
 
 
-def _values(instance: Any) -> tuple[Any, ...]:
-    return tuple(getattr(instance, field.name) for field in dataclasses.fields(instance) if field.compare)
+def _values(instance: Any) -> Any:
+    return _getter(type(instance))(instance)
+
+
+@functools.cache
+def _getter(kind: type) -> Callable[[Any], Any]:
+    """Return what gives the values that an object is compared by."""
+    names = [field.name for field in dataclasses.fields(kind) if field.compare]
+    return operator.attrgetter(*names) if names else lambda _: ()
 
 
 def _repr(self: Any) -> str:
