@@ -122,9 +122,11 @@ def _values(instance: Any) -> Any:
 
 @functools.cache
 def _getter(kind: type) -> Callable[[Any], Any]:
-    """Return what gives the values that an object is compared by."""
+    """Return what gives the values that an object is compared by, as a tuple: it takes the very same NaN for equal."""
     names = [field.name for field in dataclasses.fields(kind) if field.compare]
-    return operator.attrgetter(*names) if names else lambda _: ()
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda instance: tuple(getattr(instance, name) for name in names)
 
 
 def _repr(self: Any) -> str:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import json
+import math
 import pickle
 import subprocess
 import sys
@@ -128,6 +129,21 @@ def test_each_object_has_its_own_default() -> None:
     kind = make_point(quick_dataclass.dataclass)
 
     assert kind(1).tags is not kind(1).tags
+
+
+@pytest.mark.parametrize("value", [math.nan, (), "x"])
+def test_one_field_is_compared_as_the_standard_one_does(value: Any) -> None:
+    def equal(maker: Callable[..., Any]) -> bool:
+        @maker(frozen=True)
+        class Kept:
+            """Keeps one thing."""
+
+            value: Any
+
+        return bool(Kept(value) == Kept(value))
+
+    theirs, ours = map(equal, MAKERS)
+    assert ours is theirs is True
 
 
 def test_it_can_be_pickled_and_copied() -> None:
