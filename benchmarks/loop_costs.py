@@ -312,27 +312,13 @@ def _processor_s(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def compare_starts(model: Model, video: Path, *, rounds: int = 7) -> dict[str, Any]:
-    """Time from the start of a process to its first answer, and its peak memory over the video, beside the bare script's."""
+def compare_memory(model: Model, video: Path) -> dict[str, Any]:
+    """Return the peak memory of a camera over the video, beside the bare script's."""
     preprocessing = json.dumps(asdict(model.artifact.contract.preprocessing))
     path, script = str(model.artifact.path), str(Path(__file__).with_name("bare_script.py"))
-    commands = {
-        "bare": ["run_path", script, path, str(video), str(FRAMES), preprocessing],
-        "camera": ["run_module", "edgecnn", "camera", path, "--source", str(video)],
-    }
-    first_s: dict[str, list[float]] = {name: [] for name in commands}
-    for _, (name, (how, *command)) in itertools.product(range(rounds), commands.items()):
-        first_s[name].append(_first_answer_s(command if how == "run_path" else ["-m", *command]))
-    found_s = {name: min(seconds) for name, seconds in first_s.items()}
-    peak = {name: _peak_bytes(command) for name, command in commands.items()}
-    return {
-        "bare_first_answer_ms": round(1000 * found_s["bare"], 1),
-        "camera_first_answer_ms": round(1000 * found_s["camera"], 1),
-        "start_ratio": round(found_s["camera"] / found_s["bare"], 3),
-        "bare_peak_rss_bytes": peak["bare"],
-        "camera_peak_rss_bytes": peak["camera"],
-        "rss_ratio": round(peak["camera"] / peak["bare"], 3),
-    }
+    bare = _peak_bytes(["run_path", script, path, str(video), str(FRAMES), preprocessing])
+    camera = _peak_bytes(["run_module", "edgecnn", "camera", path, "--source", str(video)])
+    return {"bare_peak_rss_bytes": bare, "camera_peak_rss_bytes": camera, "rss_ratio": round(camera / bare, 3)}
 
 
 # The process itself says its peak at its end: what wait4 tells begins with the memory of the process that started it.
@@ -345,17 +331,6 @@ atexit.register(tell)
 run, sys.argv = sys.argv[1], sys.argv[2:]
 getattr(runpy, run)(sys.argv[0], run_name="__main__")
 """
-
-
-def _first_answer_s(command: list[str]) -> float:
-    """Return the seconds from the start of a Python process to its first line on stdout."""
-    began_s = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-P", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        took_s = time.perf_counter() - began_s
-        process.kill()
-    return took_s
 
 
 def _peak_bytes(command: list[str]) -> int:
@@ -388,8 +363,8 @@ def bench_loop(
         with _one_processor():
             notice("the same on one processor")
             pinned = compare_with_bare(model, video, folder, rounds=rounds)
-        notice("from start to the first answer")
-        start = compare_starts(model, video)
+        notice("the peak memory of both")
+        memory = compare_memory(model, video)
         notice("each sink, and 1 to 64 tiles")
         sinks, tiles = cost_of_sinks(model, images, folder, rounds=rounds), cost_of_tiles(model, images)
         viewers = []
@@ -401,7 +376,7 @@ def bench_loop(
         "loop_ratio": whole.loop_ratio,
         "comparison": asdict(whole),
         "one_processor": asdict(pinned),
-        "start": start,
+        "memory": memory,
         "sinks": {sink: asdict(pace) for sink, pace in sinks.items()},
         "tiles": {str(count): asdict(pace) for count, pace in tiles.items()},
         "viewers": viewers,
@@ -432,11 +407,10 @@ def format_costs(report: dict[str, Any]) -> list[str]:
             f"(of processor time {found['cpu_ratio']:.2f}; above 1 the loop is faster; {found['unjudged_ratio']:.2f} where "
             f"neither frames nor answers are judged)"
         )
-    start = report["start"]
+    memory = report["memory"]
     lines.append(
-        f"first answer after {start['camera_first_answer_ms']:.0f} ms, bare {start['bare_first_answer_ms']:.0f} ms: ratio "
-        f"{start['start_ratio']:.2f}; peak memory {start['camera_peak_rss_bytes'] / 1e6:.0f} MB, bare "
-        f"{start['bare_peak_rss_bytes'] / 1e6:.0f} MB: ratio {start['rss_ratio']:.2f}"
+        f"peak memory {memory['camera_peak_rss_bytes'] / 1e6:.0f} MB, bare {memory['bare_peak_rss_bytes'] / 1e6:.0f} MB: ratio "
+        f"{memory['rss_ratio']:.2f}"
     )
     sinks = {name: pace["cpu_ms"] for name, pace in report["sinks"].items()}
     lines.append(f"without a sink {sinks.pop('none'):.3f} ms of processor time per frame; each sink adds:")

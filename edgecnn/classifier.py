@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from edgecnn.artifacts import Artifact, Contract
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import InputError
 from edgecnn.preprocessing import Fit, Preprocessing
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.rejection.evidence import Evidence, Judged
 from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.runtimes import Runtime, open_runtime
@@ -211,16 +212,24 @@ class Classifier:
         """Say what answers `(n, classes)` mean."""
         if judged is None:
             return [self.interpret(row) for row in probabilities]
-        rows = zip(probabilities, judged.novelty.tolist(), judged.nearest.tolist(), strict=True)
-        return [self.interpret(row, novelty, nearest) for row, novelty, nearest in rows]
+        rows = zip(probabilities, judged.novelty.tolist(), judged.nearest.tolist(), judged.tempered, strict=True)
+        return [self.interpret(*row) for row in rows]
 
     def interpret(
-        self, probabilities: NDArray[np.float32], novelty: float | None = None, nearest: int | None = None
+        self,
+        probabilities: NDArray[np.float32],
+        novelty: float | None = None,
+        nearest: int | None = None,
+        tempered: NDArray[np.float32] | None = None,
     ) -> Prediction:
-        """Say what `(classes,)` as a runtime gives them mean, of a picture of this novelty where it is known."""
+        """Say what `(classes,)` as a runtime gives them mean, of a picture of this novelty where it is known.
+
+        They are tempered here, unless that is done already.
+        """
         threshold = self.reject_threshold
         if self.evidence is not None and novelty is not None:
-            probabilities, threshold = self.evidence.temper(probabilities), self.evidence.info.unsure_below
+            probabilities = self.evidence.temper(probabilities) if tempered is None else tempered
+            threshold = self.evidence.info.unsure_below
         class_id = int(probabilities.argmax())
         probability = float(probabilities[class_id])
         verdict: Verdict = "label"

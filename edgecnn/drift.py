@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -23,6 +23,7 @@ from edgecnn.artifacts.contract import DRIFT_STATISTICS, DataInfo, DriftInfo
 from edgecnn.classifier import Classifier, Prediction
 from edgecnn.errors import DatasetError
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.quick_dataclass import dataclass
 
 ALARM_EVERY = 1_000_000  # pictures between two false alarms, at least and on average
 RECOVERY_EVERY = 10_000  # the same for a false all-clear while the drift goes on

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError
+from edgecnn.quick_dataclass import dataclass
 
 Head = Literal["probabilities", "logits", "probability", "logit"]
 # The layer that makes 1 - p and p of p; folding knows it by this name.

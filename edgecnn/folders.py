@@ -7,12 +7,12 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgecnn.errors import InputError
 from edgecnn.formats import HEAD_BYTES, PICTURE_SUFFIXES, RAW_SUFFIXES, looks_like_text, readable_formats, sniff
 from edgecnn.progress import report
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.text import counted, printable
 
 # What file managers, archivers and network drives leave behind, in lower case; hidden names are passed over anyway.

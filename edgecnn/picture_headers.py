@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from edgecnn.formats import HEAD_BYTES, sniff
+from edgecnn.quick_dataclass import dataclass
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 # Progressive JPEG of any encoder has about ten scans; each costs a pass over the whole picture (libjpeg-turbo stops at 500).

@@ -7,7 +7,6 @@ thresholds, gray conversion), so that the board sees exactly the pixels that the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import cv2
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.errors import InputError, ShapeError
+from edgecnn.quick_dataclass import dataclass
 
 Color = Literal["gray", "rgb"]
 Fit = Literal["squash", "crop", "pad", "digit"]

@@ -1,4 +1,5 @@
 """The camera loop of this project, with JSON Lines as its sink."""
+# ruff: noqa: E402  # the process is settled first
 
 from __future__ import annotations
 
@@ -7,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness import run
+
+from edgecnn.cli.start import settle_process
+
+settle_process()  # before NumPy is loaded, as `edgecnn camera` does
 
 from edgecnn_device.finders import find_whole, look_at
 from edgecnn_device.health import Health, Limits

@@ -6,16 +6,25 @@ the picture; the window is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from harness import run
+from numpy.typing import NDArray
+
+NEEDS = ["numpy", "opencv-python-headless", "ai-edge-litert"]
+Pixels = NDArray[np.uint8]
 
 
-def answers(model: Path, folder: Path, video: str) -> Iterator[int]:
+def resize(rgb: Pixels) -> Pixels:
+    """Return the model's input, `(200, 200, 1)`, as the example makes it."""
+    return cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (200, 200))[:, :, None]
+
+
+def answers(model: Path, folder: Path, video: str, prepare: Callable[[Pixels], Pixels] = resize) -> Iterator[int]:
     """Yield the class of each frame."""
     interpreter = Interpreter(model_path=str(model), num_threads=4)
     interpreter.allocate_tensors()
@@ -27,9 +36,8 @@ def answers(model: Path, folder: Path, video: str) -> Iterator[int]:
         if not there:
             return
         image = cv2.flip(image, 1)
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        gray = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (200, 200))
-        interpreter.set_tensor(inputs["index"], (gray.astype(np.int16) - 128).astype(np.int8)[None, :, :, None])
+        pixels = prepare(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        interpreter.set_tensor(inputs["index"], (pixels.astype(np.int16) - 128).astype(np.int8)[None])
         interpreter.invoke()
         scores = (interpreter.get_tensor(outputs["index"])[0].astype(np.float32) - zero_point) * scale
         best = np.argsort(-scores)[:3]
@@ -39,4 +47,5 @@ def answers(model: Path, folder: Path, video: str) -> Iterator[int]:
         yield int(best[0])
 
 
-run(answers, ["numpy", "opencv-python-headless", "ai-edge-litert"])
+if __name__ == "__main__":
+    run(answers, NEEDS)

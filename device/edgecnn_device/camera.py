@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
@@ -16,6 +16,7 @@ import cv2
 
 from edgecnn.classifier import named_path
 from edgecnn.errors import EdgecnnError, InputError, OutputError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.classes import Classes
 from edgecnn_device.finders import Find, Look, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both

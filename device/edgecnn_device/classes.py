@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edgecnn.errors import InputError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.frames import RegionPrediction
 
 NONE_OF_THESE = "none of these"

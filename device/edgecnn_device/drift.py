@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgecnn.artifacts.contract import DataInfo, DriftInfo
 from edgecnn.drift import STATISTICS, Baseline, Bets, Detector, Floats, measure, novel_above, statistics_for
 from edgecnn.errors import EdgecnnError
 from edgecnn.files import make_folder, read_bytes, write_bytes
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.records import read_record
 from edgecnn_device.frames import Change, Drift, Frame, Image, Observation, RegionPrediction
 from edgecnn_device.model import Model

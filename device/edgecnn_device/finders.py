@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -14,6 +13,7 @@ from edgecnn.classifier import Classifier
 from edgecnn.errors import InputError
 from edgecnn.numbers import whole_number
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.rejection.evidence import Judged
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import Answers, answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes.runtime import Answers
 
 if TYPE_CHECKING:

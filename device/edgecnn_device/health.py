@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.frames import OK, Frame, Image, Missing, State
 from edgecnn_device.torn import coarse_sample, torn
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgecnn.artifacts.artifact import SUFFIXES
 from edgecnn.errors import InputError
 from edgecnn.files import make_folder, read_bytes, write_bytes, write_json
+from edgecnn.quick_dataclass import dataclass
 
 _MAX_RECORD_BYTES = 2**16
 _NAME = re.compile("[0-9a-f]{16}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from edgecnn.classifier import Classifier
 from edgecnn.errors import EdgecnnError, InferenceError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.clock import ClockWatch, describe_jump
 from edgecnn_device.finders import Look
 from edgecnn_device.frames import STAGES, Frame, Missing, Observation, State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from edgecnn.artifacts.artifact import is_foreign, read_file
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.classifier import Classifier, artifact_path, named_path
 from edgecnn.errors import ArtifactError, EdgecnnError, SignatureError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes import open_runtime
 from edgecnn.runtimes.runtime import answer
 from edgecnn.runtimes.select import import_runtime

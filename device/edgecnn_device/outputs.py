@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edgecnn.errors import InputError, OutputError
 from edgecnn.files import exists
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.finders import Tiles
 from edgecnn_device.loop import Sink, Statistics

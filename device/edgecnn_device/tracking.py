@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.finders import Seen
 from edgecnn_device.frames import Behind, Box, RegionPrediction
 
@@ -131,7 +132,8 @@ def _predict(region_id: int, history: _History, seen: Seen, index: int, classifi
     """Return the prediction of a region, smoothed over its history, of which it is a part."""
     row, rejected, novelty = _row(seen, index)
     nearest = None if seen.judged is None else int(seen.judged.nearest[index])
-    smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest)
+    tempered = None if seen.judged is None else seen.judged.tempered[index]
+    smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest, tempered)
     if len(history) > 1:
         smoothed = _interpret(classifier, history.mean(), history.mostly_rejected(), history.novelty(), nearest)
     where, where_map = (None, None) if seen.where is None else seen.where[index] or (None, None)
@@ -144,9 +146,14 @@ def _predict(region_id: int, history: _History, seen: Seen, index: int, classifi
 
 
 def _interpret(
-    classifier: Classifier, probabilities: NDArray[np.float32], rejected: bool, novelty: float | None, nearest: int | None
+    classifier: Classifier,
+    probabilities: NDArray[np.float32],
+    rejected: bool,
+    novelty: float | None,
+    nearest: int | None,
+    tempered: NDArray[np.float32] | None = None,
 ) -> Prediction:
-    prediction = classifier.interpret(probabilities, novelty, nearest)
+    prediction = classifier.interpret(probabilities, novelty, nearest, tempered)
     return replace(prediction, label=None, verdict="unsure") if rejected else prediction
 
 

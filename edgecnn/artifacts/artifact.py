@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from edgecnn.artifacts.contract import Contract
 from edgecnn.artifacts.signature import TrustedKey
 from edgecnn.errors import ArtifactError, ContractError, DigestError, InputError
 from edgecnn.files import read_bytes, write_bytes
+from edgecnn.quick_dataclass import dataclass
 
 MAX_FILE_BYTES = 2**30
 SUFFIXES = (".tflite", ".onnx")

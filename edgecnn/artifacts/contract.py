@@ -10,12 +10,13 @@ import math
 import reprlib
 import struct
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from edgecnn.conformal import losable, surely_kept
 from edgecnn.errors import ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.records import read_record
 
 FORMAT_VERSION = 2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import Contract
 from edgecnn.errors import ArtifactError, ContractError
+from edgecnn.quick_dataclass import dataclass
 
 COUNT = 8
 CANDIDATES = 96
@@ -25,7 +25,7 @@ FLOAT_TOLERANCE, QUANTIZED_TOLERANCE = 1e-4, 0.25
 def make_input(seed: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Make one input `(height, width, channels)` uint8: smoothed noise, bars and blocks over a slope, by integers only."""
     random = _Stream(seed)
-    height, width, channels = shape
+    height, width = shape[:2]
     # int32: a camera makes these at its start, and wider integers take twice as long.
     rows, columns = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
     level, contrast = random.randint(20, 200), random.randint(0, 90)
@@ -43,7 +43,9 @@ def make_input(seed: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         reached = slice(top, top + size_y)
         inside = abs(4 * (columns - left) - lean * (rows[reached] - top)) < 2 * size_x
         image[reached] += random.randint(-180, 181) * inside
-    return np.repeat(np.clip(image, 0, 255).astype(np.uint8)[:, :, None], channels, axis=2)
+    made = np.empty(shape, np.uint8)
+    made[:] = np.clip(image, 0, 255)[:, :, None]
+    return made
 
 
 class _Stream:

@@ -8,12 +8,12 @@ as OpenSSL makes them. The package `cryptography` (extra `sign`) is needed only 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecnn.errors import InputError, MissingDependencyError, SignatureError
 from edgecnn.files import read_bytes
+from edgecnn.quick_dataclass import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

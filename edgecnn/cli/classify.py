@@ -17,6 +17,7 @@ from edgecnn.cli.options import (
     runtime_options,
     threshold_options,
 )
+from edgecnn.cli.start import settle_process
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def classify(
     probability, novelty, and probabilities by label. The label is null when the verdict is `unsure` (no class is probable
     enough) or `novel` (the picture is like none that the model was trained on: its novelty is above 1).
     """
+    settle_process()
     from edgecnn.errors import InputError
     from edgecnn.folders import left_out_line, list_all
     from edgecnn.progress import note

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from edgecnn.errors import InputError
+from edgecnn.quick_dataclass import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 Values = Mapping[str, Any]

@@ -13,7 +13,7 @@ import copy
 import itertools
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.head import as_compared, distances, read_centres, unit
 from edgecnn.runtimes.runtime import answer_slices
@@ -62,10 +63,14 @@ def run_with_features(runtime: Runtime, images: NDArray[np.uint8]) -> Findings:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """How novel pictures are, `(n,)`, above 1 for those like nothing that was taught, and the class nearest to each, `(n,)`."""
+    """How novel pictures are, `(n,)`, above 1 for those like nothing that was taught, and the class nearest to each, `(n,)`.
+
+    `tempered` are their probabilities `(n, classes)`, tempered.
+    """
 
     novelty: NDArray[np.float64]
     nearest: NDArray[np.int64]
+    tempered: NDArray[np.float32]
 
 
 class Evidence:
@@ -101,10 +106,11 @@ class Evidence:
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
         distances = self.distances(pooled)
-        scores = distances.min(axis=1)
+        scores, tempered = distances.min(axis=1), self.temper(probabilities)
         if self.info.log_weight:
-            scores = _scores(scores, self.temper(probabilities), self.info.log_weight)
-        return Judged(np.round(scores / self.info.novel_above, _DECIMALS), self._classes[distances.argmin(axis=1)])
+            scores = _scores(scores, tempered, self.info.log_weight)
+        nearest = self._classes[distances.argmin(axis=1)]
+        return Judged(np.round(scores / self.info.novel_above, _DECIMALS), nearest, tempered)
 
     def with_thresholds(self, **thresholds: float) -> Evidence:
         """Return the evidence with another `unsure_below` or `novel_above`."""

@@ -40,7 +40,7 @@ class GoodParts:
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their likeness `(n, 1)`; all are nearest to the one class that there is."""
         novelty = novelty_of(probabilities[:, 0]) * (self._novel_above / self.info.novel_above)
-        return Judged(np.round(novelty, _DECIMALS), np.zeros(len(pooled), np.int64))
+        return Judged(np.round(novelty, _DECIMALS), np.zeros(len(pooled), np.int64), probabilities)
 
     def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
         """Return how far one picture's oddest places are from good ones, 0 to 2, by its likeness `(1, 1)`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import TensorSpec
 from edgecnn.errors import InferenceError, ShapeError
+from edgecnn.quick_dataclass import dataclass
 
 
 class Runtime(Protocol):
@@ -67,7 +68,7 @@ class Answers:
     @property
     def places(self) -> int:
         """How many places the features are of: `h * w` of a map, 1 of a vector."""
-        return 1 if self.values is None else int(np.prod(self.values.shape[1:-1]))
+        return 1 if self.values is None else math.prod(self.values.shape[1:-1])
 
     @cached_property
     def sums(self) -> NDArray[np.int64] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import griffe
 import pytest
 from mkdocs.exceptions import PluginError
 
@@ -98,3 +99,13 @@ def test_a_page_may_link_elsewhere() -> None:
     html = '<a href="https://example.org/">there</a><script src="assets/x.js">'
 
     assert hook("offline")["on_post_page"](html, page=None, config=None) == html
+
+
+def test_the_reference_knows_the_fields_of_a_quick_dataclass(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from edgecnn.quick_dataclass import dataclass\n@dataclass(frozen=True)\nclass Part:\n    size: int\n    name: str\n"
+    )
+    extensions = griffe.load_extensions(str(ROOT / "docs" / "_hooks" / "quick_dataclass.py"))
+    part = griffe.load("shop", search_paths=[str(tmp_path)], extensions=extensions)["Part"]
+
+    assert [each.name for each in part.parameters] == ["self", "size", "name"]

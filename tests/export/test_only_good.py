@@ -305,7 +305,13 @@ def test_a_good_part_has_no_box_and_nothing_is_drawn_over_it(exported: Path, fol
     (found,) = classifier.rejecting(None, novelty=2).classify([cv2.imread(str(good))], where=True)
 
     assert classifier.distance(answers) == pytest.approx(found.novelty * 2 * classifier.evidence.info.novel_above, rel=0.01)
-    assert locating_maps(classifier.runtime, classifier.evidence, inputs, answers, Judged(np.ones(1), np.zeros(1))) == [None]
+    assert locating_maps(
+        classifier.runtime,
+        classifier.evidence,
+        inputs,
+        answers,
+        Judged(np.ones(1), np.zeros(1, np.int64), np.ones((1, 1), np.float32)),
+    ) == [None]
     assert found.novel_where.max() < 0  # on the scale of the threshold that was chosen
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgecnn.errors import InputError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.frames import Observation
 from edgecnn_device.loop import Sink
 from edgecnn_device.sinks.timeline import Timeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 import cv2
 
 from edgecnn.errors import CameraError, InputError
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.torn import torn, torn_by
 

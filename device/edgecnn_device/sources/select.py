@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from edgecnn.addresses import looks_like_address, may_hold_secret, origin, split
 from edgecnn.errors import InputError, MissingDependencyError
 from edgecnn.files import exists
 from edgecnn.numbers import whole_number
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.frames import Frame, Image, Missing
 from edgecnn_device.plugins import SOURCES, open_plugin, plugin_names
 from edgecnn_device.sources.controls import NO_CONTROLS, CameraControls

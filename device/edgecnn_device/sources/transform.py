@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 from edgecnn.errors import InputError
 from edgecnn.numbers import whole_number
 from edgecnn.preprocessing import resize
+from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.frames import Image
 
 Flip = Literal["none", "horizontal", "vertical", "both"]
