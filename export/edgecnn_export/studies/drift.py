@@ -1,11 +1,11 @@
 """How soon a camera notices each corruption of its pictures, and how often it raises a false alarm: both simulated.
 
-A corruption is that of one camera: its lamp stands on one side and its dust in one place, for all pictures alike; a few cameras
-are drawn. Each corrupted picture is judged by a baseline of all held-out pictures but those of its own part.
+A corruption is that of one camera: its lamp stands on one side and its dust in one place, for all pictures alike; a few
+cameras are drawn. Each corrupted picture is judged by a baseline of all held-out pictures but those of its own part.
 
-For false alarms parts drawn with replacement say what is usual, and plants that show all parts are judged by that, which is then
-as wrong as so many parts make it (bootstrap). It is harder when halves of the parts judge each other: half as many say what is
-usual, and what differs between the halves by chance never ends.
+For false alarms parts drawn with replacement say what is usual, and plants that show all parts are judged by that, which is
+then as wrong as so many parts make it (bootstrap). It is harder when halves of the parts judge each other: half as many say
+what is usual, and what differs between the halves by chance never ends.
 """
 
 from __future__ import annotations
