@@ -133,7 +133,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecnn_export.studies.crossval.to_json", lambda _: {"figures": []})
     monkeypatch.setattr("edgecnn_export.studies.ablation.ablate", ablate)
     monkeypatch.setattr("edgecnn_export.studies.only_good.study_only_good", lambda *_, **__: figures)
-    drift = DriftStudy(300, 164, 3, (Noticed("noise", 2, (9, 12), ("noisier",)), Noticed("dust", 2, (9,), ())), 0, 100)
+    drift = DriftStudy(300, 164, 3, (Noticed("noise", 2, (9, 12), ("noisier",)), Noticed("dust", 2, (9,), ())), 0, 0, 100)
     monkeypatch.setattr("edgecnn_export.studies.drift.study_drift", lambda *_, **__: drift)
     monkeypatch.setattr("edgecnn_export.studies.leave_one_out.leave_one_class_out", lambda *_, **__: [])
 
