@@ -7,7 +7,8 @@ When two such pictures stand on both sides of a split, the test measures memory.
    has no features. Copies are found by a product of small versions of all pictures.
 2. *Proof.* One picture is laid on the other, and the median over the tiles of what both show of the correlation of their
    structure between 1 and 4 pixels is the pair's score. Two scratches, logos or edges that look alike agree in the tiles they
-   cross and nowhere else; two pictures of one part agree in all, whatever the exposure. The background does not count.
+   cross and nowhere else; two pictures of one part agree in all, whatever the exposure. The background does not count. And they
+   must agree where they lie far better than BESIDE it: the streaks of any two surfaces agree all along their length.
 3. *Threshold.* A pair needs a score of at least MIN_SCORE. Pictures of different classes hardly ever show the same part: pairs
    across classes estimate how many within are false, and the threshold rises until that share is at most FALSE_PAIRS. Where no
    threshold reaches it, everything looks like everything, and only copies count.
@@ -43,6 +44,8 @@ MIN_TILES = 8  # a line crosses half of fewer, and two lines always correlate
 MIN_TILE_VARIANCE = 0.3  # gray levels squared; below it a tile holds rounding noise (saturated, empty)
 BAND = (1.0, 4.0)  # pixels: finer is the noise of one exposure, coarser is the light
 MIN_SCORE = 0.75  # of NEU's recorded overlaps that have eight matches 99 % reach more
+BESIDE = 4  # pixels, where structure in BAND is another one
+UNEXPLAINED = 0.5  # share of what is unexplained beside the place that may be so at it; a tile again has at most 0.28
 FALSE_PAIRS = 0.05  # share of the pairs within classes that may be false, as those across classes tell
 LEAST_ACROSS = 6  # pairs across classes that are no accident: fewer are wrong labels
 CLASS_LOOK, CLASS_PICTURES = 0.5, 20  # a group of this share of a class, if it has so many pictures, is what it looks like
@@ -320,6 +323,9 @@ def _check(first: _Structure, second: _Structure, pair: NDArray[np.int32], estim
     correlations, tiles = _tile_correlations(first.band, laid, part)
     if len(correlations) < max(MIN_TILES, tiles / 4):
         return None
+    score = float(np.median(correlations))
+    if score >= MIN_SCORE and 1 - score > UNEXPLAINED * (1 - _score_beside(first.band, laid, part)):
+        return None
     kind = _kind(first, second, affine)
     shift = affine[:, 2] if kind == "overlap" else np.zeros(2)
     seen = cv2.warpAffine(np.ones_like(second.part), affine, first.image.shape[::-1])
@@ -329,8 +335,24 @@ def _check(first: _Structure, second: _Structure, pair: NDArray[np.int32], estim
         kind,
         (round(float(shift[1])), round(float(shift[0]))),
         float((seen > 0.5).mean()),
-        float(np.median(correlations)),
+        score,
     )
+
+
+def _score_beside(first: NDArray[np.float32], second: NDArray[np.float32], part: NDArray[np.float32]) -> float:
+    """Return the best score of two pictures that lie BESIDE pixels beside each other; 0 where no tile tells."""
+    best = 0.0
+    for rows, columns in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here, there = (_moved(sign * BESIDE * rows, sign * BESIDE * columns, first.shape) for sign in (1, -1))
+        correlations, _ = _tile_correlations(first[here], second[there], np.minimum(part[here], part[there]))
+        best = max(best, float(np.median(correlations)) if len(correlations) else 0.0)
+    return best
+
+
+def _moved(rows: int, columns: int, size_hw: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return what of a picture lies in itself moved by so many rows and columns."""
+    height, width = size_hw
+    return slice(max(rows, 0), height + min(rows, 0)), slice(max(columns, 0), width + min(columns, 0))
 
 
 def _from_corner(affine: NDArray[np.float64], first_hw: tuple[int, ...], second_hw: tuple[int, ...]) -> NDArray[np.float64]:

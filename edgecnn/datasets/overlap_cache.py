@@ -19,7 +19,7 @@ from edgecnn.errors import EdgecnnError
 from edgecnn.files import cache_folder, make_folder, read_bytes, write_bytes
 from edgecnn.mapped import let_go
 
-VERSION = 3  # of the search and of the form of an entry: another one finds nothing of this one
+VERSION = 4  # of the search and of the form of an entry: another one finds nothing of this one
 MAX_BYTES = 64 * 2**20  # of all entries; the ones that were used longest ago go
 MAX_ENTRY_BYTES = 16 * 2**20
 _LET_GO = 1024  # pictures, behind which mapped memory is let go

@@ -155,6 +155,22 @@ def test_the_same_print_on_every_part_is_no_group() -> None:
     assert find_overlaps(pictures, np.arange(24) % 3).pairs == ()
 
 
+def rolled(seed: int) -> Picture:
+    """A part with a grain of its own and the streaks of a roller that all parts went through, each at another place."""
+    profile = cv2.GaussianBlur(np.random.default_rng(7).normal(size=(1, 400)), (0, 0), 1.5)[0]
+    at = int(np.random.default_rng(seed).integers(0, 400 - SIDE))
+    streaks = 30 * profile[at : at + SIDE] / profile.std()
+    return np.asarray(np.clip(128 + streaks + 0.3 * (surface(400 + seed).astype(float) - 128), 0, 255), np.uint8)
+
+
+def test_the_streaks_of_one_roller_on_every_part_are_no_group_and_hide_none() -> None:
+    parts = [rolled(seed) for seed in range(16)]
+
+    found = find_overlaps([*parts, exposed(parts[3], 0.7)], np.arange(17) % 2)
+
+    assert [(pair.first, pair.second) for pair in found.pairs] == [(3, 16)]
+
+
 def test_what_a_whole_class_looks_like_is_no_group() -> None:
     random = np.random.default_rng(0)
     packages = [surface(seed) for seed in (1, 2)]

@@ -108,7 +108,7 @@ def test_a_worker_that_dies_ends_the_others_with_one_line(parts: Path, tmp_path:
     said = first.communicate(timeout=900)[1].decode().strip().splitlines()
     second.communicate()
 
-    assert first.returncode == 2
+    assert first.returncode == 2, said[-3:]
     assert said[-1].startswith("edgecnn: another worker of 127.0.0.1:")
     assert said[-1].endswith("went away; start all of them again")
 
