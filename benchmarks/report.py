@@ -161,8 +161,9 @@ def page(
         "## Whole frames of digits",
         "",
         "Simulated sheets, the mean of three; processor time on one thread, the best of several readings. *Floor* is halving",
-        "the frame and one inference of what was classified, *unchanged* the same frame again from a live camera, *d5a7022*",
-        "the reader of 27 November 2026 in an environment of its own, in turn with ours (`python -m benchmarks.digit_frames`).",
+        "the frame and one inference of what was classified, *unchanged* the same frame again from a live camera, *still* what",
+        "such a camera takes at 30 frames a second of a sheet that lies still, *d5a7022* the reader of 27 November 2026 in an",
+        "environment of its own, in turn with ours (`python -m benchmarks.digit_frames`).",
         "",
         *digit_frames.lines(digits),
     ]

@@ -9,7 +9,7 @@ from edgecnn.handwriting.components import medians
 from edgecnn.handwriting.guesses import ONE, Guess
 
 # What each piece of evidence is worth, in natural logarithms of the odds: a logistic regression on simulated sheets
-# (`python -m benchmarks.fit_credibility`), without the constant.
+# (`python -m benchmarks.fit_credibility` of 28 November 2026), without the constant.
 EVIDENCE = {
     "probability": 0.79,  # the log odds of its largest probability, over those of the reject threshold
     "neighbours": 3.74,  # the mean sureness of the nearest guesses of like height
