@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import MutableMapping
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _ALLOCATIONS = 20_000  # between two looks for cyclic garbage, of which pictures and answers make none
 
 
-def settle_process(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Give NumPy's BLAS one thread, and look for cyclic garbage less often; must come before NumPy is loaded.
+def settle_process() -> None:
+    """Load NumPy with one thread for its BLAS, and look for cyclic garbage less often.
 
     The idle threads of OpenBLAS spin: from the start to the first answer they burnt as much processor time as all the rest,
-    for products of matrices that are too small for a second thread. Whoever sets OPENBLAS_NUM_THREADS has what it says.
+    for products of matrices that are too small for a second thread. Whoever sets OPENBLAS_NUM_THREADS has what it says, and
+    programs that this one starts hear nothing of it.
     """
-    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(_ALLOCATIONS)
+    if _BLAS_THREADS in os.environ:
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        import numpy  # noqa: F401  # which reads the variable as it is loaded
+    finally:
+        del os.environ[_BLAS_THREADS]
