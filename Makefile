@@ -8,6 +8,7 @@
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/reference/arm.md
 # make count-arm  count ARM instructions again after a model or the reader was replaced; as root, writes tests/arm/*.json
 # make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/reference/benchmarks.md
+#               PEERS="edgecnn reader_d5a7022" make bench   the same without what must be downloaded by the gigabyte
 # make docs     build the documentation's site in build/site, and execute its notebook
 # make pictures make the pictures of README and docs again; needs Chromium (apt install chromium chromium-driver)
 # make dist     build wheel and sdist into dist/, and prove them in a fresh environment

@@ -70,7 +70,7 @@ def measure() -> list[dict[str, Any]]:
                 images = [draw_scene(scene, size_wh, seed) for seed in SEEDS]
                 costs = [measure_frame(image, scene, classifier, runs=RUNS, seconds=SECONDS).to_json() for image in images]
                 row = {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0] if name != "scene"}
-                rows.append({"scene": scene} | row | in_turn(images, folder, readers))
+                rows.append({"scene": scene, **row, **in_turn(images, folder, readers)})
     return rows
 
 

@@ -150,7 +150,7 @@ def page(
         "no methods of dataclasses compiled at import (`edgecnn/quick_dataclass.py`), and one thread for OpenBLAS, whose idle",
         "threads burnt as much processor time as all the rest. Tried and left out: the libraries of OpenCV, NumPy, LiteRT and",
         "OpenSSL loaded by a thread beside Python's imports (0 to 6 % sooner, 5 % more processor time, since Python's small",
-        "libraries wait for the loader's lock); no garbage collection at all (nothing beyond looking seldom).",
+        "libraries wait for the loader's lock).",
         "",
         "## Models on their runtimes",
         "",

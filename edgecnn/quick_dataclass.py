@@ -117,7 +117,7 @@ class _LateSignature:
 
 
 def _values(instance: Any) -> Any:
-    return _getter(type(instance))(instance)
+    return _getter(type(instance))(instance)  # type: ignore[arg-type]  # a class is hashable
 
 
 @functools.cache

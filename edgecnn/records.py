@@ -25,6 +25,10 @@ def read_record(kind: type[T], value: Any, where: str) -> T:
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):  # most of what there is
+        return _finite(value, where)
+    if kind is str and type(value) is str:
+        return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(typing.cast(type, kind), value, where)
@@ -40,8 +44,6 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _read_tuple(arguments, value, where)
     if origin is dict and isinstance(value, dict):
         return {str(key): _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return _finite(value, where)
     if kind is int and type(value) is int and not -_MOST_INT <= value <= _MOST_INT:
         raise InputError(f"{where} is {reprlib.repr(value)}, expected a number of at most 64 bits")
     if isinstance(kind, type) and type(value) is kind:

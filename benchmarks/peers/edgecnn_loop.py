@@ -1,5 +1,4 @@
 """The camera loop of this project, with JSON Lines as its sink."""
-# ruff: noqa: E402  # the process is settled first
 
 from __future__ import annotations
 
@@ -9,9 +8,10 @@ from pathlib import Path
 
 from harness import run
 
-from edgecnn.cli.start import settle_process
+from edgecnn.cli.start import starting
 
-settle_process()  # before NumPy is loaded, as `edgecnn camera` does
+with starting():  # as `edgecnn camera` does
+    import numpy  # noqa: F401
 
 from edgecnn_device.finders import find_whole, look_at
 from edgecnn_device.health import Health, Limits

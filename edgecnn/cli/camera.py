@@ -31,7 +31,7 @@ from edgecnn.cli.camera_options import (
 )
 from edgecnn.cli.command import Command, check_needs
 from edgecnn.cli.options import read_convention
-from edgecnn.cli.start import settle_process
+from edgecnn.cli.start import starting
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ def camera(context: click.Context, /, print_config: bool, **values: Any) -> None
     Runs until the source ends or a signal arrives. SIGTERM and Ctrl-C stop it with everything written; SIGHUP reloads the
     model's file, as does a change of the file.
     """
-    settle_process()
-    from edgecnn_device.camera import run_camera
-
     if print_config:
         _print_config(context)
         return
-    values["source"] = _find_source(context)
-    check_needs(context, values)
-    options = _options(values)
+    with starting():
+        from edgecnn_device.camera import run_camera
+
+        values["source"] = _find_source(context)
+        check_needs(context, values)
+        options = _options(values)
     for line in _warnings(context, values):
         _notice(line)
     summary = run_camera(options, notice=_notice)

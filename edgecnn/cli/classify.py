@@ -17,7 +17,7 @@ from edgecnn.cli.options import (
     runtime_options,
     threshold_options,
 )
-from edgecnn.cli.start import settle_process
+from edgecnn.cli.start import starting
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def classify(
     probability, novelty, and probabilities by label. The label is null when the verdict is `unsure` (no class is probable
     enough) or `novel` (the picture is like none that the model was trained on: its novelty is above 1).
     """
-    settle_process()
-    from edgecnn.errors import InputError
-    from edgecnn.folders import left_out_line, list_all
-    from edgecnn.progress import note
+    with starting():
+        from edgecnn.errors import InputError
+        from edgecnn.folders import left_out_line, list_all
+        from edgecnn.progress import note
 
-    classifier = _open(model, fit, stated, runtime, threads).rejecting(reject, novelty)
+        classifier = _open(model, fit, stated, runtime, threads).rejecting(reject, novelty)
     if classifier.warning:
         note(f"warning: {classifier.warning}")
     listing = list_all(images)
@@ -132,10 +132,12 @@ def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, thr
     from edgecnn.artifacts.artifact import Artifact, is_foreign, read_file
     from edgecnn.classifier import Classifier, artifact_path
     from edgecnn.errors import InputError
-    from edgecnn.labels import read_labels
 
-    convention, path = read_convention(stated), artifact_path(model)
-    labels = None if stated["labels"] is None else read_labels(stated["labels"])
+    convention, path, labels = read_convention(stated), artifact_path(model), None
+    if stated["labels"] is not None:
+        from edgecnn.labels import read_labels  # for other tools' models alone
+
+        labels = read_labels(stated["labels"])
     content = read_file(path)
     if is_foreign(path, content, labels):
         foreign: dict[str, Any] = {"convention": convention, "fit": fit or "squash", "output": stated["output"]}

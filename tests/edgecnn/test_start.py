@@ -1,43 +1,52 @@
-"""What a process that classifies settles before it loads anything."""
+"""How a process that classifies begins."""
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
-from edgecnn.cli.start import settle_process
+_START = """
+import os
+from pathlib import Path
+from edgecnn.cli.start import starting
+with starting():
+    import numpy
+print(len(list(Path("/proc/self/task").iterdir())), os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
 
 
-@pytest.fixture(autouse=True)
-def _collector() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.set_threshold(*before)
+def said(program: str, threads: str | None = None) -> str:
+    """Return what a Python program prints, where so many BLAS threads are asked for."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {} if threads is None else {"OPENBLAS_NUM_THREADS": threads}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
 
-def test_blas_gets_one_thread() -> None:
-    environment: dict[str, str] = {}
-    settle_process(environment)
-
-    assert environment == {"OPENBLAS_NUM_THREADS": "1"}
+def test_blas_gets_one_thread_and_other_programs_hear_nothing_of_it() -> None:
+    assert said(_START) == "1 None"
 
 
-def test_who_asks_for_more_threads_keeps_them() -> None:
-    environment = {"OPENBLAS_NUM_THREADS": "4"}
-    settle_process(environment)
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="OpenBLAS starts no more threads than there are processors")
+def test_who_asks_for_more_threads_gets_them() -> None:
+    assert said(_START, "2") == "2 2"
 
-    assert environment == {"OPENBLAS_NUM_THREADS": "4"}
+
+def test_cyclic_garbage_is_looked_for_once_all_is_loaded() -> None:
+    look = "import gc; from edgecnn.cli.start import starting\nwith starting(): during = gc.isenabled()\n"
+
+    assert said(f"{look}print(during, gc.isenabled())") == "False True"
+
+
+def test_nothing_is_done_where_numpy_is_loaded_already() -> None:
+    look = "import gc, numpy; from edgecnn.cli.start import starting\nwith starting(): during = gc.isenabled()\n"
+
+    assert said(f"{look}print(during, gc.get_freeze_count())") == "True 0"
 
 
 @pytest.mark.parametrize("command", ["classify", "camera"])
-def test_nothing_loads_numpy_before_it_is_settled(command: str) -> None:
-    look = f"import sys, edgecnn.cli.main, edgecnn.cli.{command}; print('numpy' in sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, env=environment)
-
-    assert done.stdout.strip() == "False"
+def test_nothing_loads_numpy_before_the_start(command: str) -> None:
+    assert said(f"import sys, edgecnn.cli.main, edgecnn.cli.{command}; print('numpy' in sys.modules)") == "False"
