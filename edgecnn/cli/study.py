@@ -56,7 +56,7 @@ def _study_options(command: F) -> F:
         data_option,
         SCHEDULER,
         click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings to run at the same time."),
-        click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's."),
+        click.option("--epochs", type=EPOCHS, help="Passes over the training pictures; 0 fits only lite's last layer."),
         click.argument("task", metavar="TASK|DIR"),
     ):
         command = option(command)
