@@ -218,10 +218,11 @@ class EvidenceInfo:
 class GoodPartsInfo:
     """What good parts look like place by place, and from when on a picture is like none of them.
 
-    `bank` are features of places of good parts, of length 1, `(n, channels)` int8 as base64, each times `scale`. A picture's
-    score is the mean distance of its oddest places, of length 1 as well, to the nearest of these; above `novel_above` it is
-    novel. The threshold was chosen on `pictures` held-out pictures of `parts` good parts, so that of further good parts at most
-    the share `false_alarms` is expected to be called novel (split conformal prediction), where `wanted` was asked for.
+    `bank` are features of places of good parts, each averaged with its neighbours and of length 1, `(n, channels)` int8 as
+    base64, each times `scale`. A picture's score is the mean distance of its oddest places, in the same form, to the nearest of
+    these; above `novel_above` it is novel. The threshold was chosen on `pictures` held-out pictures of `parts` good parts, so
+    that of further good parts at most the share `false_alarms` is expected to be called novel (split conformal prediction),
+    where `wanted` was asked for.
     """
 
     bank: str

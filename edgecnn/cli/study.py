@@ -37,6 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 SCHEDULER = click.option(
     "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work, such as tcp://192.168.1.5:8786."
 )
+PER_CLASS = click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
 _NEEDS = {"jobs": Need("no --scheduler, whose workers it would not count", lambda values: values["scheduler"] is None)}
 
 
@@ -55,7 +56,7 @@ def _study_options(command: F) -> F:
         data_option,
         SCHEDULER,
         click.option("--jobs", type=JOBS, default=1, show_default=True, help="Trainings to run at the same time."),
-        click.option("--epochs", type=EPOCHS, help="Passes over the training pictures. Default: the recipe's."),
+        click.option("--epochs", type=EPOCHS, help="Passes over the training pictures; 0 fits only lite's last layer."),
         click.argument("task", metavar="TASK|DIR"),
     ):
         command = option(command)
@@ -77,7 +78,18 @@ def _study_options(command: F) -> F:
     help="How folds are made; random lets overlapping pictures leak.",
 )
 @click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with the seeds 0 to N-1.")
-def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: str, seeds: int, **values: Any) -> None:
+@PER_CLASS
+def crossval(
+    task: str,
+    data: Path | None,
+    *,
+    network: str,
+    folds: int,
+    rule: str,
+    seeds: int,
+    per_class: int | None,
+    **values: Any,
+) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
 
     Each model is also exported, and its int8 file measured. compact is trained without a teacher. The test split of the data
@@ -95,6 +107,7 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
         folds=folds,
         seeds=range(seeds),
         epochs=values["epochs"],
+        per_class=per_class,
         jobs=values["jobs"],
         scheduler=values["scheduler"],
         progress=_progress,
@@ -113,7 +126,7 @@ def crossval(task: str, data: Path | None, *, network: str, folds: int, rule: st
 @_study_options
 @click.option("--variant", "names", multiple=True, help="Only this variant; repeatable. Default: all.")
 @click.option("--minutes", type=Duration(0.01, 100_000, unit="m"), help="Instead of --epochs: the time of each training.")
-@click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
+@PER_CLASS
 @seed_option
 def ablation(
     task: str,

@@ -7,7 +7,7 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
 from edgecnn.shipped import find_task
-from edgecnn_export.studies.crossval import CrossValidation, _collect, _macro_recall, _measure, cross_validate, divide
+from edgecnn_export.studies.crossval import CrossValidation, _collect, _macro_recall, _measure, cross_validate, divide, with_few
 from edgecnn_export.studies.trainings import Training, run_trainings
 
 MNIST = find_task("mnist")
@@ -46,6 +46,18 @@ def test_no_group_stands_on_two_sides_of_a_grouped_fold() -> None:
     for parts in divided:
         sides = [set(pool.groups[part].tolist()) for part in parts]
         assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+def test_few_pictures_of_each_class_are_trained_on_and_all_of_the_fold_are_held_out() -> None:
+    pool = _pool()
+    train, choosing, held_out = divide(pool, MNIST, "grouped", folds=3, seed=0)[0]
+
+    few = with_few((train, choosing, held_out), pool, 3, seed=0)
+
+    assert np.bincount(pool.class_ids[few[0]]).tolist() == [3] * 10
+    assert set(few[0]) < set(train)
+    assert few[1] is choosing
+    assert few[2] is held_out
 
 
 def test_random_folds_part_groups() -> None:

@@ -32,8 +32,10 @@ from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
+from edgecnn_export.training.balancing import few_of_each
 
 Rule = Literal["grouped", "random"]
+Parts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # to train on, to choose the epoch on, held out
 PRECISIONS = ("float32", "int8")
 CHOOSING = 0.1  # of the pictures outside a fold serve to choose the epoch
 RESAMPLES = 2000
@@ -93,13 +95,15 @@ def cross_validate(
     folds: int = 5,
     seeds: Sequence[int] = (0,),
     epochs: int | None = None,
+    per_class: int | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> CrossValidation:
     """Train and export once per fold, rule and seed; write `crossval.json` and one folder per training below `out`.
 
-    The pool is train and validation; the test split stays untouched. Trainings that are complete are not repeated, so an
+    The pool is train and validation; the test split stays untouched. With `per_class` each training has only so many pictures
+    of each class to learn from, and is held to all of its fold. Trainings that are complete are not repeated, so an
     interrupted cross-validation goes on by the same call. Raises InputError for fewer than 3 folds or no seeds, DatasetError
     when a class has too few groups, and what `train` and `export` raise.
     """
@@ -112,6 +116,9 @@ def cross_validate(
     settings = {"task": task.name, "model": model, "folds": folds, "epochs": epochs, "pictures": pool.digest()}
     settings["groups"] = hashlib.sha256(repr(groups).encode()).hexdigest()
     divided = {(rule, seed): divide(pool, task, rule, folds, seed) for rule in rules for seed in seeds}
+    if per_class is not None:
+        settings["per_class"] = per_class
+        divided = {key: [with_few(parts, pool, per_class, key[1]) for parts in folded] for key, folded in divided.items()}
     # Fold by fold instead of seed by seed: an early look shows both rules.
     trainings = [
         Training(_name(rule, seed, fold), parts[fold], model, seed, epochs)
@@ -135,9 +142,7 @@ def cross_validate(
     return found
 
 
-def divide(
-    pool: Dataset, task: Task, rule: Rule, folds: int, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+def divide(pool: Dataset, task: Task, rule: Rule, folds: int, seed: int) -> list[Parts]:
     """Return of each fold the indices to train on, to choose the epoch on, and the fold itself.
 
     A class whose pictures are all one group is trained on in every fold, and held out in none.
@@ -157,6 +162,12 @@ def divide(
         inner = split_groups(pool.class_ids[rest], groups[rest], task.labels, seed=seed, shares=(1 - CHOOSING, CHOOSING))
         divided.append((rest[inner[0]], rest[inner[1]], part))
     return divided
+
+
+def with_few(parts: Parts, pool: Dataset, per_class: int, seed: int) -> Parts:
+    """Return the parts of a fold with only `per_class` pictures of each class to train on."""
+    train, choosing, held_out = parts
+    return train[few_of_each(pool.class_ids[train], per_class, seed)], choosing, held_out
 
 
 def _name(rule: Rule, seed: int, fold: int) -> str:
