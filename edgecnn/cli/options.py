@@ -94,7 +94,7 @@ OUTPUT_FILE = OutputFile()
 PROBABILITY = Number(0, 1)
 SEED = Count(0, MAX_SEED)
 TIMEOUT = Number(0.1, 3600)
-EPOCHS, JOBS, THREADS = Count(1, 100_000), Count(1, 64), Count(1, 64)
+EPOCHS, JOBS, THREADS = Count(0, 100_000), Count(1, 64), Count(1, 64)
 RUNTIME_NAMES = ("ai-edge-litert", "tflite-runtime", "tensorflow", "onnxruntime")
 
 

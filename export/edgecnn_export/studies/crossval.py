@@ -32,6 +32,7 @@ from edgecnn.tasks import Task
 from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
+from edgecnn_export.training.recipes import find_recipe, require_teachable, taught
 
 Rule = Literal["grouped", "random"]
 PRECISIONS = ("float32", "int8")
@@ -89,6 +90,7 @@ def cross_validate(
     *,
     out: Path,
     model: str = "compact",
+    teacher: bool = False,
     rules: Sequence[Rule] = ("grouped", "random"),
     folds: int = 5,
     seeds: Sequence[int] = (0,),
@@ -99,9 +101,10 @@ def cross_validate(
 ) -> CrossValidation:
     """Train and export once per fold, rule and seed; write `crossval.json` and one folder per training below `out`.
 
-    The pool is train and validation; the test split stays untouched. Trainings that are complete are not repeated, so an
-    interrupted cross-validation goes on by the same call. Raises InputError for fewer than 3 folds or no seeds, DatasetError
-    when a class has too few groups, and what `train` and `export` raise.
+    With a `teacher` each compact learns from a `lite` that is trained on the same pictures. The pool is train and validation;
+    the test split stays untouched. Trainings that are complete are not repeated, so an interrupted cross-validation goes on by
+    the same call. Raises InputError for fewer than 3 folds, no seeds and pictures that suit no teacher, DatasetError when a
+    class has too few groups, and what `train` and `export` raise.
     """
     if folds < 3 or not seeds or not rules:
         raise InputError(
@@ -111,10 +114,14 @@ def cross_validate(
     groups = [] if pool.groups is None else numbered(pool.groups).tolist()
     settings = {"task": task.name, "model": model, "folds": folds, "epochs": epochs, "pictures": pool.digest()}
     settings["groups"] = hashlib.sha256(repr(groups).encode()).hexdigest()
+    recipe = None
+    if teacher:
+        require_teachable(task)
+        recipe, settings["teacher"] = taught(find_recipe(model, task), task), "lite"
     divided = {(rule, seed): divide(pool, task, rule, folds, seed) for rule in rules for seed in seeds}
     # Fold by fold instead of seed by seed: an early look shows both rules.
     trainings = [
-        Training(_name(rule, seed, fold), parts[fold], model, seed, epochs)
+        Training(_name(rule, seed, fold), parts[fold], model, seed, epochs, recipe)
         for seed in seeds
         for fold in range(folds)
         for (rule, own), parts in divided.items()
