@@ -88,7 +88,7 @@ def leave_one_class_out(
         own = pool.class_ids == class_id
         parts = (train[~own[train]], validation[~own[validation]], np.flatnonzero(own))
         trainings.append(Training(label, parts, network, seed, epochs, recipe))
-    settings = {"task": task.name, "model": network, "epochs": epochs, "seed": seed, "pictures": pool.digest()}
+    settings: dict[str, Any] = {"task": task.name, "model": network, "epochs": epochs, "seed": seed, "pictures": pool.digest()}
     settings["recipe"] = dataclasses.asdict(recipe)
     found = {}
     for training, result in run_trainings(
