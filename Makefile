@@ -7,6 +7,7 @@
 # make test-arm   install the wheel in an emulated ARM64 Debian and compare it with this machine; as root, writes docs/reference/arm.md
 # make test-vm    run a camera in an emulated ARM64 machine with 512 MB and a V4L2 device; as root, writes docs/reference/arm.md
 # make count-arm  count ARM instructions again after a model or the reader was replaced; as root, writes tests/arm/*.json
+# make MODELS="FILE ..." count-arm   count those of other exported models, and print them
 # make bench    compare with other ways of classifying a video, each in an environment of its own; writes docs/reference/benchmarks.md
 #               PEERS="edgecnn reader_d5a7022" make bench   the same without what must be downloaded by the gigabyte
 # make docs     build the documentation's site in build/site, and execute its notebook
@@ -105,8 +106,8 @@ test-vm: $(READY)
 
 count-arm: $(READY)
 	@tests/arm/install.sh userland
-	PYTHONPATH=tests/edgecnn $(BIN)/python tests/arm/arm_counts.py
-	PYTHONPATH=tests/edgecnn:. $(BIN)/python tests/arm/arm_digit_frames.py
+	PYTHONPATH=tests/edgecnn $(BIN)/python tests/arm/arm_counts.py $(MODELS)
+	$(if $(MODELS),,PYTHONPATH=tests/edgecnn:. $(BIN)/python tests/arm/arm_digit_frames.py)
 
 bench: $(READY)
 	@benchmarks/setup.sh

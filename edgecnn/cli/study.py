@@ -38,7 +38,11 @@ SCHEDULER = click.option(
     "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work, such as tcp://192.168.1.5:8786."
 )
 PER_CLASS = click.option("--per-class", type=Count(2, 1_000_000), help="Use only so many training pictures of each class.")
+TEACHER = click.option(
+    "--teacher", type=click.Choice(["none", "lite"]), default="none", show_default=True, help="Network that teaches compact."
+)
 _NEEDS = {"jobs": Need("no --scheduler, whose workers it would not count", lambda values: values["scheduler"] is None)}
+_TAUGHT = {"teacher": Need("--network compact", lambda values: values["network"] == "compact")}
 
 
 @click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, learning curves, maps.")
@@ -63,11 +67,12 @@ def _study_options(command: F) -> F:
     return command
 
 
-@study.command(cls=Command, needs=_NEEDS, short_help="Hold every picture out once, overlapping ones together.")
+@study.command(cls=Command, needs=_NEEDS | _TAUGHT, short_help="Hold every picture out once, overlapping ones together.")
 @_study_options
 @click.option(
     "--network", type=click.Choice(("compact", "lite", "course")), default="compact", show_default=True, help="Network."
 )
+@TEACHER
 @click.option("--folds", type=Count(3, 20), default=5, show_default=True, help="Number of folds.")
 @click.option(
     "--split",
@@ -92,8 +97,8 @@ def crossval(
 ) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
 
-    Each model is also exported, and its int8 file measured. compact is trained without a teacher. The test split of the data
-    stays untouched.
+    Each model is also exported, and its int8 file measured. With --teacher lite a teacher is trained for each fold too. The
+    test split of the data stays untouched.
     """
     chosen, splits = _load(task, data, values, 0, network)
     from edgecnn_export.studies.crossval import cross_validate, format_table, to_json
@@ -103,6 +108,7 @@ def crossval(
         splits,
         out=values["out"] or Path("runs") / f"{chosen.name}-{network}-crossval",
         model=network,
+        teacher=values["teacher"] == "lite",
         rules=("grouped", "random") if rule == "both" else (rule,),  # type: ignore[arg-type]  # click has checked it
         folds=folds,
         seeds=range(seeds),
@@ -165,25 +171,30 @@ def ablation(
     click.echo(format_table(rows))
 
 
-@study.command("leave-one-out", cls=Command, needs=_NEEDS, short_help="Train without each class, and test on it.")
-@_study_options
-@click.option(
-    "--teacher", type=click.Choice(["none", "lite"]), default="none", show_default=True, help="Network that teaches compact."
+@study.command(
+    "leave-one-out",
+    cls=Command,
+    needs=_NEEDS | _TAUGHT,
+    short_help="Train without each class, and test on it.",
 )
+@_study_options
+@click.option("--network", type=click.Choice(("compact", "lite")), default="compact", show_default=True, help="Network.")
+@TEACHER
 @seed_option
-def leave_one_out(task: str, data: Path | None, *, seed: int, teacher: str, **values: Any) -> None:
+def leave_one_out(task: str, data: Path | None, *, seed: int, network: str, teacher: str, **values: Any) -> None:
     """Train once without each class, and measure how often the int8 file takes the class it has never seen for another."""
-    chosen, splits = _load(task, data, values, seed)
+    chosen, splits = _load(task, data, values, seed, network)
     from edgecnn_export.studies.leave_one_out import format_table, leave_one_class_out
 
     rows = leave_one_class_out(
         chosen,
         splits,
-        out=values["out"] or Path("runs") / f"{chosen.name}-left-out",
+        out=values["out"] or Path("runs") / f"{chosen.name}-{network}-left-out",
         epochs=values["epochs"],
         seed=seed,
         jobs=values["jobs"],
         scheduler=values["scheduler"],
+        network=network,
         teacher=teacher == "lite",
         progress=_progress,
     )

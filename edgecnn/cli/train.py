@@ -172,8 +172,8 @@ def train(
     lite starts from ImageNet weights: its last layer is fitted to the training pictures in seconds to a minute, then its last
     stages are trained on augmented pictures. compact is small, and learns from a lite that is trained before it, unless
     --teacher none. auto trains both, measures their int8 files on the validation pictures, and takes the smaller one unless
-    lite is better beyond chance. Digits and pictures below 32 pixels per side are for compact alone. Other networks start from
-    random weights.
+    lite is better beyond chance, or by more than two points where the pictures are too few to prove it. Digits and pictures
+    below 32 pixels per side are for compact alone. Other networks start from random weights.
 
     With --from RUN --add DIR, a run learns from more pictures, such as the labelled samples of a camera: in minutes, since it
     starts from the run's weights. The run's split is kept, its pictures are shown again beside the new ones, and labels that it

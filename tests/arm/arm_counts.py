@@ -1,7 +1,8 @@
-"""Instructions that the shipped models take on ARM, counted exactly: the cost that is the same on every day and machine.
+"""Instructions that models take on ARM, counted exactly: the cost that is the same on every day and machine.
 
-`python tests/arm/arm_counts.py` counts again and writes instructions.json, against which the tests compare, and its tables in
-docs/reference/arm.md and README.md. A count says nothing of cycles or cache misses: milliseconds on a board are estimates.
+`python tests/arm/arm_counts.py` counts the shipped models again and writes instructions.json, against which the tests compare,
+and its tables in docs/reference/arm.md and README.md; `arm_counts.py FILE...` prints the table of other exported models. A
+count says nothing of cycles or cache misses: milliseconds on a board are estimates.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from arm_figures import budget_table, instruction_table, put
-from arm_pictures import lay_out
+from arm_pictures import lay_out, lay_out_model
 from arm_userland import BUILD, CHECKOUT, HERE, PROCESSORS, Userland, open_userland
 
 from edgecnn.artifacts import Artifact
@@ -34,14 +36,14 @@ _LIMIT_S = 1800
 Counts = dict[str, dict[str, dict[str, int]]]  # task -> processor -> step -> instructions
 
 
-def count(userland: Userland) -> Counts:
-    """Count on every processor; the pictures must have been laid out in the userland."""
-    counts: Counts = {task: {} for task in TASKS}
+def count(userland: Userland, names: Sequence[str] = TASKS) -> Counts:
+    """Count models on every processor; they and their frames must have been laid out in the userland."""
+    counts: Counts = {name: {} for name in names}
     plugin = compile_plugin()
     for processor in PROCESSORS:
-        for name, number in count_on(userland, processor, plugin).items():
-            task, step = name.split()
-            counts[task].setdefault(processor, {})[step] = number
+        for counted, number in count_on(userland, processor, plugin, names).items():
+            name, step = counted.rsplit(" ", 1)
+            counts[name].setdefault(processor, {})[step] = number
     return counts
 
 
@@ -53,11 +55,11 @@ def compile_plugin() -> Path:
     return plugin
 
 
-def count_on(userland: Userland, processor: str, plugin: Path) -> dict[str, int]:
+def count_on(userland: Userland, processor: str, plugin: Path, names: Sequence[str]) -> dict[str, int]:
     """Run `inside/count.py` on one processor; return the instructions of each step, the median of its repetitions."""
     out = userland.exchange / "marks.json"
     out.with_suffix(".jsonl").unlink(missing_ok=True)  # the camera's lines: a file that is there is gone on with
-    return marks_on(userland, processor, plugin, ("count.py", str(userland.exchange), str(out)))
+    return marks_on(userland, processor, plugin, ("count.py", str(userland.exchange), *names, str(out)))
 
 
 def marks_on(
@@ -109,8 +111,18 @@ def counted_digest(userland: Userland, task: str) -> str:
     return Artifact.open(userland.exchange / task / "model.tflite").contract.model_sha256
 
 
+def count_files(paths: Sequence[Path]) -> str:
+    """Return the table of exported models, each named as its file and folder."""
+    artifacts = {f"{path.parent.name}-{path.stem}": Artifact.open(path) for path in paths}
+    userland = open_userland("litert")
+    for name, artifact in artifacts.items():
+        lay_out_model(artifact, userland.exchange / name)
+    counts = count(userland, list(artifacts))
+    return instruction_table({"models": {name: {"instructions": counts[name]} for name in artifacts}})
+
+
 def main() -> None:
-    """Count again and write the record and its tables."""
+    """Count the shipped models again, and write the record and its tables."""
     userland = open_userland("litert")
     for task in TASKS:
         lay_out(task, userland.exchange / task)
@@ -128,4 +140,7 @@ def with_tables(page: str, counted: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    if files := sys.argv[1:]:
+        print(count_files([Path(name) for name in files]), end="")
+    else:
+        main()

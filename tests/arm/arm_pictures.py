@@ -29,22 +29,28 @@ def lay_out(task_name: str, folder: Path) -> str:
 
     EDGECNN_ARM_PICTURES limits the number of validation pictures.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "pictures").mkdir(parents=True)
     artifact = Artifact.open(shipped.int8_path(task_name))
-    artifact.save(folder / "model.tflite")
+    lay_out_model(artifact, folder)
+    (folder / "pictures").mkdir()
     (folder / "logits.tflite").write_bytes(without_softmax(artifact.model))
     splits = load_splits(find_task(task_name), None if find_data(task_name) else SYNTHETIC, SEED)
     limit = int(os.environ.get("EDGECNN_ARM_PICTURES", len(splits.validation)))
     np.save(folder / "validation.npy", splits.validation.images[:limit])
-    np.save(folder / "frames.npy", camera_frames(task_name, COUNTED_FRAMES + 2))
     write_pictures(task_name, folder / "pictures")
     return splits.info.describe("validation")
 
 
-def camera_frames(task_name: str, count: int) -> NDArray[np.uint8]:
-    """Return frames `(count, 480, 640, 3)` of the synthetic camera."""
-    frames = play_sheet(seed=SEED) if task_name == "mnist" else play_strip(seed=SEED)
+def lay_out_model(artifact: Artifact, folder: Path) -> None:
+    """Write what `inside/count.py` reads about a model into a new folder: the model, and frames of what it is made for."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    artifact.save(folder / "model.tflite")
+    np.save(folder / "frames.npy", camera_frames(artifact.contract.preprocessing.fit == "digit", COUNTED_FRAMES + 2))
+
+
+def camera_frames(digits: bool, count: int) -> NDArray[np.uint8]:
+    """Return frames `(count, 480, 640, 3)` of the synthetic camera: a sheet of digits, or a strip of steel."""
+    frames = play_sheet(seed=SEED) if digits else play_strip(seed=SEED)
     return np.stack([frame.image_bgr for frame in islice(frames, count)])
 
 

@@ -1,4 +1,6 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,8 +9,11 @@ from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
 from edgecnn.shipped import find_task
+from edgecnn.tasks import Task
+from edgecnn_export.studies import crossval
 from edgecnn_export.studies.crossval import CrossValidation, _collect, _macro_recall, _measure, cross_validate, divide, with_few
 from edgecnn_export.studies.trainings import Training, run_trainings
+from edgecnn_export.training.recipes import Recipe
 
 MNIST = find_task("mnist")
 
@@ -120,6 +125,30 @@ def test_a_study_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"differs in .*folds"):
         cross_validate(MNIST, _splits(), out=tmp_path, rules=["grouped"], folds=3, epochs=1)
+
+
+def test_digits_have_no_teacher(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--teacher lite: lite is for pictures of at least"):
+        cross_validate(MNIST, _splits(), out=tmp_path, teacher=True, folds=3, epochs=1)
+
+
+def test_a_teacher_stands_in_the_recipe_of_every_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surfaces, recipes = find_task("neu"), list[Recipe | None]()
+
+    def run(task: Task, pool: Dataset, info: SplitInfo, trainings: list[Training], *_: Any, **__: Any) -> Iterator[Any]:
+        recipes.extend(training.recipe for training in trainings)
+        for training in trainings:
+            right = [True] * len(training.parts[2])
+            yield training, {"right": {"float32": right, "int8": right}}
+
+    monkeypatch.setattr(crossval, "run_trainings", run)
+    splits = _splits()
+    few = [part.take(np.flatnonzero(part.class_ids < 6)) for part in (splits.train, splits.validation, splits.test)]
+
+    cross_validate(surfaces, Splits(*few, splits.info), out=tmp_path, teacher=True, rules=["grouped"], folds=3)
+
+    assert len(recipes) == 3
+    assert all(recipe is not None and recipe.distillation is not None for recipe in recipes)
 
 
 def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:

@@ -236,6 +236,17 @@ def test_the_smaller_network_is_taken_unless_the_larger_is_better_beyond_chance(
     assert "interval" in choice.reason
 
 
+def test_a_gain_that_a_few_pictures_cannot_prove_is_taken_all_the_same() -> None:
+    rights = [np.arange(10) < right for right in (9, 6)]
+    few = [measured("lite", 1000, 4.0, rights[0]), measured("compact", 80, 0.5, rights[1])]
+
+    choice = _choose(few, Limits(), weaves(10, 1, 8))
+
+    assert choice.network == "lite"
+    assert "3 more of 10" in choice.reason
+    assert "too few pictures to prove it" in choice.reason
+
+
 @pytest.mark.parametrize("limits", [Limits(budget_ms=1.0), Limits(max_kb=100)])
 def test_a_limit_decides(limits: Limits) -> None:
     assert _choose(pair(50, 99), limits, weaves(100, 1, 8)).network == "compact"

@@ -345,6 +345,41 @@ def test_activations_that_no_later_step_takes_are_let_go() -> None:
     assert max(held) <= 4  # the skipped one, what the step takes, what it gives, and what it took before
 
 
+def test_a_step_holds_no_more_than_it_takes_or_gives_of_all_blocks() -> None:
+    image = keras.Input((8, 8, 1))
+    graph = read_graph(keras.Model(image, layers.Flatten()(layers.ReLU()(layers.Conv2D(4, 3)(image)))))
+    alive, held, blocks = weakref.WeakSet[Held](), list[int](), 6
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Held:
+        made = Held(step.operation.name)
+        alive.add(made)
+        held.append(len(alive))
+        return made
+
+    results = graph.run_in_blocks([Held("image") for _ in range(blocks)], call, lambda step, taken: None)
+
+    assert max(held) <= blocks + 1  # of the images nobody keeps count: they are the caller's
+    assert len(results) == blocks
+
+
+def test_blocks_answer_as_the_whole_and_a_step_is_prepared_by_all_of_them() -> None:
+    image = keras.Input((8, 8, 1))
+    first = layers.Conv2D(4, 3, padding="same", name="first")(image)
+    model = keras.Model(image, layers.GlobalMaxPooling2D()(layers.Add()([first, layers.ReLU()(first)])))
+    graph, images, prepared = read_graph(model), pictures((8, 8, 1), 5), dict[str, int]()
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return step.operation(*arguments, **keywords)
+
+    def prepare(step: Step, taken: list[Any]) -> None:
+        prepared[step.name] = len(taken)
+
+    results = graph.run_in_blocks([images[:1], images[1:3], images[3:]], call, prepare)
+
+    np.testing.assert_allclose(np.concatenate(results), np.asarray(model(images)), rtol=1e-5)
+    assert set(prepared.values()) == {3}
+
+
 class Held:
     """Stands in for an activation."""
 

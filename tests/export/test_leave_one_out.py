@@ -30,18 +30,21 @@ def test_each_class_is_kept_out_of_its_own_training_and_asked_about(
     bar_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: dict[str, tuple[set[int], set[int], set[int]]] = {}
+    networks = set()
 
     def run(task: Task, pool: Any, info: Any, trainings: Any, measure: Any, **options: Any) -> Any:
         for training in trainings:
             shown[training.name] = tuple(set(pool.class_ids[part].tolist()) for part in training.parts)  # type: ignore[assignment]
+            networks.add(training.model)
             about = {"name": training.name, "best_epoch": 1}  # among what a real training keeps
             yield training, about | {"true": [0.9, 0.8], "left_out": [0.3], "threshold": None}
 
     monkeypatch.setattr(leave_one_out, "run_trainings", run)
     task = dataclasses.replace(_task(), labels=("dark", "upright", "lying"))
 
-    rows = leave_one_class_out(task, bar_splits, out=tmp_path)
+    rows = leave_one_class_out(task, bar_splits, out=tmp_path, network="lite")
 
+    assert networks == {"lite"}
     assert shown == {
         "dark": ({1, 2}, {1, 2}, {0}),
         "upright": ({0, 2}, {0, 2}, {1}),

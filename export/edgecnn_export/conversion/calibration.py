@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import ConversionError, InputError
 from edgecnn.records import read_record
 from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.conversion.graph import Step
 
 # Chosen on the validation pictures: with this many, kernels that round differently (LiteRT's and tflite-runtime's) agree on all
 # answers of both shipped models; clipping rare values, tried at 99.9 to 99.99 %, brought nothing that lasted.
@@ -26,6 +27,7 @@ COUNT = 1000
 METHOD = "min-max"
 STOCK_METHOD = "TensorFlow Lite and ONNX Runtime calibrators"
 _DIGITS = 4
+BATCH = 8  # pictures that go through a network at once where it is measured
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -110,46 +112,41 @@ def calibrate(folded: Folded, images: NDArray[np.uint8], data: DataInfo, seed: i
     return Calibration(measure(folded, images), data, seed)
 
 
-def measure(folded: Folded, images: NDArray[np.uint8], *, batch: int = 32) -> dict[str, tuple[float, float]]:
+def measure(folded: Folded, images: NDArray[np.uint8], *, batch: int = BATCH) -> dict[str, tuple[float, float]]:
     """Return the smallest and largest output of each layer that needs a range, over images `(n, h, w, c)`.
 
     Zero always lies within, since padding needs it exactly. Limits are rounded outwards to four significant digits: another
     processor, batch or thread count changes the last bits of a sum, and must not change the exported file.
     Raises ConversionError for a layer whose output is not finite or always zero.
     """
-    probe = activations(folded)
-    names = list(probe.output)
-    lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for at in range(0, len(images), batch):
-        for name, values in probe(images[at : at + batch].astype(np.float32), training=False).items():
-            array = np.asarray(values)
-            lows[name] = float(min(lows[name], array.min()))
-            highs[name] = float(max(highs[name], array.max()))
-    return {name: rounded_outwards(name, lows[name], highs[name]) for name in names}
+    lows, highs = dict[str, float](), dict[str, float]()
+
+    def see(name: str, values: NDArray[np.float32]) -> None:
+        lows[name] = float(min(lows.get(name, 0.0), values.min()))
+        highs[name] = float(max(highs.get(name, 0.0), values.max()))
+
+    look_at_activations(folded, images, see, batch=batch)
+    return {name: rounded_outwards(name, lows[name], highs[name]) for name in lows}
 
 
-def activations(folded: Folded) -> keras.Model:
-    """Make a model that gives the outputs of all layers that need a range, by name.
+def look_at_activations(
+    folded: Folded, images: NDArray[np.uint8], see: Callable[[str, NDArray[np.float32]], None], *, batch: int = BATCH
+) -> None:
+    """Call `see(name, values)` with what each layer that needs a range gives for images `(n, h, w, c)`, some at a time.
 
-    Raises ConversionError for a model of which it isn't known how it quantizes.
+    A layer is seen as often as it is called, and what it gave is let go when no later one takes it: all activations of a deep
+    network at once are a gigabyte. Raises ConversionError for a model of which it isn't known how it quantizes.
     """
-    (graph, annotation), outputs = folded.annotated(), dict[str, list[Any]]()
-    image = keras.Input(graph.input.shape[1:])
+    graph, annotation = folded.annotated()
 
-    def call(step: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         result = step.operation(*arguments, **keywords)
         if step.name in annotation.measured:
-            outputs.setdefault(step.name, []).append(result)
+            see(step.name, keras.ops.convert_to_numpy(result))
         return result
 
-    graph.run(image, call)
-    # A shared layer's calls get one range: flattened behind each other.
-    joined = {name: results[0] if len(results) == 1 else _joined(results) for name, results in outputs.items()}
-    return keras.Model(image, joined)
-
-
-def _joined(results: list[Any]) -> Any:
-    return keras.ops.concatenate([keras.ops.reshape(result, (-1,)) for result in results])
+    for at in range(0, len(images), batch):
+        graph.run(keras.ops.convert_to_tensor(images[at : at + batch].astype(np.float32)), call)
 
 
 def rounded_outwards(name: str, low: float, high: float) -> tuple[float, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from edgecnn.errors import ConversionError
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # of a call: by place, and by name
 
 
 class Value:
@@ -111,6 +113,50 @@ class Graph:
                 if last.get(id(value), at) <= at and value is not self.output:
                     known.pop(id(value), None)
         return known[id(self.output)]
+
+    def run_in_blocks(
+        self,
+        blocks: Sequence[Any],
+        call: Callable[[Step, tuple[Any, ...], dict[str, Any]], Any],
+        prepare: Callable[[Step, list[Arguments]], None],
+    ) -> list[Any]:
+        """Run each step on all blocks of pictures before the next one; return the blocks of the output.
+
+        `prepare(step, taken)` comes before the calls of a step, with the arguments of each block, and may change its layer by
+        them. Blocks that no other step takes are let go one by one, so that no step holds what it takes and gives as a whole.
+        """
+
+        def all_blocks(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            taken = [leaf for leaf in keras.tree.flatten((arguments, keywords)) if isinstance(leaf, _Blocks)]
+            prepare(step, [_of_block(arguments, keywords, at) for at in range(len(blocks))])
+            used_up = [each for each, value in zip(taken, step.inputs, strict=True) if self.only_consumer(value) is step]
+            given = [_Blocks([]) for _ in step.outputs]
+            for at in range(len(blocks)):
+                results = keras.tree.flatten(call(step, *_of_block(arguments, keywords, at)))
+                for output, result in zip(given, results, strict=True):
+                    output.values.append(result)
+                for each in used_up:
+                    each.values[at] = None
+            return given
+
+        return list(self.run(_Blocks(list(blocks)), all_blocks).values)
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """A tensor of many pictures as `values` of a few each, in order; None for what nobody takes any more."""
+
+    values: list[Any]
+
+
+def _of_block(arguments: tuple[Any, ...], keywords: dict[str, Any], at: int) -> Arguments:
+    """Return what a step takes of one block."""
+
+    def own(leaf: Any) -> Any:
+        return leaf.values[at] if isinstance(leaf, _Blocks) else leaf
+
+    found: Arguments = keras.tree.map_structure(own, (arguments, keywords))
+    return found
 
 
 def _taken(step: Step) -> list[Value]:

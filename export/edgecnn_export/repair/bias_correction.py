@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from edgecnn_export.conversion.calibration import Calibration, Ranges
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.conversion.graph import Graph, Step
+from edgecnn_export.conversion.graph import Arguments, Graph, Step
 from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounded_call
 
 METHOD = "biases corrected"
 _DIGITS = 3
-_PICTURES = 64  # all activations of all pictures of one layer are held at a time
+_PICTURES = 64  # what one layer takes or gives for all of them is held at a time
+_AT_ONCE = 8  # pictures that go through a layer together
 
 
 def corrected(folded: Folded, calibration: Calibration, images: NDArray[np.uint8]) -> Calibration:
@@ -42,18 +44,22 @@ def correct_biases(folded: Folded, ranges: Ranges, images: NDArray[np.uint8]) ->
     images `(n, h, w, c)`.
     """
     copy = folded.copy()
-    rounded, pixels = RoundedModel(copy, ranges), tf.constant(_spread(images).astype(np.float32))
+    rounded, pixels = RoundedModel(copy, ranges), in_blocks(_spread(images))
     wanted = _means(folded.annotated()[0], pixels)
 
-    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def prepare(step: Step, taken: list[Arguments]) -> None:
         layer = step.operation
         if step.name in wanted and rounded.graph.calls(layer) == 1:
-            shift = _channel_means(linear_call(step, arguments, keywords, rounded_call)) - wanted[step.name]
-            layer.bias.assign(layer.bias.numpy() - shift)
-        return rounded.call(step, arguments, keywords)
+            given = _channel_means(linear_call(step, *arguments, rounded_call) for arguments in taken)
+            layer.bias.assign(layer.bias.numpy() - (given - wanted[step.name]))
 
-    rounded.graph.run(pixels, call)
+    rounded.graph.run_in_blocks(pixels, rounded.call, prepare)
     return copy
+
+
+def in_blocks(images: NDArray[np.uint8]) -> list[Any]:
+    """Return images `(n, h, w, c)` as float32 tensors of a few pictures each."""
+    return [tf.constant(images[at : at + _AT_ONCE].astype(np.float32)) for at in range(0, len(images), _AT_ONCE)]
 
 
 def linear_call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any], run: Any) -> Any:
@@ -66,26 +72,29 @@ def linear_call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]
         layer.activation = activation
 
 
-def _means(graph: Graph, pixels: Any) -> dict[str, NDArray[np.float32]]:
+def _means(graph: Graph, pixels: list[Any]) -> dict[str, NDArray[np.float32]]:
     """Return the mean of each channel that each layer with a bias gives, before its ReLU."""
     means = dict[str, NDArray[np.float32]]()
 
     def plain(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         return step.operation(*arguments, **keywords)
 
-    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def prepare(step: Step, taken: list[Arguments]) -> None:
         layer = step.operation
         if isinstance(layer, keras.Layer) and kernel_of(layer) is not None and getattr(layer, "bias", None) is not None:
-            means[step.name] = _channel_means(linear_call(step, arguments, keywords, plain))
-        return plain(step, arguments, keywords)
+            means[step.name] = _channel_means(linear_call(step, *arguments, plain) for arguments in taken)
 
-    graph.run(pixels, call)
+    graph.run_in_blocks(pixels, plain, prepare)
     return means
 
 
-def _channel_means(values: Any) -> NDArray[np.float32]:
-    array = np.asarray(values, np.float32)
-    return np.asarray(array.mean(axis=tuple(range(array.ndim - 1)), dtype=np.float64), np.float32)
+def _channel_means(blocks: Iterable[Any]) -> NDArray[np.float32]:
+    """Return the mean of each channel over all values of blocks `(n, ..., c)`."""
+    total, count = np.float64(0), 0
+    for block in blocks:
+        rows = np.asarray(block, np.float32).reshape(-1, block.shape[-1])
+        total, count = total + rows.sum(axis=0, dtype=np.float64), count + len(rows)
+    return np.asarray(total / count, np.float32)
 
 
 def _spread(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

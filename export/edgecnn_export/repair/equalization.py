@@ -8,6 +8,7 @@ the channels share is the range of the activations between the layers, so this t
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn_export.conversion.calibration import activations
+from edgecnn_export.conversion.calibration import look_at_activations
 from edgecnn_export.conversion.convert import Quantization
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Graph, Step
@@ -33,7 +34,6 @@ _PASSING = (
     keras.layers.MaxPooling2D,
     keras.layers.ZeroPadding2D,
 )
-_BATCH = 32
 # A channel that is silent on the calibration pictures may speak later; it is not blown up further than this.
 _QUIETEST = 1e-4
 
@@ -72,7 +72,7 @@ def equalized_copy(folded: Folded, images: NDArray[np.uint8]) -> Folded:
     links = find_links(copy.annotated()[0])
     if not links:
         raise SkippedError("no two neighbouring layers can be balanced: something that is not ReLU stands between them")
-    largest = channel_maxima(copy, images)
+    largest = channel_maxima(copy, images, {link.tensor for link in links})
     for link in links:
         rescale(link, equalizing_factors(link, largest[link.tensor]))
     return copy
@@ -84,14 +84,16 @@ def find_links(graph: Graph) -> list[Link]:
     return [link for link in found if link is not None]
 
 
-def channel_maxima(folded: Folded, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Return the largest magnitude of each channel `(c,)` of each layer that needs a range, over images `(n, h, w, c)`."""
-    probe, largest = activations(folded), dict[str, NDArray[np.float64]]()
-    for at in range(0, len(images), _BATCH):
-        for name, values in probe(images[at : at + _BATCH].astype(np.float32), training=False).items():
-            array = np.abs(np.asarray(values, np.float64))
-            highest = array.max(axis=tuple(range(array.ndim - 1)))
+def channel_maxima(folded: Folded, images: NDArray[np.uint8], layers: Container[str]) -> dict[str, NDArray[np.float64]]:
+    """Return the largest magnitude of each channel `(c,)` of some layers that are called once, over images `(n, h, w, c)`."""
+    largest = dict[str, NDArray[np.float64]]()
+
+    def see(name: str, values: NDArray[np.float32]) -> None:
+        if name in layers:
+            highest = np.abs(values).max(axis=tuple(range(values.ndim - 1))).astype(np.float64)
             largest[name] = np.maximum(largest.get(name, 0.0), highest)
+
+    look_at_activations(folded, images, see)
     return largest
 
 
@@ -131,7 +133,7 @@ def _link(graph: Graph, first: Step) -> Link | None:
     behind = graph.only_consumer(first.output)
     while behind is not None and not _is_linear(graph, behind):
         layer = behind.operation
-        if isinstance(layer, keras.layers.ReLU) and not layer.negative_slope and not layer.threshold:
+        if _is_relu(layer) and graph.calls(layer) == 1:
             tensor, ceiling = behind, None if layer.max_value is None else float(layer.max_value)
         elif not isinstance(layer, _PASSING):
             return None
@@ -139,6 +141,10 @@ def _link(graph: Graph, first: Step) -> Link | None:
     if behind is None or getattr(behind.operation, "groups", 1) != 1:
         return None
     return Link(first.operation, behind.operation, tensor.name, ceiling)
+
+
+def _is_relu(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.ReLU) and not layer.negative_slope and not layer.threshold
 
 
 def _is_linear(graph: Graph, step: Step) -> bool:

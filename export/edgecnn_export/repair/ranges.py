@@ -10,14 +10,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn_export.conversion.calibration import METHOD, STOCK_METHOD, Ranges, activations, measure, rounded_outwards
+from edgecnn_export.conversion.calibration import METHOD, STOCK_METHOD, Ranges, look_at_activations, measure, rounded_outwards
 from edgecnn_export.conversion.convert import Quantization
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.repair.context import RepairContext, SkippedError
 
 PERCENTILES = (99.99, 99.9, 99.0)
 BINS = 2048
-_BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +98,15 @@ def least_squares(histogram: Histogram) -> tuple[float, float]:
 
 def measure_histograms(folded: Folded, images: NDArray[np.uint8], limits: Ranges) -> dict[str, Histogram]:
     """Count the values of each layer that needs a range, over images `(n, h, w, c)`, within `limits`."""
-    probe = activations(folded)
     counts = {name: np.zeros(BINS, np.int64) for name in limits}
     zeros = dict.fromkeys(limits, 0)
-    for at in range(0, len(images), _BATCH):
-        for name, values in probe(images[at : at + _BATCH].astype(np.float32), training=False).items():
-            array = np.asarray(values).ravel()
-            nonzero = array[array != 0]
-            zeros[name] += array.size - nonzero.size
-            counts[name] += _count(nonzero, limits[name])
+
+    def see(name: str, values: NDArray[np.float32]) -> None:
+        nonzero = values[values != 0]
+        zeros[name] += values.size - nonzero.size
+        counts[name] += _count(nonzero, limits[name])
+
+    look_at_activations(folded, images, see)
     return {name: Histogram(*limits[name], counts[name], zeros[name]) for name in limits}
 
 

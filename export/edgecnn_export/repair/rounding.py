@@ -13,20 +13,19 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgecnn_export.conversion.annotation import PIXEL_RANGE
 from edgecnn_export.conversion.calibration import Ranges
 from edgecnn_export.conversion.convert import Quantization
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.conversion.graph import Graph, Step
+from edgecnn_export.conversion.graph import Arguments, Graph, Step
 from edgecnn_export.conversion.serving import fake_quantize
 from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, largest_weights, rounded_call
-from edgecnn_export.repair.bias_correction import linear_call
+from edgecnn_export.repair.bias_correction import in_blocks
 from edgecnn_export.repair.context import RepairContext
 
-_PICTURES = 64  # all activations of all pictures of one layer are held at a time
+_PICTURES = 64  # what one layer takes or gives for all of them is held at a time
 _PLACES = 4000  # of all pictures, at which a layer is looked at
 _MOST_TAPS = 4096  # inputs of one output: the matrix of their products is inverted
 _DAMPING = 0.01
@@ -52,55 +51,109 @@ def round_by_effect(folded: Folded, images: NDArray[np.uint8], ranges: Ranges | 
     to the nearest levels. Raises ConversionError for a model of which it isn't known how it quantizes.
     """
     copy = folded.copy()
-    work = _Rounding(folded, copy, ranges, np.random.default_rng(seed))
+    simulated = None if ranges is None else RoundedModel(copy, ranges)
+    graph: Graph = copy.annotated()[0] if simulated is None else simulated.graph
     chosen = images[np.linspace(0, len(images) - 1, min(len(images), _PICTURES)).astype(np.int64)]
-    pixels = tf.constant(chosen.astype(np.float32))
-    work.rounded.run(_Pair(pixels, pixels if ranges is None else fake_quantize(pixels, PIXEL_RANGE)), work.call)
+    pixels = in_blocks(chosen)
+    looks = _look(folded.annotated()[0], pixels, np.random.default_rng(seed))
+    by_step = dict(zip(map(id, graph.steps), looks, strict=True))
+
+    def prepare(step: Step, taken: list[Arguments]) -> None:
+        look = by_step[id(step)]
+        if look is not None:
+            _round(step.operation, look, [_first(arguments) for arguments in taken])
+
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        result = rounded_call(step, arguments, keywords)
+        return result if simulated is None else simulated.round(step, result)
+
+    seen = pixels if ranges is None else [fake_quantize(block, PIXEL_RANGE) for block in pixels]
+    graph.run_in_blocks(seen, call, prepare)
     return copy
 
 
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """One value as the float model gives it, and as the rounded one does."""
+@dataclass(eq=False)
+class _Look:
+    """Some `places` of what a layer gives, and what it gives there on average, before its activation, in the float model.
 
-    plain: Any
-    rounded: Any
+    `places` are indices of pictures, rows and columns, each `(places,)`, for dense layers those of all rows. `taken` is the sum
+    of what the layer looks at there, `(groups, taps)`; `kernel` and `bias` are its own.
+    """
+
+    places: tuple[NDArray[np.int64], ...]
+    kernel: Array
+    bias: Array | None
+    taken: Array | float = 0.0
+
+    @property
+    def wanted(self) -> Array:
+        """What the layer gives on average `(channels,)`."""
+        assert self.bias is not None
+        return self.bias + _applied(np.asarray(self.taken / len(self.places[0])), self.kernel)
 
 
-class _Rounding:
-    """Runs both models side by side, and rounds each layer of the copy before it is run."""
+def _look(graph: Graph, blocks: list[Any], random: np.random.Generator) -> list[_Look | None]:
+    """Run the float model on blocks of pictures; return of each step what its layer is rounded by, None where it is not."""
+    count = sum(map(len, blocks))
+    looks = {id(step): look for step in graph.steps if (look := _begin(graph, step, count, random)) is not None}
+    first = 0
 
-    def __init__(self, folded: Folded, copy: Folded, ranges: Ranges | None, random: np.random.Generator) -> None:
-        simulated = None if ranges is None else RoundedModel(copy, ranges)
-        self.rounded: Graph = copy.annotated()[0] if simulated is None else simulated.graph
-        self._simulated, self._random = simulated, random
-        self._plain = {id(step): own for step, own in zip(self.rounded.steps, folded.steps, strict=True)}
+    def call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if (look := looks.get(id(step))) is not None:
+            inputs = _inputs_of_block(step.operation, np.asarray(_first((arguments, keywords))), look.places, first)
+            look.taken = look.taken + inputs.sum(axis=1)
+        return step.operation(*arguments, **keywords)
 
-    def call(self, step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> _Pair:
-        """Run one step of both models."""
-        plain, plain_keywords = _side(arguments, "plain"), _side(keywords, "plain")
-        rounded, rounded_keywords = _side(arguments, "rounded"), _side(keywords, "rounded")
-        own = self._plain[id(step)]
-        layer = step.operation
-        if isinstance(layer, keras.Layer) and kernel_of(layer) is not None and self.rounded.calls(layer) == 1:
-            self._round(layer, np.asarray(rounded[0]), np.asarray(linear_call(own, plain, plain_keywords, _run)))
-        result = rounded_call(step, rounded, rounded_keywords)
-        if self._simulated is not None:
-            result = self._simulated.round(step, result)
-        return _Pair(own.operation(*plain, **plain_keywords), result)
+    for block in blocks:
+        graph.run(block, call)
+        first += len(block)
+    return [looks.get(id(step)) for step in graph.steps]
 
-    def _round(self, layer: keras.Layer, inputs: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
-        """Round a layer's weights and set its bias, by its inputs and by what it should give before its activation."""
-        kernel = np.asarray(layer.kernel, np.float64)
-        taken, targets = _looked_at(layer, inputs, wanted, self._random)
-        weights = _by_group(kernel, layer)
-        if taken is not None:
-            largest = np.broadcast_to(np.asarray(largest_weights(layer.kernel.value, type(layer)), np.float64), kernel.shape)
-            weights = rounded_weights(weights, _gram(taken), _by_group(largest, layer) / _LEVELS)
-            layer.kernel.assign(_from_groups(weights, layer, kernel.shape).astype(np.float32))
-        if taken is not None and getattr(layer, "bias", None) is not None:
-            given = np.einsum("gnd,gdo->ngo", taken, weights, optimize=True).reshape(len(targets), -1)
-            layer.bias.assign((targets - given).mean(axis=0).astype(np.float32))
+
+def _begin(graph: Graph, step: Step, count: int, random: np.random.Generator) -> _Look | None:
+    """Choose the places at which the layer of a step is looked at, by its output for `count` pictures."""
+    layer = step.operation
+    if not isinstance(layer, keras.Layer) or kernel_of(layer) is None or graph.calls(layer) != 1:
+        return None
+    sizes = (count, *(int(side or 1) for side in step.output.shape[1:-1]))
+    dense, depthwise = isinstance(layer, keras.layers.Dense), isinstance(layer, keras.layers.DepthwiseConv2D)
+    taps = int(np.prod(layer.kernel.shape[: 2 if depthwise else -1]))
+    odd = not dense and (layer.data_format != "channels_last" or getattr(layer, "groups", 1) != 1)
+    if odd or taps > _MOST_TAPS:
+        return None
+    chosen = np.arange(np.prod(sizes))
+    if not dense:  # a channel's few taps need fewer places, and there are many channels
+        chosen = np.sort(random.permutation(chosen)[: _PLACES // 3 if depthwise else _PLACES])
+    kernel = _by_group(np.asarray(layer.kernel, np.float64), layer)
+    bias = getattr(layer, "bias", None)
+    return _Look(np.unravel_index(chosen, sizes), kernel, None if bias is None else np.asarray(bias, np.float64))
+
+
+def _round(layer: keras.Layer, look: _Look, blocks: list[Any]) -> None:
+    """Round a layer's weights and set its bias, by what it takes in the rounded model."""
+    inputs = np.concatenate(
+        [
+            _inputs_of_block(layer, np.asarray(block), look.places, int(first))
+            for first, block in zip(np.cumsum([0, *map(len, blocks[:-1])]), blocks, strict=True)
+        ],
+        axis=1,
+    )
+    shape = layer.kernel.shape
+    largest = np.broadcast_to(np.asarray(largest_weights(layer.kernel.value, type(layer)), np.float64), shape)
+    weights = rounded_weights(look.kernel, _gram(inputs), _by_group(largest, layer) / _LEVELS)
+    layer.kernel.assign(_from_groups(weights, layer, shape).astype(np.float32))
+    if look.bias is not None:
+        layer.bias.assign((look.wanted - _applied(inputs.mean(axis=1), weights)).astype(np.float32))
+
+
+def _applied(inputs: Array, weights: Array) -> Array:
+    """Return what weights `(groups, taps, outputs)` make of inputs `(groups, taps)`, `(channels,)`."""
+    return np.asarray(np.einsum("gd,gdo->go", inputs, weights).reshape(-1))
+
+
+def _first(arguments: Arguments) -> Any:
+    """Return the tensor that a layer takes."""
+    return keras.tree.flatten(arguments)[0]
 
 
 def rounded_weights(weights: Array, gram: Array, scales: Array) -> Array:
@@ -139,29 +192,21 @@ def _gram(taken: Array) -> Array:
     return np.asarray(centred.transpose(0, 2, 1) @ centred)
 
 
-def _looked_at(
-    layer: keras.Layer, inputs: NDArray[np.float32], wanted: NDArray[np.float32], random: np.random.Generator
-) -> tuple[Array | None, Array]:
-    """Return the inputs of a layer `(groups, places, taps)` and what it should give `(places, channels)` at some places.
+def _inputs_of_block(
+    layer: keras.Layer, block: NDArray[np.float32], places: tuple[NDArray[np.int64], ...], first: int
+) -> Array:
+    """Return what a layer looks at `(groups, k, taps)` at those places that lie in a block of pictures from `first` on.
 
-    Neither for a layer that is not rounded by its effect. Only what is looked at is computed with in double precision.
+    Only what is looked at is computed with in double precision.
     """
-    targets = wanted.reshape(-1, wanted.shape[-1])
-    nothing = targets[:0].astype(np.float64)
+    own = (places[0] >= first) & (places[0] < first + len(block))
+    at = (places[0][own] - first, *(indices[own] for indices in places[1:]))
     if isinstance(layer, keras.layers.Dense):
-        features = inputs.reshape(1, -1, inputs.shape[-1]).astype(np.float64)
-        return (features, targets.astype(np.float64)) if features.shape[2] <= _MOST_TAPS else (None, nothing)
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    taps = int(np.prod(layer.kernel_size)) * (1 if depthwise else inputs.shape[-1])
-    if layer.data_format != "channels_last" or getattr(layer, "groups", 1) != 1 or taps > _MOST_TAPS:
-        return None, nothing
-    # A channel's few taps need fewer places, and there are many channels.
-    chosen = np.sort(random.permutation(len(targets))[: _PLACES // 3 if depthwise else _PLACES])
-    pictures, rows, columns = np.unravel_index(chosen, wanted.shape[:3])
-    patches = _patches(layer, inputs, pictures, rows, columns)
-    if depthwise:
-        return patches.transpose(2, 0, 1), targets[chosen].astype(np.float64)
-    return patches.reshape(1, len(chosen), -1), targets[chosen].astype(np.float64)
+        return block[at].astype(np.float64)[None]
+    patches = _patches(layer, block, *at)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return patches.transpose(2, 0, 1)
+    return patches.reshape(1, len(patches), -1)
 
 
 def _patches(layer: keras.Layer, inputs: NDArray[np.float32], pictures: Any, rows: Any, columns: Any) -> Array:
@@ -196,11 +241,3 @@ def _from_groups(weights: Array, layer: keras.Layer, shape: tuple[int, ...]) -> 
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return weights.transpose(1, 0, 2).reshape(shape)
     return weights.reshape(shape)
-
-
-def _side(structure: Any, side: str) -> Any:
-    return keras.tree.map_structure(lambda leaf: getattr(leaf, side) if isinstance(leaf, _Pair) else leaf, structure)
-
-
-def _run(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    return step.operation(*arguments, **keywords)

@@ -33,6 +33,7 @@ from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.balancing import few_of_each
+from edgecnn_export.training.recipes import find_recipe, require_teachable, taught
 
 Rule = Literal["grouped", "random"]
 Parts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # to train on, to choose the epoch on, held out
@@ -91,6 +92,7 @@ def cross_validate(
     *,
     out: Path,
     model: str = "compact",
+    teacher: bool = False,
     rules: Sequence[Rule] = ("grouped", "random"),
     folds: int = 5,
     seeds: Sequence[int] = (0,),
@@ -102,10 +104,11 @@ def cross_validate(
 ) -> CrossValidation:
     """Train and export once per fold, rule and seed; write `crossval.json` and one folder per training below `out`.
 
-    The pool is train and validation; the test split stays untouched. With `per_class` each training has only so many pictures
-    of each class to learn from, and is held to all of its fold. Trainings that are complete are not repeated, so an
-    interrupted cross-validation goes on by the same call. Raises InputError for fewer than 3 folds or no seeds, DatasetError
-    when a class has too few groups, and what `train` and `export` raise.
+    The pool is train and validation; the test split stays untouched. With a `teacher` each compact learns from a `lite` that is
+    trained on the same pictures. With `per_class` each training has only so many pictures of each class to learn from, and is
+    held to all of its fold. Trainings that are complete are not repeated, so an interrupted cross-validation goes on by the same
+    call. Raises InputError for fewer than 3 folds, no seeds and pictures that suit no teacher, DatasetError when a class has too
+    few groups, and what `train` and `export` raise.
     """
     if folds < 3 or not seeds or not rules:
         raise InputError(
@@ -115,13 +118,17 @@ def cross_validate(
     groups = [] if pool.groups is None else numbered(pool.groups).tolist()
     settings = {"task": task.name, "model": model, "folds": folds, "epochs": epochs, "pictures": pool.digest()}
     settings["groups"] = hashlib.sha256(repr(groups).encode()).hexdigest()
+    recipe = None
+    if teacher:
+        require_teachable(task)
+        recipe, settings["teacher"] = taught(find_recipe(model, task), task), "lite"
     divided = {(rule, seed): divide(pool, task, rule, folds, seed) for rule in rules for seed in seeds}
     if per_class is not None:
         settings["per_class"] = per_class
         divided = {key: [with_few(parts, pool, per_class, key[1]) for parts in folded] for key, folded in divided.items()}
     # Fold by fold instead of seed by seed: an early look shows both rules.
     trainings = [
-        Training(_name(rule, seed, fold), parts[fold], model, seed, epochs)
+        Training(_name(rule, seed, fold), parts[fold], model, seed, epochs, recipe)
         for seed in seeds
         for fold in range(folds)
         for (rule, own), parts in divided.items()

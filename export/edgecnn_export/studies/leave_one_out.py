@@ -17,7 +17,6 @@ import numpy as np
 from edgecnn.artifacts import Artifact
 from edgecnn.classifier import read_evidence
 from edgecnn.datasets.dataset import Splits, concatenate
-from edgecnn.errors import InputError
 from edgecnn.files import write_json
 from edgecnn.metrics import Share, auroc, auroc_interval
 from edgecnn.rejection.evidence import FALSE_ACCEPTS
@@ -31,7 +30,7 @@ from edgecnn_export.exporter import export
 from edgecnn_export.reference import Reference
 from edgecnn_export.studies.trainings import Training, run_trainings
 from edgecnn_export.training.distillation import Distillation
-from edgecnn_export.training.recipes import NOT_FOR_LITE, Recipe, can_be_taught, find_recipe, imitating
+from edgecnn_export.training.recipes import Recipe, find_recipe, imitating, require_teachable
 
 _MOST = 1e6  # what JSON has in the place of infinity
 
@@ -70,25 +69,27 @@ def leave_one_class_out(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
+    network: str = "compact",
     teacher: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[LeftOut]:
     """Train once per class without it, ask the int8 file about it, and write `leave-one-class-out.json` into the folder `out`.
 
-    With a `teacher` each network learns from a `lite` whose last layer alone has learned the other classes, in half as many
-    views as usual: a lite fine-tuned for each class would take most of the time. The test split stays untouched. Interrupted,
-    it goes on by the same call. Raises what `train` and `export` raise, and InputError for pictures that suit no teacher.
+    `network` is compact or lite. With a `teacher` each compact learns from a `lite` whose last layer alone has learned the
+    other classes, in half as many views as usual: a lite fine-tuned for each class would take most of the time. The test split
+    stays untouched. Interrupted, it goes on by the same call. Raises what `train` and `export` raise, and InputError for
+    pictures that suit no teacher.
     """
     pool = concatenate([splits.train, splits.validation])
     train, validation = np.split(np.arange(len(pool)), [len(splits.train)])
-    recipe = _taught(task) if teacher else find_recipe("compact", task)
+    recipe = _taught(task) if teacher else find_recipe(network, task)
     trainings = []
     for class_id, label in enumerate(task.labels):
         own = pool.class_ids == class_id
         parts = (train[~own[train]], validation[~own[validation]], np.flatnonzero(own))
-        trainings.append(Training(label, parts, "compact", seed, epochs, recipe))
-    described = dataclasses.asdict(recipe)
-    settings = {"task": task.name, "epochs": epochs, "seed": seed, "pictures": pool.digest(), "recipe": described}
+        trainings.append(Training(label, parts, network, seed, epochs, recipe))
+    settings: dict[str, Any] = {"task": task.name, "model": network, "epochs": epochs, "seed": seed, "pictures": pool.digest()}
+    settings["recipe"] = dataclasses.asdict(recipe)
     found = {}
     for training, result in run_trainings(
         task, pool, splits.info, trainings, _ask, out=out, settings=settings, jobs=jobs, scheduler=scheduler
@@ -101,8 +102,7 @@ def leave_one_class_out(
 
 
 def _taught(task: Task) -> Recipe:
-    if not can_be_taught(task):
-        raise InputError(f"--teacher lite: {NOT_FOR_LITE}; leave it out")
+    require_teachable(task)
     return imitating(find_recipe("compact", task), Distillation(views=Distillation.views // 2, tuned=False))
 
 

@@ -39,6 +39,7 @@ from edgecnn_export.training.session import CURVES, TrainingRun, versions
 from edgecnn_export.training.trainer import SHEET, check_folder, train
 
 CONFIDENCE = 0.975  # of each side of the interval of a difference
+WORTH = 0.02  # of the validation pictures: what the larger network has to gain where so few pictures prove nothing
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,11 @@ def train_auto(
 
     What each of them left stands below it, in `lite` and `compact`. The rule: of those that keep the limits the
     smaller one, unless the larger names so many more validation pictures rightly that the 95 % interval of the difference lies
-    above 0. Digits and pictures below 32 pixels a side are for `compact` alone, which is trained in `out` itself and has no
-    choice. `options` are those of `train`, which says what it raises; InputError when no network keeps the limits, before the
-    training where that is certain. Both runs then stay, and the same call with other limits trains nothing again.
+    above 0, or more than WORTH of them: ten pictures prove nothing, and a network at chance is no use however small.
+
+    Digits and pictures below 32 pixels a side are for `compact` alone, which is trained in `out` itself and has no choice.
+    `options` are those of `train`, which says what it raises; InputError when no network keeps the limits, before the training
+    where that is certain. Both runs then stay, and the same call with other limits trains nothing again.
     """
     if not can_be_taught(task):
         progress(f"auto trains compact alone: {NOT_FOR_LITE}")
@@ -205,11 +208,15 @@ def _choose(measured: Sequence[_Measured], limits: Limits, validation: Dataset) 
     # The gain is a drop from large to small: its least likely value is minus the bound of the drop the other way round.
     least = -paired_bound(small.right, large.right, validation.groups, CONFIDENCE, seed=0)[0]
     most = paired_bound(large.right, small.right, validation.groups, CONFIDENCE, seed=0)[0]
+    more = large.candidate.correct - small.candidate.correct
     said = (
-        f"{large.candidate.network} is {100 * gain:+.1f} points better (95 % interval {100 * least:+.1f} to {100 * most:+.1f})"
+        f"{large.candidate.network} names {abs(more)} {'fewer' if more < 0 else 'more'} of {len(validation)} pictures "
+        f"correctly, {100 * gain:+.1f} points (95 % interval {100 * least:+.1f} to {100 * most:+.1f})"
     )
     if least > 0:
         return Choice(large.candidate.network, f"the larger one, since {said}", candidates)
+    if gain > WORTH:
+        return Choice(large.candidate.network, f"the larger one, since {said}; too few pictures to prove it", candidates)
     return Choice(small.candidate.network, f"the smaller one, since {said}: no proven gain", candidates)
 
 

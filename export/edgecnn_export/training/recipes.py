@@ -89,6 +89,12 @@ def can_be_taught(task: Task) -> bool:
     return min(task.preprocessing.shape[:2]) >= PRETRAINED_FROM_PIXELS and task.preprocessing.fit != "digit"
 
 
+def require_teachable(task: Task) -> None:
+    """Raise InputError for a task whose pictures do not suit a teacher."""
+    if not can_be_taught(task):
+        raise InputError(f"--teacher lite: {NOT_FOR_LITE}; leave it out")
+
+
 def find_recipe(model: str, task: Task) -> Recipe:
     """Return the recipe of a model for a task: ours, or the course's (Adam, batch 50, 3 or 10 epochs, pictures as they are)."""
     large = min(task.preprocessing.shape[:2]) >= LARGE_FROM_PIXELS

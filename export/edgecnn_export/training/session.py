@@ -221,6 +221,8 @@ class Session:
             return f"done: no better epoch on validation for {self.recipe.patience} epochs: stopped early"
         if self.still_rising:
             return f"still rising after epoch {self.done}: more time would help"
+        if self.done == 1:
+            return "done: one epoch, too few to tell whether more would help"
         return f"done: the last of {self.done} epochs brought little" if self.done else "done: the last layer is fitted"
 
     @property
