@@ -259,7 +259,8 @@ def read_evidence(contract: Contract) -> Guard | None:
         return GoodParts(contract.good_parts)
     if contract.evidence is None or contract.head is None:
         return None
-    return Evidence(contract.evidence, len(read_weights(contract.head)), len(contract.labels))
+    taught = sum(each.centres for each in contract.taught)
+    return Evidence(contract.evidence, len(read_weights(contract.head)), len(contract.labels), contract.head, taught)
 
 
 def artifact_path(model: Path | str) -> Path:

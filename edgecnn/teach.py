@@ -70,7 +70,7 @@ def teach(
         raise InputError(f"{len(digests)} different pictures teach nothing: at least {LEAST} are needed")
     labels = contract.labels if label in contract.labels else (*contract.labels, label)
     class_id = labels.index(label)
-    units = unit(as_compared(pooled, contract.evidence.roots))
+    units = unit(as_compared(pooled, contract.evidence.root))
     info = TaughtInfo(
         label,
         (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),

@@ -54,7 +54,7 @@ def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> 
 def novelty_maps(guard: Guard, answers: Answers) -> list[Map]:
     """Return how much of a picture's novelty is due to each place and its neighbours, `(h, w)` for each picture.
 
-    It is the picture's distance to the nearest centre minus the distance that the picture would have without these places, on
+    It is the picture's strangeness (`Evidence.strangeness`) minus the one that the picture would have without these places, on
     the scale of `Prediction.novelty`: 1 is the threshold, and 0 or less is no reason to call it novel. The neighbours of a
     place are those up to a seventh of the map's shorter side away. Of good parts alone it is how far each place lies beyond the
     threshold, on the same scale. Raises InputError for a model without a map of features.
@@ -68,8 +68,8 @@ def novelty_maps(guard: Guard, answers: Answers) -> list[Map]:
 def _novelty_map(evidence: Evidence, features: NDArray[np.float64]) -> Map:
     whole = features.sum(axis=(0, 1))
     without = whole - _windows(features, round(min(features.shape[:2]) / 7))
-    distances = evidence.distances(np.vstack([whole, without.reshape(-1, len(whole))])).min(axis=1)
-    due = (distances[0] - distances[1:]) / evidence.info.novel_above
+    strangeness = evidence.strangeness(np.vstack([whole, without.reshape(-1, len(whole))]))
+    due = (strangeness[0] - strangeness[1:]) / evidence.info.novel_above
     return np.asarray(due.reshape(features.shape[:2]), np.float32)
 
 

@@ -170,12 +170,16 @@ class EvidenceInfo:
     """When an answer is a label, when it is unsure, and when the picture is like nothing that was taught.
 
     Probabilities are softmax(scores / `temperature`); below `unsure_below` an answer is unsure. A picture is novel when its
-    novelty is above `novel_above`: the distance of its features, of unit length, to the nearest of the `centres` minus
-    `log_weight` times the logarithm of its probability. With `roots` distances are those of the features' square roots, each
-    with its feature's sign. `centres` are `(n, channels)` int8 as base64, each times `scale`;
-    `centre_classes` says of which class each is. Chosen on `pictures` held-out pictures to keep at least the share `keep_rate`
-    of such pictures (split conformal prediction); of those themselves the share `kept` is kept, and of generated
-    out-of-distribution pictures of the `kinds`, drawn by `seed`, the share `false_accepts` gets a label.
+    novelty is above `novel_above`: the distance of its features, of unit length, to the nearest of the `centres`, plus
+    `contrast_weight` times softplus(features @ `contrast`), plus `score_weight` times softplus(-its highest score), minus
+    `log_weight` times the logarithm of its probability. With `roots` distance and contrast are those of the features' square
+    roots, or roots of another `degree`, each with its feature's sign. `centres` are `(n, channels)` int8 as base64, each times
+    `scale`; `centre_classes` says of which class each is. `contrast` are `(channels + 1,)` float32 as base64, the last for a
+    feature that is always 1; its sum is positive for what is more like outliers than like training pictures.
+
+    Chosen on `pictures` held-out pictures to keep at least the share `keep_rate` of such pictures (split conformal prediction);
+    of those themselves the share `kept` is kept, and of generated out-of-distribution pictures of the `kinds`, drawn by `seed`,
+    the share `false_accepts` gets a label.
     """
 
     temperature: float
@@ -192,6 +196,10 @@ class EvidenceInfo:
     kinds: tuple[str, ...]
     seed: int
     roots: bool = False
+    degree: int = 2
+    contrast: str = ""
+    contrast_weight: float = 0.0
+    score_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0 < self.keep_rate < 1 and 0 < self.pictures <= MAX_HELD_OUT):
@@ -199,6 +207,13 @@ class EvidenceInfo:
                 f"the evidence keeps the share {self.keep_rate} of pictures like {self.pictures} held-out ones; expected "
                 f"a share between 0 and 1, and 1 to {MAX_HELD_OUT} pictures"
             )
+        if self.degree not in (2, 4):
+            raise ContractError(f"the evidence compares roots of degree {self.degree}; expected 2 or 4")
+
+    @property
+    def root(self) -> int:
+        """The degree of the root of the features that is compared, 1 for the features themselves."""
+        return self.degree if self.roots else 1
 
     @property
     def surely_kept(self) -> float:

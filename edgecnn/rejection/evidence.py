@@ -1,7 +1,8 @@
 """What stands behind an answer: an honest probability, and how like the picture is to those that were taught.
 
-A picture is novel by the distance of its features to a handful of centres per class; the centres are those of k-means (Lloyd,
-IEEE Trans. Inf. Theory 28, 1982) on features, or their square roots, of unit length. Thresholds are split conformal (Vovk et
+A picture is novel by the distance of its features to centres of each class, and by how much more like outliers it is than like
+training pictures; the centres are those of k-means (Lloyd, IEEE Trans. Inf. Theory 28, 1982) on features, or their square
+roots, of unit length. Thresholds are split conformal (Vovk et
 al., Algorithmic Learning in a Random World, 2005): of n held-out pictures the one that ranks ceil((n + 1) * keep rate) decides,
 so that a picture of the same kind is kept with at least that probability.
 """
@@ -14,25 +15,28 @@ import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecnn.artifacts.contract import EvidenceInfo
+from edgecnn.artifacts.contract import EvidenceInfo, HeadInfo
 from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.head import as_compared, distances, read_centres, unit
+from edgecnn.runtimes.head import as_compared, distances, read_centres, read_contrast, read_weights, unit
 from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
-CENTRES = 8  # of each class, fewer where that many features would fill the contract
+CENTRES = 32  # of each class, fewer where that many features would fill the contract
 FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
-_LOG_WEIGHTS = (0.0, 0.1, 0.5, 2.0, 8.0)
+_LOG_WEIGHTS = (0.1, 0.5, 2.0, 8.0)
+# Of contrast and score: a deviation of theirs counts as so many of the distances', both among training pictures.
+_CONTRAST_WEIGHTS, _SCORE_WEIGHTS = (0.0, 1.0, 2.0, 4.0), (0.5, 2.0, 8.0, 32.0)
+_ROOTS = (2, 4, 1)  # degrees; the first where nothing tells which is best
 _TEMPERATURES = np.exp(np.linspace(math.log(0.1), math.log(10), 201))
 _LEAST = 1e-6  # the smallest probability that a runtime tells from none
 _ROUNDS = 25
@@ -76,12 +80,16 @@ class Judged:
 class Evidence:
     """A contract's `EvidenceInfo`, ready to judge answers."""
 
-    def __init__(self, info: EvidenceInfo, channels: int, classes: int) -> None:
-        """Read the centres; ContractError when they or the thresholds are no such thing."""
+    def __init__(self, info: EvidenceInfo, channels: int, classes: int, head: HeadInfo | None = None, taught: int = 0) -> None:
+        """Read the centres; ContractError when they or the thresholds are no such thing.
+
+        The `head` gives the scores, where they count. The last `taught` centres are of classes that were taught later: of what
+        is near these, distance alone counts, since it may well be like outliers.
+        """
         self.info = info
-        numbers = (info.temperature, info.unsure_below, info.novel_above, info.scale, info.log_weight, info.keep_rate)
+        numbers = (info.temperature, info.unsure_below, info.novel_above, info.scale, info.keep_rate, *_weights(info))
         positive = info.temperature, info.scale, info.novel_above
-        if not all(map(math.isfinite, numbers)) or min(positive) <= 0 or info.log_weight < 0:
+        if not all(map(math.isfinite, numbers)) or min(positive) <= 0 or min(_weights(info)) < 0:
             raise ContractError("the evidence's thresholds are not finite numbers in their ranges")
         if len(info.centre_classes) > _MAX_CENTRES or channels * len(info.centre_classes) > _MAX_CENTRE_BYTES:
             raise ContractError(f"{len(info.centre_classes)} centres of {channels} channels are more than are read")
@@ -89,7 +97,11 @@ class Evidence:
         count = len(self._centres)
         if not 0 < count == len(info.centre_classes) or not all(0 <= each < classes for each in info.centre_classes):
             raise ContractError(f"{count} centres do not go with {len(info.centre_classes)} classes of them")
-        self._classes = np.array(info.centre_classes)
+        if info.score_weight and head is None:
+            raise ContractError("the evidence asks for scores that this model does not give")
+        self._classes, self._fitted = np.array(info.centre_classes), count - taught
+        self._contrast = read_contrast(info, channels) if info.contrast_weight else None
+        self._head = (read_weights(head), np.array(head.bias)) if info.score_weight and head is not None else None
 
     def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return softmax(scores / temperature) `(..., classes)` of what was softmax(scores)."""
@@ -97,20 +109,39 @@ class Evidence:
 
     def distances(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
-        return distances(as_compared(pooled, self.info.roots), self._centres)
+        return distances(as_compared(pooled, self.info.root), self._centres)
 
     def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
         """Return how far one picture's features `(1, channels)` are from the nearest centre, 0 to 2."""
         return float(self.distances(pooled).min())
 
+    def strangeness(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the novelty of features `(n, channels)` without the shares of scores and probability, `(n,)`."""
+        return np.asarray(self._added(self.distances(pooled), self._contrasted(pooled)).min(axis=1))
+
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
         distances = self.distances(pooled)
-        scores, tempered = distances.min(axis=1), self.temper(probabilities)
+        tempered, strange = self.temper(probabilities), self._contrasted(pooled)
+        if self._head is not None:
+            weights, bias = self._head
+            strange = strange + self.info.score_weight * softplus(-(pooled @ weights + bias).max(axis=1))
+        scores = self._added(distances, strange).min(axis=1)
         if self.info.log_weight:
-            scores = _scores(scores, tempered, self.info.log_weight)
+            scores = scores - self.info.log_weight * _log_sureness(tempered)
         nearest = self._classes[distances.argmin(axis=1)]
         return Judged(np.round(scores / self.info.novel_above, _DECIMALS), nearest, tempered)
+
+    def _contrasted(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._contrast is None:
+            return np.zeros(len(pooled))
+        direction, constant = self._contrast
+        sums = unit(as_compared(pooled, self.info.root)) @ direction + constant
+        return np.asarray(self.info.contrast_weight * softplus(sums))
+
+    def _added(self, distances: NDArray[np.float64], strange: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return distances `(n, centres)` plus what makes pictures `(n,)` strange to all that was known at the export."""
+        return np.hstack([distances[:, : self._fitted] + strange[:, None], distances[:, self._fitted :]])
 
     def with_thresholds(self, **thresholds: float) -> Evidence:
         """Return the evidence with another `unsure_below` or `novel_above`."""
@@ -131,77 +162,138 @@ def fit_evidence(
     held_out_ids: NDArray[np.int64],
     others: Mapping[str, Findings],
     *,
+    outliers: Findings | None = None,
+    head: HeadInfo | None = None,
     stated: Collection[str] = (),
     keep_rate: float = KEEP_RATE,
     seed: int = 0,
 ) -> EvidenceInfo:
     """Fit centres to training pictures and choose all thresholds on held-out pictures and on `others`, by kind.
 
-    `train_ids` and `held_out_ids` `(n,)` are the pictures' classes. The weight of the probability in the novelty, and whether
-    roots of the features are compared, are those that tell held-out pictures from the others best (AUROC). Where the others
-    leave room, the novelty's threshold is as high as FALSE_ACCEPTS of them allow, of all together and of each of the kinds
-    `stated` by a user: pictures under a worse light are then kept. Few held-out pictures promise a lower keep rate, which is
-    then the one that is stated. Raises DatasetError for less than MIN_PICTURES.
+    `train_ids` and `held_out_ids` `(n,)` are the pictures' classes; `outliers` are such as training saw, and the `head` gives
+    scores. What else than the distance counts in the novelty, how much, and which roots of the features are compared, is what
+    tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is as high as
+    FALSE_ACCEPTS of them allow, of all together and of each of the kinds `stated` by a user: pictures under a worse light are
+    then kept. Few held-out pictures promise a lower keep rate, which is then the one that is stated. Raises DatasetError for
+    less than MIN_PICTURES.
     """
-    from edgecnn.metrics import auroc  # not for whoever reads evidence
-
-    count = len(held_out_ids)
+    count, (channels, classes) = len(held_out_ids), (train.pooled.shape[1], train.probabilities.shape[1])
     if count < MIN_PICTURES:
         raise DatasetError(f"{count} held-out pictures promise nothing: at least {MIN_PICTURES} are needed")
     unsure, novel = losable(count, keep_rate)
     keep_rate = min(keep_rate, 1 - (unsure + novel) / (count + 1))
-    classes = train.probabilities.shape[1]
     temperature = best_temperature(held_out.probabilities, held_out_ids)
-    fitting = _MAX_CENTRE_BYTES // (train.pooled.shape[1] * classes)
-    if not fitting:
-        raise DatasetError(f"{train.pooled.shape[1]} features for each of {classes} classes are too many to carry")
     common = {"temperature": temperature, "keep_rate": keep_rate, "pictures": count, "kinds": tuple(others), "seed": seed}
-    drafts = {
-        roots: _draft(unit(as_compared(train.pooled, roots)), train_ids, min(CENTRES, fitting), {"roots": roots, **common})
-        for roots in (True, False)
-    }
+    drafts = [_draft(train, train_ids, outliers, head, root, common) for root in _ROOTS]
+    draft, ours, strange = _told_apart_best(drafts, held_out, list(others.values()), head)
     own = temper(held_out.probabilities, temperature)
-    theirs = [temper(each.probabilities, temperature) for each in others.values()]
-    own_distances, their_distances = dict[bool, NDArray[np.float64]](), dict[bool, list[NDArray[np.float64]]]()
-    for roots, drafted in drafts.items():
-        evidence = Evidence(drafted, train.pooled.shape[1], classes)
-        own_distances[roots] = evidence.distances(held_out.pooled).min(axis=1)
-        their_distances[roots] = [evidence.distances(each.pooled).min(axis=1) for each in others.values()]
-
-    def novelties(roots: bool, weight: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        parts = [_scores(d, p, weight) for d, p in zip(their_distances[roots], theirs, strict=True)]
-        return _scores(own_distances[roots], own, weight), np.concatenate([*parts, np.empty(0)])
-
-    def told_apart(form: tuple[bool, float]) -> float:
-        ours, strange = novelties(*form)
-        return auroc(-ours, -strange) if len(strange) else 0.0
-
-    roots, weight = max(itertools.product(drafts, _LOG_WEIGHTS), key=told_apart)
-    draft, ours, strange = drafts[roots], *novelties(roots, weight)
     unsure_below = min(_MOST_UNSURE, float(np.sort(own.max(axis=1))[unsure - 1]))
     novel_above = float(np.sort(ours)[count - novel])
     # What gets a label must also be sure: the others that are unsure anyway leave room for more.
     scored = [
-        np.where(p.max(axis=1) >= unsure_below, _scores(d, p, weight), np.inf)
-        for d, p in zip(their_distances[roots], theirs, strict=True)
+        np.where(temper(each.probabilities, temperature).max(axis=1) >= unsure_below, novelty, np.inf)
+        for each, novelty in zip(others.values(), strange, strict=True)
     ]
     mine = [each for kind, each in zip(others, scored, strict=True) if kind in stated]
-    rooms = [_room(np.concatenate(scored)), *map(_room, mine)] if len(strange) else []
+    rooms = [_room(np.concatenate(scored)), *map(_room, mine)] if sum(map(len, scored)) else []
     if rooms and math.isfinite(min(rooms)):
         novel_above = max(novel_above, min(rooms))
-    novel_above = max(novel_above, 1e-6)
-    final = replace(draft, unsure_below=unsure_below, novel_above=novel_above, log_weight=weight)
-    chosen = Evidence(final, train.pooled.shape[1], classes)
+    final = replace(draft, unsure_below=unsure_below, novel_above=max(novel_above, 1e-6))
+    chosen = Evidence(final, channels, classes, head)
     accepted = [float(chosen.keeps(each).mean()) for each in others.values() if len(each.pooled)]
     kept = float(chosen.keeps(held_out).mean())
     return replace(final, kept=kept, false_accepts=float(np.mean(accepted)) if accepted else 0.0)
 
 
-def _draft(units: NDArray[np.float64], class_ids: NDArray[np.int64], count: int, common: dict[str, Any]) -> EvidenceInfo:
-    """Return evidence with up to `count` centres of each class of points of unit length `(n, channels)`, without thresholds."""
-    centres, owners = _centres(units, class_ids, count, common["seed"])
+def _told_apart_best(
+    drafts: Collection[_Draft], held_out: Findings, others: list[Findings], head: HeadInfo | None
+) -> tuple[EvidenceInfo, NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Return the evidence that tells held-out pictures from others best, and the novelty that it gives to both.
+
+    Without others it is the first draft, by distance alone.
+    """
+    from edgecnn.metrics import auroc  # not for whoever reads evidence
+
+    best: tuple[float, EvidenceInfo, NDArray[np.float64], list[NDArray[np.float64]]] | None = None
+    for draft in drafts:
+        own, theirs = draft.terms(held_out, head), [draft.terms(each, head) for each in others]
+        for candidate in draft.candidates():
+            ours, strange = own.novelty(candidate), [each.novelty(candidate) for each in theirs]
+            every = np.concatenate([*strange, np.empty(0)])
+            area = auroc(-ours, -every) if len(every) else 0.0
+            if best is None or area > best[0]:
+                best = area, candidate, ours, strange
+    assert best is not None
+    return best[1:]
+
+
+class _Terms(NamedTuple):
+    """What a novelty adds up of pictures, `(n,)` each, before weights."""
+
+    distance: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+    score: NDArray[np.float64]
+    log_sureness: NDArray[np.float64]
+
+    def novelty(self, info: EvidenceInfo) -> NDArray[np.float64]:
+        """Return the sum `(n,)` that the evidence's weights make of it."""
+        strange = info.contrast_weight * self.contrast + info.score_weight * self.score
+        return np.asarray(self.distance + strange - info.log_weight * self.log_sureness)
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """Evidence without thresholds and weights, and the weights at which contrast and score vary as the distances do, if any."""
+
+    info: EvidenceInfo
+    contrast_weight: float | None
+    score_weight: float | None
+
+    def candidates(self) -> list[EvidenceInfo]:
+        """Return the evidence with all weights that are tried, distance alone first."""
+        contrasts = [0.0] if self.contrast_weight is None else [each * self.contrast_weight for each in _CONTRAST_WEIGHTS]
+        rest = [{}, *({"log_weight": each} for each in _LOG_WEIGHTS)]
+        if self.score_weight is not None:
+            rest += [{"score_weight": each * self.score_weight} for each in _SCORE_WEIGHTS]
+        found = [replace(self.info, contrast_weight=each, **more) for each, more in itertools.product(contrasts, rest)]
+        return [each if each.contrast_weight else replace(each, contrast="") for each in found]
+
+    def terms(self, findings: Findings, head: HeadInfo | None) -> _Terms:
+        """Return what the novelty of pictures adds up."""
+        channels, classes = findings.pooled.shape[1], findings.probabilities.shape[1]
+        bare = Evidence(self.info, channels, classes)
+        none = np.zeros(len(findings.pooled))
+        contrast, score = none, none
+        if self.contrast_weight is not None:
+            contrast = softplus(_sums(self.info, findings.pooled))
+        if self.score_weight is not None and head is not None:
+            score = softplus(-_highest_scores(head, findings.pooled))
+        sureness = _log_sureness(temper(findings.probabilities, self.info.temperature))
+        return _Terms(bare.distances(findings.pooled).min(axis=1), contrast, score, sureness)
+
+
+def _draft(
+    train: Findings,
+    class_ids: NDArray[np.int64],
+    outliers: Findings | None,
+    head: HeadInfo | None,
+    root: int,
+    common: dict[str, Any],
+) -> _Draft:
+    """Return evidence with centres of each class of training pictures, and with the contrast of outliers if there are any."""
+    from edgecnn.rejection.contrast import fit_contrast, write_contrast
+
+    channels, classes = train.pooled.shape[1], train.probabilities.shape[1]
+    fitting = _MAX_CENTRE_BYTES // (channels * classes)
+    if not fitting:
+        raise DatasetError(f"{channels} features for each of {classes} classes are too many to carry")
+    units = unit(as_compared(train.pooled, root))
+    centres, owners = _centres(units, class_ids, min(CENTRES, fitting), common["seed"])
     scale = float(np.abs(centres).max() / 127) or 1.0
-    return EvidenceInfo(
+    contrast = ""
+    if outliers is not None and len(outliers.pooled):
+        contrast = write_contrast(fit_contrast(units, unit(as_compared(outliers.pooled, root))))
+    info = EvidenceInfo(
         unsure_below=0.0,
         novel_above=1.0,
         centres=base64.b64encode(np.rint(centres / scale).astype(np.int8).tobytes()).decode(),
@@ -210,8 +302,41 @@ def _draft(units: NDArray[np.float64], class_ids: NDArray[np.int64], count: int,
         log_weight=0.0,
         kept=0.0,
         false_accepts=0.0,
+        roots=root > 1,
+        degree=max(2, root),
+        contrast=contrast,
         **common,
     )
+    spread = float(Evidence(info, channels, classes).distances(train.pooled).min(axis=1).std())
+    return _Draft(
+        info,
+        _as_spread(spread, _sums(info, train.pooled)) if contrast else None,
+        None if head is None else _as_spread(spread, _highest_scores(head, train.pooled)),
+    )
+
+
+def _as_spread(spread: float, values: NDArray[np.float64]) -> float | None:
+    """Return by what values `(n,)` are multiplied to have this standard deviation, None for what does not vary."""
+    own = float(values.std())
+    return spread / own if own > 1e-9 and spread > 0 else None
+
+
+def _sums(info: EvidenceInfo, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    direction, constant = read_contrast(info, pooled.shape[1])
+    return np.asarray(unit(as_compared(pooled, info.root)) @ direction + constant)
+
+
+def _highest_scores(head: HeadInfo, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((pooled @ read_weights(head) + np.array(head.bias)).max(axis=1))
+
+
+def softplus(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log(1 + exp(values)), which is next to 0 for what is far below 0."""
+    return np.asarray(np.logaddexp(0.0, values))
+
+
+def _weights(info: EvidenceInfo) -> tuple[float, ...]:
+    return info.log_weight, info.contrast_weight, info.score_weight
 
 
 def _room(novelties: NDArray[np.float64]) -> float:
@@ -231,9 +356,9 @@ def _log_tempered(probabilities: NDArray[np.float32], temperature: float) -> NDA
     return np.asarray(scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True)))
 
 
-def _scores(distances: NDArray[np.float64], probabilities: NDArray[np.float32], weight: float) -> NDArray[np.float64]:
-    sure = np.maximum(probabilities.max(axis=1).astype(np.float64), _LEAST)
-    return np.asarray(distances - weight * np.log(sure))
+def _log_sureness(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the logarithm of the highest of probabilities `(n, classes)`, `(n,)`."""
+    return np.asarray(np.log(np.maximum(probabilities.max(axis=1).astype(np.float64), _LEAST)))
 
 
 def best_temperature(probabilities: NDArray[np.float32], class_ids: NDArray[np.int64]) -> float:

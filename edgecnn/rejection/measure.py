@@ -97,7 +97,7 @@ class Auroc:
 class Rejection:
     """How a model tells pictures of its classes (`data`) from out-of-distribution ones, `per_kind` of each kind.
 
-    `aurocs` holds the AUROC of each score over all kinds, `aurocs_by_kind` that of the highest probability by kind. `stated` is
+    `aurocs` holds the AUROC of each score over all kinds, `aurocs_by_kind` that of the `score` by kind. `stated` is
     the operating point at the model's own threshold, None where it has none; `wanted` the one at which the share
     `false_accepts` of the out-of-distribution pictures is accepted. `coverage` `(k,)` and `accuracy` `(k,)` are the share of
     pictures that are answered and the share of right ones among these answers, as the threshold falls. `calibration_error` is
@@ -234,11 +234,11 @@ def measure_scores(
     wanted = threshold_for(ood_sure, false_accepts)
     coverage, accuracy = coverage_accuracy(sure, right)
     aurocs = {name: _auroc(score(true.probabilities), score(every), confidence) for name, score in SCORES.items()}
-    main = THRESHOLD_SCORE
+    main, known = THRESHOLD_SCORE, _likeness(true)
+    by_kind = {kind: _auroc(known, _likeness(seen), confidence) for kind, seen in ood.items()}
     if true.novelty is not None:
         main = NOVELTY
-        others = np.concatenate([seen.novelty for seen in ood.values() if seen.novelty is not None])
-        aurocs = {NOVELTY: _auroc(-true.novelty, -others, confidence)} | aurocs
+        aurocs = {NOVELTY: _auroc(known, np.concatenate([_likeness(seen) for seen in ood.values()]), confidence)} | aurocs
 
     def operating_point(at: float, unseen: float | None) -> OperatingPoint:
         kept = sure >= at
@@ -260,13 +260,17 @@ def measure_scores(
         false_accepts=false_accepts,
         score=main,
         aurocs=aurocs,
-        aurocs_by_kind={kind: _auroc(sure, scores, confidence) for kind, scores in ood_sure.items()},
+        aurocs_by_kind=by_kind,
         stated=None if threshold is None else operating_point(threshold, None),
         wanted=operating_point(wanted, _unseen(ood_sure, false_accepts)),
         coverage=coverage,
         accuracy=accuracy,
         calibration_error=metrics.expected_calibration_error(true.probabilities, class_ids),
     )
+
+
+def _likeness(seen: Seen) -> Scores:
+    return SCORES[THRESHOLD_SCORE](seen.probabilities) if seen.novelty is None else -seen.novelty
 
 
 def coverage_accuracy(sure: Scores, right: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -100,3 +100,15 @@ def draw_ood(task: Task, per_kind: int, seed: int) -> dict[str, NDArray[np.uint8
     from edgecnn.datasets.synthetic.ood_any import generate_any
 
     return generate_any(task.preprocessing, per_kind, seed)
+
+
+def draw_outliers(task: Task, count: int, seed: int) -> NDArray[np.uint8]:
+    """Draw outliers `(count, h, w, c)` such as training shows, by other painters than those of `draw_ood`.
+
+    They are the task's own or, for a folder of one's own, surfaces in gray.
+    """
+    if task.outliers is not None:
+        return task.outliers(count, seed)
+    from edgecnn.datasets.synthetic.outliers import generate_counter_surfaces
+
+    return np.stack([task.preprocessing(each) for each in generate_counter_surfaces(count, seed)[..., 0]])

@@ -111,6 +111,17 @@ def read_centres(info: EvidenceInfo, channels: int) -> NDArray[np.float64]:
     return values.astype(np.float64) * info.scale
 
 
+def read_contrast(info: EvidenceInfo, channels: int) -> tuple[NDArray[np.float64], float]:
+    """Return the contrast of an evidence, `(channels,)`, and its constant; ContractError when they are no such thing."""
+    try:
+        values = np.frombuffer(base64.b64decode(info.contrast, validate=True), "<f4").astype(np.float64)
+    except (binascii.Error, ValueError) as error:
+        raise ContractError(f"the evidence's contrast is malformed: {error}") from error
+    if len(values) != channels + 1 or not np.isfinite(values).all():
+        raise ContractError(f"the evidence's contrast is not {channels + 1} finite numbers")
+    return values[:-1], float(values[-1])
+
+
 def distances(pooled: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distance of features `(n, channels)`, taken at unit length, to each of `centres` `(m, channels)`, `(n, m)`."""
     units = unit(pooled)
@@ -118,13 +129,16 @@ def distances(pooled: NDArray[np.float64], centres: NDArray[np.float64]) -> NDAr
     return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
 
-def as_compared(pooled: NDArray[np.float64], roots: bool) -> NDArray[np.float64]:
-    """Return features `(n, channels)` in the form of which distances are taken: their square roots, with signs, or themselves.
+def as_compared(pooled: NDArray[np.float64], root: int) -> NDArray[np.float64]:
+    """Return features `(n, channels)` in the form of which distances are taken: their roots of degree 2 or 4, with signs, or 1.
 
     Roots of unit length are compared by Hellinger's distance, which a few large features do not rule (Arandjelovic and
     Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012).
     """
-    return np.asarray(np.sign(pooled) * np.sqrt(np.abs(pooled))) if roots else pooled
+    if root == 1:
+        return pooled
+    sizes = np.sqrt(np.abs(pooled))  # square roots alone: they are the same to the last bit on every machine
+    return np.asarray(np.sign(pooled) * (np.sqrt(sizes) if root == 4 else sizes))
 
 
 def unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ class TaughtRuntime:
         self.name = head.name
         self._head, self._taught, self._classes = head, contract.taught, len(contract.labels)
         self._centres = read_centres(contract.evidence, len(head.weights))
-        self._roots = contract.evidence.roots
+        self._root = contract.evidence.root
         self._owners = np.array(contract.evidence.centre_classes)
         if len(self._owners) != len(self._centres):
             raise ContractError(f"{len(self._centres)} centres do not go with {len(self._owners)} classes of them")
@@ -43,7 +43,7 @@ class TaughtRuntime:
         assert pooled is not None
         known = found.probabilities.astype(np.float64)
         probabilities = np.concatenate([known, np.zeros((len(known), self._classes - known.shape[1]))], axis=1)
-        gaps = distances(as_compared(pooled, self._roots), self._centres)
+        gaps = distances(as_compared(pooled, self._root), self._centres)
         for class_id, (own, softness) in self._own.items():
             nearer = gaps[:, self._owners != class_id].min(axis=1) - gaps[:, own].min(axis=1)
             share = 1 / (1 + np.exp(-np.clip(nearer / softness, -50, 50)))

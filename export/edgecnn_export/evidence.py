@@ -15,12 +15,12 @@ from edgecnn.drift import Baseline, has_usual, measure_all, statistics_for
 from edgecnn.errors import DatasetError
 from edgecnn.rejection.evidence import KEEP_RATE, fit_evidence, run_with_features
 from edgecnn.rejection.others import find_others, read_others
-from edgecnn.rejection.threshold import draw_ood
+from edgecnn.rejection.threshold import draw_ood, draw_outliers
 from edgecnn.robustness.measure import choose_pictures
 from edgecnn.runtimes import open_runtime
 from edgecnn.tasks import Task
 
-TRAIN_PICTURES, OTHERS_PER_KIND = 2000, 100
+TRAIN_PICTURES, OTHERS_PER_KIND, OUTLIERS = 2000, 100, 600
 _Features = tuple[RepairInfo | None, str]
 
 
@@ -57,6 +57,7 @@ def give_evidence(
     progress("choosing when an answer is unsure and when a picture is novel")
     stated = read_others(task, find_others(splits.folder, options.others, splits.others))
     others = draw_ood(task, OTHERS_PER_KIND, seed) | stated
+    outliers = draw_outliers(task, OUTLIERS, seed)
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
     fitted: dict[_Features, EvidenceInfo] = {}
@@ -71,6 +72,8 @@ def give_evidence(
                 run_with_features(runtime, held_out.images),
                 held_out.class_ids,
                 {kind: run_with_features(runtime, images) for kind, images in others.items()},
+                outliers=run_with_features(runtime, outliers),
+                head=artifact.contract.head,
                 stated=stated,
                 keep_rate=options.keep_rate,
                 seed=seed,

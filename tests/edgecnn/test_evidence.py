@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import EvidenceInfo
 from edgecnn.errors import ContractError, DatasetError
+from edgecnn.metrics import auroc
+from edgecnn.rejection.contrast import fit_contrast
 from edgecnn.rejection.evidence import MIN_PICTURES, Evidence, Findings, fit_evidence, temper
-from edgecnn.runtimes.head import as_compared, distances, read_centres
+from edgecnn.runtimes.head import as_compared, distances, read_centres, unit, write_weights
 
 CLASSES, CHANNELS = 3, 16
 
@@ -168,6 +170,12 @@ def test_few_pictures_that_are_all_right_make_no_answer_certain() -> None:
         {"centres": base64.b64encode(b"12345").decode()},
         {"centre_classes": (0, 1)},
         {"log_weight": -0.5},
+        {"contrast_weight": -0.5},
+        {"score_weight": float("nan")},
+        {"score_weight": 1.0},  # without the head that gives scores
+        {"contrast_weight": 1.0, "contrast": "no base64 !"},
+        {"contrast_weight": 1.0, "contrast": base64.b64encode(b"12345678").decode()},
+        {"contrast_weight": 1.0, "contrast": base64.b64encode(np.full(CHANNELS + 1, np.nan, "<f4").tobytes()).decode()},
     ],
 )
 def test_evidence_that_is_no_such_thing_is_refused(change: dict[str, Any]) -> None:
@@ -218,8 +226,8 @@ def test_a_centre_of_a_class_that_there_is_not_is_refused() -> None:
 def test_roots_are_taken_with_signs_and_only_where_the_contract_says_so() -> None:
     pooled = np.array([[9.0, -4.0, 0.0]])
 
-    assert as_compared(pooled, True).tolist() == [[3.0, -2.0, 0.0]]
-    assert as_compared(pooled, False) is pooled
+    assert as_compared(pooled, 2).tolist() == [[3.0, -2.0, 0.0]]
+    assert as_compared(pooled, 1) is pooled
 
 
 def test_a_file_without_roots_is_judged_as_before() -> None:
@@ -229,3 +237,75 @@ def test_a_file_without_roots_is_judged_as_before() -> None:
     found = Evidence(info, CHANNELS, CLASSES).distances(held_out.pooled)
 
     assert np.array_equal(found, distances(held_out.pooled, read_centres(info, CHANNELS)))
+
+
+def test_roots_of_degree_four_are_square_roots_of_square_roots() -> None:
+    assert as_compared(np.array([[81.0, -16.0, 0.0]]), 4).tolist() == [[3.0, -2.0, 0.0]]
+
+
+def test_roots_of_a_degree_that_nobody_takes_are_refused() -> None:
+    with pytest.raises(ContractError, match="roots of degree 3; expected 2 or 4"):
+        dataclasses.replace(fitted(), degree=3)
+
+
+def hidden(count: int, seed: int) -> Findings:
+    """Return what looks like pictures of a class, but for a feature that these leave out: distances hardly see it."""
+    findings, _ = drawn(count, seed)
+    findings.pooled[:, -1] += 0.8
+    return findings
+
+
+def test_what_outliers_have_in_common_is_strange_though_it_is_near() -> None:
+    others = {"hidden": hidden(100, 5)}
+    known, strange = drawn(200, 8)[0], hidden(200, 9)
+
+    def told_apart(info: EvidenceInfo) -> float:
+        evidence = Evidence(info, CHANNELS, CLASSES)
+        return auroc(*(-evidence.judge(each.pooled, each.probabilities).novelty for each in (known, strange)))
+
+    with_outliers = fitted(others=others, outliers=hidden(100, 6))
+
+    assert with_outliers.contrast_weight > 0
+    assert told_apart(with_outliers) > told_apart(fitted(others=others)) + 0.02
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(20, 60), st.integers(20, 60))
+@settings(max_examples=20, deadline=None)
+def test_a_contrast_is_positive_for_outliers_and_negative_for_what_is_known(seed: int, known: int, outliers: int) -> None:
+    random = np.random.default_rng(seed)
+    ours, theirs = (unit(random.normal(0, 0.2, (count, 6)) + np.eye(6)[axis]) for count, axis in ((known, 0), (outliers, 1)))
+
+    *direction, constant = fit_contrast(ours, theirs)
+
+    assert (ours @ direction + constant < 0).mean() > 0.9
+    assert (theirs @ direction + constant > 0).mean() > 0.9
+
+
+def test_of_what_was_taught_later_distance_alone_counts() -> None:
+    info = fitted(others={"hidden": hidden(100, 5)}, outliers=hidden(100, 6))
+    pooled, probabilities = hidden(1, 9).pooled, hidden(1, 9).probabilities
+    centre = np.rint(unit(as_compared(pooled, info.root)) / info.scale).clip(-127, 127).astype(np.int8)
+    extended = dataclasses.replace(
+        info,
+        centres=base64.b64encode(base64.b64decode(info.centres) + centre.tobytes()).decode(),
+        centre_classes=(*info.centre_classes, CLASSES),
+    )
+
+    untaught = Evidence(extended, CHANNELS, CLASSES + 1).judge(pooled, probabilities).novelty[0]
+    taught = Evidence(extended, CHANNELS, CLASSES + 1, taught=1).judge(pooled, probabilities).novelty[0]
+
+    assert taught < untaught
+    assert taught == pytest.approx(0, abs=0.1)
+
+
+def test_low_scores_make_a_picture_novel_where_they_count() -> None:
+    head = write_weights(np.eye(CHANNELS, CLASSES, dtype=np.float32) * 4, np.zeros(CLASSES, np.float32))
+    info = dataclasses.replace(fitted(), score_weight=1.0)
+    pooled = drawn(1, 3)[0].pooled
+    evidence = Evidence(info, CHANNELS, CLASSES, head)
+
+    bright, faint = evidence.judge(
+        np.concatenate([pooled, pooled / 50]), np.full((2, CLASSES), 1 / CLASSES, np.float32)
+    ).novelty
+
+    assert faint > bright

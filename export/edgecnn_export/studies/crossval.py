@@ -106,9 +106,9 @@ def cross_validate(
 
     The pool is train and validation; the test split stays untouched. With a `teacher` each compact learns from a `lite` that is
     trained on the same pictures. With `per_class` each training has only so many pictures of each class to learn from, and is
-    held to all of its fold. Trainings that are complete are not repeated, so an interrupted cross-validation goes on by the same
-    call. Raises InputError for fewer than 3 folds, no seeds and pictures that suit no teacher, DatasetError when a class has too
-    few groups, and what `train` and `export` raise.
+    held to all of its fold. Trainings that are complete are not repeated, so an interrupted cross-validation goes on by the
+    same call. Raises InputError for fewer than 3 folds, no seeds and pictures that suit no teacher, DatasetError when a class
+    has too few groups, and what `train` and `export` raise.
     """
     if folds < 3 or not seeds or not rules:
         raise InputError(
