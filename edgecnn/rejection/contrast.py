@@ -28,7 +28,7 @@ def fit_contrast(known: Floats, outliers: Floats) -> Floats:
     wanted = np.repeat([0.0, 1.0], [len(known), len(outliers)])
     share = np.repeat([0.5 / len(known), 0.5 / len(outliers)], [len(known), len(outliers)])
     penalty = np.append(np.full(known.shape[1], _PENALTY), 1e-6)
-    weights = np.zeros(inputs.shape[1])
+    weights: Floats = np.zeros(inputs.shape[1])
     for _ in range(_STEPS):
         likely = 1 / (1 + np.exp(-np.clip(inputs @ weights, -50, 50)))
         slope = inputs.T @ (share * (likely - wanted)) + penalty * weights

@@ -252,7 +252,7 @@ class _Draft:
     def candidates(self) -> list[EvidenceInfo]:
         """Return the evidence with all weights that are tried, distance alone first."""
         contrasts = [0.0] if self.contrast_weight is None else [each * self.contrast_weight for each in _CONTRAST_WEIGHTS]
-        rest = [{}, *({"log_weight": each} for each in _LOG_WEIGHTS)]
+        rest: list[dict[str, Any]] = [{}, *({"log_weight": each} for each in _LOG_WEIGHTS)]
         if self.score_weight is not None:
             rest += [{"score_weight": each * self.score_weight} for each in _SCORE_WEIGHTS]
         found = [replace(self.info, contrast_weight=each, **more) for each, more in itertools.product(contrasts, rest)]
@@ -262,8 +262,7 @@ class _Draft:
         """Return what the novelty of pictures adds up."""
         channels, classes = findings.pooled.shape[1], findings.probabilities.shape[1]
         bare = Evidence(self.info, channels, classes)
-        none = np.zeros(len(findings.pooled))
-        contrast, score = none, none
+        contrast = score = np.asarray(np.zeros(len(findings.pooled)), np.float64)
         if self.contrast_weight is not None:
             contrast = softplus(_sums(self.info, findings.pooled))
         if self.score_weight is not None and head is not None:
