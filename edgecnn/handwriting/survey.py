@@ -41,6 +41,7 @@ _TIDY, _ASIDE, _BELOW, _ALL_SEEN = 0.85, 1.5, 0.8, 1.5
 _MOST_WINDOW = 0.5
 # Chalk on a board and ink on paper are told apart by which stands out more, but for so near a draw: then by how many of so
 # many likely places read well. Where ink stands out more and any of it reads, chalk is not tried: keys and screens read too.
+# Chalk that stands out surely must read for half of them: the cells of a bright sheet on a dark desk stand out as chalk does.
 _SURELY_DARK, _SURELY_LIGHT = 0.55, 4.5
 _READ, _TRIED = 0.8, 8
 # More candidates than few are guessed at in turn: so many of the likeliest first, then so many for each sure one. Likely is
@@ -122,10 +123,10 @@ def _from_afar(image_gray: NDArray[np.uint8], paper: Paper, scale: float, guess:
     """Take a picture apart as ink on paper or chalk on a board, whichever stands out or, in doubt, reads better."""
     ratio = paper.light_over_dark
     likelier = take_apart(image_gray, paper, Setting(scale, ratio >= 1), steps)
-    if not _SURELY_DARK < ratio < _SURELY_LIGHT:
+    if ratio <= _SURELY_DARK:
         return likelier
     read = _count_read(likelier, guess)
-    if read and ratio < 1:
+    if (read and ratio < 1) or (2 * read >= _TRIED and ratio >= _SURELY_LIGHT):
         return likelier
     other = take_apart(image_gray, paper, Setting(scale, ratio < 1), steps)
     return other if likelier.is_blank or _count_read(other, guess) > read else likelier

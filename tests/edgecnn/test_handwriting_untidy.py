@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -100,6 +101,19 @@ def test_where_nothing_is_lighter_than_the_board_its_ink_is_looked_at(guess: Gue
 
     sheet, _ = survey(image, guess, ALL_STEPS)
 
+    assert not sheet.setting.light
+
+
+def test_bright_cells_on_a_dark_desk_are_no_chalk(guess: Guesser) -> None:
+    image = np.full((480, 640), 30, np.uint8)
+    for number in range(54):
+        x, y = 150 + 36 * (number % 9), 120 + 36 * (number // 9)
+        image[y : y + 33, x : x + 33] = 220
+        cv2.putText(image, str(number % 10), (x + 7, y + 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 40, 2, cv2.LINE_AA)
+
+    sheet, _ = survey(image, guess, ALL_STEPS)
+
+    assert sheet.paper.light_over_dark > 4.5
     assert not sheet.setting.light
 
 
