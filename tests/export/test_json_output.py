@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from published_schemas import PUBLISHED, check
 from edgecnn.cli.main import cli
 from edgecnn.cli.options import SCHEMA
 from edgecnn.shipped import find_task, int8_path
+from edgecnn_device.fleet.history import History
 
 NEU = str(int8_path("neu"))
 # The arguments of each; PICTURE and FOLDER are made.
@@ -93,6 +95,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     region = {"id": 1, "box": [0, 0, 200, 200], "label": None, "verdict": "novel", "class_id": 0, "probability": 0.5}
     sample = {"source": "drawn", "captured_at": "2026-11-29T00:31:53+00:00", "regions": [region], "kept": ["novel"]}
     (folder / "samples/one.json").write_text(json.dumps(sample))
+    with History(folder / "fleet.sqlite"):
+        pass
+    shutil.copy(NEU, folder / "model.tflite")
     rows = "".join(f"{each.stem}.jpg,{each.stem}\n" for each in masks.iterdir())
     (folder / "groups.csv").write_text(f"file,group\n{rows}")
     found = {

@@ -167,7 +167,7 @@ def test_an_int8_file_of_ranges_of_one_light_is_rejected_for_another_light(
     rejected = exported_again(run, tmp_path / "out").files[1]
 
     assert rejected.verdict == "fail"
-    assert "under overexposure alone it lost" in rejected.reason
+    assert "exposure alone it lost" in rejected.reason  # too much or too little, whichever clips more
 
 
 def test_a_repair_is_judged_by_good_and_novel_under_each_corruption_as_well(exported: Path, run: OnlyGoodRun) -> None:
