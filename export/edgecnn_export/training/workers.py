@@ -115,23 +115,23 @@ class SharedLoop:
         """Train on all batches; return loss and metrics over them. ClusterError when another worker goes away."""
         watch.set_model(model)
         model.stop_training = False
-        self._reset(model, batches)
-        for number in range(len(batches)):
-            with _one_line(self._cluster):
+        with _one_line(self._cluster):
+            self._reset(model, batches)
+            for number in range(len(batches)):
                 self._step(model, "train_step")(*(self._part(each) for each in batches[number]))
-            watch.on_train_batch_end(number)
-            if model.stop_training:
-                break
-        watch.on_train_end()
-        return self._figures(model)
+                watch.on_train_batch_end(number)
+                if model.stop_training:
+                    break
+            watch.on_train_end()
+            return _figures(model)
 
     def evaluate(self, model: keras.Model, batches: Any) -> dict[str, float]:
         """Return loss and metrics over all batches, of which each worker sees all."""
-        self._reset(model, batches)
-        for number in range(len(batches)):
-            with _one_line(self._cluster):
+        with _one_line(self._cluster):
+            self._reset(model, batches)
+            for number in range(len(batches)):
                 self._step(model, "test_step")(*batches[number])
-        return self._figures(model)
+            return _figures(model)
 
     def _part(self, batch: NDArray[Any]) -> NDArray[Any]:
         size = len(batch) // len(self._cluster.addresses)
@@ -153,9 +153,9 @@ class SharedLoop:
             self._steps[id(model), name] = tf.function(step, reduce_retracing=True)
         return self._steps[id(model), name]
 
-    def _figures(self, model: keras.Model) -> dict[str, float]:
-        with _one_line(self._cluster):
-            return {name: float(np.asarray(value)) for name, value in model.get_metrics_result().items()}
+
+def _figures(model: keras.Model) -> dict[str, float]:
+    return {name: float(np.asarray(value)) for name, value in model.get_metrics_result().items()}
 
 
 def _nothing(_: Any) -> None:
@@ -166,7 +166,11 @@ def _nothing(_: Any) -> None:
 def _one_line(cluster: Cluster) -> Iterator[None]:
     import tensorflow as tf
 
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError) as e:
-        raise ClusterError(f"another worker of {', '.join(cluster.addresses)} went away; start all of them again") from e
+    except tf.errors.OpError as error:
+        # What another worker was asked for fails as what its connection failed with: UNKNOWN, INTERNAL.
+        if not isinstance(error, lost) and "Collective" not in str(error):
+            raise
+        raise ClusterError(f"another worker of {', '.join(cluster.addresses)} went away; start all of them again") from error
