@@ -355,7 +355,7 @@ def wait_for(port: int) -> None:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    wait_until(answers, 30)
+    wait_until(answers, 90)  # a busy machine starts a page slowly
 
 
 def wait_until(condition: Any, limit_s: float) -> None:
