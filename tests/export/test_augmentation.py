@@ -229,3 +229,13 @@ def test_appearance_leaves_everything_in_its_place() -> None:
 
     dark, light = board[0] == 70, board[0] == 170
     assert all(each[light].mean() > each[dark].mean() + 10 for each in seen)
+
+
+def test_a_reflection_only_brightens_and_saturates_somewhere() -> None:
+    gray = np.full((40, 64, 48, 1), 60, np.uint8)
+
+    seen = augment(gray, Augmentation(glare=0.3, share=1.0), np.random.default_rng(0))
+
+    assert seen.min() == 60
+    assert (seen == 255).any(axis=(1, 2, 3)).mean() > 0.5
+    assert (seen == 60).mean() > 0.3  # a spot, not a light

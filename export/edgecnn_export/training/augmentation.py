@@ -41,6 +41,7 @@ class Augmentation:
     erasing: float = 0.0  # sides of a rectangle that hides what is there (Zhong et al., arXiv:1708.04896)
     gradient: float = 0.0  # relative change of the light from the centre to the border
     banding: float = 0.0  # relative swing of the light from row to row, or from column to column
+    glare: float = 0.0  # size of a lamp's reflection, the sigmas of a spot that saturates
     read_noise: float = 0.0  # standard deviation in gray levels
     shot_noise: float = 0.0  # standard deviation in gray levels at level 255; it falls with the square root of the level
     jpeg: float = 0.0  # 0: none; 1: down to quality 5
@@ -69,9 +70,10 @@ class Augmentation:
 
 
 _CACHED_PIXELS = 2**16  # as many float32 pixels as fit a core's cache: three times as fast as a whole batch
+_GLARE = (128, 640)  # gray levels in the middle of a reflection
 _STRENGTHS = (
     "turns", "rotation_deg", "scale_octaves", "slant", "shift", "bend", "stroke", "defocus", "motion", "erasing",
-    "exposure_stops", "contrast_stops", "gradient", "banding", "read_noise", "shot_noise", "jpeg",
+    "exposure_stops", "contrast_stops", "gradient", "banding", "glare", "read_noise", "shot_noise", "jpeg",
 )  # fmt: skip
 _GEOMETRY = ("turns", "rotation_deg", "scale_octaves", "slant", "shift", "bend")
 _WARPS = ("rotation_deg", "scale_octaves", "slant", "shift")
@@ -81,6 +83,8 @@ SURFACE = Augmentation(
     rotation_deg=8, scale_octaves=0.45, shift=0.06, defocus=0.012, motion=0.08, erasing=0.25, exposure_stops=0.9,
     contrast_stops=1.0, gradient=0.5, banding=0.35, read_noise=25, shot_noise=12, jpeg=0.9, share=0.25, light_share=0.5,
 )  # fmt: skip
+# What a network that was pretrained on photographs takes for another surface; trained from random weights it does not.
+LITE_GLARE = 0.12
 # Where a surface may be mirrored, it is turned by a quarter as often as not: direction is a hint (crazing and rolled-in scale
 # differ in little else under noise), but no law (NEU has inclusions across the strip, and cameras stand as they can).
 _TURNED = 0.5
@@ -222,6 +226,9 @@ def _expose(images: NDArray[np.uint8], strengths: Augmentation, random: np.rando
     if strengths.banding > 0:
         for i in np.flatnonzero(random.random(count) < strengths.share):
             levels[i] *= _bands(height, width, strengths.banding, random)
+    if strengths.glare > 0:
+        for i in np.flatnonzero(random.random(count) < strengths.share):
+            levels[i] += _reflection(height, width, strengths.glare, random)
     read = _some(strengths.read_noise, count, strengths.share, random)
     shot = _some(strengths.shot_noise, count, strengths.share, random)
     for i in np.flatnonzero((read != 0) | (shot != 0)):
@@ -253,6 +260,16 @@ def _bands(height: int, width: int, depth: float, random: np.random.Generator) -
     light = 1 + np.interp(np.linspace(0, knots - 1, width if across else height), np.arange(knots), swings)
     light_32 = np.asarray(light, np.float32)
     return light_32[None, :, None] if across else light_32[:, None, None]
+
+
+def _reflection(height: int, width: int, size: float, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return the light `(h, w, 1)`, in gray levels, of a lamp or a tube that shines back from a random place."""
+    sigmas = np.maximum(random.uniform(0, size, 2) * min(height, width), 0.5)
+    rows, columns = (
+        np.exp(-(((np.arange(side) - random.uniform(0, side)) / sigma) ** 2) / 2)
+        for side, sigma in zip((height, width), sigmas, strict=True)
+    )
+    return np.asarray(random.uniform(*_GLARE) * rows[:, None, None] * columns[None, :, None], np.float32)
 
 
 def _jpeg(image: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from edgecnn.errors import InputError
 from edgecnn.tasks import Task
 from edgecnn_export.networks.sizes import LARGE_FROM_PIXELS, PRETRAINED_FROM_PIXELS
-from edgecnn_export.training.augmentation import Augmentation, default_augmentation
+from edgecnn_export.training.augmentation import LITE_GLARE, Augmentation, default_augmentation
 from edgecnn_export.training.distillation import Distillation
 
 NOT_FOR_LITE = f"lite is for pictures of at least {PRETRAINED_FROM_PIXELS} pixels per side, and not for digits"
@@ -111,9 +111,10 @@ def find_recipe(model: str, task: Task) -> Recipe:
             )
         return Recipe(24, 128, 4e-3, True, 0.01, 0.05, augmentation, patience=10, balanced=True)
     if model == "lite":
+        augmentation = replace(default_augmentation(task), glare=LITE_GLARE)
         # With 1e-3 none of 12 epochs beat the last layer alone on one fold of small, varied data; no more was compared.
         return Recipe(
-            12, 16, 2e-4, True, 0.01, 0.05, default_augmentation(task), patience=12, balanced=True, most_pictures=2000,
+            12, 16, 2e-4, True, 0.01, 0.05, augmentation, patience=12, balanced=True, most_pictures=2000,
             head_views=3, frozen="block5_add", by_epoch=True, most_epochs=60, on_levels=True,
         )  # fmt: skip
     if model == "mobilenet":  # in short, as one trains it at first: Adam, pictures as they are
