@@ -45,7 +45,8 @@ def evaluate(
 ) -> None:
     """Measure an exported model, a .keras model, the model of a run or a task's shipped int8 model on one split of its data.
 
-    A run remembers its pictures and their split. For another tool's model, name the classes with --labels.
+    A run remembers its pictures and their split; an exported file is measured on them with --data RUN. For another tool's
+    model, name the classes with --labels.
     """
     from edgecnn import evaluation
     from edgecnn.classifier import NO_THRESHOLDS
@@ -55,8 +56,6 @@ def evaluate(
     opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
-    if opened.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
-        click.echo("note: this model was trained on other pictures than this train split (another --seed or --data)", err=True)
     without = opened.evidence is None and opened.reject_threshold is None
     # What was not exported yet has none as a rule: an export chooses them.
     warning = NO_THRESHOLDS if without and opened.artifact is not None else ""

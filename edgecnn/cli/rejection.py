@@ -70,7 +70,8 @@ def rejection(
 ) -> None:
     """Measure an exported model, a .keras model or a task's shipped int8 model on out-of-distribution pictures.
 
-    These are generated, by kinds, and those in --others; the pictures of the classes come from one split of the data set.
+    These are generated, by kinds, and those in --others; the pictures of the classes come from one split of the data set,
+    with --data RUN of that of the run that an exported file came from.
     """
     from edgecnn.datasets.load import data_info
     from edgecnn.rejection.measure import measure_rejection

@@ -16,6 +16,7 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import ContractError, InputError, MissingDependencyError, UnknownTaskError
 from edgecnn.foreign import open_foreign
 from edgecnn.normalization import Normalization
+from edgecnn.progress import note
 from edgecnn.rejection.good_parts import GoodParts, Guard
 from edgecnn.robustness.measure import Subject
 from edgecnn.runtimes import Runtime, open_runtime
@@ -102,10 +103,17 @@ class Model:
     def splits(self, data: Path | None, seed: int) -> Splits:
         """Load its pictures: those in `data`, else those that it was trained on, else what its task has.
 
-        A model that was trained here gets the division that it was trained with, whatever `seed` says. Raises DatasetError in
-        one line when the pictures of its training are gone or changed, and when there are none.
+        A model that was trained here gets the division that it was trained with, whatever `seed` says; an exported file gets it
+        where `data` is its run, and is noted to be measured on another one, whose pictures it may have been trained on. Raises
+        DatasetError in one line when the pictures of its training are gone or changed, and when there are none.
         """
-        return load_pictures(self.task, data, seed, self.reference, foreign=self.normalization is not None)
+        splits = load_pictures(self.task, data, seed, self.reference, foreign=self.normalization is not None)
+        if self.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
+            note(
+                f"note: {self.name} was trained on other pictures than this train split, and perhaps on some that are held out "
+                "here; --data RUN takes the split of its training"
+            )
+        return splits
 
 
 def is_artifact(source: Path | str) -> bool:

@@ -27,10 +27,13 @@ def load_pictures(
 ) -> Splits:
     """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
 
-    A model that was trained here gets the division that it was trained with. For another tool's model, which `foreign` tells
-    where there is no reference, nothing is set aside as a test: all that does not calibrate compares. Raises DatasetError when
-    a folder cannot be used, when the pictures of the training are gone or changed, or when there are none.
+    A model that was trained here gets the division that it was trained with, and any model that of a run which
+    `data` names. For another tool's model, which `foreign` tells where there is no reference, nothing is set aside as
+    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be used, when the pictures of the
+    training are gone or changed, or when there are none.
     """
+    if data is not None and (found := RunPictures.in_run(task, data)) is not None:
+        return found.load(seed)
     run = None
     if reference is not None:
         seed, run = reference.split_seed(seed), RunPictures.of(reference)
@@ -58,17 +61,22 @@ class RunPictures:
         """Read what the run folder beside a model records; None for a model that is in none, or whose run records nothing."""
         if reference.raw is not None or reference.path is None or reference.path.name != MODEL_FILE:
             return None
-        path = reference.path.with_name(RUN_FILE)
+        return cls.in_run(reference.task, reference.path.parent)
+
+    @classmethod
+    def in_run(cls, task: Task, folder: Path) -> RunPictures | None:
+        """Read what a run records; None for a folder that is none, or whose run records nothing."""
+        path = folder / RUN_FILE
         if not path.is_file():
             return None
         record = _read_record(path)
         try:
-            info, folder = SplitInfo.from_json(record["split"]), record.get("data_folder")
+            info, pictures = SplitInfo.from_json(record["split"]), record.get("data_folder")
         except KeyError:
             return None
-        if folder is not None:
-            return cls(reference.task, Path(folder), path.with_name(FILE_NAME), info)
-        return cls(reference.task, None, None, info) if info.synthetic else None
+        if pictures is not None:
+            return cls(task, Path(pictures), path.with_name(FILE_NAME), info)
+        return cls(task, None, None, info) if info.synthetic else None
 
     def load(self, seed: int) -> Splits:
         """Load them as they were; DatasetError when they are gone or changed."""

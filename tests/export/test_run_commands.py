@@ -92,6 +92,25 @@ def test_an_export_of_a_run_is_proven_on_its_own_validation_pictures(trained: Pa
     assert contract.training_data.digest == record["data"]["train"]["digest"]
 
 
+@pytest.mark.parametrize("command", ["evaluate", "rejection"])
+def test_an_exported_file_is_measured_on_the_split_of_the_run_that_it_is_given(
+    command: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(trained / "exports" / "my-parts-float32.tflite")
+    assert run(command, file, "--data", str(trained / "runs" / "my-parts"), "--seed", "5") == 0
+
+    assert "was trained on other pictures" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "rejection"])
+def test_a_measurement_on_another_split_than_that_of_the_training_says_so(
+    command: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(command, str(trained / "exports" / "my-parts-float32.tflite"), "--data", str(trained / "my-parts"), "--seed", "5")
+
+    assert "my-parts-float32.tflite was trained on other pictures" in capsys.readouterr().err
+
+
 def test_a_seed_changes_nothing_about_the_split_of_a_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("evaluate", str(trained / "runs" / "my-parts"), "--json")
     first = json.loads(capsys.readouterr().out)
