@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _PENALTY = 1e-3  # on the squared weights of features that vary by 1; 1e-4 and 1e-2 tell strangers apart as well
 _STEPS, _SMALL_STEP = 25, 1e-6
+MOST_CHANNELS = 2048  # a step of Newton's method takes the cube of them
 
 
 def fit_contrast(known: Floats, outliers: Floats) -> Floats:

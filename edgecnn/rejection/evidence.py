@@ -279,8 +279,11 @@ def _draft(
     root: int,
     common: dict[str, Any],
 ) -> _Draft:
-    """Return evidence with centres of each class of training pictures, and with the contrast of outliers if there are any."""
-    from edgecnn.rejection.contrast import fit_contrast, write_contrast
+    """Return evidence with centres of each class of training pictures, and with the contrast of outliers if there are any.
+
+    Features of more channels than can be contrasted in seconds are judged without it.
+    """
+    from edgecnn.rejection.contrast import MOST_CHANNELS, fit_contrast, write_contrast
 
     channels, classes = train.pooled.shape[1], train.probabilities.shape[1]
     fitting = _MAX_CENTRE_BYTES // (channels * classes)
@@ -290,7 +293,7 @@ def _draft(
     centres, owners = _centres(units, class_ids, min(CENTRES, fitting), common["seed"])
     scale = float(np.abs(centres).max() / 127) or 1.0
     contrast = ""
-    if outliers is not None and len(outliers.pooled):
+    if outliers is not None and len(outliers.pooled) and channels <= MOST_CHANNELS:
         contrast = write_contrast(fit_contrast(units, unit(as_compared(outliers.pooled, root))))
     info = EvidenceInfo(
         unsure_below=0.0,
