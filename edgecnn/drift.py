@@ -232,10 +232,10 @@ class Baseline:
         _, parts, counts = np.unique(own, return_inverse=True, return_counts=True)
         if len(counts) < MIN_PICTURES:
             raise DatasetError(f"{len(counts)} different pictures say too little about what is usual: {MIN_PICTURES}")
-        row = np.where((class_ids >= 0) & (class_ids < classes) & (classes <= MAX_CLASSES), class_ids + 1, 0)
-        known = 1 + (classes if classes <= MAX_CLASSES else 0)
+        known = classes if classes <= MAX_CLASSES else 0
+        row = np.where((class_ids >= 0) & (class_ids < known), class_ids + 1, 0)
         numbers = [STATISTICS.index(each) for each in chosen]
-        seen = _Seen(np.array([each.least for each in chosen]), values[:, numbers], row, known, parts, 1 / counts[parts])
+        seen = _Seen(np.array([each.least for each in chosen]), values[:, numbers], row, 1 + known, parts, 1 / counts[parts])
         mixing, means, deviations = seen.usual()
         return cls(chosen, mixing, means, deviations, seen.bounds())
 

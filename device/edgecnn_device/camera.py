@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -24,7 +24,7 @@ from edgecnn_device.health import Health, Limits
 from edgecnn_device.last_good import LastGood
 from edgecnn_device.loop import Statistics, Watcher, observe, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
-from edgecnn_device.outputs import Closing, SinkOptions, check_files, open_card, open_page, open_sinks
+from edgecnn_device.outputs import Closing, SinkOptions, check_files, find_actions, open_card, open_page, open_sinks
 from edgecnn_device.sinks.pipe import PipeWatch
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.sources.transform import Roi, Transform
@@ -36,7 +36,6 @@ from edgecnn_device.tracking import Tracker
 if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a third sooner
     from edgecnn.artifacts import Contract
     from edgecnn.classifier import Classifier
-    from edgecnn_device.actions.sink import ActionSink
     from edgecnn_device.drift import DriftMonitor, DriftOptions
     from edgecnn_device.frames import Observation
     from edgecnn_device.triggered import OnParts, OnShots
@@ -209,7 +208,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             contract=lambda: slot.current.artifact.contract,
             card=card,
         )
-        actions = next((cast("ActionSink", sink) for sink in opened if sink.name == "actions"), None)
+        actions = find_actions(opened)
         told = [Tap(slot)] if source.live else []
         beats += [each.beat for each in (actions, *told) if each is not None]
         entered = [stack.enter_context(Closing(sink, notice)) for sink in [*opened, *told]]

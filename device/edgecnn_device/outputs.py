@@ -189,6 +189,11 @@ def _open_line_files(options: SinkOptions, source: Source, look: LookOptions, no
     return sinks
 
 
+def find_actions(sinks: Sequence[Sink]) -> ActionSink | None:
+    """Return the sink that acts on answers, None where nothing does."""
+    return next((cast("ActionSink", sink) for sink in sinks if sink.name == "actions"), None)
+
+
 def open_page(
     options: SinkOptions,
     sinks: Sequence[Sink],
@@ -216,7 +221,7 @@ def open_page(
         lambda: slot.warnings,
         _surroundings(sinks, options),
         monitor,
-        next((cast("ActionSink", sink) for sink in sinks if sink.name == "actions"), None),
+        find_actions(sinks),
     )
     kept = None if options.samples is None else options.samples.folder
     page = WebSink(options.web, watched, memory=memory if options.web.port else None, samples=kept)

@@ -1,10 +1,10 @@
 """What stands behind an answer: an honest probability, and how like the picture is to those that were taught.
 
 A picture is novel by the distance of its features to centres of each class, and by how much more like outliers it is than like
-training pictures; the centres are those of k-means (Lloyd, IEEE Trans. Inf. Theory 28, 1982) on features, or their square
-roots, of unit length. Thresholds are split conformal (Vovk et
-al., Algorithmic Learning in a Random World, 2005): of n held-out pictures the one that ranks ceil((n + 1) * keep rate) decides,
-so that a picture of the same kind is kept with at least that probability.
+training pictures; the centres are those of k-means (Lloyd, IEEE Trans. Inf. Theory 28, 1982) on features, or their square or
+fourth roots, of unit length. Thresholds are split conformal (Vovk et al., Algorithmic Learning in a Random World, 2005): of n
+held-out pictures the one that ranks ceil((n + 1) * keep rate) decides, so that a picture of the same kind is kept with at least
+that probability.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.head import as_compared, distances, read_centres, read_contrast, read_weights, unit
+from edgecnn.runtimes.head import as_compared, read_centres, read_contrast, read_weights, unit, unit_distances
 from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
@@ -109,7 +109,7 @@ class Evidence:
 
     def distances(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance of features `(n, channels)` to each centre, `(n, centres)`, 0 to 2."""
-        return distances(as_compared(pooled, self.info.root), self._centres)
+        return unit_distances(self._compared(pooled), self._centres)
 
     def distance(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> float:
         """Return how far one picture's features `(1, channels)` are from the nearest centre, 0 to 2."""
@@ -117,12 +117,14 @@ class Evidence:
 
     def strangeness(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the novelty of features `(n, channels)` without the shares of scores and probability, `(n,)`."""
-        return np.asarray(self._added(self.distances(pooled), self._contrasted(pooled)).min(axis=1))
+        units = self._compared(pooled)
+        return np.asarray(self._added(unit_distances(units, self._centres), self._contrasted(units)).min(axis=1))
 
     def judge(self, pooled: NDArray[np.float64], probabilities: NDArray[np.float32]) -> Judged:
         """Judge pictures by their features `(n, channels)` and what the runtime gave, `probabilities` `(n, classes)`."""
-        distances = self.distances(pooled)
-        tempered, strange = self.temper(probabilities), self._contrasted(pooled)
+        units = self._compared(pooled)
+        distances = unit_distances(units, self._centres)
+        tempered, strange = self.temper(probabilities), self._contrasted(units)
         if self._head is not None:
             weights, bias = self._head
             strange = strange + self.info.score_weight * softplus(-(pooled @ weights + bias).max(axis=1))
@@ -132,12 +134,14 @@ class Evidence:
         nearest = self._classes[distances.argmin(axis=1)]
         return Judged(np.round(scores / self.info.novel_above, _DECIMALS), nearest, tempered)
 
-    def _contrasted(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _compared(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+        return unit(as_compared(pooled, self.info.root))
+
+    def _contrasted(self, units: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._contrast is None:
-            return np.zeros(len(pooled))
+            return np.zeros(len(units))
         direction, constant = self._contrast
-        sums = unit(as_compared(pooled, self.info.root)) @ direction + constant
-        return np.asarray(self.info.contrast_weight * softplus(sums))
+        return np.asarray(self.info.contrast_weight * softplus(units @ direction + constant))
 
     def _added(self, distances: NDArray[np.float64], strange: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return distances `(n, centres)` plus what makes pictures `(n,)` strange to all that was known at the export."""
@@ -262,7 +266,8 @@ class _Draft:
         """Return what the novelty of pictures adds up."""
         channels, classes = findings.pooled.shape[1], findings.probabilities.shape[1]
         bare = Evidence(self.info, channels, classes)
-        contrast = score = np.asarray(np.zeros(len(findings.pooled)), np.float64)
+        contrast: NDArray[np.float64] = np.zeros(len(findings.pooled))
+        score = contrast
         if self.contrast_weight is not None:
             contrast = softplus(_sums(self.info, findings.pooled))
         if self.score_weight is not None and head is not None:

@@ -124,7 +124,11 @@ def read_contrast(info: EvidenceInfo, channels: int) -> tuple[NDArray[np.float64
 
 def distances(pooled: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distance of features `(n, channels)`, taken at unit length, to each of `centres` `(m, channels)`, `(n, m)`."""
-    units = unit(pooled)
+    return unit_distances(unit(pooled), centres)
+
+
+def unit_distances(units: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same of features `(n, channels)` that have unit length already."""
     squares = (units**2).sum(axis=1, keepdims=True) - 2 * (units @ centres.T) + (centres**2).sum(axis=1)
     return np.asarray(np.sqrt(np.maximum(squares, 0)))
 

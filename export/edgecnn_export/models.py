@@ -108,7 +108,8 @@ class Model:
         DatasetError in one line when the pictures of its training are gone or changed, and when there are none.
         """
         splits = load_pictures(self.task, data, seed, self.reference, foreign=self.normalization is not None)
-        if self.trained_on not in (None, splits.train.digest()) and not splits.info.synthetic:
+        is_told = self.trained_on is not None and not splits.info.synthetic
+        if is_told and self.trained_on != splits.train.digest():  # which reads all training pictures
             note(
                 f"note: {self.name} was trained on other pictures than this train split, and perhaps on some that are held out "
                 "here; --data RUN takes the split of its training"

@@ -27,10 +27,10 @@ def load_pictures(
 ) -> Splits:
     """Load a model's pictures: those in `data`, else those that `reference` was trained on, else what the task has.
 
-    A model that was trained here gets the division that it was trained with, and any model that of a run which
-    `data` names. For another tool's model, which `foreign` tells where there is no reference, nothing is set aside as
-    a test: all that does not calibrate compares. Raises DatasetError when a folder cannot be used, when the pictures of the
-    training are gone or changed, or when there are none.
+    A model that was trained here gets the division that it was trained with, and any model that of a run which `data` names.
+    For another tool's model, which `foreign` tells where there is no reference, nothing is set aside as a test: all that does
+    not calibrate compares. Raises DatasetError when a folder cannot be used, when the pictures of the training are gone or
+    changed, or when there are none.
     """
     if data is not None and (found := RunPictures.in_run(task, data)) is not None:
         return found.load(seed)

@@ -67,7 +67,6 @@ def test_without_its_softmax_a_model_ranks_the_classes_alike(task: str) -> None:
     )  # the graph rounds the mean of its features and the scores
 
 
-@pytest.mark.skipif(not RECORD.exists(), reason="no instructions are recorded yet: make count-arm")
 def test_the_record_names_every_model_and_processor() -> None:
     record = json.loads(RECORD.read_text("utf-8"))
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edgecnn_export.conversion.calibration import Calibration, Ranges
+from edgecnn_export.conversion.calibration import BATCH, Calibration, Ranges
 from edgecnn_export.conversion.folded import Folded
 from edgecnn_export.conversion.graph import Arguments, Graph, Step
 from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounded_call
@@ -20,7 +20,6 @@ from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounde
 METHOD = "biases corrected"
 _DIGITS = 3
 _PICTURES = 64  # what one layer takes or gives for all of them is held at a time
-_AT_ONCE = 8  # pictures that go through a layer together
 
 
 def corrected(folded: Folded, calibration: Calibration, images: NDArray[np.uint8]) -> Calibration:
@@ -59,7 +58,7 @@ def correct_biases(folded: Folded, ranges: Ranges, images: NDArray[np.uint8]) ->
 
 def in_blocks(images: NDArray[np.uint8]) -> list[Any]:
     """Return images `(n, h, w, c)` as float32 tensors of a few pictures each."""
-    return [tf.constant(images[at : at + _AT_ONCE].astype(np.float32)) for at in range(0, len(images), _AT_ONCE)]
+    return [tf.constant(images[at : at + BATCH].astype(np.float32)) for at in range(0, len(images), BATCH)]
 
 
 def linear_call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any], run: Any) -> Any:
