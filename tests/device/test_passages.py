@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from edgecnn.datasets.synthetic.belt import Belt, play_belt
 from edgecnn.testing import START
+from edgecnn_device.blobs import told_apart
 from edgecnn_device.empty_scene import empty_scene
 from edgecnn_device.frames import Frame, Image
-from edgecnn_device.passages import Line, Passages, Passed, _told_apart
+from edgecnn_device.passages import Line, Passages, Passed
 
 FPS = 30.0
 DIRECTIONS = ("right", "left", "down", "up")
@@ -176,11 +177,11 @@ def test_parts_that_touch_are_told_apart_once_their_size_is_known(direction: Any
 
 
 def test_a_part_of_more_than_the_usual_length_that_is_no_row_of_parts_stays_one() -> None:
-    assert _told_apart((20, 5, 70, 30), (50.0, 30.0), 0, 160) == [(20, 5, 70, 30)]
-    assert _told_apart((20, 5, 100, 60), (50.0, 30.0), 0, 160) == [(20, 5, 100, 60)]
-    assert _told_apart((20, 5, 100, 30), (50.0, 30.0), 0, 160) == [(20, 5, 50, 30), (70, 5, 50, 30)]
-    assert _told_apart((0, 5, 70, 30), (50.0, 30.0), 0, 160) == [(0, 5, 20, 30), (20, 5, 50, 30)]
-    assert _told_apart((90, 5, 70, 30), (50.0, 30.0), 0, 160) == [(90, 5, 50, 30), (140, 5, 20, 30)]
+    assert told_apart((20, 5, 70, 30), (50.0, 30.0), 0, 160) == [(20, 5, 70, 30)]
+    assert told_apart((20, 5, 100, 60), (50.0, 30.0), 0, 160) == [(20, 5, 100, 60)]
+    assert told_apart((20, 5, 100, 30), (50.0, 30.0), 0, 160) == [(20, 5, 50, 30), (70, 5, 50, 30)]
+    assert told_apart((0, 5, 70, 30), (50.0, 30.0), 0, 160) == [(0, 5, 20, 30), (20, 5, 50, 30)]
+    assert told_apart((90, 5, 70, 30), (50.0, 30.0), 0, 160) == [(90, 5, 50, 30), (140, 5, 20, 30)]
 
 
 def test_a_line_tells_the_direction() -> None:
