@@ -88,8 +88,11 @@ def export(
     repaired first where it can be (--repair): the first technique whose file passes is used, and every attempt is shown.
     """
     check_needs(context)
-    from edgecnn_export.frameworks import require_keras
+    from edgecnn_export.frameworks import check_keras, require_keras
+    from edgecnn_export.models import find_reference
 
+    check_keras()
+    find_reference(model)
     require_keras()  # quietly, before any module imports it loudly
     from edgecnn_export.calibration_data import find_splits
     from edgecnn_export.evidence import EvidenceOptions

@@ -497,13 +497,15 @@ def _load(task: str, data: Path | None, values: dict[str, Any], seed: int, netwo
     check_needs(click.get_current_context())
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
-    from edgecnn_export.frameworks import require_keras
+    from edgecnn_export.frameworks import check_keras, require_keras
 
     _check_scheduler(values["scheduler"])
-    require_keras()  # quietly, and before pictures are loaded
+    check_keras()
     choice = InputChoice.stated(values["color"], values["fit"], values["size_hw"], network)
     chosen, folder = task_and_folder(task, data, choice=choice, group_by=values["group_by"])
-    return chosen, load_splits(chosen, folder, seed)
+    splits = load_splits(chosen, folder, seed)
+    require_keras()  # quietly, before any module imports it loudly
+    return chosen, splits
 
 
 def frozen_features(source: str, data: Path | None, group_by: str | None, seed: int) -> Frozen:
@@ -511,21 +513,24 @@ def frozen_features(source: str, data: Path | None, group_by: str | None, seed: 
 
     A run keeps them beside its model, and knows its own groups.
     """
-    from edgecnn.errors import InputError
-    from edgecnn_export.frameworks import require_keras
-
-    require_keras()
     from edgecnn.datasets.load import load_splits
     from edgecnn.datasets.reading import InputChoice
+    from edgecnn.errors import InputError
+    from edgecnn_export.frameworks import check_keras, require_keras
     from edgecnn_export.models import open_model
     from edgecnn_export.reference import MODEL_FILE
-    from edgecnn_export.studies.frozen import FILE_NAME, freeze_features
 
-    run = Path(source)
-    if not (run / MODEL_FILE).is_file():
+    check_keras()
+    run, is_run = Path(source), (Path(source) / MODEL_FILE).is_file()
+    if not is_run:
         choice = InputChoice.stated(None, "auto", None, "lite")
         task, folder = task_and_folder(source, data, choice=choice, group_by=group_by)
-        return freeze_features(task, load_splits(task, folder, seed), seed=seed)
+        splits = load_splits(task, folder, seed)
+    require_keras()  # quietly, before any module imports it loudly
+    from edgecnn_export.studies.frozen import FILE_NAME, freeze_features
+
+    if not is_run:
+        return freeze_features(task, splits, seed=seed)
     if group_by is not None:
         raise InputError(
             f"--group-by belongs to a folder of pictures; the run {source} has the groups that it was trained with"

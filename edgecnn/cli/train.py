@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,8 +196,9 @@ def train(
     from edgecnn.datasets.reading import InputChoice
     from edgecnn.datasets.split import deal_at_random
     from edgecnn.files import check_replaceable
+    from edgecnn_export.frameworks import check_keras, require_keras
 
-    _load_keras()
+    check_keras()
     choice = InputChoice.stated(color, fit, size_hw, "lite" if only_good else network)
     chosen, folder = task_and_folder(
         task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by, only_good=only_good
@@ -217,6 +216,7 @@ def train(
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
     page = out / "report.html"
     check_replaceable(page)
+    require_keras()  # quietly, before any module imports it loudly
     if only_good:
         train_good(chosen, splits, out, false_alarms, seed)
         page.unlink(missing_ok=True)  # of a training that was here before
@@ -251,15 +251,6 @@ def train(
     return 0
 
 
-def _load_keras() -> None:
-    """Load Keras, saying so; where it is missing, that is said before pictures are loaded."""
-    from edgecnn_export.frameworks import require_keras
-
-    if "keras" not in sys.modules and importlib.util.find_spec("keras") is not None:
-        click.echo("loading Keras", err=True)  # some seconds, in which it must not write anything itself
-    require_keras()
-
-
 def _interrupted(run: TrainingRun) -> int:
     advice = "; continue with --resume" if run.resumable else ""
     click.echo(f"interrupted: these are the best weights so far{advice}", err=True)
@@ -269,9 +260,10 @@ def _interrupted(run: TrainingRun) -> int:
 def _continue(context: click.Context) -> int:
     """Go on from a run."""
     from edgecnn.cli.continuation import check_continuing, continue_run, tell_comparison
+    from edgecnn_export.frameworks import require_keras
 
     check_continuing(context)
-    _load_keras()
+    require_keras()
     found = continue_run(context.params)
     _tell(found.run, None, found.splits)
     if found.run.interrupted:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
 from edgecnn.errors import MissingDependencyError
+from edgecnn.progress import note
 from edgecnn.quiet import quiet_import
+
+
+def check_keras() -> None:
+    """Raise MissingDependencyError where Keras is not installed, without importing it: that takes seconds.
+
+    For what is to be refused before anything else is done, when mistakes in what the user gave are still to be found.
+    """
+    # A module that was forbidden stands in sys.modules as None, and has no spec to look for.
+    if sys.modules.get("keras", ...) is None or importlib.util.find_spec("keras") is None:
+        raise _missing("Keras")
 
 
 def require_keras() -> None:
@@ -17,6 +29,8 @@ def require_keras() -> None:
     """
     if sys.modules.get("keras") is not None:
         return
+    check_keras()
+    note("loading Keras")  # some seconds, in which no progress can be shown
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -31,5 +45,8 @@ def require_keras() -> None:
                 # A model asked with a batch of another size, or the next model, is not the user's mistake.
                 tf.get_logger().addFilter(lambda record: "retracing" not in str(record.msg))
     except ImportError as error:
-        missing = "Keras" if error.name == "keras" else "TensorFlow"
-        raise MissingDependencyError(f"{missing} is not installed. Install it with: pip install 'edgecnn[train]'") from error
+        raise _missing("Keras" if error.name == "keras" else "TensorFlow") from error
+
+
+def _missing(name: str) -> MissingDependencyError:
+    return MissingDependencyError(f"{name} is not installed. Install it with: pip install 'edgecnn[train]'")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,29 @@ def test_export_answers_a_mistake_with_one_line() -> None:
         "edgecnn: no such model: no-such-model; give a .keras or .h5 file, the folder of a run, a SavedModel, "
         "or one of mnist, neu"
     ]
+
+
+REFUSED = (
+    "import sys\nfrom edgecnn.cli.main import main\n"
+    "try:\n    code = main({arguments!r})\nexcept SystemExit as end:\n    code = end.code\n"
+    "print(code, 'keras' in sys.modules)\n"
+)
+
+
+@pytest.mark.parametrize("command", ["train", "train --only-good", "export", "data suspects", "study crossval"])
+def test_a_folder_without_pictures_is_refused_before_keras_is_loaded(command: str, tmp_path: Path) -> None:
+    program = REFUSED.format(arguments=[*command.split(), str(tmp_path)])
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+
+    assert (done.stdout, len(done.stderr.splitlines())) == ("2 False\n", 1)
+
+
+def test_a_command_says_that_it_loads_keras(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"no model")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecnn", "export", str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.stderr.splitlines()[0] == "loading Keras"

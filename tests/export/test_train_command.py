@@ -96,7 +96,7 @@ def test_a_training_says_and_records_what_it_made_of_the_folder(
 
     code = run("train", str(folder), *PLAIN, "--epochs", "1", "--color", "rgb", "--out", str(tmp_path / "run"))
 
-    said = capsys.readouterr().err.splitlines()
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("reading pictures")]  # if slow
     record = json.loads((tmp_path / "run" / "training.json").read_text())["folder_summary"]
     assert (code, said[:3]) == (
         0,
