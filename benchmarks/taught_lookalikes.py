@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier
 from edgecnn.datasets.synthetic import generate_digits
+from edgecnn.runtimes.head import unit, unit_distances
 from edgecnn.runtimes.runtime import answer
 
 TAUGHT, HELD = 30, 30
 KEPT = 0.95
-Plane = NDArray[np.float32]
+Plane = NDArray[np.float64]
 Score = Callable[[Plane, Plane, bool], Plane]
 
 
@@ -28,21 +29,16 @@ def features(classifier: Classifier, images: NDArray[np.uint8]) -> Plane:
     views = [cv2.resize(np.asarray(image).squeeze(), (side, side), interpolation=cv2.INTER_CUBIC) for image in images]
     inputs = [classifier.preprocessing(np.asarray(view, np.uint8)) for view in views]
     found = [answer(classifier.runtime, np.stack([each])).features for each in inputs]
-    maps = np.concatenate([np.asarray(each, np.float32) for each in found])
-    return np.asarray(np.sqrt(np.maximum(maps.reshape(len(maps), -1, maps.shape[-1]), 0)), np.float32)
-
-
-def unit(vectors: Plane) -> Plane:
-    """Return rows of length 1."""
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), np.float32)
+    maps = np.concatenate([np.asarray(each, np.float64) for each in found])
+    return np.asarray(np.sqrt(np.maximum(maps.reshape(len(maps), -1, maps.shape[-1]), 0)))
 
 
 def nearest(of: Plane, to: Plane, is_own: bool) -> Plane:
     """Return the distance of each row to the nearest of others; with `is_own` to the nearest but itself."""
-    squares = np.maximum(2 - 2 * of @ to.T, 0)
+    found = unit_distances(of, to)
     if is_own:
-        np.fill_diagonal(squares, 9)
-    return np.asarray(np.sqrt(squares.min(axis=1)), np.float32)
+        np.fill_diagonal(found, np.inf)
+    return np.asarray(found.min(axis=1))
 
 
 def pooled(maps: Plane) -> Plane:
@@ -65,12 +61,12 @@ def places(of: Plane, to: Plane, is_own: bool) -> Plane:
         squares = 2 - 2 * np.einsum("pc,nqc->npq", one, to)
         own = np.where(far, 9, squares).min(axis=2).mean(axis=1)
         scores.append(np.sort(np.delete(own, number) if is_own else own)[:3].mean())
-    return np.asarray(scores, np.float32)
+    return np.asarray(scores)
 
 
 def by_place(maps: Plane) -> Plane:
     """Return maps each of whose places has length 1."""
-    return np.asarray(maps / np.maximum(np.linalg.norm(maps, axis=2, keepdims=True), 1e-6), np.float32)
+    return np.asarray(maps / np.maximum(np.linalg.norm(maps, axis=2, keepdims=True), 1e-6))
 
 
 def measure(score: Score, maps: list[Plane]) -> tuple[float, float]:
@@ -93,7 +89,7 @@ def main() -> None:
     known = pooled(features(classifier, _steel()))
 
     def contrast(of: Plane, to: Plane, is_own: bool) -> Plane:
-        return np.asarray(nearest(of, to, is_own) / np.maximum(nearest(of, known, False), 1e-6), np.float32)
+        return np.asarray(nearest(of, to, is_own) / np.maximum(nearest(of, known, False), 1e-6))
 
     tried: dict[str, tuple[Score, Callable[[Plane], Plane]]] = {
         "pooled features, nearest taught picture": (nearest, pooled),

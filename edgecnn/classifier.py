@@ -231,7 +231,7 @@ class Classifier:
             probabilities = self.evidence.temper(probabilities) if tempered is None else tempered
             threshold = self.evidence.info.unsure_below
         class_id = int(probabilities.argmax())
-        probability = float(probabilities[class_id])
+        probability: float = probabilities.item(class_id)
         verdict: Verdict = "label"
         if novelty is not None and novelty > 1:
             verdict = "novel"

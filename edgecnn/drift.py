@@ -11,6 +11,7 @@ at most on average, however the pictures depend on each other, as long as the bo
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -154,10 +155,22 @@ def _deviation(levels: NDArray[Any]) -> float:
 def _bands(levels: NDArray[np.float32]) -> float:
     """Return the amplitude in stops of the strongest bands of light across `(height, width)`, without slope and bowl."""
     rows = np.log2(cv2.reduce(levels, 1, cv2.REDUCE_AVG).ravel() + _DARK)
-    window = np.hanning(len(rows))
-    rest = rows - np.polynomial.Polynomial.fit(np.arange(len(rows)), rows, min(2, len(rows) - 1))(np.arange(len(rows)))
-    amplitudes = np.abs(np.fft.rfft(rest * window))[2 : _MOST_BANDS + 1]
-    return float(2 * amplitudes.max(initial=0.0) / max(window.sum(), 1e-9))
+    return float(np.abs(rows @ _band_waves(len(rows))).max(initial=0.0))
+
+
+@functools.cache
+def _band_waves(rows: int) -> NDArray[np.complex128]:
+    """Return what tells the amplitudes of two to eight periods in the light of so many rows, `(rows, waves)`.
+
+    Slope and bowl are taken out, and a Hann window laid over the rest. As matrices, since a camera's first answer would wait
+    for NumPy's polynomials and Fourier transforms to be imported.
+    """
+    places = np.linspace(-1, 1, rows)
+    smooth, _ = np.linalg.qr(np.vander(places, min(3, rows)))
+    window = np.hanning(rows)
+    periods = np.arange(2, min(_MOST_BANDS, rows // 2) + 1)
+    waves = window[:, None] * np.exp(-2j * np.pi * np.outer(np.arange(rows), periods) / rows)
+    return np.asarray(2 * (waves - smooth @ (smooth.T @ waves)) / max(window.sum(), 1e-9))
 
 
 def _speckle(levels: NDArray[np.float32]) -> float:

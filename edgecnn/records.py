@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import reprlib
+import sys
 import types
 import typing
 from typing import Any, Literal, TypeVar
@@ -82,4 +83,15 @@ def _fields(kind: type) -> tuple[dict[str, Any], set[str]]:
     """Return the types of a dataclass's fields by their names, and which of them have no default."""
     fields = dataclasses.fields(kind)
     required = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
-    return typing.get_type_hints(kind), required
+    places = {name: (text, each.__module__) for each in reversed(kind.__mro__) for name, text in _annotations(each).items()}
+    return {field.name: _type(*places[field.name]) for field in fields}, required
+
+
+def _annotations(kind: type) -> dict[str, Any]:
+    return dict(vars(kind).get("__annotations__", {}))
+
+
+@functools.cache
+def _type(annotation: Any, module: str) -> Any:
+    """Return the type that an annotation means in a module: once for all fields of that type, which a start waits less for."""
+    return eval(annotation, vars(sys.modules[module])) if isinstance(annotation, str) else annotation

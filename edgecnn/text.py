@@ -17,6 +17,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def near_miss(name: str, names: Sequence[str], otherwise: str) -> str:
+    """Return `did you mean 'NAME'?` with the nearest of the names that there are, or `otherwise` where none is near."""
+    import difflib  # for a mistake alone
+
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
 def percent(share: float, interval: tuple[float, float], *, unit: str = " %") -> str:
     """Return a share with its interval, all in percent: `98.7 % (96.6 to 99.5)`."""
     low, high = interval

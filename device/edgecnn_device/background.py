@@ -29,6 +29,7 @@ _USUAL_SPREAD, _MOST_SPREAD = 1.0, np.uint8(40)
 _MIN_FLICKER, _MOST_FLICKER, _LIKE_A_WAVE = 0.015, 0.4, 0.95
 # Logarithms of light: what is told apart, how far it is followed, and how far it moves from frame to frame at most.
 _BIN, _BINS, _LIGHT_STEP = 0.04, 40, 0.15
+_CENTRES = (np.arange(2 * _BINS + 1) - _BINS) * _BIN
 _MIN_SEEN = 16
 _STEP = 4  # every fourth pixel tells the light
 _KERNEL = np.ones((3, 3), np.uint8)
@@ -209,11 +210,17 @@ def _peak(changes: Plane, last: float) -> float:
     `changes` and `last`, that of the frame before, are logarithms. Light that jumps is not followed: it is another scene.
     """
     counts = np.bincount(np.clip((changes / _BIN).astype(int) + _BINS, 0, 2 * _BINS), minlength=2 * _BINS + 1)
-    centres = (np.arange(2 * _BINS + 1) - _BINS) * _BIN
-    likely = np.convolve(counts, (1, 2, 1), "same") * np.exp(-0.5 * np.square((centres - last) / _LIGHT_STEP))
-    peak = centres[int(likely.argmax())]
+    likely = np.convolve(counts, (1, 2, 1), "same") * np.exp(-0.5 * np.square((_CENTRES - last) / _LIGHT_STEP))
+    peak = _CENTRES[int(likely.argmax())]
     near = changes[np.abs(changes - peak) < 2 * _BIN]
-    return float(np.median(near)) if len(near) >= _MIN_SEEN and abs(peak - last) < _MOST_FLICKER else last
+    return _median(near) if len(near) >= _MIN_SEEN and abs(peak - last) < _MOST_FLICKER else last
+
+
+def _median(values: Plane) -> float:
+    """Return what `np.median` does of `(n,)`, which every frame asks for, in a fifth of its time."""
+    half = len(values) // 2
+    ordered = np.partition(values, (half - 1, half))
+    return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / np.float32(2))
 
 
 def _steps(picture: Plane | Image) -> Plane:

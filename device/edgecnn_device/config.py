@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
+from edgecnn.text import near_miss
 
 _MAX_BYTES = 2**20
 _TYPES = {
@@ -63,8 +63,7 @@ def write_config(values: Mapping[str, Any]) -> str:
 
 
 def _hint(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known options: {', '.join(names)}"
+    return "; " + near_miss(name.lower().replace("_", "-"), names, f"known options: {', '.join(names)}")
 
 
 def _literal(value: Any) -> str:

@@ -192,17 +192,20 @@ def _observe_one(
         watcher.tracker.reset()  # one answer has nothing to do with the last
     published = statistics.latency_ms["publish"]
     known_ms = {"capture": capture_ms, "publish": published[-1] if published else 0.0}
-    quiet = Observation(frame.source, state, frame, (), age_ms, known_ms, event=event)
+
+    def quiet() -> Observation:
+        return Observation(frame.source, state, frame, (), age_ms, known_ms, event=event)
+
     if watcher.shots is not None and (event is None or event.outcome != "answered"):
         statistics.gated += event is None
-        return [quiet] if must_say or event is not None else []
+        return [quiet()] if must_say or event is not None else []
     if watcher.parts is None and not watcher.gate(frame) and not must_say:
         statistics.gated += 1
         return []
     classifier = watcher.model()
     try:
         if watcher.parts is not None:
-            return watcher.parts.observe(quiet, classifier, watcher.clock) or ([quiet] if must_say else [])
+            return watcher.parts.observe(quiet(), classifier, watcher.clock) or ([quiet()] if must_say else [])
         seen = watcher.look(frame.image_bgr, classifier, watcher.clock)
     except InferenceError as error:
         return refuse(State("error", str(error)))
@@ -214,7 +217,8 @@ def _observe_one(
     latency_ms = {"capture": capture_ms, **seen.latency_ms, "publish": known_ms["publish"]}
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
-    return [replace(quiet, state=state, predictions=predictions if state.name == "ok" else (), latency_ms=latency_ms)]
+    believed = predictions if state.name == "ok" else ()
+    return [Observation(frame.source, state, frame, believed, age_ms, latency_ms, event=event)]
 
 
 def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> list[Observation]:

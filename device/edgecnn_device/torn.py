@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ _MIN_DEVIATION, _MIN_CHANGING, _DARK, _BRIGHT = 4.0, 0.25, 5, 250
 # Blocks of no data are zero: 128 in JPEG, which limited video stretches to 130. Scenes have that gray too, but not in whole
 # blocks with an edge around them and nothing of it beside, in a picture that has few other blocks of one colour.
 _GRAYS, _BLOCK = (128, 130), 8
+_IS_GRAY = bytes(level in _GRAYS for level in range(256))
 _FEW = 8
 _MIN_GRAY, _MAX_STRAY, _MAX_CONSTANT, _MIN_EDGE_LEVELS = 0.02, 0.05, 0.1, 3
 # Video: zero in all three planes, which BT.601 and BT.709 make these greens of in full and limited range, to the rounding.
@@ -56,11 +59,10 @@ def torn_by(damage: str) -> str:
 
 
 def _repeated_rows(image_bgr: Image, sample: Image) -> str:
-    differences = _row_differences(sample)
-    alike = differences <= _ALIKE_LEVELS
-    if np.count_nonzero(alike) < _MIN_PART * len(differences):
+    if _count_alike(sample) < _MIN_PART * (len(sample) - 1):
         return ""
-    start, stop = _longest_run(alike)
+    differences = _row_differences(sample)
+    start, stop = _longest_run(differences <= _ALIKE_LEVELS)
     height, scale = image_bgr.shape[0], image_bgr.shape[0] / len(sample)
     part = (stop - start) / len(differences)
     if not (_MIN_PART <= part <= _MAX_PART and (stop - start) * scale >= _MIN_ROWS):
@@ -82,6 +84,14 @@ def _row_differences(image: Image) -> NDArray[np.float32]:
     rows = image.reshape(len(image), -1)
     sums = np.add.reduce(cv2.absdiff(rows[1:], rows[:-1]), axis=1, dtype=np.uint32)
     return np.asarray(sums / np.float32(rows.shape[1]), np.float32)
+
+
+def _count_alike(sample: Image) -> int:
+    """Return how many rows of a sample are like the next: every frame asks, so in half the time of `_row_differences`."""
+    rows = sample.reshape(len(sample), -1)
+    most = _ALIKE_LEVELS * rows.shape[1]
+    ends = cv2.integral(cv2.absdiff(rows[1:], rows[:-1]))[:, -1].tolist()
+    return sum([after - before <= most for before, after in pairwise(ends)])
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> tuple[int, int]:
@@ -112,9 +122,13 @@ def _gray_blocks(image_bgr: Image, sample: Image) -> str:
 
 def _candidates(image_bgr: Image, sample: Image) -> list[int]:
     """Return the grays of which enough blocks could be made; nearly always none, which must cost nearly nothing."""
-    at = np.flatnonzero((sample[..., 1] | (_GRAYS[0] ^ _GRAYS[1])) == _GRAYS[1])  # either of them
+    marks = sample.tobytes()[1::3].translate(_IS_GRAY)  # of each pixel's green, in a third of the time of NumPy's comparison
+    count = marks.count(1)
     # A coarse grid that misses some of the blocks still meets half of them.
-    if len(at) < _MIN_GRAY / 2 * sample[..., 1].size or not _lie_in_blocks(image_bgr, at[:: len(at) // _FEW].tolist()):
+    if count < _MIN_GRAY / 2 * len(marks):
+        return []
+    (at,) = np.frombuffer(marks, np.uint8).nonzero()
+    if not _lie_in_blocks(image_bgr, at[:: count // _FEW].tolist()):
         return []
     return [gray for gray in _GRAYS if _could_be_blocks(image_bgr, gray)]
 

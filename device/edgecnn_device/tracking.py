@@ -124,14 +124,14 @@ def combine(region_id: int, seen: Seen, classifier: Classifier) -> RegionPredict
 
 
 def _row(seen: Seen, index: int) -> tuple[NDArray[np.float32], bool, float | None]:
-    novelty = None if seen.judged is None else float(seen.judged.novelty[index])
-    return seen.probabilities[index], bool(seen.rejected[index]), novelty
+    novelty = None if seen.judged is None else seen.judged.novelty.item(index)
+    return seen.probabilities[index], seen.rejected.item(index), novelty
 
 
 def _predict(region_id: int, history: _History, seen: Seen, index: int, classifier: Classifier) -> RegionPrediction:
     """Return the prediction of a region, smoothed over its history, of which it is a part."""
     row, rejected, novelty = _row(seen, index)
-    nearest = None if seen.judged is None else int(seen.judged.nearest[index])
+    nearest = None if seen.judged is None else seen.judged.nearest.item(index)
     tempered = None if seen.judged is None else seen.judged.tempered[index]
     smoothed = raw = _interpret(classifier, row, rejected, novelty, nearest, tempered)
     if len(history) > 1:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from edgecnn.errors import InputError
 from edgecnn.quick_dataclass import dataclass
+from edgecnn.text import near_miss
 
 F = TypeVar("F", bound=Callable[..., Any])
 Values = Mapping[str, Any]
@@ -111,9 +112,6 @@ class Group(click.Group):
         """Find the command; UsageError with the nearest name, or all of them."""
         names = self.list_commands(ctx)
         if args[0] not in names and not args[0].startswith("-"):
-            import difflib  # for a mistake alone
-
-            near = difflib.get_close_matches(args[0], names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(names)}"
+            hint = near_miss(args[0], names, f"commands: {', '.join(names)}")
             raise click.UsageError(f"no such command {args[0][:40]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -74,13 +74,12 @@ def check(
     from edgecnn.datasets.check_page import write_page
     from edgecnn.datasets.group_table import GroupTable
 
-    if table is not None:
-        GroupTable.read(table)  # a mistake in it is told before the search
+    stated = None if table is None else GroupTable.read(table)  # a mistake in it is told before the search
     start = time.monotonic()
     measure = measure or page is not None
     describe = _pretrained() if measure else None
     found = check_folder(folder, seed=seed, group_by=group_by, flattery=measure, describe=describe)
-    compared = None if table is None else compare_with_table(found, table)
+    compared = None if stated is None else compare_with_table(found, stated)
     if page is not None:
         write_page(found, page, compared)
     if as_json:

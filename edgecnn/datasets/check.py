@@ -16,7 +16,7 @@ from edgecnn.datasets import neu
 from edgecnn.datasets.flattery import Described, Flattery, measure_flattery
 from edgecnn.datasets.folder import PARTS, FolderContents, read_layout
 from edgecnn.datasets.group_by import parse_group_by
-from edgecnn.datasets.group_table import GroupTable, read_column
+from edgecnn.datasets.group_table import GroupTable
 from edgecnn.datasets.layout import Layout, find_layout
 from edgecnn.datasets.overlap import Overlap, Overlaps
 from edgecnn.datasets.overlap_cache import known_overlaps
@@ -180,14 +180,12 @@ class TableComparison:
     straddling: int
 
 
-def compare_with_table(found: FolderCheck, table: Path) -> TableComparison:
-    """Compare what was found with a CSV table of `file`, `group` and, if it has one, `split`.
+def compare_with_table(found: FolderCheck, table: GroupTable) -> TableComparison:
+    """Compare what was found with the groups and, if it states them, the splits of a table.
 
-    Files are matched by their path in the folder or their name. Raises DatasetError when the table has no such columns or names
-    none of the pictures.
+    Files are matched by their path in the folder or their name. Raises DatasetError when the table names none of the pictures.
     """
-    stated = GroupTable.read(table).groups_of(found.files)
-    splits = read_column(table, "split")
+    stated = table.groups_of(found.files)
     known = [i for i, group in enumerate(stated) if group is not None]
     at = {found.files[i]: number for number, i in enumerate(known)}
     recorded = np.unique([str(stated[i]) for i in known], return_inverse=True)[1].reshape(-1)
@@ -209,7 +207,7 @@ def compare_with_table(found: FolderCheck, table: Path) -> TableComparison:
         precision=_pair_share(joint, ours),
         pairs=len(pairs),
         across=across,
-        straddling=sum(split_of(splits, pair.first) != split_of(splits, pair.second) for pair in across),
+        straddling=sum(split_of(table.splits, pair.first) != split_of(table.splits, pair.second) for pair in across),
     )
 
 

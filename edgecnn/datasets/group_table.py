@@ -17,22 +17,29 @@ _COLUMNS = ("file", "group")
 
 @dataclass(frozen=True)
 class GroupTable:
-    """The group of each file that a CSV table names, by the file's path in the data folder or by its bare name."""
+    """The group of each file that a CSV table names, by the file's path in the data folder or by its bare name.
+
+    `splits` are what its column `split` says of the files, empty where it has none.
+    """
 
     path: Path
     groups: dict[str, str]
+    splits: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> GroupTable:
-        """Read the columns `file` and `group` of a table; others are ignored, and so are rows without a group.
+        """Read the columns `file`, `group` and, if there is one, `split` of a table; a row without a group states none.
 
         Raises InputError when it cannot be read, DatasetError when it has no such columns or puts a file into two groups.
         """
-        groups = dict[str, str]()
-        for name, group in _rows(path):
-            if groups.setdefault(name, group) != group:
+        groups, splits = dict[str, str](), dict[str, str]()
+        for row in _rows(path):
+            name, group, split = (_plain(row["file"] or ""), (row["group"] or "").strip(), row.get("split"))
+            if name and split:
+                splits[name] = split.strip()
+            if name and group and groups.setdefault(name, group) != group:
                 raise DatasetError(f"{path} puts {name} into two groups, {groups[name]!r} and {group!r}; keep one of them")
-        return cls(path, groups)
+        return cls(path, groups, splits)
 
     def groups_of(self, names: Sequence[str]) -> list[str | None]:
         """Return the stated group of each picture, by its path in the data folder; bare names count where they name one.
@@ -70,38 +77,18 @@ class GroupTable:
         return max(found, key=lambda groups: sum(group is not None for group in groups), default=[None] * len(names))
 
 
-def read_column(path: Path, column: str) -> dict[str, str]:
-    """Return what a table with the column `file` says of each in another column; nothing where it has no such column."""
-    return {_plain(row["file"] or ""): (row[column] or "").strip() for row in _table(path) if column in row and "file" in row}
-
-
-def _rows(path: Path) -> list[tuple[str, str]]:
-    table = _table(path)
-    if table and not set(_COLUMNS) <= set(table[0]):
-        raise DatasetError(
-            f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {_head(path)!r}"
-        )
-    rows = [(_plain(row["file"] or ""), (row["group"] or "").strip()) for row in table]
-    return [(name, group) for name, group in rows if name and group]
-
-
-def _text(path: Path) -> str:
-    return read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8-sig", "surrogateescape")
-
-
-def _head(path: Path) -> str:
-    return _text(path).split("\n", 1)[0][:60]
-
-
-def _table(path: Path) -> list[dict[str, str | None]]:
-    text = _text(path)
+def _rows(path: Path) -> list[dict[str, str | None]]:
+    text = read_bytes(path, at_most=MAX_TABLE_BYTES).decode("utf-8-sig", "surrogateescape")
     head = text.split("\n", 1)[0]
+    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",", strict=True)
+    refusal = f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {head[:60]!r}"
     try:
-        return list(csv.DictReader(text.splitlines(), delimiter=";" if ";" in head and "," not in head else ",", strict=True))
+        table = list(rows)
     except csv.Error as error:
-        raise DatasetError(
-            f"{path} is not a table with the columns {' and '.join(_COLUMNS)}; its first line is {head[:60]!r}"
-        ) from error
+        raise DatasetError(refusal) from error
+    if table and not set(_COLUMNS) <= set(table[0]):
+        raise DatasetError(refusal)
+    return table
 
 
 def _plain(name: str) -> str:

@@ -19,7 +19,10 @@ from edgecnn.errors import ContractError
 from edgecnn.runtimes.runtime import Answers, FeatureRuntime, check_answers
 
 # Exponentials differ by an ULP between C libraries: once in 10**9 probabilities that shows in the sixth digit.
-_DECIMALS = 6
+_DECIMALS, _STEPS = 6, 1e6
+# Up to so many classes Python's own floats take less time than NumPy's calls do.
+FEW_CLASSES = 16
+SHORTEST = 1e-12  # features of less length are taken for none
 _WEIGHT_BITS, _SUM_BITS = 30, 62
 
 
@@ -84,10 +87,28 @@ def on_grid(found: Answers, weights: NDArray[np.float64]) -> tuple[NDArray[np.in
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return probabilities `(n, classes)`, rounded to six digits."""
+    """Return probabilities `(n, classes)`, rounded to six digits; NaN where scores are no numbers."""
+    if scores.shape[1] <= FEW_CLASSES:
+        return np.array([_softmax(row) for row in scores.tolist()], np.float32).reshape(scores.shape)
     with np.errstate(invalid="ignore"):  # scores that are no numbers are answers that are refused
         powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
         return np.asarray(np.round(powers / powers.sum(axis=1, keepdims=True), _DECIMALS), np.float32)
+
+
+def _softmax(row: list[float]) -> list[float]:
+    highest = max(row)
+    powers = [math.exp(each - highest) for each in row]
+    total = sum(powers)
+    if not math.isfinite(total):
+        return [math.nan] * len(row)
+    return [round(each / total * _STEPS) / _STEPS for each in powers]  # which is what `rounded` does
+
+
+def rounded(value: float, decimals: int) -> float:
+    """Return what `np.round` does of one number, NaN of what is none."""
+    scale = 10.0**decimals
+    scaled = value * scale
+    return round(scaled) / scale if math.isfinite(scaled) else value
 
 
 def read_weights(head: HeadInfo) -> NDArray[np.float64]:
@@ -142,12 +163,12 @@ def as_compared(pooled: NDArray[np.float64], root: int) -> NDArray[np.float64]:
     if root == 1:
         return pooled
     sizes = np.sqrt(np.abs(pooled))  # square roots alone: they are the same to the last bit on every machine
-    return np.asarray(np.sign(pooled) * (np.sqrt(sizes) if root == 4 else sizes))
+    return np.asarray(np.copysign(np.sqrt(sizes) if root == 4 else sizes, pooled))
 
 
 def unit(pooled: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return features `(n, channels)` of length 1; those that are all 0 stay."""
-    return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
+    return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), SHORTEST))
 
 
 def write_weights(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> HeadInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -28,6 +27,8 @@ class Runtime(Protocol):
 
 
 RUN_BATCH = 256  # pictures that are in memory as features at once
+_FEW_NUMBERS = 64
+_MOST_PLACES = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,9 @@ class Answers:
 
     def answered(self, probabilities: NDArray[np.float32]) -> Answers:
         """Return the same features with probabilities that were computed from them; the model's own become or stay `graph`."""
-        other = copy.copy(self)  # with the sums, which need not be computed again
-        object.__setattr__(other, "graph", self.probabilities if self.graph is None else self.graph)
-        object.__setattr__(other, "probabilities", probabilities)
+        other = Answers(probabilities, self.values, self.spec, self.probabilities if self.graph is None else self.graph)
+        for name in vars(self).keys() - vars(other).keys():  # the sums need not be computed again
+            vars(other)[name] = vars(self)[name]
         return other
 
     def only(self, index: int) -> Answers:
@@ -76,7 +77,10 @@ class Answers:
         if self.values is None or self.spec is None or self.spec.scale is None:
             return None
         values = self.values.reshape(len(self.values), self.places, self.values.shape[-1])
-        return np.asarray(values.sum(axis=1, dtype=np.int64) - self.places * (self.spec.zero_point or 0))
+        # Of a map of bytes 32 bits hold the sum, which take half the time.
+        fits = values.itemsize == 1 and self.places < _MOST_PLACES
+        sums = np.add.reduce(values, axis=1, dtype=np.int32 if fits else np.int64)
+        return np.asarray(np.subtract(sums, self.places * (self.spec.zero_point or 0), dtype=np.int64))
 
     @cached_property
     def pooled(self) -> NDArray[np.float64] | None:
@@ -140,12 +144,18 @@ def _slices(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 def check_answers(probabilities: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Return `(n, classes)` as they are; InferenceError, naming the runtime, when one is NaN or infinite: not an answer."""
-    if not np.isfinite(probabilities).all():
+    if not _are_finite(probabilities):
         bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
         raise InferenceError(
             f"the model's answer is not a number (NaN or infinite) for {bad} of {len(probabilities)} on {name}"
         )
     return probabilities
+
+
+def _are_finite(numbers: NDArray[np.float32]) -> bool:
+    if numbers.size > _FEW_NUMBERS:
+        return bool(np.isfinite(numbers).all())
+    return all(map(math.isfinite, numbers.ravel().tolist()))  # in less time than NumPy's calls take
 
 
 def check_images(images: NDArray[np.uint8], shape: tuple[int | None, ...]) -> None:

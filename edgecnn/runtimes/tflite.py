@@ -67,6 +67,7 @@ class TfliteRuntime:
         chosen = outputs[0] if with_features else _chosen(outputs, output)
         self.features = tensor_spec(outputs[1]) if with_features else None
         self._features_index = outputs[1]["index"] if with_features else -1
+        self._features_shape = () if self.features is None else _shape_of_one(self.features)
         self.input, self.output = tensor_spec(inputs[0]), tensor_spec(chosen)
         self._input_index, self._output_index = inputs[0]["index"], chosen["index"]
         self._classes = int(np.prod([side or 0 for side in self.output.shape[1:]]))
@@ -81,30 +82,41 @@ class TfliteRuntime:
     def answer(self, images: NDArray[np.uint8]) -> Answers:
         """Map images `(n, height, width, channels)` to probabilities and, where the model gives them, features."""
         check_images(images, self.input.shape[1:])
-        scores = np.empty((len(images), self._classes), np.dtype(self.output.dtype))
-        values = None if self.features is None else empty_features(len(images), self.features)
-        for i, image in enumerate(quantize(images, self.input, self.pixels)):
-            self._interpreter.set_tensor(self._input_index, image[None])
-            try:
-                self._interpreter.invoke()
-            except (RuntimeError, ValueError) as error:
-                raise InferenceError(f"{self.name} failed while running the model: {first_line(error)}") from error
-            scores[i] = self._interpreter.get_tensor(self._output_index).reshape(-1)
+        inputs = quantize(images, self.input, self.pixels)
+        if len(inputs) == 1:  # a camera's frame: nothing is gathered
+            scores, values = self._invoke(inputs)
+            return Answers(self._probabilities(scores), values, self.features)
+        scores = np.empty((len(inputs), self._classes), np.dtype(self.output.dtype))
+        shape, spec = self._features_shape, self.features
+        values = None if spec is None else np.empty((len(inputs), *shape), np.dtype(spec.dtype))
+        for i in range(len(inputs)):
+            scores[i : i + 1], found = self._invoke(inputs[i : i + 1])
             if values is not None:
-                values[i] = self._interpreter.get_tensor(self._features_index).reshape(values.shape[1:])
+                values[i : i + 1] = found
         return Answers(self._probabilities(scores), values, self.features)
+
+    def _invoke(self, image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Run one quantized picture `(1, height, width, channels)`; return its scores `(1, classes)` and features."""
+        self._interpreter.set_tensor(self._input_index, image)
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise InferenceError(f"{self.name} failed while running the model: {first_line(error)}") from error
+        scores = self._interpreter.get_tensor(self._output_index).reshape(1, -1)
+        if self.features is None:
+            return scores, None
+        return scores, self._interpreter.get_tensor(self._features_index).reshape(1, *self._features_shape)
 
     def _probabilities(self, scores: NDArray[Any]) -> NDArray[np.float32]:
         if self._answers is not None:
-            return self.ending.probabilities(self._answers[scores.view(np.uint8)])
+            return self.ending.probabilities(self._answers.take(scores.view(np.uint8)))
         return self.ending.probabilities(check_answers(dequantize(scores, self.output), self.name))
 
 
-def empty_features(count: int, spec: TensorSpec) -> NDArray[Any]:
-    """Return room for the features of `count` pictures; a map of one place is a vector."""
-    sides = [side or 0 for side in spec.shape[1:]]
-    shape = sides if sides[:-1] != [1, 1] else sides[-1:]
-    return np.empty((count, *shape), np.dtype(spec.dtype))
+def _shape_of_one(spec: TensorSpec) -> tuple[int, ...]:
+    """Return the shape of one picture's features; a map of one place is a vector."""
+    sides = tuple(side or 0 for side in spec.shape[1:])
+    return sides if sides[:-1] != (1, 1) else sides[-1:]
 
 
 def _resize(interpreter: Interpreter, size_hw: tuple[int, int] | None) -> None:
@@ -137,9 +149,10 @@ def quantize(images: NDArray[np.uint8], spec: TensorSpec, pixels: Normalization 
 
     `pixels` maps a raw pixel to the value that the model wants where that is another.
     """
-    if pixels == RAW and spec.scale is None:
+    is_raw = pixels is RAW or pixels == RAW
+    if is_raw and spec.scale is None:
         return images.astype(spec.dtype, copy=False)
-    if pixels == RAW and spec.dtype == "int8" and spec.scale == 1.0 and spec.zero_point == -128:
+    if is_raw and spec.dtype == "int8" and spec.scale == 1.0 and spec.zero_point == -128:
         return (images ^ _SIGN_BIT).view(np.int8)  # pixel - 128, without leaving eight bits
     # A table of all 256 pixel values: the same bits everywhere, and one look-up a pixel.
     table = pixels.table(images.shape[-1])

@@ -13,6 +13,7 @@ from edgecnn.datasets.check import check_folder, compare_with_table, leaked_shar
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.flattery import Described
 from edgecnn.datasets.folder import FolderContents, write_folder
+from edgecnn.datasets.group_table import GroupTable
 from edgecnn.datasets.neu import read_split_table
 from edgecnn.errors import DatasetError, OutputError
 
@@ -112,7 +113,7 @@ def test_a_table_that_records_what_was_found_agrees(spoilt: Path, tmp_path: Path
     table = tmp_path / "table.csv"
     table.write_text("file,group,split\n1.png,0,train\nshifted.png,0,train\n3.png,1,train\ncopy.png,2,val\n0.png,3,val\n")
 
-    compared = compare_with_table(check_folder(spoilt), table)
+    compared = compare_with_table(check_folder(spoilt), GroupTable.read(table))
 
     assert (compared.recorded, compared.joined, compared.groups, compared.whole, compared.exact) == (2, 2, 1, 1, 1)
     assert (compared.recall.right, compared.recall.count) == (1, 1)
@@ -124,7 +125,7 @@ def test_a_table_that_records_what_was_found_agrees(spoilt: Path, tmp_path: Path
 def test_a_table_without_splits_is_compared_too(spoilt: Path, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("file,group\ngood/1.png,0\ngood/shifted.png,0\n")
 
-    compared = compare_with_table(check_folder(spoilt), tmp_path / "table.csv")
+    compared = compare_with_table(check_folder(spoilt), GroupTable.read(tmp_path / "table.csv"))
 
     assert (compared.exact, compared.pairs, compared.straddling) == (1, 1, 0)
 
@@ -194,7 +195,7 @@ def test_a_table_of_something_else_is_refused(spoilt: Path, tmp_path: Path, text
     (tmp_path / "table.csv").write_text(text)
 
     with pytest.raises(DatasetError, match=r"table\.csv"):
-        compare_with_table(check_folder(spoilt), tmp_path / "table.csv")
+        compare_with_table(check_folder(spoilt), GroupTable.read(tmp_path / "table.csv"))
 
 
 def test_no_pairs_leak_nothing() -> None:

@@ -15,7 +15,7 @@ from edgecnn.errors import ContractError, DatasetError
 from edgecnn.metrics import auroc
 from edgecnn.rejection.contrast import fit_contrast
 from edgecnn.rejection.evidence import MIN_PICTURES, Evidence, Findings, fit_evidence, temper
-from edgecnn.runtimes.head import as_compared, distances, read_centres, unit, write_weights
+from edgecnn.runtimes.head import FEW_CLASSES, as_compared, distances, read_centres, unit, write_weights
 
 CLASSES, CHANNELS = 3, 16
 
@@ -296,6 +296,58 @@ def test_of_what_was_taught_later_distance_alone_counts() -> None:
 
     assert taught < untaught
     assert taught == pytest.approx(0, abs=0.1)
+
+
+def test_novelty_is_the_nearest_distance_plus_contrast_and_low_score_in_thresholds() -> None:
+    weights, bias = np.eye(CHANNELS, CLASSES, dtype=np.float32), np.array([0.5, 0.0, -0.5], np.float32)
+    info = dataclasses.replace(
+        fitted(others={"hidden": hidden(100, 5)}, outliers=hidden(100, 6)), score_weight=0.3, log_weight=0.2
+    )
+    found, _ = drawn(50, 8)
+    *direction, constant = np.frombuffer(base64.b64decode(info.contrast), "<f4").astype(np.float64)
+
+    judged = Evidence(info, CHANNELS, CLASSES, write_weights(weights, bias)).judge(found.pooled, found.probabilities)
+
+    units = unit(as_compared(found.pooled, info.root))
+    gaps = distances(as_compared(found.pooled, info.root), read_centres(info, CHANNELS))
+    contrast = np.logaddexp(0, units @ direction + constant)
+    unlikely = np.logaddexp(0, -(found.pooled @ weights + bias).max(axis=1))
+    sureness = np.log(temper(found.probabilities, info.temperature).max(axis=1).astype(np.float64))
+    added = gaps.min(axis=1) + info.contrast_weight * contrast + 0.3 * unlikely - 0.2 * sureness
+    np.testing.assert_allclose(judged.novelty, added / info.novel_above, rtol=0, atol=6e-7)
+    assert judged.nearest.tolist() == np.array(info.centre_classes)[gaps.argmin(axis=1)].tolist()
+
+
+def test_a_picture_is_judged_alike_alone_and_among_others() -> None:
+    evidence = Evidence(fitted(others={"hidden": hidden(100, 5)}, outliers=hidden(100, 6)), CHANNELS, CLASSES)
+    found, _ = drawn(30, 8)
+
+    together = evidence.judge(found.pooled, found.probabilities)
+
+    rows = [slice(i, i + 1) for i in range(30)]
+    alone = [evidence.judge(found.pooled[row], found.probabilities[row]) for row in rows]
+    np.testing.assert_allclose([each.novelty[0] for each in alone], together.novelty, rtol=0, atol=1.5e-6)
+    np.testing.assert_array_equal(np.concatenate([each.tempered for each in alone]), together.tempered)
+
+
+def test_a_picture_without_any_feature_is_as_far_from_each_centre_as_that_is_long() -> None:
+    info = dataclasses.replace(fitted(), contrast="", contrast_weight=0.0)
+    nothing = np.zeros((1, CHANNELS))
+
+    judged = Evidence(info, CHANNELS, CLASSES).judge(nothing, np.full((1, CLASSES), 1 / CLASSES, np.float32))
+
+    shortest = np.linalg.norm(read_centres(info, CHANNELS), axis=1).min()
+    assert judged.novelty[0] == pytest.approx(shortest / info.novel_above, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, FEW_CLASSES, FEW_CLASSES + 1, 100])
+def test_tempered_probabilities_are_a_softmax_of_scores_however_many_classes_there_are(classes: int) -> None:
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), 20).astype(np.float32)
+
+    tempered = temper(probabilities, 0.6)
+
+    powers = np.maximum(probabilities.astype(np.float64), 1e-6) ** (1 / 0.6)
+    np.testing.assert_allclose(tempered, powers / powers.sum(axis=1, keepdims=True), rtol=1e-6)
 
 
 def test_low_scores_make_a_picture_novel_where_they_count() -> None:

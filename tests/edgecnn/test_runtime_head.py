@@ -15,7 +15,7 @@ from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import HeadInfo, TensorSpec
 from edgecnn.errors import ContractError
 from edgecnn.runtimes import open_runtime
-from edgecnn.runtimes.head import HeadRuntime, head_scores, read_weights, softmax, write_weights
+from edgecnn.runtimes.head import FEW_CLASSES, HeadRuntime, head_scores, read_weights, rounded, softmax, write_weights
 from edgecnn.runtimes.runtime import Answers, answer
 from edgecnn.shipped import int8_path
 
@@ -100,6 +100,37 @@ def test_scores_that_differ_by_what_processors_differ_by_give_the_same_probabili
     scores = np.random.default_rng(0).normal(0, 5, (2000, 10))
 
     np.testing.assert_array_equal(softmax(scores), softmax(scores * (1 + 2e-16)))
+
+
+def test_few_classes_have_the_probabilities_that_many_have() -> None:
+    scores = np.random.default_rng(0).normal(0, 5, (500, FEW_CLASSES))
+    impossible = np.full((500, 1), -1000.0)
+
+    among_many = softmax(np.hstack([scores, impossible]))
+
+    np.testing.assert_array_equal(softmax(scores), among_many[:, :-1])
+
+
+@pytest.mark.parametrize("classes", [3, FEW_CLASSES + 1])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [0, -1])
+def test_scores_that_are_no_numbers_make_no_probabilities(classes: int, wrong: float, at: int) -> None:
+    scores = np.zeros((2, classes))
+    scores[1, at] = wrong
+
+    found = softmax(scores)
+
+    assert np.isfinite(found).all(axis=1).tolist() == [True, False]
+
+
+@given(st.floats(-1e300, 1e300) | st.floats(0, 10), st.integers(0, 8))
+def test_one_number_is_rounded_as_numpy_rounds_it(value: float, decimals: int) -> None:
+    assert rounded(value, decimals) == np.round(np.float64(value), decimals)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e305])
+def test_what_cannot_be_rounded_stays_as_it_is(value: float) -> None:
+    assert rounded(value, 6) is value
 
 
 def test_no_picture_gives_no_answer() -> None:

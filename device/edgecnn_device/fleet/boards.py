@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from edgecnn.errors import InputError
+from edgecnn.text import near_miss
 from edgecnn_device.fleet.report import MOST_BYTES, Report, check_text, read_object, read_report
 from edgecnn_device.frames import STATES
 
@@ -144,8 +144,7 @@ class Boards:
         """Return one board; InputError with the nearest name for one that nobody has heard of and no inventory lists."""
         names = [board.name for board in self.look()]
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else "edgecnn fleet list shows those that there are"
+            hint = near_miss(name, names, "edgecnn fleet list shows those that there are")
             raise InputError(f"no board is called {name[:80]!r}; {hint}")
         return self.find(name)
 

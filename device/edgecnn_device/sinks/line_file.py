@@ -115,7 +115,7 @@ class LineFile:
             if self._descriptor < 0:
                 self._open()
             _lock(self._descriptor)
-            size = _size_at(self._path, self._descriptor)
+            size = _size_at(self._path, self._identity)
             if size is not None:
                 break
             self._leave()  # moved or removed, by logrotate or by another camera that has set it aside
@@ -135,8 +135,10 @@ class LineFile:
     def _open(self) -> None:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         self._size = -1
+        status = os.fstat(self._descriptor)
+        self._identity = status.st_dev, status.st_ino
         # The day on which it was written last: a restart in the morning ends yesterday's file.
-        self._midnight_s = _next_midnight_s(os.fstat(self._descriptor).st_mtime)
+        self._midnight_s = _next_midnight_s(status.st_mtime)
 
     def _leave(self) -> None:
         os.close(self._descriptor)
@@ -251,14 +253,13 @@ def _end_of_last_line(descriptor: int) -> int:
     return size - (len(tail) - tail.rfind(b"\n") - 1)
 
 
-def _size_at(path: str, descriptor: int) -> int | None:
-    """Return the size of an open file in bytes, None when it is no longer what is at `path`."""
+def _size_at(path: str, identity: tuple[int, int]) -> int | None:
+    """Return the size in bytes of what is at `path`, None when that is not the file of this device and inode."""
     try:
         there = os.stat(path)  # noqa: PTH116  # each line asks, and Path.stat takes twice as long
     except FileNotFoundError:
         return None
-    here = os.fstat(descriptor)
-    return here.st_size if here.st_ino == there.st_ino and here.st_dev == there.st_dev else None
+    return there.st_size if (there.st_dev, there.st_ino) == identity else None
 
 
 def _lock(descriptor: int) -> None:

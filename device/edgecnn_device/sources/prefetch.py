@@ -10,7 +10,6 @@ from edgecnn_device.frames import Frame, Missing
 
 Item = Frame | Missing
 _DEPTH = 2
-_PATIENCE_S = 0.1
 
 
 def read_ahead(frames: Iterator[Item]) -> Iterator[Item]:
@@ -19,40 +18,43 @@ def read_ahead(frames: Iterator[Item]) -> Iterator[Item]:
     An exception of `frames` comes after the items before it. The thread ends with the iterator, at the latest when that is
     closed.
     """
-    ready: queue.Queue[Item | BaseException | None] = queue.Queue(_DEPTH)
+    # Two simple queues, since one that is bounded takes ten times as long: the second holds a place for each item to come.
+    ready: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
+    places: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(_DEPTH):
+        places.put(None)
     stopping = threading.Event()
-    thread = threading.Thread(target=_fill, args=(frames, ready, stopping), name="read-ahead", daemon=True)
+    thread = threading.Thread(target=_fill, args=(frames, ready, places, stopping), name="read-ahead", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not None:
+            places.put(None)
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         stopping.set()
+        places.put(None)
         thread.join()
 
 
-def _fill(frames: Iterator[Item], ready: queue.Queue[Item | BaseException | None], stopping: threading.Event) -> None:
+def _fill(
+    frames: Iterator[Item],
+    ready: queue.SimpleQueue[Item | BaseException | None],
+    places: queue.SimpleQueue[None],
+    stopping: threading.Event,
+) -> None:
     last: BaseException | None = None
     try:
         for item in frames:
-            if not _put(item, ready, stopping):
+            places.get()
+            if stopping.is_set():
                 break
+            ready.put(item)
+            del item  # its picture is in the processor's cache: the next one should get that very memory
     except BaseException as error:  # whatever it is, it belongs to who reads the frames
         last = error
-    _put(last, ready, stopping)
+    ready.put(last)
     close = getattr(frames, "close", None)  # a generator closes its file in the thread that reads it
     if close is not None:
         close()
-
-
-def _put(item: Item | BaseException | None, ready: queue.Queue[Item | BaseException | None], stopping: threading.Event) -> bool:
-    """Wait for a place; False when nobody will take the item any more."""
-    while not stopping.is_set():
-        try:
-            ready.put(item, timeout=_PATIENCE_S)
-        except queue.Full:
-            continue
-        return True
-    return False
