@@ -1,10 +1,12 @@
 """Many boards at one real mosquitto on loopback: what a board costs the broker and the fleet's page.
 
     python benchmarks/fleet_boards.py --boards 200 --seconds 120
+    python benchmarks/fleet_boards.py --boards 200 --browser
     python benchmarks/fleet_boards.py --retained 10000
 
-The first runs the cameras' own MQTT sinks with made-up pictures; the second leaves at the broker what so many boards retain.
-Messages and bytes are those that the broker counts itself ($SYS), CPU seconds those of the processes.
+The first runs the cameras' own MQTT sinks with made-up pictures; the second also opens the page in Chromium, as a browser that
+knows nothing of it; the third leaves at the broker what so many boards retain. Messages and bytes are those that the broker
+counts itself ($SYS), CPU seconds those of the processes.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--predictions", type=float, default=0.0, help="predictions per second and board")
     parser.add_argument("--retained", type=int, default=0, help="leave the messages of so many boards, and look at them")
+    parser.add_argument("--browser", action="store_true", help="print how long Chromium takes to show the page")
     parser.add_argument("--stay", action="store_true", help="stay until Ctrl-C, to look at the page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as (port, process):
@@ -155,6 +158,9 @@ def measure(port: int, broker_pid: int, options: argparse.Namespace) -> None:
         web, page_pid = stack.enter_context(page(port))
         counts = Counts(port)
         wait_until(lambda: len(rows(web)) >= options.boards, 120)
+        if options.browser:
+            measure_browser(web, options.boards)
+            return
         if options.stay:
             print(f"the page is at http://127.0.0.1:{web}/", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
@@ -173,6 +179,41 @@ def measure(port: int, broker_pid: int, options: argparse.Namespace) -> None:
     print(
         f"page: whole list {asked.whole_bytes} bytes in {1000 * asked.whole_s:.1f} ms, "
         f"then {asked.bytes / max(1, asked.asked):.0f} bytes every 2 s"
+    )
+
+
+_WHEN_SHOWN = """new MutationObserver(() => {
+  if (window.shownAt || document.querySelectorAll('#rows tr').length < %d) return;
+  requestAnimationFrame(() => { window.shownAt = performance.now(); });
+}).observe(document, {childList: true, subtree: true});"""
+_TIMES = """const [page] = performance.getEntriesByType('navigation');
+return window.shownAt && page.loadEventEnd ? [page.loadEventEnd, window.shownAt] : null;"""
+
+
+def measure_browser(web: int, count: int, loads: int = 5) -> None:
+    """Print how long Chromium takes, from asking for the page to its load event and to the whole table, without its cache."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,900"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _WHEN_SHOWN % count})
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+
+    taken = []
+    for _ in range(loads):
+        driver.get(f"http://127.0.0.1:{web}/")
+        wait_until(lambda: driver.execute_script(_TIMES), 60)
+        metrics = {each["name"]: each["value"] for each in driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
+        taken.append([*driver.execute_script(_TIMES), 1000 * metrics["TaskDuration"]])
+    driver.quit()
+    loaded, shown, worked = np.median(taken, axis=0)
+    print(
+        f"Chromium, median of {loads}: load event after {loaded:.0f} ms, all {count} rows after {shown:.0f} ms, "
+        f"{worked:.0f} ms of CPU in the page's main thread"
     )
 
 

@@ -68,6 +68,17 @@ def test_an_old_python_is_one_line(home: Path, tmp_path: Path) -> None:
         bootstrap("board", Setup())
 
 
+def test_an_index_without_edgecnn_is_one_line_with_the_way_out(home: Path) -> None:
+    (home / HOME / "installed").unlink()
+    pip = home / HOME / "bin" / "python"
+    pip.unlink()
+    pip.write_text("#!/bin/sh\necho 'ERROR: No matching distribution found for edgecnn==1.2' >&2\nexit 1\n")
+    pip.chmod(0o755)
+
+    with pytest.raises(BoardError, match=r"the index of board has no edgecnn .*--wheel"):
+        bootstrap("board", Setup())
+
+
 def test_wheels_that_are_not_there_are_noticed_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.whl is not there"):
         bootstrap("board", Setup(wheel=tmp_path / "nowhere.whl"))

@@ -18,8 +18,10 @@ import pytest
 from sample_files import keep
 from web_page import serve
 
+from edgecnn.artifacts import Artifact
 from edgecnn.errors import InputError
 from edgecnn.samples.labels import FILE, LabelLog
+from edgecnn.shipped import int8_path
 from edgecnn_device.web.auth import ACTION_HEADER, CSRF_HEADER, Guard
 from edgecnn_device.web.neighbours import TrainingPictures, training_files
 from edgecnn_device.web.options import WebOptions, read_web_options
@@ -307,6 +309,13 @@ def test_the_nearest_training_pictures_stand_beside_a_sample(tmp_path: Path, nam
     assert (near[0]["name"], near[0]["distance"]) == ("fine/3.png", 0.0)
     assert [each["label"] for each in near[:3]] == ["fine"] * 3
     assert (status, picture[:4], others) == (200, b"\x89PNG", [404] * 4)
+
+
+def test_classes_of_the_model_can_be_chosen_that_no_sample_has(tmp_path: Path, names: list[str], training: Path) -> None:
+    with serve_review(tmp_path, WebOptions("127.0.0.1", 0), TrainingPictures("neu", training)) as address:
+        classes = Visitor(int(address.rstrip("/").rpartition(":")[2])).review()["classes"]
+
+    assert classes[:6] == list(Artifact.open(int8_path("neu")).contract.labels)
 
 
 def test_of_a_run_the_pictures_that_it_was_trained_on_are_shown(tmp_path: Path, training: Path) -> None:

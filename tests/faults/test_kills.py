@@ -145,3 +145,18 @@ def test_a_training_from_a_run_that_is_killed_leaves_that_run_and_whole_files(tm
         f"the old run bit-identical, {counts['files']} files of the new one found, all whole; it goes on to the same weights"
     )
     ledger.note(TABLE, "`edgecnn train --from`, anywhere, then the same command again", kills, whole)
+
+
+def test_a_page_that_is_killed_while_two_people_label_loses_no_label_that_it_answered(tmp_path: Path, ledger: Ledger) -> None:
+    kills = min(KILLS, 50)
+    command = [sys.executable, str(HERE / "labelling.py"), str(tmp_path), str(SEED), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["answered"] > kills
+    outcome = (
+        f"each of {counts['answered']:,} answered labels and undone labels stands in the log once and whole, none that was not "
+        f"sent, {counts['cut']} lines cut; the page says the same after each start"
+    )
+    ledger.note(TABLE, "the page on which two people label at once", kills, outcome)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests in this folder need from Debian, or says what is missing.
 set -eu
-wanted="mosquitto openssl openssh-client openssh-server ffmpeg nginx
+wanted="mosquitto openssl openssh-client openssh-server ffmpeg nginx mmdebstrap
   python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly
   chromium chromium-driver"

@@ -89,7 +89,7 @@ def test_a_broker_restarted_under_load_harms_nothing(broker: Mosquitto, start: S
     numbers = [line.body["frame"] for line in camera.lines]
     assert kept["plant/line-1/status"] == "online"
     assert after == before
-    assert max(late - early for early, late in pairwise(line.at for line in camera.lines)) < 1.0
+    assert max(late - early for early, late in pairwise(line.at for line in camera.lines)) < a_second()
     assert len(numbers) == len(set(numbers))
     assert "Traceback" not in camera.said
 
@@ -147,9 +147,10 @@ def test_sigterm_ends_within_a_second_without_the_broker(broker: Mosquitto, star
 
 
 def test_lost_messages_are_counted_when_the_broker_is_never_there(start: Start, free_port: int) -> None:
-    camera = start(free_port, "--no-realtime", "--frames", "3000")
+    # A drift would be told too, when the machine is slow enough for one to be found.
+    camera = start(free_port, "--no-realtime", "--frames", "3000", "--no-drift")
 
-    wait_until(lambda: not camera.alive, 60, "end")
+    wait_until(lambda: not camera.alive, 60 * a_second(), "end")
 
     assert camera.returncode == 0
     assert "cannot connect to the broker" in camera.said

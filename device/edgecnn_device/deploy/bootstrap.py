@@ -19,6 +19,7 @@ from edgecnn import __version__
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes
 from edgecnn.progress import report
+from edgecnn.text import counted
 from edgecnn_device.deploy.client import DeployOptions, Say, deploy
 from edgecnn_device.deploy.plan import Outcome
 from edgecnn_device.deploy.ssh import HOME, BoardError, explain, session
@@ -145,7 +146,14 @@ class Bootstrap:
         record = f'printf %s {shlex.quote(wanted)} > "$HOME/{HOME}/installed"'
         # Twice: another wheel of the same version counts as installed.
         script = f'{pip} && {pip} --force-reinstall --no-deps && {record} && rm -rf "{place}"'
-        self._shell(script, stage="installing edgecnn")
+        try:
+            self._shell(script, stage="installing edgecnn")
+        except BoardError as error:
+            if ours is None and "no matching distribution found for edgecnn" in str(error).lower():
+                raise BoardError(
+                    f"the index of {self._board} has no edgecnn {__version__}: give the file of `make dist` by --wheel"
+                ) from None
+            raise
         self._say(f"installed edgecnn {__version__}{extras}, {'without' if index else 'with'} an index")
 
     def _wheels(self) -> list[Path]:
@@ -156,7 +164,7 @@ class Bootstrap:
     def _send(self, wheels: list[Path], place: str) -> None:
         if wheels:
             data = _archive(wheels)
-            self._say(f"sending {len(wheels)} wheels, {len(data) / 1e6:.0f} MB")
+            self._say(f"sending {counted(len(wheels), 'wheel')}, {len(data) / 1e6:.0f} MB")
             self._shell(f'rm -rf "{place}" && mkdir -p "{place}" && exec tar -xf - -C "{place}"', data, stage="sending wheels")
 
     def _put_first_model(self, file: Path, found: _Found, suffix: str) -> Outcome:

@@ -48,7 +48,10 @@ class Neighbour:
 
 
 class TrainingPictures:
-    """What a model makes of training pictures; samples are compared with them on demand, by the same model."""
+    """What a model makes of training pictures; samples are compared with them on demand, by the same model.
+
+    `labels` are the classes of that model.
+    """
 
     def __init__(self, model: str, data: Path) -> None:
         """Look at the pictures of a run, or of class folders, once.
@@ -58,6 +61,7 @@ class TrainingPictures:
         artifact = Artifact.open(artifact_path(model))
         if artifact.contract.head is None:
             raise InputError(f"{model} has no features to find what is alike by; export it again, or omit --model and --data")
+        self.labels = artifact.contract.labels
         self._fit, self._runtime, self._lock = artifact.contract.preprocessing, open_runtime(artifact), threading.Lock()
         files = training_files(data)
         self._files, points = list[LabelledFile](), []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,8 @@ def serve_review(folder: Path, options: WebOptions, training: TrainingPictures |
     server = WebServer(options, [])
     access = Access(lambda request: guard.may_edit(request.scope), lambda request: guard.csrf_token(request.scope))
     shared = [Route(path, _serve(*file)) for path, file in _SHARED.items()]
-    app = Starlette(routes=[*review_routes(Review(folder, training=training), access, at="/", has_camera=False), *shared])
+    labels: Callable[[], Sequence[str]] = tuple if training is None else lambda: training.labels
+    app = Starlette(routes=[*review_routes(Review(folder, labels, training), access, at="/", has_camera=False), *shared])
     app.router.redirect_slashes = False
     guard = Guard(app, options, server.port)
     server.start(guard)

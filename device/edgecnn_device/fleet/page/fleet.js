@@ -82,7 +82,7 @@ function take(body) {
     boards.set(body.name, board);
     const head = element("th");
     head.scope = "row";
-    board.cells = [head, ...["", "model", "accuracy", "", "", "drift", "", "when", ""].map((name) => element("td", name))];
+    board.cells = [head, ...["", "model", "accuracy", "", "", "drift", "", "when", "picture"].map((name) => element("td", name))];
     board.row.append(...board.cells);
   }
   board.body = body;

@@ -6,6 +6,9 @@ const OTHER = "_other";
 const BAD = "_bad";
 const KEYS = "123456789";
 const AT_ONCE = 80;  // names of samples in one address
+const HINT = matchMedia("(pointer: coarse)").matches
+  ? "A label is for the marked group. Tap one of its pictures to leave it out."
+  : "A label is for the marked group. Arrows move, and space leaves a picture out.";
 const WHY = {novel: "like nothing known", unsure: "unsure", disagrees: "disagrees with the smoothed answer", random: "random"};
 
 const byId = (id) => document.getElementById(id);
@@ -60,6 +63,7 @@ async function load() {
   showGroups();
   showClasses();
   mark(firstOpen(0) ?? 0, false);
+  say(HINT);
 }
 
 function showCounts() {
@@ -146,7 +150,7 @@ function describe({card, line, samples}) {
 }
 
 // The training pictures that the model finds most like the marked group's first sample, where they are on this machine.
-async function showNearest(card) {
+async function showNearest(card, scroll) {
   if (!list.has_training || card.near) return;
   card.near = element("div", "near");
   card.card.append(card.near);
@@ -165,7 +169,7 @@ async function showNearest(card) {
     figure.append(picture, element("figcaption", "", human(label)));
     return figure;
   }));
-  if (cards[current] === card) card.card.scrollIntoView({block: "nearest", behavior: "instant"});  // it has grown
+  if (scroll && cards[current] === card) card.card.scrollIntoView({block: "nearest", behavior: "instant"});  // it has grown
 }
 
 // A class that is called by a digit has that key; the others have what is left of 1 to 9.
@@ -203,13 +207,15 @@ const firstOpen = (from) => {
 
 function mark(index, scroll = true) {
   cards[current]?.card.classList.remove("current");
+  cards[current]?.card.removeAttribute("aria-current");
   cards[current]?.shots[cursor]?.classList.remove("cursor");
   current = Math.max(0, Math.min(cards.length - 1, index));
   cursor = -1;
   const card = cards[current]?.card;
   if (!card) return;
   card.classList.add("current");
-  showNearest(cards[current]);
+  card.setAttribute("aria-current", "true");
+  showNearest(cards[current], scroll);
   if (scroll) card.scrollIntoView({block: "nearest", behavior: "instant"});
 }
 
@@ -218,13 +224,13 @@ function moveCursor(step) {
   shots[cursor]?.classList.remove("cursor");
   cursor = Math.max(0, Math.min(shots.length - 1, cursor + step));
   shots[cursor].classList.add("cursor");
-  say("Space leaves this picture out of the group.");
+  if (shots.length > 1) say("Space leaves this picture out of the group.");
 }
 
 function toggle(index) {
   const {samples, out, shots} = cards[current];
   const name = samples[index]?.sample;
-  if (!name) return;
+  if (!name || samples.length < 2) return;  // of one there is nothing to leave it out of
   if (out.has(name)) out.delete(name);
   else out.add(name);
   shots[index].classList.toggle("out", out.has(name));
@@ -377,7 +383,10 @@ byId("other").addEventListener("click", () => label_(OTHER));
 byId("bad").addEventListener("click", () => label_(BAD));
 byId("skip").addEventListener("click", () => mark(current + 1));
 byId("undo").addEventListener("click", undo);
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("filters").addEventListener("submit", (event) => {
+  event.preventDefault();
+  byId("by").blur();  // the next key is a label again
+});
 for (const id of ["show", "sort"]) {
   byId(id).addEventListener("change", () => {
     byId(id).blur();
