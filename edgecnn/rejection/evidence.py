@@ -25,7 +25,7 @@ from edgecnn.conformal import losable
 from edgecnn.errors import ContractError, DatasetError, InputError
 from edgecnn.quick_dataclass import dataclass
 from edgecnn.runtimes import Runtime
-from edgecnn.runtimes.head import as_compared, read_centres, read_contrast, read_weights, unit, unit_distances
+from edgecnn.runtimes.head import as_compared, read_centres, read_contrast, read_places, read_weights, unit, unit_distances
 from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
@@ -101,6 +101,7 @@ class Evidence:
             raise ContractError("the evidence asks for scores that this model does not give")
         self._classes, self._fitted = np.array(info.centre_classes), count - taught
         self._contrast = read_contrast(info, channels) if info.contrast_weight else None
+        self.place_weights = read_places(info, channels, classes)  # of fewer classes than there are, or of none
         self._head = (read_weights(head), np.array(head.bias)) if info.score_weight and head is not None else None
 
     def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
