@@ -141,13 +141,14 @@ class Classifier:
 
         Of good parts alone there is only what is novel: with one class nothing speaks for it rather than for another.
         """
-        from edgecnn.where import class_maps, enlarge, fine_maps, novelty_maps  # few ask for maps
+        from edgecnn.where import enlarge, located_maps, novelty_maps  # few ask for maps
 
         maps: list[NDArray[np.float32] | None] = [None] * len(predictions)
         novel = maps
         size_hw = self.preprocessing.shape[:2]
         if not self.only_good:
-            maps = [*fine_maps(inputs, class_maps(self.runtime, answers, [each.class_id for each in predictions]))]
+            class_ids = [each.class_id for each in predictions]
+            maps = [*located_maps(self.runtime, self.evidence, inputs, answers, class_ids)]
         if self.evidence is not None:
             novel = [enlarge(each, size_hw, size_hw[::-1]) for each in novelty_maps(self.evidence, answers)]
         rows = zip(predictions, maps, novel, strict=True)

@@ -36,6 +36,9 @@ _GUIDED, _EDGE = 1 / 12, 0.01
 # What is drawn in full colour at least: novelty has a scale, and what is due to no place is not to look as if it were.
 _LEAST_FULL: dict[MapName, float] = {"class": 1e-9, "novelty": 0.05}
 _NO_MAP = "this model has no map of features, so that nothing says where it looked"
+# Of maps by weights of places: so many of a picture's places are taken to show nothing, and so much of its mean contrast counts
+# where it is even. Class maps are no better with it.
+_QUIET, _GROUND = 0.25, 0.25
 _HOT = 0.5  # of the way from the mean of a map to its maximum
 
 
@@ -49,6 +52,34 @@ def class_maps(runtime: Runtime, answers: Answers, class_ids: Sequence[int]) -> 
         raise InputError(_NO_MAP)
     weights = (runtime.weights - runtime.weights.mean(axis=1, keepdims=True)).astype(np.float32)
     return [np.asarray(own @ weights[:, class_id]) for own, class_id in zip(features, class_ids, strict=True)]
+
+
+def located_maps(
+    runtime: Runtime, guard: Guard | None, images: NDArray[np.uint8], answers: Answers, class_ids: Sequence[int]
+) -> list[Map]:
+    """Return for each of the model's inputs `(n, height, width, channels)` where a class is seen: fine maps, 0 or more.
+
+    By the weights of places where the model has them (`EvidenceInfo.places`), as far as a place's sum lies above that of the
+    picture's lowest quarter; else by the class map. Raises InputError for a model whose features have no places.
+    """
+    weights = guard.place_weights if isinstance(guard, Evidence) else None
+    coarse = class_maps(runtime, answers, class_ids)
+    maps = []
+    for image, own, class_map, class_id in zip(images, _features(answers), coarse, class_ids, strict=True):
+        if weights is None or class_id >= weights.shape[1] or not weights[:, class_id].any():
+            maps.append(_fine(image, class_map))
+            continue
+        seen = as_located(own) @ weights[:, class_id]
+        maps.append(_fine(image, np.asarray(seen - np.quantile(seen, _QUIET), np.float32), _GROUND))
+    return maps
+
+
+def as_located(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return features of places in the form that the weights of places are for: square roots, 0 of what is below 0.
+
+    As with whole pictures, a few large features do not rule then (`edgecnn.runtimes.head.as_compared`).
+    """
+    return np.asarray(np.sqrt(np.maximum(features, 0)), np.float32)
 
 
 def novelty_maps(guard: Guard, answers: Answers) -> list[Map]:
@@ -96,15 +127,17 @@ def fine_maps(images: NDArray[np.uint8], place_maps: Sequence[Map]) -> list[Map]
     under a Gaussian window. A map that speaks for the class nowhere counts from its lowest value. All are
     computed on a grid of about four places for each sigma of the window, which is a tenth of the work.
     """
-    height, width = images.shape[1:3]
-    found = []
-    for image, own in zip(images, place_maps, strict=True):
-        contrast = _contrast(image)
-        speaking = _from_zero(enlarge(own, (height, width), (contrast.shape[1], contrast.shape[0])))
-        speaking = _guided(speaking, image)
-        fine = cv2.resize(speaking * contrast, (width, height), interpolation=cv2.INTER_LINEAR)
-        found.append(np.asarray(fine, np.float32))
-    return found
+    return [_fine(image, own) for image, own in zip(images, place_maps, strict=True)]
+
+
+def _fine(image: NDArray[np.uint8], place_map: Map, ground: float = 0.0) -> Map:
+    """Return a fine map of one picture; `ground` of its mean contrast counts everywhere."""
+    height, width = image.shape[:2]
+    contrast = _contrast(image)
+    contrast = contrast + np.float32(ground) * contrast.mean()
+    speaking = _from_zero(enlarge(place_map, (height, width), (contrast.shape[1], contrast.shape[0])))
+    fine = cv2.resize(_guided(speaking, image) * contrast, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(fine, np.float32)
 
 
 def _from_zero(values: Map) -> Map:
@@ -173,7 +206,7 @@ def locating_maps(
         elif isinstance(runtime, GoodPartsRuntime):
             maps.append(None)
         else:
-            maps.append(("class", fine_maps(inputs[i : i + 1], class_maps(runtime, own, [class_id]))[0]))
+            maps.append(("class", located_maps(runtime, guard, inputs[i : i + 1], own, [class_id])[0]))
     return maps
 
 
@@ -182,12 +215,12 @@ def enlarge(place_map: Map, input_hw: tuple[int, int], size_wh: tuple[int, int])
     if place_map.shape == tuple(input_hw) == size_wh[::-1]:
         return place_map  # every place is a pixel
     axes = zip((place_map.shape[1], place_map.shape[0]), (input_hw[1], input_hw[0]), size_wh, strict=True)
-    columns, rows = (_places(*each) for each in axes)
+    columns, rows = (place_coordinates(*each) for each in axes)
     grid = np.meshgrid(columns, rows)
     return np.asarray(cv2.remap(place_map, grid[0], grid[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _places(count: int, side: int, pixels: int) -> NDArray[np.float32]:
+def place_coordinates(count: int, side: int, pixels: int) -> NDArray[np.float32]:
     """Return at which of `count` places each of `pixels` pixels lies, along an input of `side` pixels.
 
     Steps of stride 2 over padded pictures ("same") look at the pixels 2i + 1 where the side is even and 2i where it is odd. A

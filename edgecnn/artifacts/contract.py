@@ -177,6 +177,10 @@ class EvidenceInfo:
     `scale`; `centre_classes` says of which class each is. `contrast` are `(channels + 1,)` float32 as base64, the last for a
     feature that is always 1; its sum is positive for what is more like outliers than like training pictures.
 
+    `places` says where a class is seen: weights of the features' square roots, `(channels, classes)` int8 as base64, those of
+    each class on a scale of its own. The class is seen where a place's sum is high beside those of the picture's other places.
+    A class whose weights are all 0, and every class without `places`, is located by its class map.
+
     Chosen on `pictures` held-out pictures to keep at least the share `keep_rate` of such pictures (split conformal prediction);
     of those themselves the share `kept` is kept, and of generated out-of-distribution pictures of the `kinds`, drawn by `seed`,
     the share `false_accepts` gets a label.
@@ -200,6 +204,7 @@ class EvidenceInfo:
     contrast: str = ""
     contrast_weight: float = 0.0
     score_weight: float = 0.0
+    places: str = ""
 
     def __post_init__(self) -> None:
         if not (0 < self.keep_rate < 1 and 0 < self.pictures <= MAX_HELD_OUT):

@@ -17,7 +17,7 @@ _STEPS, _SMALL_STEP = 25, 1e-6
 MOST_CHANNELS = 2048  # a step of Newton's method takes the cube of them
 
 
-def fit_contrast(known: Floats, outliers: Floats) -> Floats:
+def fit_contrast(known: Floats, outliers: Floats, *, penalty: float = _PENALTY) -> Floats:
     """Return weights `(channels + 1,)`, the last a constant, whose sum is positive for what is more like `outliers`.
 
     `known` `(n, channels)` and `outliers` `(m, channels)` are features of unit length; both count the same, however many there
@@ -28,12 +28,12 @@ def fit_contrast(known: Floats, outliers: Floats) -> Floats:
     inputs = np.column_stack([(points - middle) / spread, np.ones(len(points))])
     wanted = np.repeat([0.0, 1.0], [len(known), len(outliers)])
     share = np.repeat([0.5 / len(known), 0.5 / len(outliers)], [len(known), len(outliers)])
-    penalty = np.append(np.full(known.shape[1], _PENALTY), 1e-6)
+    penalties = np.append(np.full(known.shape[1], penalty), 1e-6)
     weights: Floats = np.zeros(inputs.shape[1])
     for _ in range(_STEPS):
         likely = 1 / (1 + np.exp(-np.clip(inputs @ weights, -50, 50)))
-        slope = inputs.T @ (share * (likely - wanted)) + penalty * weights
-        curvature = (inputs * (share * likely * (1 - likely))[:, None]).T @ inputs + np.diag(penalty)
+        slope = inputs.T @ (share * (likely - wanted)) + penalties * weights
+        curvature = (inputs * (share * likely * (1 - likely))[:, None]).T @ inputs + np.diag(penalties)
         step = np.linalg.solve(curvature, slope)
         weights = weights - step
         if float(np.abs(step).max()) < _SMALL_STEP:

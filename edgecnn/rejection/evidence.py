@@ -32,6 +32,7 @@ from edgecnn.runtimes.head import (
     as_compared,
     read_centres,
     read_contrast,
+    read_places,
     read_weights,
     rounded,
     unit,
@@ -115,6 +116,7 @@ class Evidence:
         # Features meet all centres and the contrast in one product: `(channels, centres + 1)`.
         direction, self._constant = read_contrast(info, channels) if info.contrast_weight else (np.zeros(channels), 0.0)
         self._directions = np.ascontiguousarray(np.vstack([-2 * self._centres, direction]).T)
+        self.place_weights = read_places(info, channels, classes)  # of fewer classes than there are, or of none
         self._head = (read_weights(head), head.bias) if info.score_weight and head is not None else None
 
     def temper(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

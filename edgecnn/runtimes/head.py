@@ -143,6 +143,26 @@ def read_contrast(info: EvidenceInfo, channels: int) -> tuple[NDArray[np.float64
     return values[:-1], float(values[-1])
 
 
+def read_places(info: EvidenceInfo, channels: int, classes: int) -> NDArray[np.float32]:
+    """Return the weights that say where, `(channels, n)` of up to `classes`, 0 of them where the evidence has none.
+
+    ContractError when they are no such thing.
+    """
+    try:
+        values = np.frombuffer(base64.b64decode(info.places, validate=True), np.int8).reshape(channels, -1)
+    except (binascii.Error, ValueError) as error:
+        raise ContractError(f"the evidence's weights of places are malformed: {error}") from error
+    if values.shape[1] > classes:
+        raise ContractError(f"the evidence has weights of places for {values.shape[1]} classes, and the model {classes}")
+    return values.astype(np.float32)
+
+
+def write_places(weights: NDArray[np.float64]) -> str:
+    """Return weights of places `(channels, classes)` as a contract holds them: int8, each class on a scale of its own."""
+    largest = np.abs(weights).max(axis=0, keepdims=True)
+    return base64.b64encode(np.rint(weights * (127 / np.where(largest > 0, largest, 1))).astype(np.int8).tobytes()).decode()
+
+
 def distances(pooled: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distance of features `(n, channels)`, taken at unit length, to each of `centres` `(m, channels)`, `(n, m)`."""
     return unit_distances(unit(pooled), centres)

@@ -17,10 +17,13 @@ from edgecnn.rejection.evidence import KEEP_RATE, fit_evidence, run_with_feature
 from edgecnn.rejection.others import find_others, read_others
 from edgecnn.rejection.threshold import draw_ood, draw_outliers
 from edgecnn.robustness.measure import choose_pictures
-from edgecnn.runtimes import open_runtime
+from edgecnn.runtimes import Runtime, open_runtime
+from edgecnn.runtimes.head import read_weights, write_places
 from edgecnn.tasks import Task
+from edgecnn_export.place_weights import fit_place_weights
 
 TRAIN_PICTURES, OTHERS_PER_KIND, OUTLIERS = 2000, 100, 600
+_MAX_PLACE_WEIGHTS = 2**17  # with centres and head they have room in a contract of a megabyte
 _Features = tuple[RepairInfo | None, str]
 
 
@@ -66,7 +69,7 @@ def give_evidence(
             if artifact.contract.head is None or _features(artifact) in fitted:
                 continue
             runtime = open_runtime(artifact)
-            fitted[_features(artifact)] = fit_evidence(
+            found = fit_evidence(
                 run_with_features(runtime, train.images),
                 train.class_ids,
                 run_with_features(runtime, held_out.images),
@@ -78,9 +81,20 @@ def give_evidence(
                 keep_rate=options.keep_rate,
                 seed=seed,
             )
+            fitted[_features(artifact)] = dataclasses.replace(found, places=fit_places(artifact, runtime, train, seed))
     except DatasetError as error:
         return list(artifacts), str(error)
     return [_with(artifact, fitted.get(_features(artifact))) for artifact in artifacts], None
+
+
+def fit_places(artifact: Artifact, runtime: Runtime, train: Dataset, seed: int) -> str:
+    """Return the weights that say where each class is seen, as a contract holds them; "" where there is no map of features."""
+    contract = artifact.contract
+    if not contract.has_map or contract.head is None:
+        return ""
+    classes = len(contract.head.bias)
+    size = len(read_weights(contract.head)) * classes
+    return write_places(fit_place_weights(runtime, train, classes, seed)) if size <= _MAX_PLACE_WEIGHTS else ""
 
 
 def give_baseline(

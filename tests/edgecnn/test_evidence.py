@@ -176,6 +176,9 @@ def test_few_pictures_that_are_all_right_make_no_answer_certain() -> None:
         {"contrast_weight": 1.0, "contrast": "no base64 !"},
         {"contrast_weight": 1.0, "contrast": base64.b64encode(b"12345678").decode()},
         {"contrast_weight": 1.0, "contrast": base64.b64encode(np.full(CHANNELS + 1, np.nan, "<f4").tobytes()).decode()},
+        {"places": "no base64 !"},
+        {"places": base64.b64encode(bytes(CHANNELS + 1)).decode()},
+        {"places": base64.b64encode(bytes(CHANNELS * (CLASSES + 1))).decode()},
     ],
 )
 def test_evidence_that_is_no_such_thing_is_refused(change: dict[str, Any]) -> None:

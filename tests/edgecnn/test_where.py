@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -15,8 +16,9 @@ from edgecnn.classifier import Classifier
 from edgecnn.cli.main import main
 from edgecnn.errors import InputError
 from edgecnn.rejection.evidence import Evidence
+from edgecnn.runtimes.head import HeadRuntime, write_places, write_weights
 from edgecnn.runtimes.runtime import Answers
-from edgecnn.where import enlarge, fine_maps, hot_box, layer, novelty_maps, overlay
+from edgecnn.where import class_maps, enlarge, fine_maps, hot_box, layer, located_maps, novelty_maps, overlay
 
 
 def run(*arguments: str) -> object:
@@ -141,6 +143,62 @@ def _evidence(novel_above: float = 0.5) -> Evidence:
 def _answers(features: np.ndarray) -> Answers:
     spec = TensorSpec("features", "float32", (1, *features.shape[1:]), None, None)
     return Answers(np.array([[0.9, 0.1]] * len(features), np.float32), features.astype(np.float32), spec)
+
+
+class _Graph:
+    """A model of which only the weights of its last layer count."""
+
+    name = "graph"
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def answer(self, images: np.ndarray) -> Answers:
+        raise NotImplementedError
+
+
+def _head() -> HeadRuntime:
+    """Return a runtime of two classes; the first channel speaks for the first, the second for the second."""
+    weights = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
+    return HeadRuntime(_Graph(), write_weights(weights, np.zeros(2, np.float32)), 3)
+
+
+def _located(weights: list[list[float]]) -> Evidence:
+    """Return evidence with weights of places `(3, n)`."""
+    info = dataclasses.replace(_evidence().info, places=write_places(np.array(weights)))
+    return Evidence(info, 3, 2)
+
+
+# Everywhere of the same contrast.
+_CHECKS = (100 + 40 * (np.indices((64, 64)).sum(axis=0) % 2)).astype(np.uint8)[None, ..., None]
+
+
+def test_a_class_is_where_the_weights_of_places_say() -> None:
+    features = np.random.default_rng(0).uniform(0, 1, (1, 4, 4, 3))
+    features[0, 2, 1] = [0, 0, 9]
+
+    (found,) = located_maps(_head(), _located([[0, 0], [0, 0], [0.5, 0]]), _CHECKS, _answers(features), [0])
+
+    y, x = np.unravel_index(int(found.argmax()), found.shape)
+    assert (y // 16, x // 16) == (2, 1)
+    assert found.min() >= 0
+
+
+@pytest.mark.parametrize("weights", [[[1, 0], [1, 0], [1, 0]], [[1], [1], [1]]])
+def test_a_class_without_weights_of_places_is_where_its_class_map_says(weights: list[list[float]]) -> None:
+    answers = _answers(np.random.default_rng(1).normal(0, 1, (1, 4, 4, 3)))
+
+    (found,) = located_maps(_head(), _located(weights), _CHECKS, answers, [1])
+
+    np.testing.assert_array_equal(found, fine_maps(_CHECKS, class_maps(_head(), answers, [1]))[0])
+
+
+def test_without_evidence_a_class_is_where_its_class_map_says() -> None:
+    answers = _answers(np.random.default_rng(2).normal(0, 1, (1, 4, 4, 3)))
+
+    (found,) = located_maps(_head(), None, _CHECKS, answers, [0])
+
+    np.testing.assert_array_equal(found, fine_maps(_CHECKS, class_maps(_head(), answers, [0]))[0])
 
 
 def test_what_is_novel_is_what_a_picture_would_be_less_novel_without() -> None:

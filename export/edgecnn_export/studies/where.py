@@ -25,7 +25,7 @@ from edgecnn.runtimes import Runtime
 from edgecnn.runtimes.runtime import answer
 from edgecnn.tasks import Task
 from edgecnn.text import percent
-from edgecnn.where import Map, class_maps, enlarge, fine_maps, novelty_maps
+from edgecnn.where import Map, enlarge, located_maps, novelty_maps
 
 Marks = Mapping[str, NDArray[np.bool_]]
 _COLUMNS = ("file", "class", "x", "y", "w", "h")
@@ -82,7 +82,8 @@ def measure_where(
         # Of good parts alone there is no other map than that of novelty.
         maps = [] if evidence is None else [novelty_maps(evidence, answers)]
         if not task.only_good:
-            maps.insert(0, fine_maps(images, class_maps(runtime, answers, answers.probabilities.argmax(axis=1).tolist())))
+            class_ids = answers.probabilities.argmax(axis=1).tolist()
+            maps.insert(0, located_maps(runtime, evidence, images, answers, class_ids))
         for i, *own in zip(part, *maps, strict=True):
             mark = marks[Path(dataset.names[i]).name]
             found = tuple(_compare(each, mark, task.preprocessing.shape[:2]) for each in own)
