@@ -47,7 +47,11 @@ _TAUGHT = {"teacher": Need("--network compact", lambda values: values["network"]
 
 @click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, learning curves, maps.")
 def study() -> None:
-    """Measure what takes longer. A study that trains takes hours: Ctrl-C stops it, and the same command continues it."""
+    """Measure what takes longer.
+
+    A study that trains takes hours: Ctrl-C stops it, and the same command continues it. Trainings that were made in another
+    way, by the recipe of another version for instance, are not mixed in: one line names what differs.
+    """
 
 
 def _study_options(command: F) -> F:
