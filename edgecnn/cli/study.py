@@ -86,8 +86,9 @@ def _study_options(command: F) -> F:
     show_default=True,
     help="How folds are made; random lets overlapping pictures leak.",
 )
-@click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with the seeds 0 to N-1.")
+@click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with so many seeds, from --seed on.")
 @PER_CLASS
+@seed_option
 def crossval(
     task: str,
     data: Path | None,
@@ -97,6 +98,7 @@ def crossval(
     rule: str,
     seeds: int,
     per_class: int | None,
+    seed: int,
     **values: Any,
 ) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
@@ -115,7 +117,7 @@ def crossval(
         teacher=values["teacher"] == "lite",
         rules=("grouped", "random") if rule == "both" else (rule,),  # type: ignore[arg-type]  # click has checked it
         folds=folds,
-        seeds=range(seeds),
+        seeds=range(seed, seed + seeds),
         epochs=values["epochs"],
         per_class=per_class,
         jobs=values["jobs"],
