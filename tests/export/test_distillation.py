@@ -289,7 +289,7 @@ def test_a_limit_that_the_weights_alone_exceed_is_refused_before_any_training(tm
     with pytest.raises(InputError, match="--max-kb 30: the weights of compact alone"):
         train_auto(TASK, splits(), out=tmp_path / "run", limits=Limits(max_kb=30), epochs=2)
 
-    assert not any((tmp_path / "run").glob("*/model.keras"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_was_trained_before_no_network_kept_a_limit_is_not_trained_again(
