@@ -146,7 +146,7 @@ def _show(result: ExportResult) -> None:
     if result.parity is not None:
         click.echo(printable(describe_data(result.parity)))
     if result.unguarded is None:
-        click.echo(printable(f"{result.files[-1].path.name} {result.files[-1].guard}"))
+        click.echo(printable(f"{result.for_board.path.name} {result.for_board.guard}"))
     else:
         click.echo(printable(f"WARNING: no answer will ever be unsure or novel: {result.unguarded}"))
     where = "" if result.parity is None else f", with parity.json and parity.html: verdict {result.parity.verdict.upper()}"

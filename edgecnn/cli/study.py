@@ -47,7 +47,11 @@ _TAUGHT = {"teacher": Need("--network compact", lambda values: values["network"]
 
 @click.group(cls=Group, short_help="Longer measurements: cross-validation, ablation, learning curves, maps.")
 def study() -> None:
-    """Measure what takes longer. A study that trains takes hours: Ctrl-C stops it, and the same command continues it."""
+    """Measure what takes longer.
+
+    A study that trains takes hours: Ctrl-C stops it, and the same command continues it. Trainings that were made in another
+    way, by the recipe of another version for instance, are not mixed in: one line names what differs.
+    """
 
 
 def _study_options(command: F) -> F:
@@ -82,8 +86,9 @@ def _study_options(command: F) -> F:
     show_default=True,
     help="How folds are made; random lets overlapping pictures leak.",
 )
-@click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with the seeds 0 to N-1.")
+@click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with so many seeds, from --seed on.")
 @PER_CLASS
+@seed_option
 def crossval(
     task: str,
     data: Path | None,
@@ -93,6 +98,7 @@ def crossval(
     rule: str,
     seeds: int,
     per_class: int | None,
+    seed: int,
     **values: Any,
 ) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
@@ -111,7 +117,7 @@ def crossval(
         teacher=values["teacher"] == "lite",
         rules=("grouped", "random") if rule == "both" else (rule,),  # type: ignore[arg-type]  # click has checked it
         folds=folds,
-        seeds=range(seeds),
+        seeds=range(seed, seed + seeds),
         epochs=values["epochs"],
         per_class=per_class,
         jobs=values["jobs"],

@@ -102,6 +102,11 @@ class ExportResult:
         """The files that failed."""
         return tuple(file for file in self.files if file.rejected)
 
+    @property
+    def for_board(self) -> ExportedFile:
+        """What a board would run: one that was not rejected before one that was, int8 before float32, TFLite before ONNX."""
+        return min(self.files, key=lambda file: (file.rejected, file.precision == "float32", file.format != "tflite"))
+
     def to_json(self) -> dict[str, Any]:
         """Return the result with plain values."""
         files = [

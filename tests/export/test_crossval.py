@@ -1,10 +1,11 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgecnn.cli.main import main
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.datasets.synthetic.digits import generate_digits
 from edgecnn.errors import InputError
@@ -125,6 +126,21 @@ def test_a_study_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"differs in .*folds"):
         cross_validate(MNIST, _splits(), out=tmp_path, rules=["grouped"], folds=3, epochs=1)
+
+
+def test_seeds_begin_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+
+    def note(*_: Any, seeds: Iterable[int], **__: Any) -> None:
+        asked.extend(seeds)
+        raise InputError("enough")
+
+    monkeypatch.setattr(crossval, "cross_validate", note)
+
+    with pytest.raises(SystemExit):
+        main(["study", "crossval", "mnist", "--data", "synthetic", "--seed", "2", "--seeds", "2"])
+
+    assert asked == [2, 3]
 
 
 def test_digits_have_no_teacher(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
-from edgecnn_export.training import TrainingRun, train
+from edgecnn_export.training import TrainingRun, train, trainer
 from edgecnn_export.training.augmentation import SURFACE, Augmentation
 from edgecnn_export.training.auto import Candidate, Choice, Limits, _choose, _Measured, multiplications, train_auto
 from edgecnn_export.training.batches import EpochBatches, views_of
@@ -195,6 +196,19 @@ def test_a_resumed_student_ends_like_an_uninterrupted_one_by_the_same_teacher(
         assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-3)
 
 
+def test_a_teacher_of_another_recipe_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, recipe = splits(), find_recipe("lite", TASK)
+    about = {"model": "lite", "seed": 0, "training_pictures": known.train.digest(), "recipe_digest": recipe.digest()}
+    monkeypatch.setattr(trainer, "open_reference", lambda _: SimpleNamespace(training=about, model="the teacher"))
+    (tmp_path / "model.keras").touch()
+
+    taken = [
+        trainer._kept(tmp_path, known, "lite", each, 0, {}) for each in (recipe, dataclasses.replace(recipe, head_views=9))
+    ]
+
+    assert taken == ["the teacher", None]
+
+
 def test_small_pictures_are_trained_without_a_teacher_and_that_is_said(tmp_path: Path) -> None:
     lines: list[str] = []
 
@@ -275,7 +289,7 @@ def test_a_limit_that_the_weights_alone_exceed_is_refused_before_any_training(tm
     with pytest.raises(InputError, match="--max-kb 30: the weights of compact alone"):
         train_auto(TASK, splits(), out=tmp_path / "run", limits=Limits(max_kb=30), epochs=2)
 
-    assert not any((tmp_path / "run").glob("*/model.keras"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_was_trained_before_no_network_kept_a_limit_is_not_trained_again(

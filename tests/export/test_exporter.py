@@ -4,7 +4,7 @@ import dataclasses
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import keras
@@ -26,12 +26,14 @@ from edgecnn.tasks import Task
 from edgecnn_export import contract_writer, exporter
 from edgecnn_export.calibration_data import find_splits, record_calibration
 from edgecnn_export.conversion.calibration import Calibration
+from edgecnn_export.conversion.convert import Precision
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
-from edgecnn_export.exporter import ExportResult, export, formats_named
+from edgecnn_export.exporter import ExportedFile, ExportResult, export, formats_named
 from edgecnn_export.models import open_reference
 from edgecnn_export.parity.figures import ParityReport
 from edgecnn_export.reference import Reference, save_reference
+from edgecnn_export.staging import REJECTED
 
 NAMES = ["bars-float32.tflite", "bars-int8.tflite", "bars-float32.onnx", "bars-int8.onnx"]
 
@@ -68,6 +70,24 @@ def test_an_export_is_four_files_and_a_report(exported: ExportResult) -> None:
     names = {path.name for path in exported.folder.iterdir()}
 
     assert names == {*NAMES, "parity.json", "parity.html"}
+
+
+def made(*rejected: str) -> ExportResult:
+    """Return an export of four files, of which those of these precisions were rejected."""
+    files = []
+    for name in NAMES:
+        precision, _, form = name.removeprefix("bars-").partition(".")
+        path = Path(name + REJECTED if precision in rejected else name)
+        files.append(ExportedFile(path, form, cast(Precision, precision), 1000, "pass", ""))
+    return ExportResult(Path("out"), tuple(files), None, None, 0.0)
+
+
+def test_a_board_would_run_the_int8_tflite() -> None:
+    assert made().for_board.path.name == "bars-int8.tflite"
+
+
+def test_a_board_would_run_no_rejected_file() -> None:
+    assert made("int8").for_board.path.name == "bars-float32.tflite"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -21,6 +23,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+import edgecnn
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
 from edgecnn.errors import EdgecnnError, InferenceError, InputError
 from edgecnn.files import make_folder, read_bytes, write_json
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 # Thread pools of OpenMP, TensorFlow and XLA read these when they start.
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 RESULT = "result.json"
+_SETTINGS = "settings"  # of a training, beside its result
+_SHOWN = 20  # characters of a setting that a message shows
 _one_at_a_time = threading.Lock()  # Keras has one state in a process, and a worker may have several threads
 
 Measure = Callable[["Reference", Splits, Path], dict[str, Any]]
@@ -76,25 +81,28 @@ def run_trainings(
     `measure` runs in the child and must be a function of a module. Each training has the folder `out/<name>`; one that is
     complete is not repeated, one that was interrupted goes on from its checkpoint. Progress goes to stderr, each line with
     the name of its training. With the address of a Dask `scheduler` its workers train, and nothing but results comes back:
-    see `map_over_dask`. Raises InputError when `out` holds a study of other `settings`. The first error of a training ends
+    see `map_over_dask`. Raises InputError when `out` holds a study of other `settings`, or a complete training that was made in
+    another way: by another recipe, on other pictures, by another edgecnn. The first error of a training ends
     the others, whose checkpoints stay: an EdgecnnError is raised with the training's name before its text, InferenceError
     stands for any other and for a child that was killed.
     """
     _claim(make_folder(out), settings)
+    described = task.to_json()
+    kept = {training.name: _kept(out / training.name, described, training) for training in trainings}
     left = []
     for training in trainings:
-        if (kept := out / training.name / RESULT).exists():
-            yield training, json.loads(read_bytes(kept))
+        if (result := kept[training.name]) is not None:
+            yield training, result
         else:
             left.append(training)
     if scheduler is not None:
         require_small(pool.images.nbytes, "the pictures of this study")
-        for training, result in map_over_dask(scheduler, _run_elsewhere, (task.to_json(), pool, info, measure), left):
-            write_json(make_folder(out / training.name) / RESULT, result)
+        for training, result in map_over_dask(scheduler, _run_elsewhere, (described, pool, info, measure), left):
+            _keep(make_folder(out / training.name), described, training, result)
             yield training, result
         return
     with lend(pool.images) as images:
-        yield from _run_here((task.to_json(), _Pool.of(pool, images), info, measure), left, out, jobs)
+        yield from _run_here((described, _Pool.of(pool, images), info, measure), left, out, jobs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +201,57 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{out} holds a study that differs in {', '.join(differing)}; choose another folder with --out")
 
 
+def _settings(described: dict[str, Any], training: Training) -> dict[str, Any]:
+    """Return what decides what comes of a training beside the pool, with plain values."""
+    from edgecnn_export.training.recipes import find_recipe  # Keras, which a child loads when its threads are set
+
+    task = with_loaders(Task.from_json(described))  # as the child has it
+    recipe = training.recipe or find_recipe(training.model, task)
+    distillation = recipe.distillation
+    settings = {
+        "edgecnn": edgecnn.__version__,
+        "model": training.model,
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "minutes": training.minutes,
+        "pictures": hashlib.sha256(repr([np.asarray(part).tolist() for part in training.parts]).encode()).hexdigest(),
+        "recipe": dataclasses.asdict(recipe),
+        "teacher": None if distillation is None else dataclasses.asdict(find_recipe(distillation.teacher, task)),
+    }
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _keep(folder: Path, described: dict[str, Any], training: Training, result: dict[str, Any]) -> None:
+    write_json(folder / RESULT, result | {_SETTINGS: _settings(described, training)})
+
+
+def _kept(folder: Path, described: dict[str, Any], training: Training) -> dict[str, Any] | None:
+    """Return the result of a training that is complete, None without one; InputError for one that was made in another way."""
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    result = dict(json.loads(read_bytes(path)))
+    made = result.pop(_SETTINGS, None)
+    if made is None:
+        found = "does not say how its training was made"
+    elif differing := _differing(made, _settings(described, training)):
+        found = f"is of a training made in another way: {'; '.join(differing)}"
+    else:
+        return result
+    raise InputError(f"{path} {found}; choose another folder with --out, or delete {folder} to train it again")
+
+
+def _differing(there: Any, here: Any, name: str = "") -> list[str]:
+    """Name the settings that differ, those in others by dots, with their values where these are short."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        every = [(each, f"{name}.{each}" if name else each) for each in sorted(there.keys() | here.keys())]
+        return [line for each, full in every for line in _differing(there.get(each), here.get(each), full)]
+    if there == here:
+        return []
+    values = json.dumps(there), json.dumps(here)
+    return [name if max(map(len, values)) > _SHOWN else f"{name} {values[0]} there, {values[1]} here"]
+
+
 def _splits(pool: Dataset, info: SplitInfo, training: Training) -> Splits:
     train, validation, test = (pool.take(part) for part in training.parts)
     return Splits(train, validation, test, info)
@@ -210,7 +269,7 @@ def _run(shared: Shared, training: Training, folder: Path) -> dict[str, Any]:
     result = _trained(
         described, _splits(pool.dataset(), info, training), training, measure, folder, lambda line: click.echo(line, err=True)
     )
-    write_json(folder / RESULT, result)
+    _keep(folder, described, training, result)
     return result
 
 

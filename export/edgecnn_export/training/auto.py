@@ -119,8 +119,8 @@ def train_auto(
     if not can_be_taught(task):
         progress(f"auto trains compact alone: {NOT_FOR_LITE}")
         return train(task, splits, out=out, minutes=minutes, resume=resume, progress=progress, clock=clock, **options), None
-    check_folder(out, resume)
     _check_size(task, limits)
+    check_folder(out, resume)
     lite, compact = out / "lite", out / "compact"
     trained = _left(out, splits, {"minutes": minutes, **options})
     if trained is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 from edgecnn.errors import InputError
@@ -61,6 +62,10 @@ class Recipe:
     on_levels: bool = False
     distillation: Distillation | None = None
     averaging: float = 0.0
+
+    def digest(self) -> str:
+        """Return a SHA-256 of all that it says: two trainings by one recipe have the same."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
 def taught(recipe: Recipe, task: Task) -> Recipe:

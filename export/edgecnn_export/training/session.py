@@ -160,7 +160,7 @@ class Session:
             "batch_size": self.recipe.batch_size,
             "seed": self.seed,
             "training_pictures": self._digest,
-            "recipe_digest": hashlib.sha256(repr(self.recipe).encode()).hexdigest(),
+            "recipe_digest": self.recipe.digest(),
             **({} if self.lessons is None else {"views": self.lessons.views}),
             **({} if self.start is None else {"start": _digest(self.start)}),
         }

@@ -153,7 +153,10 @@ def _train_teacher(
     limits["epochs"] = None if budget.minutes is not None else min(own.epochs, recipe.epochs)
     if not recipe.distillation.tuned:
         limits = {"minutes": None, "epochs": 0}
-    if (kept := _kept(folder, splits, name, seed, limits)) is not None:
+    made_by = _with_overrides(own, limits["epochs"], None, None)
+    if limits["minutes"] is not None:
+        made_by = budget.fitted(made_by)
+    if (kept := _kept(folder, splits, name, made_by, seed, limits)) is not None:
         progress(f"the teacher, {name}, lies in {folder} already")
         return kept
     try:
@@ -168,12 +171,12 @@ def _train_teacher(
     return run.reference.model
 
 
-def _kept(folder: Path, splits: Splits, name: str, seed: int, limits: dict[str, Any]) -> keras.Model | None:
-    """Return the teacher that an earlier training of the same pictures left in `folder`."""
+def _kept(folder: Path, splits: Splits, name: str, recipe: Recipe, seed: int, limits: dict[str, Any]) -> keras.Model | None:
+    """Return the teacher that an earlier training by the same recipe on the same pictures left in `folder`."""
     if not (folder / MODEL_FILE).exists() or (folder / checkpoints.FILE_NAME).exists():
         return None
     reference = open_reference(str(folder / MODEL_FILE))
-    wanted = {"model": name, "seed": seed, "training_pictures": splits.train.digest()}
+    wanted = {"model": name, "seed": seed, "training_pictures": splits.train.digest(), "recipe_digest": recipe.digest()}
     wanted |= {what: value for what, value in limits.items() if value is not None}
     known = reference.training or {}
     return reference.model if all(known.get(what) == value for what, value in wanted.items()) else None
