@@ -89,6 +89,7 @@ def _study_options(command: F) -> F:
 @click.option("--seeds", type=Count(1, 20), default=1, show_default=True, help="Repeat with so many seeds, from --seed on.")
 @PER_CLASS
 @seed_option
+@click.option("--with-test", is_flag=True, help="Take the test split too: for folders that are too small to keep one.")
 def crossval(
     task: str,
     data: Path | None,
@@ -99,12 +100,14 @@ def crossval(
     seeds: int,
     per_class: int | None,
     seed: int,
+    with_test: bool,
     **values: Any,
 ) -> None:
     """Train a network for TASK, or for DIR/<class>/<pictures>, once per fold, and measure it on the pictures held out.
 
     Each model is also exported, and its int8 file measured. With --teacher lite a teacher is trained for each fold too. The
-    test split of the data stays untouched.
+    test split of the data stays untouched unless --with-test: then all pictures are learned from and held out in turn, and
+    whatever is chosen by it can be proven on new pictures only.
     """
     chosen, splits = _load(task, data, values, 0, network)
     from edgecnn_export.studies.crossval import cross_validate, format_table, to_json
@@ -120,6 +123,7 @@ def crossval(
         seeds=range(seed, seed + seeds),
         epochs=values["epochs"],
         per_class=per_class,
+        with_test=with_test,
         jobs=values["jobs"],
         scheduler=values["scheduler"],
         progress=_progress,
@@ -128,7 +132,8 @@ def crossval(
         echo_json(to_json(found))
         return
     kind = "synthetic pictures of " if splits.info.synthetic else ""
-    click.echo(f"{kind}{splits.info.source}, {sum(map(len, (splits.train, splits.validation)))} pictures, {folds} folds")
+    pool = [splits.train, splits.validation, *([splits.test] if with_test else [])]
+    click.echo(f"{kind}{splits.info.source}, {sum(map(len, pool))} pictures, {folds} folds")
     click.echo(format_table(found))
     for name, times in list(found.mistakes.items())[:20]:
         click.echo(printable(f"wrong in int8, {times} time(s): {name}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,7 +153,8 @@ def good_task(folder: Path, preprocessing: Preprocessing) -> Task:
 
 
 def _named(folder: Path, labels: tuple[str, ...], preprocessing: Preprocessing) -> Task:
-    name = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "folder"
+    plain = unicodedata.normalize("NFKD", folder.resolve().name.casefold()).encode("ascii", "ignore").decode()  # ö: o, ß: ss
+    name = re.sub("[^a-z0-9]+", "-", plain).strip("-") or "folder"
     name = f"{name}-folder" if name in SHIPPED else name
     return Task(name=name, title=f"pictures of {folder.resolve().name}", labels=labels, preprocessing=preprocessing)
 

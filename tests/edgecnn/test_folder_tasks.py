@@ -116,6 +116,11 @@ def test_a_folder_named_like_a_shipped_task_is_not_mistaken_for_it(tmp_path: Pat
     assert task.name == "neu-folder"
 
 
+@pytest.mark.parametrize(("name", "expected"), [("Meine Teile (Größe 2)", "meine-teile-grosse-2"), ("部品", "folder")])
+def test_a_folder_of_another_language_gives_a_name_that_can_be_read(tmp_path: Path, name: str, expected: str) -> None:
+    assert task_from_folder(write_parts(tmp_path / name)).name == expected
+
+
 @pytest.mark.parametrize("name", ["My Parts (2)", "ä", "--"])
 def test_the_name_of_a_task_fits_into_a_file_name(tmp_path: Path, name: str) -> None:
     task = task_from_folder(write_parts(tmp_path / name))

@@ -167,6 +167,29 @@ def test_a_teacher_stands_in_the_recipe_of_every_training(tmp_path: Path, monkey
     assert all(recipe is not None and recipe.distillation is not None for recipe in recipes)
 
 
+@pytest.mark.parametrize("with_test", [False, True])
+def test_the_test_split_is_taken_where_that_is_asked_for_alone(
+    with_test: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = list[Dataset]()
+
+    def run(task: Task, pool: Dataset, info: SplitInfo, trainings: list[Training], *_: Any, **__: Any) -> Iterator[Any]:
+        pools.append(pool)
+        for training in trainings:
+            right = [True] * len(training.parts[2])
+            yield training, {"right": {"float32": right, "int8": right}}
+
+    monkeypatch.setattr(crossval, "run_trainings", run)
+    pool = _pool()
+    part = np.arange(len(pool)) % 3
+    train, validation, test = (pool.take(np.flatnonzero(part == i)) for i in range(3))
+
+    splits = Splits(train, validation, test, SplitInfo("digits", "by hand", synthetic=True))
+    cross_validate(MNIST, splits, out=tmp_path, rules=["random"], folds=3, with_test=with_test)
+
+    assert bool(set(test.names) & set(pools[0].names)) is with_test
+
+
 def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:
     pool = _pool()
     training = Training("only", divide(pool, MNIST, "grouped", folds=3, seed=0)[0], "compact", seed=0, epochs=1)

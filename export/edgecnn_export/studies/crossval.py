@@ -98,23 +98,25 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     epochs: int | None = None,
     per_class: int | None = None,
+    with_test: bool = False,
     jobs: int = 1,
     scheduler: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> CrossValidation:
     """Train and export once per fold, rule and seed; write `crossval.json` and one folder per training below `out`.
 
-    The pool is train and validation; the test split stays untouched. With a `teacher` each compact learns from a `lite` that is
-    trained on the same pictures. With `per_class` each training has only so many pictures of each class to learn from, and is
-    held to all of its fold. Trainings that are complete are not repeated, so an interrupted cross-validation goes on by the
-    same call. Raises InputError for fewer than 3 folds, no seeds and pictures that suit no teacher, DatasetError when a class
-    has too few groups, and what `train` and `export` raise.
+    The pool is train and validation; the test split stays untouched, unless `with_test` takes it into the pool, after which it
+    proves nothing any more. With a `teacher` each compact learns from a `lite` that is trained on the same pictures. With
+    `per_class` each training has only so many pictures of each class to learn from, and is held to all of its fold. Trainings
+    that are complete are not repeated, so an interrupted cross-validation goes on by the same call. Raises InputError for fewer
+    than 3 folds, no seeds and pictures that suit no teacher, DatasetError when a class has too few groups, and what `train` and
+    `export` raise.
     """
     if folds < 3 or not seeds or not rules:
         raise InputError(
             f"a cross-validation needs at least 3 folds, a seed and a rule, got {folds} folds, seeds {list(seeds)}"
         )
-    pool = concatenate([splits.train, splits.validation])
+    pool = concatenate([splits.train, splits.validation, *([splits.test] if with_test else [])])
     groups = [] if pool.groups is None else numbered(pool.groups).tolist()
     settings = {"task": task.name, "model": model, "folds": folds, "epochs": epochs, "pictures": pool.digest()}
     settings["groups"] = hashlib.sha256(repr(groups).encode()).hexdigest()

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 import edgecnn
 from edgecnn.datasets.dataset import Dataset, SplitInfo, Splits
@@ -101,29 +100,13 @@ def run_trainings(
             _keep(make_folder(out / training.name), described, training, result)
             yield training, result
         return
+    without_pixels = replace(pool, images=np.empty((len(pool), 0, 0, 0), np.uint8))
     with lend(pool.images) as images:
-        yield from _run_here((described, _Pool.of(pool, images), info, measure), left, out, jobs)
+        yield from _run_here((described, without_pixels, images, info, measure), left, out, jobs)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pool:
-    """A data set on its way to a child process."""
-
-    images: Lent
-    class_ids: NDArray[np.int64]
-    names: tuple[str, ...]
-    groups: NDArray[np.int64] | None
-    digests: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, pool: Dataset, images: Lent) -> _Pool:
-        return cls(images, pool.class_ids, pool.names, pool.groups, pool.digests)
-
-    def dataset(self) -> Dataset:
-        return Dataset(self.images.pictures(), self.class_ids, self.names, self.groups, self.digests)
-
-
-Shared = tuple[dict[str, Any], _Pool, SplitInfo, Measure]
+# What all children are given: the task, the pool without its pixels, these, and where the pool comes from.
+Shared = tuple[dict[str, Any], Dataset, Lent, SplitInfo, Measure]
 
 
 def _run_here(shared: Shared, trainings: Sequence[Training], out: Path, jobs: int) -> Iterator[tuple[Training, dict[str, Any]]]:
@@ -265,10 +248,9 @@ def _prepare_child(threads: int) -> None:
 
 def _run(shared: Shared, training: Training, folder: Path) -> dict[str, Any]:
     """Train, measure and keep the result; in a child process."""
-    described, pool, info, measure = shared
-    result = _trained(
-        described, _splits(pool.dataset(), info, training), training, measure, folder, lambda line: click.echo(line, err=True)
-    )
+    described, without_pixels, images, info, measure = shared
+    splits = _splits(replace(without_pixels, images=images.pictures()), info, training)
+    result = _trained(described, splits, training, measure, folder, lambda line: click.echo(line, err=True))
     _keep(folder, described, training, result)
     return result
 
