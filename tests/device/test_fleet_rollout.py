@@ -329,7 +329,7 @@ def test_a_board_that_cannot_be_taken_back_is_told(history: History) -> None:
 
 
 def test_a_broker_that_is_away_takes_no_time_from_a_board(history: History) -> None:
-    plant, broker, said = Plant(), Steady(), list[str]()
+    plant, broker, said, back = Plant(), Steady(), list[str](), list[str]()
     deploy = plant.deploy
 
     def restart(file: Path, address: str, say: object) -> Outcome:
@@ -338,8 +338,9 @@ def test_a_broker_that_is_away_takes_no_time_from_a_board(history: History) -> N
         plant.boards.hear(f"{PREFIX}/{address}/status", b"offline", retained=False)
 
         def come_back() -> None:
-            broker.is_connected = True
             plant.tell(address)
+            back.append(address)
+            broker.is_connected = len(back) == len(NAMES)
 
         threading.Timer(0.6, come_back).start()
         return outcome
