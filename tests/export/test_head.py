@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecnn_export.training.balancing import MOST_REPEATS, alternating, balanced_draw, balanced_weights
-from edgecnn_export.training.head import Head, fit_head
+from edgecnn_export.training.head import Head, balanced_loss, fit_head
 
 
 def clouds(counts: tuple[int, ...], seed: int = 0, apart: float = 2.0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -105,6 +105,15 @@ def test_the_same_features_give_the_same_layer() -> None:
     first, second = (fit_head(features, class_ids, 2, penalty=1e-2) for _ in range(2))
 
     assert np.array_equal(first.kernel, second.kernel)
+
+
+def test_the_balanced_loss_is_the_mean_over_classes() -> None:
+    features, class_ids = clouds((30, 5))
+    head = fit_head(features, class_ids, 2, penalty=1e-2)
+
+    losses = -head.log_probabilities(features)[np.arange(35), class_ids]
+
+    assert balanced_loss(head, features, class_ids) == pytest.approx((losses[:30].mean() + losses[30:].mean()) / 2)
 
 
 def test_classes_take_turns_for_as_long_as_each_has_pictures() -> None:

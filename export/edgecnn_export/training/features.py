@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.datasets.dataset import Dataset
-from edgecnn.mapped import let_go
+from edgecnn.mapped import blocks, let_go
 from edgecnn.progress import report
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.balancing import alternating
-from edgecnn_export.training.head import Head, fit_head
+from edgecnn_export.training.head import PENALTIES, Head, balanced_loss, fit_head
 
 MOST_VIEWS = 4000  # pictures that go through the network at most: a minute of two cores at 200 x 200
 BATCH = 32
@@ -24,9 +24,10 @@ _STAGE = "features of the training pictures"
 
 @dataclass(frozen=True, eq=False)
 class FittedHead:
-    """A fitted last layer, how many views it was fitted to, and how long one took."""
+    """A fitted last layer, the penalty that did best on the validation pictures, how many views it was fitted to, and time."""
 
     head: Head
+    penalty: float
     views: int
     seconds_per_view: float
 
@@ -34,6 +35,7 @@ class FittedHead:
 def fit_last_layer(
     model: keras.Model,
     train: Dataset,
+    validation: Dataset,
     *,
     views: int,
     augmentation: Augmentation | None,
@@ -62,11 +64,13 @@ def fit_last_layer(
         if stop():
             break
     report(_STAGE, wanted, wanted)
-    seen = np.concatenate(features)
+    seen, of_class = np.concatenate(features), np.concatenate(class_ids)
     seconds = (clock() - began) / len(seen)
-    head = fit_head(seen, np.concatenate(class_ids), last.units, smoothing=smoothing)
-    last.set_weights([head.kernel, head.bias])
-    return FittedHead(head, len(seen), seconds)
+    held_out = np.concatenate([network.predict(block, batch_size=BATCH, verbose=0) for block in blocks(validation.images)])
+    heads = {penalty: fit_head(seen, of_class, last.units, penalty=penalty, smoothing=smoothing) for penalty in PENALTIES}
+    best = min(heads, key=lambda penalty: balanced_loss(heads[penalty], held_out, validation.class_ids))
+    last.set_weights([heads[best].kernel, heads[best].bias])
+    return FittedHead(heads[best], best, len(seen), seconds)
 
 
 def _views(

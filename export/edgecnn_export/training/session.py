@@ -259,6 +259,7 @@ class Session:
         fitted = fit_last_layer(
             self.model,
             self.splits.train,
+            self.splits.validation,
             views=recipe.head_views,
             augmentation=recipe.augmentation,
             smoothing=recipe.label_smoothing,
@@ -266,7 +267,7 @@ class Session:
             stop=interrupted.is_set,
             clock=self.budget.clock,
         )
-        entry = {"epoch": 0, "views": fitted.views} | self._validated()
+        entry = {"epoch": 0, "penalty": fitted.penalty, "views": fitted.views} | self._validated()
         return entry | {"seconds_per_picture": fitted.seconds_per_view, "seconds": self.budget.clock() - start}
 
     def finish(self, interrupted: bool) -> TrainingRun:
