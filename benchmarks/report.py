@@ -167,6 +167,11 @@ def page(
         "environment of its own, in turn with ours (`python -m benchmarks.digit_frames`).",
         "",
         *digit_frames.lines(digits),
+        "",
+        "## The search for the same part",
+        "",
+        "How its time and memory grow up to 100,000 pictures, by `python -m benchmarks.overlap_scaling`, stands in",
+        "[leaks and groups](../explanation/leaks-and-groups.md#what-it-costs): it takes too long to be part of this run.",
     ]
 
 
