@@ -37,6 +37,7 @@ _FREE, _RANGE = 0.5, 2.0
 # The bound lies this many standard errors above what held-out pictures gave, and a margin: a little worse is no drift.
 _ERRORS, _MARGIN = 3.0, 0.02
 _PRIOR = 4.0  # as if every class had that many parts of the usual kind besides its own, at most
+GIVEN = " given the rest"  # how the name of such a statistic ends
 _LEAST_GIVEN = 0.3  # of a statistic given the rest, whose deviation is about 1
 _FOLDS = 10  # how much pictures count is measured by what is usual of the other nine tenths of the parts
 
@@ -65,8 +66,8 @@ class Statistic:
 
     def given_the_rest(self) -> Statistic:
         """Return the same beside what the other statistics let expect."""
-        rises, falls = (word and f"{word} given the rest" for word in (self.rises, self.falls))
-        return Statistic(f"{self.name} given the rest", rises, falls, _LEAST_GIVEN)
+        rises, falls = (word and word + GIVEN for word in (self.rises, self.falls))
+        return Statistic(self.name + GIVEN, rises, falls, _LEAST_GIVEN)
 
 
 STATISTICS = (

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.artifacts.contract import DataInfo, DriftInfo
-from edgecnn.drift import STATISTICS, Baseline, Bets, Detector, Floats, measure, novel_above, statistics_for
+from edgecnn.drift import GIVEN, STATISTICS, Baseline, Bets, Detector, Floats, measure, novel_above, statistics_for
 from edgecnn.errors import EdgecnnError
 from edgecnn.files import make_folder, read_bytes, write_bytes
 from edgecnn.quick_dataclass import dataclass
@@ -186,6 +186,7 @@ class DriftMonitor:
         streams = 0 if self._baseline is None else len(self._baseline.streams)
         self._detector = Detector(streams + (0 if self._shares is None else len(self._shares)))
         self._reported: dict[int, float] = {}
+        self._noticed: set[tuple[str, str]] = set()
         self.drift = None
 
     def _count(self, predictions: Sequence[RegionPrediction], at: float) -> None:
@@ -230,7 +231,6 @@ class DriftMonitor:
 
     def _report(self) -> None:
         """Say what drifts now; sizes are said again only when they have changed by much."""
-        before = self.drift
         changes = []
         for stream in np.flatnonzero(self._detector.drifting).tolist():
             since, by = self._detector.began(stream)
@@ -241,9 +241,15 @@ class DriftMonitor:
         self._reported = {stream: by for stream, by in self._reported.items() if self._detector.drifting[stream]}
         changes.sort(key=lambda change: change.since)
         self.drift = Drift(tuple(changes)) if changes else None
-        if _names(before) != _names(self.drift):
-            words = "ended: the pictures are as usual again" if self.drift is None else self.drift.describe(self._wall_clock())
-            self._notice(f"drift {words}" if self.drift is None else f"drifting: {words}")
+        if self.drift is None:
+            self._noticed = set()
+            self._notice("drift ended: the pictures are as usual again")
+            return
+        names = {(each.what, each.direction) for each in self.drift.changes}
+        # What begins given the rest, while something drifts already, is mostly that same thing seen by one more statistic.
+        if any(not self._noticed or not what.endswith(GIVEN) for what, _ in names - self._noticed):
+            self._notice(f"drifting: {self.drift.describe(self._wall_clock())}")
+        self._noticed |= names
 
     def _change(self, stream: int, since: float, by: float) -> Change:
         assert self._baseline is not None and self._running is not None
@@ -353,10 +359,6 @@ def _key_of(model: Model, options: DriftOptions) -> str:
     table = "" if contract.drift is None else contract.drift.table
     parts = (contract.model_sha256, contract.export_id, table, ",".join(contract.labels), str(options.baseline))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _names(drift: Drift | None) -> set[tuple[str, str]]:
-    return set() if drift is None else {(each.what, each.direction) for each in drift.changes}
 
 
 def _write(file: Path, state: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from published_schemas import check
 from web_page import model as page_model
 
 from edgecnn.artifacts.contract import DataInfo, DriftInfo
-from edgecnn.drift import Baseline, measure_all, statistics_for
+from edgecnn.drift import GIVEN, Baseline, measure_all, statistics_for
 from edgecnn.testing import LABELS, START, JumpingClock, fake_classifier
 from edgecnn_device.drift import NO_BASELINE, DriftMonitor, DriftOptions, state_file
 from edgecnn_device.finders import Tiles, find_whole, look_at
@@ -108,6 +109,17 @@ def test_half_the_light_is_noticed_said_and_over_again() -> None:
     assert camera.said[-1] == "drift ended: the pictures are as usual again"
     assert over[-1] < 150
     assert camera.monitor.drift is None
+
+
+def test_a_drift_that_lasts_is_said_again_only_when_more_than_its_echo_has_changed() -> None:
+    camera = Camera()
+
+    camera.show_all(dark())
+    camera.show_all(cv2.GaussianBlur(image, (0, 0), 3) for image in dark(100, 200))
+
+    assert camera.monitor.drift is not None
+    plain = [each for each in camera.monitor.drift.changes if not each.what.endswith(GIVEN)]
+    assert len(camera.said) <= len(plain) < len(camera.monitor.drift.changes)
 
 
 def test_the_size_of_a_drift_is_that_of_the_light() -> None:
