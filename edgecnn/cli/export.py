@@ -88,19 +88,14 @@ def export(
     repaired first where it can be (--repair): the first technique whose file passes is used, and every attempt is shown.
     """
     check_needs(context)
-    from edgecnn_export.frameworks import check_keras, require_keras
-    from edgecnn_export.models import find_reference
+    from edgecnn_export.models import open_reference
 
-    check_keras()
-    find_reference(model)
-    require_keras()  # quietly, before any module imports it loudly
+    reference = open_reference(model, read_foreign(stated))  # which loads Keras quietly, before any module imports it loudly
     from edgecnn_export.calibration_data import find_splits
     from edgecnn_export.evidence import EvidenceOptions
     from edgecnn_export.exporter import export as run_export
     from edgecnn_export.exporter import formats_named
-    from edgecnn_export.models import open_reference
 
-    reference = open_reference(model, read_foreign(stated))
     check_needs(context, context.params | {"only_good": reference.task.only_good})
     echo_notes(reference.task.name, reference.notes)
     result = run_export(
