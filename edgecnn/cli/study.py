@@ -532,23 +532,23 @@ def frozen_features(source: str, data: Path | None, group_by: str | None, seed: 
     from edgecnn_export.reference import MODEL_FILE
 
     check_keras()
-    run, is_run = Path(source), (Path(source) / MODEL_FILE).is_file()
-    if not is_run:
+    run = Path(source) if (Path(source) / MODEL_FILE).is_file() else None
+    if run is None:
         choice = InputChoice.stated(None, "auto", None, "lite")
         task, folder = task_and_folder(source, data, choice=choice, group_by=group_by)
         splits = load_splits(task, folder, seed)
-    require_keras()  # quietly, before any module imports it loudly
-    from edgecnn_export.studies.frozen import FILE_NAME, freeze_features
-
-    if not is_run:
-        return freeze_features(task, splits, seed=seed)
-    if group_by is not None:
+    elif group_by is not None:
         raise InputError(
             f"--group-by belongs to a folder of pictures; the run {source} has the groups that it was trained with"
         )
-    model = open_model(source)
-    model.require_classes()
-    return freeze_features(model.task, model.splits(data, seed), cache=run / FILE_NAME, seed=seed)
+    else:
+        model = open_model(source)
+        model.require_classes()
+        task, splits = model.task, model.splits(data, seed)
+    require_keras()  # quietly, before any module imports it loudly
+    from edgecnn_export.studies.frozen import FILE_NAME, freeze_features
+
+    return freeze_features(task, splits, cache=None if run is None else run / FILE_NAME, seed=seed)
 
 
 def _check_scheduler(address: str | None) -> None:
