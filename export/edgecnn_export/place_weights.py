@@ -83,7 +83,8 @@ class _Seen:
         self._input_hw, self._class_map = (height, width), enlarge(class_map, (height, width), self.grid_wh)
         bars = image.any(axis=2).astype(np.float32)
         inner = np.outer(bars.max(axis=1), bars.max(axis=0))
-        self._inner = cv2.resize(inner, self.grid_wh, interpolation=cv2.INTER_AREA).reshape(-1) > 0.5
+        is_inner = cv2.resize(inner, self.grid_wh, interpolation=cv2.INTER_AREA).reshape(-1) > 0.5
+        self._inner = np.flatnonzero(is_inner if is_inner.any() else ~is_inner)
         gray = (
             cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA).reshape(*size_wh[::-1], -1).mean(axis=2, dtype=np.float32)
         )
@@ -91,13 +92,12 @@ class _Seen:
 
     def _standardized(self, levels: Levels) -> Floats:
         flat = levels.reshape(-1, levels.shape[-1]).astype(np.float64)
-        own = flat[self._inner] if self._inner.any() else flat
+        own = flat[self._inner]
         return np.asarray((flat - own.mean(axis=0)) / (own.std(axis=0) + 1e-6))
 
     def extremes(self) -> tuple[Floats, Floats]:
         """Return the levels `(k, features)` where the class map is lowest and where it is highest."""
-        inner = np.flatnonzero(self._inner) if self._inner.any() else np.arange(len(self._inner))
-        order = inner[np.argsort(self._class_map.reshape(-1)[inner], kind="stable")]
+        order = self._inner[np.argsort(self._class_map.reshape(-1)[self._inner], kind="stable")]
         count = max(1, int(len(order) * _EXTREME))
         return self.levels[order[:count]], self.levels[order[-count:]]
 
