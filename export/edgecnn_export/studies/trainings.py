@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -12,7 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -198,8 +197,8 @@ def _settings(described: dict[str, Any], training: Training) -> dict[str, Any]:
         "epochs": training.epochs,
         "minutes": training.minutes,
         "pictures": hashlib.sha256(repr([np.asarray(part).tolist() for part in training.parts]).encode()).hexdigest(),
-        "recipe": dataclasses.asdict(recipe),
-        "teacher": None if distillation is None else dataclasses.asdict(find_recipe(distillation.teacher, task)),
+        "recipe": asdict(recipe),
+        "teacher": None if distillation is None else asdict(find_recipe(distillation.teacher, task)),
     }
     return dict(json.loads(json.dumps(settings)))
 
