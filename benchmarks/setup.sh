@@ -18,7 +18,9 @@ make_env() { # name, then what pip is to install
 
 for peer in ${PEERS:-edgecnn supervision roboflow edge_impulse keras reader_d5a7022 ultralytics}; do
     case $peer in
-        edgecnn) make_env edgecnn .. ;;
+        edgecnn) # as it stands now, whatever an earlier run has installed
+            make_env edgecnn .. &&
+                .envs/edgecnn/bin/pip install --quiet --no-compile --disable-pip-version-check --no-deps --force-reinstall .. ;;
         supervision) make_env supervision supervision ai-edge-litert "$OPENCV" ;;
         roboflow) make_env roboflow inference ai-edge-litert ;;
         edge_impulse)
