@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -108,7 +109,15 @@ def draw_outliers(task: Task, count: int, seed: int) -> NDArray[np.uint8]:
     They are the task's own or, for a folder of one's own, surfaces in gray.
     """
     if task.outliers is not None:
-        return task.outliers(count, seed)
+        return _outliers(task.outliers, count, seed)
     from edgecnn.datasets.synthetic.outliers import generate_counter_surfaces
 
-    return np.stack([task.preprocessing(each) for each in generate_counter_surfaces(count, seed)[..., 0]])
+    return np.stack([task.preprocessing(each) for each in _outliers(generate_counter_surfaces, count, seed)[..., 0]])
+
+
+@functools.lru_cache(maxsize=2)
+def _outliers(paint: Callable[[int, int], NDArray[np.uint8]], count: int, seed: int) -> NDArray[np.uint8]:
+    """Draw outliers once for all exports of a process."""
+    drawn = paint(count, seed)
+    drawn.flags.writeable = False
+    return drawn

@@ -20,6 +20,7 @@ from edgecnn_export.conversion.simulation import RoundedModel, kernel_of, rounde
 METHOD = "biases corrected"
 _DIGITS = 3
 _PICTURES = 64  # what one layer takes or gives for all of them is held at a time
+_BLOCK_PIXELS = BATCH * 224 * 224  # each call of a layer has its price, so small pictures are taken many at a time
 
 
 def corrected(folded: Folded, calibration: Calibration, images: NDArray[np.uint8]) -> Calibration:
@@ -57,8 +58,9 @@ def correct_biases(folded: Folded, ranges: Ranges, images: NDArray[np.uint8]) ->
 
 
 def in_blocks(images: NDArray[np.uint8]) -> list[Any]:
-    """Return images `(n, h, w, c)` as float32 tensors of a few pictures each."""
-    return [tf.constant(images[at : at + BATCH].astype(np.float32)) for at in range(0, len(images), BATCH)]
+    """Return images `(n, h, w, c)` as float32 tensors of a few pictures each, of more where they are small."""
+    size = max(BATCH, _BLOCK_PIXELS // (images.shape[1] * images.shape[2]))
+    return [tf.constant(images[at : at + size].astype(np.float32)) for at in range(0, len(images), size)]
 
 
 def linear_call(step: Step, arguments: tuple[Any, ...], keywords: dict[str, Any], run: Any) -> Any:
