@@ -119,7 +119,7 @@ def test_the_class_without_validation_pictures_is_to_be_photographed(trained: Tr
 
 def train(*arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
-        main(["train", *arguments, "--epochs", "1", "--batch-size", "16"])
+        main(["train", *arguments, "--network", "compact", "--epochs", "1", "--batch-size", "16"])
     return int(str(end.value.code))
 
 

@@ -57,8 +57,15 @@ def head_only(tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
 
 
 @pytest.fixture(scope="module")
-def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
-    return run(tmp_path_factory.mktemp("tuned"), epochs=1)
+def stages() -> set[str]:
+    """Of what `fine_tuned` reported its progress."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory, stages: set[str]) -> TrainingRun:
+    with listening(lambda stage, done, total: stages.add(stage)):
+        return run(tmp_path_factory.mktemp("tuned"), epochs=1)
 
 
 def test_the_fitted_last_layer_alone_knows_the_surfaces(head_only: TrainingRun) -> None:
@@ -116,12 +123,8 @@ def test_the_same_seed_gives_the_same_fine_tuning(fine_tuned: TrainingRun, tmp_p
         assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-3)
 
 
-def test_a_pass_over_the_pictures_reports_how_far_it_is(tmp_path: Path) -> None:
-    stages = set[str]()
-
-    with listening(lambda stage, done, total: stages.add(stage)):
-        run(tmp_path, epochs=1)
-
+@pytest.mark.usefixtures("fine_tuned")
+def test_a_pass_over_the_pictures_reports_how_far_it_is(stages: set[str]) -> None:
     assert {"features of the training pictures", "epoch 1"} <= stages
 
 
