@@ -16,14 +16,18 @@ LIMITS = Limits()
 def counts(answers: int, doubtful: int = 0, *, ms: float = 1.0, state: str = "ok") -> Counts:
     made = Counts()
     for number in range(answers):
-        made.add(Seen("", state, "why", ms, (("novel" if number < doubtful else "label", "a"),)))
+        made.add(Seen("", state, "why", ms, (("novel" if number < doubtful else "label", "a"),), (True,)))
     return made
+
+
+def seen(*answers: tuple[str, str]) -> Seen:
+    return Seen("", "ok", "", 1.0, answers, (True,) * len(answers))
 
 
 def agreement(pairs: list[tuple[str, str]]) -> Agreement:
     made = Agreement()
     for live, shadow in pairs:
-        made.add([("label", live)], Shadowed((("unsure", shadow),)))
+        made.add(seen(("label", live)), Shadowed((("unsure", shadow),)))
     return made
 
 
@@ -42,6 +46,22 @@ def test_more_doubt_is_called_off_at_once_only_beyond_chance() -> None:
     assert "90.0% of 40 answers" in judge_doubt(counts(40, 36), before, LIMITS, at_end=False)
 
 
+@given(st.integers(30, 500), st.integers(0, 20), st.integers(0, 500))
+def test_answers_that_do_not_count_change_no_verdict(answers: int, doubtful: int, again: int) -> None:
+    once, repeated = counts(answers, doubtful), counts(answers, doubtful)
+    repeated.add_answers([("novel", "a")] * again, [False] * again)
+
+    for before in (counts(300, 6), counts(29)):
+        for at_end in (False, True):
+            verdict = judge_doubt(once, before, LIMITS, at_end=at_end)
+            assert judge_doubt(repeated, before, LIMITS, at_end=at_end) == verdict
+
+
+def test_at_the_end_a_rise_that_chance_explains_is_not_called_off() -> None:
+    assert judge_doubt(counts(30, 9), counts(30, 5), LIMITS, at_end=True) == ""
+    assert "60.0% of 30 answers" in judge_doubt(counts(30, 18), counts(30, 5), LIMITS, at_end=True)
+
+
 def test_few_answers_prove_nothing() -> None:
     assert judge_doubt(counts(29, 29), counts(300), LIMITS, at_end=True) == ""
     assert judge_agreement(agreement([("a", "b")] * 29), LIMITS) == ""
@@ -56,7 +76,7 @@ def test_two_swapped_classes_are_found_among_many_that_agree() -> None:
 
 def test_what_the_live_model_was_unsure_of_does_not_count_against_the_new_one() -> None:
     made = Agreement()
-    made.add([("unsure", "a"), ("novel", "b")], Shadowed((("label", "b"), ("label", "a"))))
+    made.add(seen(("unsure", "a"), ("novel", "b")), Shadowed((("label", "b"), ("label", "a"))))
 
     assert made.share is None and judge_agreement(made, LIMITS) == ""
 
@@ -69,9 +89,9 @@ def test_a_few_milliseconds_more_are_not_called_slow() -> None:
 def test_errors_and_late_frames_are_called_off() -> None:
     failing, late = counts(97), counts(50)
     for _ in range(3):
-        failing.add(Seen("", "error", "NaN", 1.0, ()))
+        failing.add(Seen("", "error", "NaN", 1.0, (), ()))
     for _ in range(50):
-        late.add(Seen("", "stale", "late", 1.0, ()))
+        late.add(Seen("", "stale", "late", 1.0, (), ()))
 
     assert judge_states(failing, counts(100)) == "3 of 100 frames end in an error: NaN"
     assert judge_states(late, counts(100)) == "50% of the frames are stale, before 0%"

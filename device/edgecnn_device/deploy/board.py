@@ -24,6 +24,7 @@ from edgecnn.artifacts.artifact import MAX_FILE_BYTES
 from edgecnn.errors import ArtifactError, EdgecnnError, InputError, OutputError
 from edgecnn.records import read_record
 from edgecnn.runtimes import probe
+from edgecnn.text import counted
 from edgecnn_device.deploy.judge import (
     FEW_ANSWERS,
     Agreement,
@@ -127,8 +128,9 @@ class Deployment:
         """Do nothing yet."""
         self.plan, self.site, self.store, self.channel, self.clock = plan, site, store, channel, clock
         self.measured = Measured()
-        self.before, self.after, self.agreement = Counts(), Counts(), Agreement()
+        self.before, self.after, self.watched, self.agreement = Counts(), Counts(), Counts(), Agreement()
         self.live_digest: str | None = None
+        self.version = ""
         self._told_s = clock()
 
     def deploy(self, request: Request, source: IO[bytes]) -> Outcome:
@@ -200,7 +202,7 @@ class Deployment:
         return data
 
     def _try(self, version: str, artifact: Artifact, live: Artifact | None) -> Outcome:
-        self.live_digest = digest_of(self.store.live)
+        self.live_digest, self.version = digest_of(self.store.live), version
         try:
             self._check(artifact, live)
             # Listening from here on: cameras are found, and their answers counted, while the model is verified.
@@ -281,12 +283,16 @@ class Deployment:
         """Say what was not proven of a model that went live; empty for nothing."""
         if not listener.cameras:
             return "no camera ran it yet"
+        unjudged = []
+        if self.plan.shadow and self.agreement.answers.total() < FEW_ANSWERS:
+            unjudged.append(f"agreement ({counted(self.agreement.answers.total(), 'label')} to compare as a shadow)")
         if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
-            return (
-                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} "
-                f"in the watch; {FEW_ANSWERS} are needed): watch it for longer"
-            )
-        return ""
+            after, before = counted(self.after.answers, "answer"), f"{self.before.answers:,} before"
+            unjudged.append(f"unsure and novel answers ({after} in the watch, {before})")
+        if not unjudged:
+            return ""
+        needed = f"{FEW_ANSWERS} of each, to different pictures, are needed"
+        return f"no judgement on {' and on '.join(unjudged)}: {needed}; give it longer while parts pass"
 
     def _find_cameras(self, listener: Listener) -> None:
         """Wait until the cameras that run this file have said so."""
@@ -299,17 +305,20 @@ class Deployment:
             )
 
     def _until(self, until_s: float, listener: Listener, is_over: Callable[[], bool]) -> bool:
-        """Hear until something is so, and count what is seen of the live model; False when that was not so in time."""
+        """Hear until something is so, and count what is seen; False when that was not so in time."""
         while not is_over():
             if self.clock() >= until_s:
                 return False
             for seen in listener.hear(_HEAR_S):
-                self._count_before(seen)
+                self._count(seen)
         return True
 
-    def _count_before(self, seen: Seen) -> None:
+    def _count(self, seen: Seen) -> None:
+        """Count what is seen of the live model, and of the new one from its first frame on."""
         if seen.digest == self.live_digest:
             self.before.add(seen)
+        elif seen.digest == self.version:
+            self.watched.add(seen)
 
     def _shadow(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> None:
         """Let the new model answer live frames beside the live one, and refuse it by its limits."""
@@ -335,8 +344,8 @@ class Deployment:
             return False
         self.before.add(seen)
         answered = shadow.answer(seen.pictures, are_inputs=are_inputs)
-        self.agreement.add(seen.answers, answered)
-        self.after.add_answers(answered.answers)
+        self.agreement.add(seen, answered)
+        self.after.add_answers(answered.answers, seen.counts)
         return True
 
     def _demand_frames(self, frame_s: float) -> None:
@@ -354,7 +363,9 @@ class Deployment:
     def _report_shadow(self) -> None:
         share, answers = self.agreement.share, self.agreement.answers.total()
         same = (
-            "the live model gave no label to compare with" if share is None else f"{share:.1%} of {answers:,} answers the same"
+            "the live model gave no label to compare with"
+            if share is None
+            else f"{share:.1%} of {counted(answers, 'answer')} to different pictures the same"
         )
         self.channel.say(f"shadow: {same}; {_doubt(self.after)} unsure or novel, live {_doubt(self.before)}")
         for label, (count, of_class) in self.agreement.by_class().items():
@@ -367,7 +378,7 @@ class Deployment:
             self.before.answers < FEW_ANSWERS and passed_s < enough_s + self.plan.watch_s
         ):
             for seen in listener.hear(_HEAR_S):
-                self._count_before(seen)
+                self._count(seen)
             total_s = enough_s if passed_s < enough_s else enough_s + self.plan.watch_s
             self._tell("looking at the live model", int(passed_s), math.ceil(total_s))
 
@@ -402,21 +413,20 @@ class Deployment:
         if not self.plan.watch_s:
             return
         pids = {camera.pid for camera in listener.running}
-        watched, started_s = Counts(), self.clock()
+        watched, started_s = self.watched, self.clock()
         self.after = watched
         while (passed_s := self.clock() - started_s) < self.plan.watch_s:
             for seen in listener.hear(_HEAR_S):
-                if seen.digest == version:
-                    watched.add(seen)
+                self._count(seen)
             self._demand_cameras(pids, version, listener)
             self._demand(watched, at_end=False)
             self._tell("watching", int(passed_s), round(self.plan.watch_s))
         self.channel.say(
-            f"watched for {self.plan.watch_s:g} s: {watched.answers:,} answers, {_doubt(watched)} unsure or novel, before "
-            f"{_doubt(self.before)}"
+            f"watched for {self.plan.watch_s:g} s: {counted(watched.answers, 'answer')} to different pictures, "
+            f"{_doubt(watched)} unsure or novel, before {_doubt(self.before)}"
         )
         self._demand(watched, at_end=True)
-        if not watched.answers and self.before.answers:
+        if not watched.work_ms and self.before.work_ms:
             raise RefusedError("it gave no answer in the whole watch, and the model before did; choose a longer --watch")
 
     def _demand_cameras(self, pids: set[int], version: str, listener: Listener) -> None:

@@ -29,7 +29,8 @@ _SERVICE_USER = "edgecnn"
 class Seen:
     """What a camera made of one frame: its model's digest, the state, milliseconds of work, verdict and class of each region.
 
-    `pictures` are what was asked for, one for each answer: inputs `(height, width, channels)`, or views.
+    `counts` says of each answer whether it is one to another picture than those before. `pictures` are what was asked for,
+    one for each answer: inputs `(height, width, channels)`, or views.
     """
 
     digest: str
@@ -37,6 +38,7 @@ class Seen:
     reason: str
     work_ms: float
     answers: tuple[tuple[str, str], ...]
+    counts: tuple[bool, ...]
     pictures: tuple[Image, ...] = ()
 
 
@@ -154,9 +156,8 @@ class Listener:
             elif link.camera is not None:
                 link.camera.heard_s = self._clock()
                 answers = tuple((str(verdict), str(label)) for verdict, label in body["answers"])
-                yield Seen(
-                    body["digest"], body["state"], body["reason"], float(body["work_ms"]), answers, tuple(body["pictures"])
-                )
+                counts, pictures = tuple(map(bool, body["counts"])), tuple(body["pictures"])
+                yield Seen(body["digest"], body["state"], body["reason"], float(body["work_ms"]), answers, counts, pictures)
 
     def _beat(self, link: _Link, body: dict[str, Any]) -> None:
         pid = int(body["pid"])
