@@ -99,6 +99,7 @@ class Tap:
             "state": observation.state.name,
             "reason": observation.state.reason,
             "work_ms": round(work_ms, 3),
+            "cpu_ms": round(observation.cpu_ms, 3),
             "answers": [_answer(region, self._slot) for region in observation.predictions],
             "counts": self._distinct.counts(observation),
             "pictures": [list(picture.shape) for picture in pictures],

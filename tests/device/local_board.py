@@ -109,4 +109,4 @@ class ThreadCamera:
         region = RegionPrediction(1, Region((0, 0, 200, 200), image), classifier.preprocessing(image), found, found)
         frame = Frame(image, number, "thread", START, time.monotonic())
         work_ms = 1.0 + self._slow_ms(self.running)
-        return Observation("thread", OK, frame, (region,), 1.0, {"invoke": work_ms})
+        return Observation("thread", OK, frame, (region,), 1.0, {"invoke": work_ms}, cpu_ms=work_ms)

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from edgecnn_device.deploy.judge import Agreement, Counts, judge_agreement, judge_doubt, judge_latency, judge_states, judge_work
 from edgecnn_device.deploy.listener import Seen
 from edgecnn_device.deploy.plan import Limits
-from edgecnn_device.deploy.trial import Shadowed
+from edgecnn_device.deploy.trial import Shadowed, Took
 
 LIMITS = Limits()
 
 
-def counts(answers: int, doubtful: int = 0, *, ms: float = 1.0, state: str = "ok") -> Counts:
+def counts(answers: int, doubtful: int = 0, *, ms: float = 1.0, cpu_ms: float = 1.0, state: str = "ok") -> Counts:
     made = Counts()
     for number in range(answers):
-        made.add(Seen("", state, "why", ms, (("novel" if number < doubtful else "label", "a"),), (True,)))
+        made.add(Seen("", state, "why", ms, cpu_ms, (("novel" if number < doubtful else "label", "a"),), (True,)))
     return made
 
 
 def seen(*answers: tuple[str, str]) -> Seen:
-    return Seen("", "ok", "", 1.0, answers, (True,) * len(answers))
+    return Seen("", "ok", "", 1.0, 1.0, answers, (True,) * len(answers))
 
 
 def agreement(pairs: list[tuple[str, str]]) -> Agreement:
@@ -82,16 +82,26 @@ def test_what_the_live_model_was_unsure_of_does_not_count_against_the_new_one() 
 
 
 def test_a_few_milliseconds_more_are_not_called_slow() -> None:
-    assert judge_latency(5.0, 1.0, LIMITS) == ""
-    assert judge_latency(50.0, 20.0, LIMITS) == "a picture takes 50.0 ms instead of 20.0 ms, more than 2 times as long"
+    assert judge_latency(Took(5.0, 5.0), Took(1.0, 1.0), LIMITS) == ""
+    assert (
+        judge_latency(Took(50.0, 49.0), Took(20.0, 20.0), LIMITS)
+        == "a picture takes 50.0 ms instead of 20.0 ms, more than 2 times as long"
+    )
+
+
+def test_a_picture_that_waits_for_a_busy_board_is_not_called_slow() -> None:
+    before = counts(30, ms=20.0, cpu_ms=18.0)
+
+    assert judge_work(counts(30, ms=60.0, cpu_ms=19.0), before, LIMITS) == ""
+    assert "takes 60.0 ms instead of 20.0 ms" in judge_work(counts(30, ms=60.0, cpu_ms=57.0), before, LIMITS)
 
 
 def test_errors_and_late_frames_are_called_off() -> None:
     failing, late = counts(97), counts(50)
     for _ in range(3):
-        failing.add(Seen("", "error", "NaN", 1.0, (), ()))
+        failing.add(Seen("", "error", "NaN", 1.0, 1.0, (), ()))
     for _ in range(50):
-        late.add(Seen("", "stale", "late", 1.0, (), ()))
+        late.add(Seen("", "stale", "late", 1.0, 1.0, (), ()))
 
     assert judge_states(failing, counts(100)) == "3 of 100 frames end in an error: NaN"
     assert judge_states(late, counts(100)) == "50% of the frames are stale, before 0%"

@@ -68,7 +68,7 @@ def test_how_often_a_picture_is_seen_changes_nothing_of_what_is_counted(repeats:
         for number, (count, verdict) in enumerate(zip(times, verdicts, strict=True)):
             for again in range(count):
                 flags = camera.show(part(number), after_s=0.05 if again else 1.0)
-                counts.add(Seen("", "ok", "", 1.0, ((verdict, "a"),), flags))
+                counts.add(Seen("", "ok", "", 1.0, 1.0, ((verdict, "a"),), flags))
         return counts.answers, counts.doubtful
 
     once = counted([1] * len(repeats))

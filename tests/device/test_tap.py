@@ -35,7 +35,13 @@ def observation(slot: ModelSlot, number: int = 1) -> Observation:
     (found,) = classifier.classify([image])
     region = RegionPrediction(1, Region((0, 0, 400, 300), image), classifier.preprocessing(image), found, found)
     return Observation(
-        "camera", OK, Frame(image, number, "camera", START, 0.0), (region,), 1.0, {"preprocess": 1.0, "invoke": 2.0}
+        "camera",
+        OK,
+        Frame(image, number, "camera", START, 0.0),
+        (region,),
+        1.0,
+        {"preprocess": 1.0, "invoke": 2.0},
+        cpu_ms=2.5,
     )
 
 
@@ -73,7 +79,7 @@ def test_a_listener_hears_which_file_runs_and_what_it_answers(slot: ModelSlot) -
     assert camera.digest == seen.digest == digest_of(slot.path)
     (wanted,) = observation(slot).predictions
     assert seen.answers == ((wanted.raw.verdict, slot.current.classifier.labels[wanted.raw.class_id]),)
-    assert (seen.work_ms, seen.pictures, seen.state) == (3.0, (), "ok")
+    assert (seen.work_ms, seen.cpu_ms, seen.counts, seen.pictures, seen.state) == (3.0, 2.5, (True,), (), "ok")
 
 
 @pytest.mark.parametrize("wanted", ["inputs", "views"])

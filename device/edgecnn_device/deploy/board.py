@@ -247,12 +247,13 @@ class Deployment:
         found = probe.verify(artifact, runtime=serving.runtime, threads=serving.threads, timeout_s=self.plan.verify_s)
         found.demand()
         paths = [path] if live is None else [path, self.store.live]
-        ms, *before = compare_latency(paths, serving, self.plan.verify_s)
-        before_ms = before[0] if before else None
-        self.measured = replace(self.measured, latency_ms=round(ms, 3), latency_before_ms=before_ms and round(before_ms, 3))
+        new, *others = compare_latency(paths, serving, self.plan.verify_s)
+        before = others[0] if others else None
+        before_ms = None if before is None else round(before.ms, 3)
+        self.measured = replace(self.measured, latency_ms=round(new.ms, 3), latency_before_ms=before_ms)
         beside = "" if before_ms is None else f", before {before_ms:.1f} ms"
-        self.channel.say(f"verified on {found.runtime}: {ms:.1f} ms a picture{beside}")
-        if before_ms is not None and (reason := judge_latency(ms, before_ms, self.plan.limits)):
+        self.channel.say(f"verified on {found.runtime}: {new.ms:.1f} ms a picture{beside}")
+        if before is not None and (reason := judge_latency(new, before, self.plan.limits)):
             raise RefusedError(reason)
 
     def _go_live(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> Outcome:
