@@ -260,7 +260,7 @@ class Deployment:
         self._find_cameras(listener)
         if self.plan.shadow:
             self._shadow(version, artifact, live, listener)
-        elif self.plan.watch_s:
+        if self.plan.watch_s:
             self._look_before(listener)
         if not self.channel.is_open:
             raise RefusedError("the connection to the workstation was lost before the switch")
@@ -373,8 +373,8 @@ class Deployment:
             self.channel.say(f"shadow: {label}: {of_class:.1%} of {count:,} the same")
 
     def _look_before(self, listener: Listener) -> None:
-        """Look at the live model for a while, to have something to compare with."""
-        started_s, enough_s = self.clock(), self.plan.before_s
+        """Look at the live model for a while, if no shadow did, and until there is enough to compare with."""
+        started_s, enough_s = self.clock(), 0.0 if self.plan.shadow else self.plan.before_s
         while (passed_s := self.clock() - started_s) < enough_s or (
             self.before.answers < FEW_ANSWERS and passed_s < enough_s + self.plan.watch_s
         ):

@@ -13,7 +13,7 @@ class Limits:
     """What a new model may differ by from the one that runs.
 
     `agreement`: share of the answers to different pictures in which it must say the same class, and half of that of every class
-    with 20 answers.
+    with 10 answers.
     `doubt`: by how much the share of unsure and novel answers may rise. `latency`: how many times as long it may take.
     """
 
