@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn_device.deploy.judge import Agreement, Counts, judge_agreement, judge_doubt, judge_latency, judge_states, judge_work
+from edgecnn_device.deploy.judge import (
+    Agreement,
+    Counts,
+    describe_unjudged,
+    judge_agreement,
+    judge_doubt,
+    judge_latency,
+    judge_states,
+    judge_work,
+)
 from edgecnn_device.deploy.listener import Seen
-from edgecnn_device.deploy.plan import Limits
+from edgecnn_device.deploy.plan import Limits, Plan
 from edgecnn_device.deploy.trial import Shadowed, Took
 
 LIMITS = Limits()
@@ -65,6 +75,22 @@ def test_at_the_end_a_rise_that_chance_explains_is_not_called_off() -> None:
 def test_few_answers_prove_nothing() -> None:
     assert judge_doubt(counts(29, 29), counts(300), LIMITS, at_end=True) == ""
     assert judge_agreement(agreement([("a", "b")] * 29), LIMITS) == ""
+
+
+@pytest.mark.parametrize(
+    ("plan", "after", "labels", "said"),
+    [
+        (Plan(), 3, 0, "no judgement on unsure and novel answers (3 answers in the watch, 41 before): 30 of each, "),
+        (Plan(shadow=9, watch_s=0), 3, 1, "no judgement on agreement (1 label to compare as a shadow): 30 of each, "),
+        (Plan(shadow=9), 3, 1, "as a shadow) or on unsure and novel answers (3 answers in the watch, "),
+        (Plan(shadow=9), 30, 30, ""),
+        (Plan(watch_s=0), 0, 0, ""),
+    ],
+)
+def test_what_could_not_be_judged_is_said(plan: Plan, after: int, labels: int, said: str) -> None:
+    words = describe_unjudged(counts(41), counts(after), agreement([("a", "a")] * labels), plan)
+
+    assert said in words and bool(words) == bool(said)
 
 
 def test_two_swapped_classes_are_found_among_many_that_agree() -> None:

@@ -29,6 +29,7 @@ from edgecnn_device.deploy.judge import (
     FEW_ANSWERS,
     Agreement,
     Counts,
+    describe_unjudged,
     judge_agreement,
     judge_doubt,
     judge_latency,
@@ -284,16 +285,7 @@ class Deployment:
         """Say what was not proven of a model that went live; empty for nothing."""
         if not listener.cameras:
             return "no camera ran it yet"
-        unjudged = []
-        if self.plan.shadow and self.agreement.answers.total() < FEW_ANSWERS:
-            unjudged.append(f"agreement ({counted(self.agreement.answers.total(), 'label')} to compare as a shadow)")
-        if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
-            after, before = counted(self.after.answers, "answer"), f"{self.before.answers:,} before"
-            unjudged.append(f"unsure and novel answers ({after} in the watch, {before})")
-        if not unjudged:
-            return ""
-        needed = f"{FEW_ANSWERS} of each, to different pictures, are needed"
-        return f"no judgement on {' and on '.join(unjudged)}: {needed}; give it longer while parts pass"
+        return describe_unjudged(self.before, self.after, self.agreement, self.plan)
 
     def _find_cameras(self, listener: Listener) -> None:
         """Wait until the cameras that run this file have said so."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from edgecnn.metrics import wilson_interval
+from edgecnn.text import counted
 from edgecnn_device.deploy.listener import Seen
-from edgecnn_device.deploy.plan import Limits
+from edgecnn_device.deploy.plan import Limits, Plan
 from edgecnn_device.deploy.trial import Shadowed, Took
 
 # Two-sided, of Newcombe's interval: while a watch goes on, which looks often, and at its end.
@@ -144,6 +145,21 @@ def _doubt_margin(new: Counts, before: Counts, confidence: float) -> float:
     low, _ = wilson_interval(new.doubtful, new.answers, confidence)
     _, high = wilson_interval(before.doubtful, before.answers, confidence)
     return math.hypot(new.doubt - low, high - before.doubt)
+
+
+def describe_unjudged(before: Counts, after: Counts, agreement: Agreement, plan: Plan) -> str:
+    """Say what was to be judged of a model that is live and could not be, for want of answers; empty for nothing."""
+    unjudged = []
+    if plan.shadow and agreement.answers.total() < FEW_ANSWERS:
+        unjudged.append(f"agreement ({counted(agreement.answers.total(), 'label')} to compare as a shadow)")
+    if plan.watch_s and min(before.answers, after.answers) < FEW_ANSWERS:
+        unjudged.append(
+            f"unsure and novel answers ({counted(after.answers, 'answer')} in the watch, {before.answers:,} before)"
+        )
+    if not unjudged:
+        return ""
+    needed = f"{FEW_ANSWERS} of each, to different pictures, are needed"
+    return f"no judgement on {' or on '.join(unjudged)}: {needed}; give it longer while parts pass"
 
 
 def judge_states(new: Counts, before: Counts) -> str:

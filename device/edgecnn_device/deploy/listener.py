@@ -159,7 +159,8 @@ class Listener:
                 link.camera.heard_s = self._clock()
                 answers = tuple((str(verdict), str(label)) for verdict, label in body["answers"])
                 work_ms, cpu_ms = float(body["work_ms"]), float(body["cpu_ms"])
-                counts, pictures = tuple(map(bool, body["counts"])), tuple(body["pictures"])
+                counts = tuple(bool(each) for each, _ in zip(body["counts"], answers, strict=True))
+                pictures = tuple(body["pictures"])
                 yield Seen(body["digest"], body["state"], body["reason"], work_ms, cpu_ms, answers, counts, pictures)
 
     def _beat(self, link: _Link, body: dict[str, Any]) -> None:
