@@ -18,6 +18,7 @@ from edgecnn.classifier import named_path
 from edgecnn.errors import EdgecnnError, InputError, OutputError
 from edgecnn.quick_dataclass import dataclass
 from edgecnn_device.classes import Classes
+from edgecnn_device.distinct import EVERY_S, DistinctAnswers
 from edgecnn_device.finders import Find, Look, choose_look
 from edgecnn_device.gates import Gate, Interval, Motion, always, both
 from edgecnn_device.health import Health, Limits
@@ -26,6 +27,7 @@ from edgecnn_device.loop import Statistics, Watcher, observe, run_loop
 from edgecnn_device.model import ModelOptions, ModelSlot
 from edgecnn_device.outputs import Closing, SinkOptions, check_files, find_actions, open_card, open_page, open_sinks
 from edgecnn_device.sinks.pipe import PipeWatch
+from edgecnn_device.sinks.timeline import Timeline
 from edgecnn_device.sources import Source, SourceOptions, is_live, open_source
 from edgecnn_device.sources.transform import Roi, Transform
 from edgecnn_device.state_folder import state_folder
@@ -197,7 +199,11 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
         if unguarded := slot.current.classifier.warning:
             notice(unguarded)
         addresses: list[str] = []
-        card = None if sinks.mqtt is None else open_card(sinks.card, statistics, slot, source, addresses)
+        card = (
+            None
+            if sinks.mqtt is None
+            else open_card(sinks.card, statistics, slot, source, addresses, _distinct_answers(options, source))
+        )
         opened = open_sinks(
             sinks,
             source,
@@ -209,7 +215,7 @@ def run_camera(options: CameraOptions, *, notice: Callable[[str], None]) -> Summ
             card=card,
         )
         actions = find_actions(opened)
-        told = [Tap(slot)] if source.live else []
+        told = [Tap(slot, _distinct_answers(options, source))] if source.live else []
         beats += [each.beat for each in (actions, *told) if each is not None]
         entered = [stack.enter_context(Closing(sink, notice)) for sink in [*opened, *told]]
         monitor = stack.enter_context(_watched_drift(options, slot, source, state, notice))
@@ -251,6 +257,12 @@ def _watching(options: CameraOptions, look: Look, slot: ModelSlot, source: Sourc
         )
 
 
+def _distinct_answers(options: CameraOptions, source: Source) -> DistinctAnswers:
+    """Return what tells which answers count, by the time between two pictures that is set for a drift."""
+    every_s = EVERY_S if options.drift is None else options.drift.every_s
+    return DistinctAnswers(Timeline(live=source.live, fps=source.fps), every_s)
+
+
 def settle_deployment(model: Path, notice: Callable[[str], None]) -> None:
     """Put back what ran before a deployment that nobody watches any more, such as after a loss of power."""
     if not versions_folder(model).is_dir():
@@ -275,7 +287,6 @@ def _watched_drift(
         yield None
         return
     from edgecnn_device.drift import DriftMonitor, state_file
-    from edgecnn_device.sinks.timeline import Timeline
 
     # A file of pictures is another plant's every time; a camera goes on where it was.
     where = f"{options.source.transform} {options.look.tiles} {options.look.overlap} {options.look.find}"

@@ -1,7 +1,6 @@
 """Notices that a camera's pictures are no longer like those that its model was proven on; how it tells is `edgecnn.drift`.
 
-Frames of a camera are nothing like independent: one counts at most every few seconds, and only one that shows something that
-none of the last ones that counted has shown. A part that stands still is one piece of evidence, however long it stands.
+It judges frames that count, which are few (`distinct.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ import hashlib
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,12 +24,12 @@ from edgecnn.errors import EdgecnnError
 from edgecnn.files import make_folder, read_bytes, write_bytes
 from edgecnn.quick_dataclass import dataclass
 from edgecnn.records import read_record
-from edgecnn_device.frames import Change, Drift, Frame, Image, Observation, RegionPrediction
+from edgecnn_device.distinct import EVERY_S, DistinctFrames
+from edgecnn_device.frames import Change, Drift, Observation, RegionPrediction
 from edgecnn_device.model import Model
 from edgecnn_device.sinks.timeline import Timeline
 
 NO_BASELINE = "not judged: the model has no baseline of its held-out pictures; --drift-baseline N learns one from the camera"
-_REMEMBERED, _VIEW_WH, _SAME_LEVELS = 16, (32, 32), 1.0
 _MOST_REGIONS = 4  # are measured of a frame, others the next time
 _MOST_ROWS = 20_000
 _SAVE_EVERY_S = 300.0
@@ -45,37 +42,8 @@ _ERRORS, _MARGIN = 4.0, 0.03
 class DriftOptions:
     """How long a frame that counts is waited for, and of how many a baseline of this camera is learned (None: the model's)."""
 
-    every_s: float = 1.0
+    every_s: float = EVERY_S
     baseline: int | None = None
-
-
-class Views:
-    """Tells which frames count: those that show something else than the last ones that did."""
-
-    def __init__(self, timeline: Timeline, every_s: float) -> None:
-        """Let the first frame count."""
-        self._timeline, self._every_s = timeline, every_s
-        self._last: deque[Floats] = deque(maxlen=_REMEMBERED)
-        self._source, self._due_s = "", 0.0
-
-    def counts(self, observation: Observation, frame: Frame) -> bool:
-        """Tell whether a frame counts, and remember it if so; the next picture of a folder need not wait."""
-        now_s = self._timeline.at(observation)
-        if now_s < self._due_s and frame.source == self._source:
-            return False
-        view = _view(frame.image_bgr)
-        is_new = all(np.abs(view - each).mean() >= _SAME_LEVELS for each in self._last)
-        # A camera that shows the same goes on to show it: looking at every frame of it would be for nothing.
-        self._source, self._due_s = frame.source, now_s + (self._every_s if is_new else self._every_s / 4)
-        if is_new:
-            self._last.append(view)
-        return is_new
-
-
-def _view(image_bgr: Image) -> Floats:
-    """Return a small gray picture without its mean level, which flickers."""
-    small = cv2.cvtColor(cv2.resize(image_bgr, _VIEW_WH, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY).astype(np.float64)
-    return np.asarray(small - small.mean())
 
 
 @dataclass(eq=False)
@@ -114,7 +82,7 @@ class DriftMonitor:
         """Go on with what `file` has of the same model, where there is one; `notice` hears of what begins and ends."""
         self._model, self._options, self._file, self._notice = model, options, file, notice
         self._clock, self._wall_clock = clock, wall_clock
-        self._views = Views(timeline, options.every_s)
+        self._distinct = DistinctFrames(timeline, options.every_s)
         self._running: Model | None = None
         self._saved_s = clock()
         self._saving: threading.Thread | None = None
@@ -131,7 +99,7 @@ class DriftMonitor:
         frame = observation.frame
         if frame is not None and observation.state.name == "ok" and observation.predictions:
             judges = self._baseline is not None or self._learning is not None
-            if judges and self._views.counts(observation, frame):
+            if judges and self._distinct.counts(observation, frame):
                 self._count(observation.predictions, frame.captured_at.timestamp())
         return observation if self.drift is None else replace(observation, drift=self.drift)
 

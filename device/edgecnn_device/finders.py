@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -34,7 +35,8 @@ class Seen:
     """What the network was shown in a frame and what it answered.
 
     `inputs` is `(n, height, width, channels)` uint8, `probabilities` `(n, classes)` float32; `rejected` `(n,)` bool tells of
-    which regions the finder itself holds that they are nothing. `latency_ms` is by stage. `judged` says how novel the regions
+    which regions the finder itself holds that they are nothing. `latency_ms` is by stage; `cpu_ms` is this thread's processor
+    time of preprocessing and invoking, which does not grow while others have the processor. `judged` says how novel the regions
     are, None where nobody knows, `where` in which box of each the answer lies and by which map, None where nobody asked, or for
     a region where nothing does (`locating_maps`). `answers` are what `probabilities` come from, None of a finder that has asked
     for more than these regions.
@@ -48,6 +50,7 @@ class Seen:
     judged: Judged | None = None
     where: list[tuple[Box, MapName] | None] | None = None
     answers: Answers | None = None
+    cpu_ms: float = 0.0
 
 
 Look = Callable[[Image, Classifier, Clock], Seen]
@@ -59,7 +62,7 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
     def look(image_bgr: Image, classifier: Classifier, clock: Clock) -> Seen:
         started_s = clock()
         regions = find(image_bgr)
-        found_s = clock()
+        found_s, cpu_s = clock(), time.thread_time()
         inputs = _batch([classifier.preprocessing(region.view) for region in regions], classifier)
         prepared_s = clock()
         answers = answer(classifier.runtime, inputs)
@@ -69,9 +72,10 @@ def look_at(find: Finder, *, where: bool = False) -> Look:
             "preprocess": 1000 * (prepared_s - found_s),
             "invoke": 1000 * (clock() - prepared_s),
         }
+        cpu_ms = 1000 * (time.thread_time() - cpu_s)
         nothing = np.zeros(len(regions), bool)
         hot = _hot_boxes(regions, inputs, answers, judged, classifier) if where else None
-        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot, answers)
+        return Seen(regions, inputs, answers.probabilities, nothing, latency_ms, judged, hot, answers, cpu_ms)
 
     return look
 
@@ -201,7 +205,7 @@ def _read(classifier: Classifier, clock: Clock, read: Callable[[Runtime], list[D
     inputs = _batch([region.view.reshape(shape) for region in regions], classifier)
     probabilities = np.array([reading.probabilities for reading in readings], np.float32).reshape(-1, len(classifier.labels))
     rejected = np.array([reading.class_id is None for reading in readings], bool)
-    return Seen(regions, inputs, probabilities, rejected, latency_ms)
+    return Seen(regions, inputs, probabilities, rejected, latency_ms, cpu_ms=1000 * runtime.cpu_s)
 
 
 class _TimedRuntime:
@@ -209,7 +213,7 @@ class _TimedRuntime:
 
     def __init__(self, runtime: Runtime, clock: Clock) -> None:
         self.name = runtime.name
-        self.spent_s = 0.0
+        self.spent_s = self.cpu_s = 0.0
         self._runtime = runtime
         self._clock = clock
 
@@ -220,9 +224,10 @@ class _TimedRuntime:
         return hash(id(self._runtime))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        started_s = self._clock()
+        started_s, cpu_s = self._clock(), time.thread_time()
         probabilities = self._runtime.run(images)
         self.spent_s += self._clock() - started_s
+        self.cpu_s += time.thread_time() - cpu_s
         return probabilities
 
 

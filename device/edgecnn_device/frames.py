@@ -207,7 +207,8 @@ class Observation:
 
     `predictions` is empty unless the state is `ok`. `age_ms` is the frame's age when the loop took it; for a missing frame
     it is the time since the last one. `latency_ms` maps each of STAGES to milliseconds; `publish` is that of the
-    observation before, since this one is being published. `warning` is what should be known and does not stop the answers,
+    observation before, since this one is being published; `cpu_ms` is the processor time behind `preprocess` and `invoke`.
+    `warning` is what should be known and does not stop the answers,
     such as that the last good model runs instead of a file that was refused. `clock_jump_s` tells by how many seconds the
     wall clock was set since the observation before; all times until then were by the old one. `drift` says what has changed
     about the camera's pictures, for as long as that lasts. With a trigger, `event` says what is reported, and the frame is the
@@ -224,6 +225,7 @@ class Observation:
     clock_jump_s: float | None = None
     drift: Drift | None = None
     event: Event | None = None
+    cpu_ms: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the observation as one JSON object.

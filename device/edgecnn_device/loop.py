@@ -218,7 +218,7 @@ def _observe_one(
     # The work itself may have taken so long that its answer is about the past.
     state = watcher.health.judge_age(frame, watcher.clock())
     believed = predictions if state.name == "ok" else ()
-    return [Observation(frame.source, state, frame, believed, age_ms, latency_ms, event=event)]
+    return [Observation(frame.source, state, frame, believed, age_ms, latency_ms, event=event, cpu_ms=seen.cpu_ms)]
 
 
 def _observe_missing(missing: Missing, watcher: Watcher, now_s: float) -> list[Observation]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what was not asked for is not imported: a camera starts a t
     from edgecnn.artifacts import Contract
     from edgecnn_device.actions.sink import ActionOptions, ActionSink
     from edgecnn_device.camera import LookOptions
+    from edgecnn_device.distinct import DistinctAnswers
     from edgecnn_device.drift import DriftMonitor
     from edgecnn_device.fleet.card import Card, CardOptions
     from edgecnn_device.sinks.mqtt_broker import MqttOptions
@@ -142,7 +143,12 @@ def open_sinks(
 
 
 def open_card(
-    options: CardOptions | None, statistics: Statistics, slot: ModelSlot, source: Source, addresses: Sequence[str]
+    options: CardOptions | None,
+    statistics: Statistics,
+    slot: ModelSlot,
+    source: Source,
+    addresses: Sequence[str],
+    distinct: DistinctAnswers,
 ) -> Card:
     """Return what the board says of itself; `addresses` holds that of its page as soon as there is one."""
     from edgecnn_device.fleet.card import Card, CardOptions, Running
@@ -153,6 +159,7 @@ def open_card(
         lambda: slot.warning,
         page=lambda: addresses[0] if addresses else None,
         fps=source.fps,
+        distinct=distinct,
     )
     return Card(options or CardOptions(), running)
 

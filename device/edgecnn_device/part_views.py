@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from edgecnn.classifier import Classifier
 from edgecnn.runtimes.runtime import answer
-from edgecnn_device.finders import Clock, look_at
+from edgecnn_device.finders import Clock, Seen, look_at
 from edgecnn_device.frames import Box, Image, Region, RegionPrediction
 from edgecnn_device.passages import Passed
 from edgecnn_device.tracking import combine
@@ -35,8 +36,8 @@ class PartViews:
         self._tried: deque[list[float]] = deque(maxlen=_REMEMBERED)
         self._model: Classifier | None = None
 
-    def classify(self, passed: Passed, classifier: Classifier, clock: Clock) -> tuple[RegionPrediction, dict[str, float]]:
-        """Return the answer to a part that was seen whole, by all of its views, and the milliseconds of each stage."""
+    def classify(self, passed: Passed, classifier: Classifier, clock: Clock) -> tuple[RegionPrediction, Seen]:
+        """Return the answer to a part that was seen whole, by all of its views, and what was seen in them."""
         best = passed.sights[0]
         started_s = clock()
         fill = self._fill(best.frame.image_bgr, best.box, classifier)
@@ -44,7 +45,7 @@ class PartViews:
         found_s = clock()
         seen = look_at(lambda _: regions, where=self._where)(best.frame.image_bgr, classifier, clock)
         latency_ms = seen.latency_ms | {"find": 1000 * (found_s - started_s)}
-        return combine(passed.number, seen, classifier), latency_ms
+        return combine(passed.number, seen, classifier), replace(seen, latency_ms=latency_ms)
 
     def _fill(self, image: Image, box: Box, classifier: Classifier) -> float:
         if self._stated is not None or classifier.evidence is None:

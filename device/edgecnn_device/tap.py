@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgecnn_device.distinct import DistinctAnswers
 from edgecnn_device.frames import Image, Observation, RegionPrediction
 from edgecnn_device.model import ModelSlot
 
@@ -43,13 +44,16 @@ def socket_address(folder: Path) -> Iterator[str]:
 
 
 class Tap:
-    """A sink that tells whoever listens; `beat` tells between frames that the camera is alive, and of its model."""
+    """A sink that tells whoever listens; `beat` tells between frames that the camera is alive, and of its model.
+
+    Of each answer it tells whether it counts, by what `distinct` says of those that are told.
+    """
 
     name = "tap"
 
-    def __init__(self, slot: ModelSlot, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, slot: ModelSlot, distinct: DistinctAnswers, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Tell of the model in `slot`."""
-        self._slot = slot
+        self._slot, self._distinct, self._digest = slot, distinct, ""
         self._folder = versions_folder(slot.path)
         self._clock = clock
         self._due_s = clock()
@@ -80,17 +84,24 @@ class Tap:
 
     def write(self, observation: Observation) -> None:
         """Tell what was seen, unless nobody listens or the listener is behind."""
-        if self._socket is None:
+        self._send()
+        if self._socket is None or self._waiting:
             return
+        digest = self._slot.current.digest
+        if digest != self._digest:  # both models are to have seen the same
+            self._digest = digest
+            self._distinct.forget()
         work_ms = sum(observation.latency_ms.get(stage, 0.0) for stage in ("preprocess", "invoke"))
         pictures = [] if self._wanted == "answers" else [_picture(region, self._wanted) for region in observation.predictions]
         body = {
             "kind": "seen",
-            "digest": self._slot.current.digest,
+            "digest": digest,
             "state": observation.state.name,
             "reason": observation.state.reason,
             "work_ms": round(work_ms, 3),
+            "cpu_ms": round(observation.cpu_ms, 3),
             "answers": [_answer(region, self._slot) for region in observation.predictions],
+            "counts": self._distinct.counts(observation),
             "pictures": [list(picture.shape) for picture in pictures],
         }
         self._tell(body, *(picture.tobytes() for picture in pictures))
@@ -109,7 +120,7 @@ class Tap:
         except OSError:  # what is left of a listener that was killed
             found.close()
             return None
-        self._waiting, self._asked, self._wanted = b"", b"", "answers"
+        self._waiting, self._asked, self._wanted, self._digest = b"", b"", "answers", ""
         return found
 
     def _tell(self, body: dict[str, Any], *pictures: bytes) -> None:
@@ -142,6 +153,8 @@ class Tap:
         *lines, self._asked = (self._asked + heard)[-4096:].split(b"\n")
         for line in lines:
             self._wanted = "inputs" if line == b"inputs" else "views" if line == b"views" else "answers"
+            if self._wanted != "answers":  # what counted until now was seen by one model alone
+                self._distinct.forget()
 
     def _leave(self) -> None:
         if self._socket is not None:

@@ -91,7 +91,7 @@ class Tracker:
                 track.unseen = 0
             return self._tracks
         found: dict[int, _Track] = {}
-        pairs = [(_likeness(t.box, box), i, t) for t in self._tracks for i, box in enumerate(boxes)]
+        pairs = [(likeness(t.box, box), i, t) for t in self._tracks for i, box in enumerate(boxes)]
         taken: set[int] = set()
         for likeness, i, track in sorted(pairs, key=lambda pair: -pair[0]):
             if likeness > 0 and i not in found and track.region_id not in taken:
@@ -157,7 +157,7 @@ def _interpret(
     return replace(prediction, label=None, verdict="unsure") if rejected else prediction
 
 
-def _likeness(one: Box, other: Box) -> float:
+def likeness(one: Box, other: Box) -> float:
     """Return 1..2 for overlapping boxes, 0..1 for near ones of about the same size, 0 for strangers."""
     shared_w = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     shared_h = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])

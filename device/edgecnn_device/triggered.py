@@ -58,13 +58,14 @@ class OnParts:
         event = Event(next(self._numbers), self._trigger, passed.outcome, passed.frames, passed.seconds, passed.direction)
         if not passed.sights:
             return replace(quiet, event=event)
-        prediction, latency_ms = self._views.classify(replace(passed, number=event.number), classifier, clock)
+        prediction, seen = self._views.classify(replace(passed, number=event.number), classifier, clock)
         frame = passed.sights[0].frame
         return replace(
             quiet,
             frame=frame,
             predictions=(prediction,),
             age_ms=1000 * (clock() - frame.monotonic_s),
-            latency_ms=quiet.latency_ms | latency_ms | {"find": latency_ms["find"] + find_ms},
+            latency_ms=quiet.latency_ms | seen.latency_ms | {"find": seen.latency_ms["find"] + find_ms},
             event=event,
+            cpu_ms=seen.cpu_ms,
         )

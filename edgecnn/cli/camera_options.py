@@ -317,7 +317,7 @@ drift_options = option_group(
         type=_SECONDS,
         default=1.0,
         show_default=True,
-        help="Seconds between two pictures that count; no less than what a part takes to pass.",
+        help="Seconds between two pictures that count, for a fleet and in a deployment too; no less than a part takes to pass.",
     ),
     click.option(
         "--drift-baseline",

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from edgecnn.artifacts import Artifact
 from edgecnn.shipped import find_task
 from edgecnn.testing import START
+from edgecnn_device.distinct import DistinctAnswers
 from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction
 from edgecnn_device.model import ModelOptions, ModelSlot
+from edgecnn_device.sinks.timeline import Timeline
 from edgecnn_device.tap import Tap
 
 # The last argument is what the board's shell runs; the network is all that is left out.
@@ -55,7 +57,8 @@ def pictures() -> NDArray[np.uint8]:
 class ThreadCamera:
     """Runs a model file as the loop does, exchange and tap included, over pictures of synthetic steel.
 
-    By the export ID of its model, `slow_ms` are added to what it says of its work, and it `crashes`.
+    By the export ID of its model, `slow_ms` are added to what it says of its work, a picture `stands` before it instead, and it
+    `crashes`.
     """
 
     def __init__(
@@ -63,11 +66,12 @@ class ThreadCamera:
         model: Path,
         *,
         slow_ms: Callable[[str], float] = lambda export_id: 0.0,
+        stands: Callable[[str], NDArray[np.uint8] | None] = lambda export_id: None,
         crashes: Callable[[str], bool] = lambda export_id: False,
     ) -> None:
         self.said: list[str] = []
         self._images = pictures()
-        self._slow_ms, self._crashes = slow_ms, crashes
+        self._slow_ms, self._stands, self._crashes = slow_ms, stands, crashes
         self._slot = ModelSlot(ModelOptions(str(model), verify=False), notice=self.said.append)
         self._slot._look_s = 0.0
         self._ended = threading.Event()
@@ -89,11 +93,13 @@ class ThreadCamera:
 
     def _run(self) -> None:
         number = 0
-        with Tap(self._slot) as tap:
+        distinct = DistinctAnswers(Timeline(live=True, fps=200.0), every_s=0.0)  # another part in each frame
+        with Tap(self._slot, distinct) as tap:
             while not self._ended.is_set() and not self._crashes(self.running):
                 self._slot.refresh()
                 tap.beat()
-                tap.write(self._observe(number, self._images[number % len(self._images)]))
+                standing = self._stands(self.running)
+                tap.write(self._observe(number, self._images[number % len(self._images)] if standing is None else standing))
                 number += 1
                 time.sleep(0.005)
 
@@ -103,4 +109,4 @@ class ThreadCamera:
         region = RegionPrediction(1, Region((0, 0, 200, 200), image), classifier.preprocessing(image), found, found)
         frame = Frame(image, number, "thread", START, time.monotonic())
         work_ms = 1.0 + self._slow_ms(self.running)
-        return Observation("thread", OK, frame, (region,), 1.0, {"invoke": work_ms})
+        return Observation("thread", OK, frame, (region,), 1.0, {"invoke": work_ms}, cpu_ms=work_ms)

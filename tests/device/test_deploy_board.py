@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hostile_models import endless
 from local_board import ThreadCamera, make_ssh, variant
@@ -85,8 +86,22 @@ def test_a_model_that_is_worse_live_is_taken_back(
     outcome = deploy(worse, "board", options(live, watch_s=20))
 
     assert (outcome.live, outcome.rolled_back) == (False, True)
-    assert "answers are unsure or novel, before" in outcome.reason
+    assert "are unsure or novel, before" in outcome.reason
     assert (digest_of(live), camera.running) == (before, "first")
+
+
+def test_one_novel_part_that_stands_in_view_through_the_watch_takes_no_model_back(
+    live: Path, live_artifact: Artifact, tmp_path: Path
+) -> None:
+    same = variant(live_artifact, tmp_path / "same.tflite")
+    novel = np.random.default_rng(1).integers(0, 256, (200, 200, 1), np.uint8)
+
+    with ThreadCamera(live, stands=lambda export_id: novel if export_id == "same" else None):
+        outcome = deploy(same, "board", options(live))
+
+    assert (outcome.live, outcome.measured.answers, outcome.measured.doubt) == (True, 1, 1.0)
+    assert outcome.measured.answers_before >= 30
+    assert "no judgement on unsure and novel answers (1 answer in the watch, " in outcome.reason
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from published_schemas import check
 from tiny_broker import TinyBroker
-from web_page import lost, model, seen
+from web_page import lost, model, seen, seen_in_tiles
 
 from edgecnn.errors import InputError
 from edgecnn.testing import JumpingClock
@@ -35,9 +35,14 @@ def card(statistics: Statistics | None = None, clock: JumpingClock | None = None
 
 def judged(*verdicts: str) -> Observation:
     """Return an observation with regions of these verdicts."""
-    one = seen()
-    answers = [replace(one.predictions[0].raw, verdict=verdict) for verdict in verdicts]  # type: ignore[arg-type]
-    return replace(one, predictions=tuple(replace(one.predictions[0], raw=answer) for answer in answers))
+    tiles = seen_in_tiles(*[("gray", 0.9)] * len(verdicts))
+    return replace(
+        tiles,
+        predictions=tuple(
+            replace(tile, raw=replace(tile.raw, verdict=verdict))  # type: ignore[arg-type]
+            for tile, verdict in zip(tiles.predictions, verdicts, strict=True)
+        ),
+    )
 
 
 def test_a_report_is_as_its_schema_says_and_can_be_read() -> None:
@@ -55,6 +60,16 @@ def test_answers_of_today_are_counted_by_their_verdicts() -> None:
 
     today = found.report(None).today
     assert (today.answers, today.unsure, today.novel) == (4, 1, 2)
+
+
+def test_a_novel_part_that_stands_in_view_all_morning_is_one_novel_answer() -> None:
+    found = card()
+
+    for _ in range(1000):
+        found.add(judged("novel"))
+
+    today = found.report(None).today
+    assert (today.answers, today.novel) == (1, 1)
 
 
 def test_counting_begins_again_at_midnight() -> None:

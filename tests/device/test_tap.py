@@ -12,8 +12,10 @@ import pytest
 from edgecnn.shipped import int8_path
 from edgecnn_device.deploy.listener import Listener, Seen
 from edgecnn_device.deploy.store import digest_of
+from edgecnn_device.distinct import DistinctAnswers
 from edgecnn_device.frames import OK, Frame, Observation, Region, RegionPrediction
 from edgecnn_device.model import ModelOptions, ModelSlot
+from edgecnn_device.sinks.timeline import Timeline
 from edgecnn_device.tap import Tap, versions_folder
 
 
@@ -33,8 +35,18 @@ def observation(slot: ModelSlot, number: int = 1) -> Observation:
     (found,) = classifier.classify([image])
     region = RegionPrediction(1, Region((0, 0, 400, 300), image), classifier.preprocessing(image), found, found)
     return Observation(
-        "camera", OK, Frame(image, number, "camera", START, 0.0), (region,), 1.0, {"preprocess": 1.0, "invoke": 2.0}
+        "camera",
+        OK,
+        Frame(image, number, "camera", START, 0.0),
+        (region,),
+        1.0,
+        {"preprocess": 1.0, "invoke": 2.0},
+        cpu_ms=2.5,
     )
+
+
+def tap_of(slot: ModelSlot) -> Tap:
+    return Tap(slot, DistinctAnswers(Timeline(live=True, fps=30.0)))
 
 
 def heard(listener: Listener, tap: Tap, slot: ModelSlot) -> list[Seen]:
@@ -51,7 +63,7 @@ def heard(listener: Listener, tap: Tap, slot: ModelSlot) -> list[Seen]:
 
 
 def test_a_camera_that_nobody_listens_to_makes_nothing(slot: ModelSlot) -> None:
-    with Tap(slot) as tap:
+    with tap_of(slot) as tap:
         tap.beat()
         tap.write(observation(slot))
 
@@ -60,20 +72,20 @@ def test_a_camera_that_nobody_listens_to_makes_nothing(slot: ModelSlot) -> None:
 
 def test_a_listener_hears_which_file_runs_and_what_it_answers(slot: ModelSlot) -> None:
     versions_folder(slot.path).mkdir()
-    with Listener(versions_folder(slot.path)) as listener, Tap(slot) as tap:
+    with Listener(versions_folder(slot.path)) as listener, tap_of(slot) as tap:
         (seen, *_) = heard(listener, tap, slot)
         (camera,) = listener.running
 
     assert camera.digest == seen.digest == digest_of(slot.path)
     (wanted,) = observation(slot).predictions
     assert seen.answers == ((wanted.raw.verdict, slot.current.classifier.labels[wanted.raw.class_id]),)
-    assert (seen.work_ms, seen.pictures, seen.state) == (3.0, (), "ok")
+    assert (seen.work_ms, seen.cpu_ms, seen.counts, seen.pictures, seen.state) == (3.0, 2.5, (True,), (), "ok")
 
 
 @pytest.mark.parametrize("wanted", ["inputs", "views"])
 def test_pictures_come_only_when_asked_for_and_bit_by_bit(slot: ModelSlot, wanted: str) -> None:
     versions_folder(slot.path).mkdir()
-    with Listener(versions_folder(slot.path)) as listener, Tap(slot) as tap:
+    with Listener(versions_folder(slot.path)) as listener, tap_of(slot) as tap:
         listener.want(wanted)  # type: ignore[arg-type]
         seen = heard(listener, tap, slot)
         while not seen[-1].pictures:
@@ -85,7 +97,7 @@ def test_pictures_come_only_when_asked_for_and_bit_by_bit(slot: ModelSlot, wante
 
 def test_a_listener_that_hangs_holds_no_camera_up(slot: ModelSlot) -> None:
     versions_folder(slot.path).mkdir()
-    with Listener(versions_folder(slot.path)) as listener, Tap(slot) as tap:
+    with Listener(versions_folder(slot.path)) as listener, tap_of(slot) as tap:
         listener.want("views")
         heard(listener, tap, slot)
         tap._due_s = 0.0
@@ -102,7 +114,7 @@ def test_a_listener_that_was_killed_leaves_a_socket_that_harms_nobody(slot: Mode
     versions_folder(slot.path).mkdir()
     with Listener(versions_folder(slot.path)) as listener:
         listener._folder = Path("/nonexistent")  # what is killed removes nothing
-    with Tap(slot) as tap:
+    with tap_of(slot) as tap:
         tap.beat()
         tap.write(observation(slot))
 

@@ -62,9 +62,7 @@ class Board:
     def command(self, *words: str | Path) -> list[str]:
         """Return the command that the workstation runs."""
         ssh = ["-F", str(self.sshd.ssh_config), "--program", str(self.program), "--model", str(self.live)]
-        # What else runs on this machine makes a picture take longer, now of one model and now of the other.
-        watch = [] if words[0] in ("--history", "--rollback") else ["--max-latency", "50"]
-        return [sys.executable, "-m", "edgecnn", "deploy", *ssh, *watch, *map(str, words), self.sshd.board]
+        return [sys.executable, "-m", "edgecnn", "deploy", *ssh, *map(str, words), self.sshd.board]
 
     def history(self) -> dict[str, object]:
         """Return what `--history --json` says."""

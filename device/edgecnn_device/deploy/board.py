@@ -24,10 +24,12 @@ from edgecnn.artifacts.artifact import MAX_FILE_BYTES
 from edgecnn.errors import ArtifactError, EdgecnnError, InputError, OutputError
 from edgecnn.records import read_record
 from edgecnn.runtimes import probe
+from edgecnn.text import counted
 from edgecnn_device.deploy.judge import (
     FEW_ANSWERS,
     Agreement,
     Counts,
+    describe_unjudged,
     judge_agreement,
     judge_doubt,
     judge_latency,
@@ -127,8 +129,9 @@ class Deployment:
         """Do nothing yet."""
         self.plan, self.site, self.store, self.channel, self.clock = plan, site, store, channel, clock
         self.measured = Measured()
-        self.before, self.after, self.agreement = Counts(), Counts(), Agreement()
+        self.before, self.after, self.watched, self.agreement = Counts(), Counts(), Counts(), Agreement()
         self.live_digest: str | None = None
+        self.version = ""
         self._told_s = clock()
 
     def deploy(self, request: Request, source: IO[bytes]) -> Outcome:
@@ -200,7 +203,7 @@ class Deployment:
         return data
 
     def _try(self, version: str, artifact: Artifact, live: Artifact | None) -> Outcome:
-        self.live_digest = digest_of(self.store.live)
+        self.live_digest, self.version = digest_of(self.store.live), version
         try:
             self._check(artifact, live)
             # Listening from here on: cameras are found, and their answers counted, while the model is verified.
@@ -245,19 +248,20 @@ class Deployment:
         found = probe.verify(artifact, runtime=serving.runtime, threads=serving.threads, timeout_s=self.plan.verify_s)
         found.demand()
         paths = [path] if live is None else [path, self.store.live]
-        ms, *before = compare_latency(paths, serving, self.plan.verify_s)
-        before_ms = before[0] if before else None
-        self.measured = replace(self.measured, latency_ms=round(ms, 3), latency_before_ms=before_ms and round(before_ms, 3))
+        new, *others = compare_latency(paths, serving, self.plan.verify_s)
+        before = others[0] if others else None
+        before_ms = None if before is None else round(before.ms, 3)
+        self.measured = replace(self.measured, latency_ms=round(new.ms, 3), latency_before_ms=before_ms)
         beside = "" if before_ms is None else f", before {before_ms:.1f} ms"
-        self.channel.say(f"verified on {found.runtime}: {ms:.1f} ms a picture{beside}")
-        if before_ms is not None and (reason := judge_latency(ms, before_ms, self.plan.limits)):
+        self.channel.say(f"verified on {found.runtime}: {new.ms:.1f} ms a picture{beside}")
+        if before is not None and (reason := judge_latency(new, before, self.plan.limits)):
             raise RefusedError(reason)
 
     def _go_live(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> Outcome:
         self._find_cameras(listener)
         if self.plan.shadow:
             self._shadow(version, artifact, live, listener)
-        elif self.plan.watch_s:
+        if self.plan.watch_s:
             self._look_before(listener)
         if not self.channel.is_open:
             raise RefusedError("the connection to the workstation was lost before the switch")
@@ -281,12 +285,7 @@ class Deployment:
         """Say what was not proven of a model that went live; empty for nothing."""
         if not listener.cameras:
             return "no camera ran it yet"
-        if self.plan.watch_s and min(self.before.answers, self.after.answers) < FEW_ANSWERS:
-            return (
-                f"too few answers to compare the unsure and novel ones ({self.before.answers:,} before, {self.after.answers:,} "
-                f"in the watch; {FEW_ANSWERS} are needed): watch it for longer"
-            )
-        return ""
+        return describe_unjudged(self.before, self.after, self.agreement, self.plan)
 
     def _find_cameras(self, listener: Listener) -> None:
         """Wait until the cameras that run this file have said so."""
@@ -299,17 +298,20 @@ class Deployment:
             )
 
     def _until(self, until_s: float, listener: Listener, is_over: Callable[[], bool]) -> bool:
-        """Hear until something is so, and count what is seen of the live model; False when that was not so in time."""
+        """Hear until something is so, and count what is seen; False when that was not so in time."""
         while not is_over():
             if self.clock() >= until_s:
                 return False
             for seen in listener.hear(_HEAR_S):
-                self._count_before(seen)
+                self._count(seen)
         return True
 
-    def _count_before(self, seen: Seen) -> None:
+    def _count(self, seen: Seen) -> None:
+        """Count what is seen of the live model, and of the new one from its first frame on."""
         if seen.digest == self.live_digest:
             self.before.add(seen)
+        elif seen.digest == self.version:
+            self.watched.add(seen)
 
     def _shadow(self, version: str, artifact: Artifact, live: Artifact | None, listener: Listener) -> None:
         """Let the new model answer live frames beside the live one, and refuse it by its limits."""
@@ -335,8 +337,8 @@ class Deployment:
             return False
         self.before.add(seen)
         answered = shadow.answer(seen.pictures, are_inputs=are_inputs)
-        self.agreement.add(seen.answers, answered)
-        self.after.add_answers(answered.answers)
+        self.agreement.add(seen, answered)
+        self.after.add_answers(answered.answers, seen.counts)
         return True
 
     def _demand_frames(self, frame_s: float) -> None:
@@ -354,20 +356,22 @@ class Deployment:
     def _report_shadow(self) -> None:
         share, answers = self.agreement.share, self.agreement.answers.total()
         same = (
-            "the live model gave no label to compare with" if share is None else f"{share:.1%} of {answers:,} answers the same"
+            "the live model gave no label to compare with"
+            if share is None
+            else f"{share:.1%} of {counted(answers, 'answer')} to different pictures the same"
         )
         self.channel.say(f"shadow: {same}; {_doubt(self.after)} unsure or novel, live {_doubt(self.before)}")
         for label, (count, of_class) in self.agreement.by_class().items():
             self.channel.say(f"shadow: {label}: {of_class:.1%} of {count:,} the same")
 
     def _look_before(self, listener: Listener) -> None:
-        """Look at the live model for a while, to have something to compare with."""
-        started_s, enough_s = self.clock(), self.plan.before_s
+        """Look at the live model for a while, if no shadow did, and until there is enough to compare with."""
+        started_s, enough_s = self.clock(), 0.0 if self.plan.shadow else self.plan.before_s
         while (passed_s := self.clock() - started_s) < enough_s or (
             self.before.answers < FEW_ANSWERS and passed_s < enough_s + self.plan.watch_s
         ):
             for seen in listener.hear(_HEAR_S):
-                self._count_before(seen)
+                self._count(seen)
             total_s = enough_s if passed_s < enough_s else enough_s + self.plan.watch_s
             self._tell("looking at the live model", int(passed_s), math.ceil(total_s))
 
@@ -402,21 +406,20 @@ class Deployment:
         if not self.plan.watch_s:
             return
         pids = {camera.pid for camera in listener.running}
-        watched, started_s = Counts(), self.clock()
+        watched, started_s = self.watched, self.clock()
         self.after = watched
         while (passed_s := self.clock() - started_s) < self.plan.watch_s:
             for seen in listener.hear(_HEAR_S):
-                if seen.digest == version:
-                    watched.add(seen)
+                self._count(seen)
             self._demand_cameras(pids, version, listener)
             self._demand(watched, at_end=False)
             self._tell("watching", int(passed_s), round(self.plan.watch_s))
         self.channel.say(
-            f"watched for {self.plan.watch_s:g} s: {watched.answers:,} answers, {_doubt(watched)} unsure or novel, before "
-            f"{_doubt(self.before)}"
+            f"watched for {self.plan.watch_s:g} s: {counted(watched.answers, 'answer')} to different pictures, "
+            f"{_doubt(watched)} unsure or novel, before {_doubt(self.before)}"
         )
         self._demand(watched, at_end=True)
-        if not watched.answers and self.before.answers:
+        if not watched.work_ms and self.before.work_ms:
             raise RefusedError("it gave no answer in the whole watch, and the model before did; choose a longer --watch")
 
     def _demand_cameras(self, pids: set[int], version: str, listener: Listener) -> None:

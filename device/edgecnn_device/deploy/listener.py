@@ -29,14 +29,18 @@ _SERVICE_USER = "edgecnn"
 class Seen:
     """What a camera made of one frame: its model's digest, the state, milliseconds of work, verdict and class of each region.
 
-    `pictures` are what was asked for, one for each answer: inputs `(height, width, channels)`, or views.
+    `work_ms` are by the clock, `cpu_ms` those of them that its thread had the processor.
+    `counts` says of each answer whether it is one to another picture than those before. `pictures` are what was asked for,
+    one for each answer: inputs `(height, width, channels)`, or views.
     """
 
     digest: str
     state: str
     reason: str
     work_ms: float
+    cpu_ms: float
     answers: tuple[tuple[str, str], ...]
+    counts: tuple[bool, ...]
     pictures: tuple[Image, ...] = ()
 
 
@@ -154,9 +158,10 @@ class Listener:
             elif link.camera is not None:
                 link.camera.heard_s = self._clock()
                 answers = tuple((str(verdict), str(label)) for verdict, label in body["answers"])
-                yield Seen(
-                    body["digest"], body["state"], body["reason"], float(body["work_ms"]), answers, tuple(body["pictures"])
-                )
+                work_ms, cpu_ms = float(body["work_ms"]), float(body["cpu_ms"])
+                counts = tuple(bool(each) for each, _ in zip(body["counts"], answers, strict=True))
+                pictures = tuple(body["pictures"])
+                yield Seen(body["digest"], body["state"], body["reason"], work_ms, cpu_ms, answers, counts, pictures)
 
     def _beat(self, link: _Link, body: dict[str, Any]) -> None:
         pid = int(body["pid"])

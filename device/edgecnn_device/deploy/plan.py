@@ -12,7 +12,8 @@ What = Literal["live", "refused", "rolled back", "adopted"]
 class Limits:
     """What a new model may differ by from the one that runs.
 
-    `agreement`: share of the answers in which it must say the same class, and half of that of every class with 20 answers.
+    `agreement`: share of the answers to different pictures in which it must say the same class, and half of that of every class
+    with 10 answers.
     `doubt`: by how much the share of unsure and novel answers may rise. `latency`: how many times as long it may take.
     """
 
@@ -50,7 +51,7 @@ class Measured:
     `latency_ms` of one picture, and `latency_before_ms` of the model before, are medians of alternating runs. `agreement` is
     that of the shadow over `shadow_answers` answers, `by_class` its (answers, share) by the class of the model before. `doubt`
     is the share of unsure and novel answers of the new model, in the watch or else as a shadow, over `answers`;
-    `doubt_before` that of the one before over `answers_before`.
+    `doubt_before` that of the one before over `answers_before`. All these are answers to different pictures.
     """
 
     latency_ms: float | None = None

@@ -43,26 +43,34 @@ class Serving:
         return Classifier.of(artifact, runtime=self.runtime, threads=self.threads).rejecting(self.reject, self.novelty)
 
 
-def compare_latency(paths: Sequence[Path], serving: Serving, timeout_s: float) -> list[float]:
-    """Return the median milliseconds of one picture for each model, of alternating runs; InferenceError after `timeout_s`."""
+@dataclass(frozen=True)
+class Took:
+    """Milliseconds of one picture, medians: by the clock, and those that the thread had the processor."""
+
+    ms: float
+    cpu_ms: float
+
+
+def compare_latency(paths: Sequence[Path], serving: Serving, timeout_s: float) -> list[Took]:
+    """Return what one picture takes each model, in runs in turn; InferenceError after `timeout_s`."""
     options = {"paths": [str(path) for path in paths], "runtime": serving.runtime, "threads": serving.threads}
     child = Child(Job(str(paths[0]), "edgecnn_device.deploy.trial:alternate", b"", options), timeout_s=timeout_s)
-    return [float(ms) for ms in child.wait()]
+    return [Took(float(ms), float(cpu_ms)) for ms, cpu_ms in child.wait()]
 
 
-def alternate(data: bytes, *, paths: list[str], runtime: str | None, threads: int) -> list[float]:
-    """Time models in turns, for at most three seconds; called in a child process."""
+def alternate(data: bytes, *, paths: list[str], runtime: str | None, threads: int) -> list[list[float]]:
+    """Time models in turns, for at most three seconds; called in a child process. Returns milliseconds as in `Took`."""
     artifacts = [Artifact.open(path) for path in paths]
     runtimes = [open_runtime(artifact, runtime=runtime, threads=threads) for artifact in artifacts]
     inputs = [golden.make_inputs((1,), artifact.contract.preprocessing.shape) for artifact in artifacts]
-    times: list[list[float]] = [[] for _ in paths]
+    times: list[list[tuple[float, float]]] = [[] for _ in paths]
     until_s = time.monotonic() + _BUDGET_S
     while len(times[0]) <= _RUNS and (len(times[0]) < 3 or time.monotonic() < until_s):
         for each, images, taken in zip(runtimes, inputs, times, strict=True):
-            started_s = time.perf_counter()
+            started_s, cpu_s = time.perf_counter(), time.thread_time()
             answer(each, images)
-            taken.append(1000 * (time.perf_counter() - started_s))
-    return [float(np.median(taken[1:])) for taken in times]  # the first one warms up
+            taken.append((1000 * (time.perf_counter() - started_s), 1000 * (time.thread_time() - cpu_s)))
+    return [np.median(taken[1:], axis=0).tolist() for taken in times]  # the first one warms up
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ from edgecnn.metrics import Share
 from edgecnn.text import printable
 from edgecnn_device.annotate import annotate, draw_placard
 from edgecnn_device.clock import kernel_says
+from edgecnn_device.distinct import DistinctAnswers
 from edgecnn_device.fleet.report import Counted, Latency, Promise, Report, RunningModel
+from edgecnn_device.sinks.timeline import Timeline
 from edgecnn_device.web.jpeg import encode
 from edgecnn_device.web.options import is_loopback
 
@@ -62,7 +64,8 @@ def check_group(group: str) -> str:
 class Running:
     """What a camera's report looks at: its counters, its model, and why another model runs.
 
-    `page` is the address where its page is served, `fps` the rate that its source is meant to have.
+    `page` is the address where its page is served, `fps` the rate that its source is meant to have, and `distinct` tells which
+    answers count.
     """
 
     statistics: Statistics
@@ -70,10 +73,14 @@ class Running:
     refused: Callable[[], str] = lambda: ""
     page: Callable[[], str | None] = lambda: None
     fps: float = 30.0
+    distinct: DistinctAnswers = field(default_factory=lambda: DistinctAnswers(Timeline(live=True, fps=30.0)))
 
 
 class Card:
-    """Counts a camera's answers of today and makes its report. `add` is called by the loop, the rest by any thread."""
+    """Counts a camera's answers of today to different pictures, and makes its report.
+
+    `add` is called by the loop, the rest by any thread.
+    """
 
     every_s = EVERY_S
 
@@ -102,10 +109,12 @@ class Card:
         return self._options.pictures
 
     def add(self, observation: Observation) -> None:
-        """Count the answers of an observation, as each frame has them: what smoothing hides is not hidden here."""
+        """Count the answers of an observation before smoothing, those that were given to another picture than the last."""
+        counts = self._running.distinct.counts(observation)
+        verdicts = [each.raw.verdict for each, is_counted in zip(observation.predictions, counts, strict=True) if is_counted]
         with self._lock:
             self._today = self._today.at(self._wall_clock())
-            self._today.count([prediction.raw.verdict for prediction in observation.predictions])
+            self._today.count(verdicts)
 
     def has_news(self) -> bool:
         """Tell whether another model runs than in the last report: that is not to wait."""
@@ -172,7 +181,7 @@ class _Day:
         """Return itself, or a new day where the clock has passed midnight, or was set to another day."""
         return self if datetime.fromtimestamp(now).date().isoformat() == self.day else _Day(now)
 
-    def count(self, verdicts: list[str]) -> None:
+    def count(self, verdicts: Iterable[str]) -> None:
         for verdict in verdicts:
             self._counts[verdict] += 1
 

@@ -73,9 +73,9 @@ _SEEN: dict[str, tuple[str, Callable[[Board], float | None]]] = {
 _REPORTED: dict[str, tuple[str, Callable[[Report], float | None]]] = {
     "accuracy": ("Accuracy on held-out pictures.", lambda report: report.promise.accuracy if report.promise else None),
     "accuracy_low": ("Lower end of its 95 % interval.", lambda report: report.promise.low if report.promise else None),
-    "answers_today": ("Answers of today.", lambda report: report.today.answers),
-    "unsure_today": ("Unsure answers of today.", lambda report: report.today.unsure),
-    "novel_today": ("Novel answers of today.", lambda report: report.today.novel),
+    "answers_today": ("Answers to different pictures today.", lambda report: report.today.answers),
+    "unsure_today": ("Unsure ones of these answers.", lambda report: report.today.unsure),
+    "novel_today": ("Novel ones of these answers.", lambda report: report.today.novel),
     "frames_per_second": ("Frames per second in the last minute.", lambda report: report.fps),
     "latency_seconds": (
         "Median time from a frame to its answers.",

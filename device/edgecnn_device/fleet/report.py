@@ -56,7 +56,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Counted:
-    """Answers of a day by the board's clock, `since` when (ISO 8601); `unsure` and `novel` are among them."""
+    """Answers to different pictures of a day by the board's clock, `since` when (ISO 8601), and those of them in doubt."""
 
     day: str
     since: str

@@ -116,7 +116,8 @@ def _facts(board: Board, now_s: float) -> Iterator[tuple[str, str]]:
     if report.promise is not None:
         yield "accuracy", describe_promise(report.promise)
     today = report.today
-    yield "today", f"{counted(today.answers, 'answer')} since {today.since}: {today.unsure:,} unsure, {today.novel:,} novel"
+    answers = f"{counted(today.answers, 'answer')} to different pictures since {today.since}"
+    yield "today", f"{answers}: {today.unsure:,} unsure, {today.novel:,} novel"
     if report.fps is not None:
         yield "frames", f"{report.fps:g} per second"
     if report.latency_ms is not None:

@@ -105,7 +105,7 @@ function fill({body, cells}) {
   show(novel, "novel", known(body.novel) ? percent(body.novel) : "");
   unsure.classList.toggle("high", body.unsure > HIGH && body.answers >= ENOUGH);
   novel.classList.toggle("high", body.novel > HIGH && body.answers >= ENOUGH);
-  unsure.title = novel.title = known(body.answers) ? `of ${body.answers.toLocaleString()} answers` : "";
+  unsure.title = novel.title = known(body.answers) ? `of ${body.answers.toLocaleString()} answers to different pictures` : "";
   show(drift, "drift", body.drift ?? "");
   show(speed, "", known(body.ms) ? `${body.ms.toFixed(1)} ms` : "", known(body.fps) ? `${body.fps.toFixed(1)} frames/s` : "");
   tickOne({body, cells});
