@@ -245,7 +245,7 @@ class Baseline:
         own = groups if groups is not None and len(groups) else np.arange(len(values))
         _, parts, counts = np.unique(own, return_inverse=True, return_counts=True)
         if len(counts) < MIN_PICTURES:
-            raise DatasetError(f"{len(counts)} different pictures say too little about what is usual: {MIN_PICTURES}")
+            raise DatasetError(f"{len(counts)} different pictures say too little about what is usual: at least {MIN_PICTURES}")
         known = classes if classes <= MAX_CLASSES else 0
         row = np.where((class_ids >= 0) & (class_ids < known), class_ids + 1, 0)
         numbers = [STATISTICS.index(each) for each in chosen]

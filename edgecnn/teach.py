@@ -67,7 +67,7 @@ def teach(
     runtime = open_runtime(artifact)
     pooled, guesses, digests = _look(runtime, contract, files)
     if len(digests) < LEAST:
-        raise InputError(f"{len(digests)} different pictures teach nothing: at least {LEAST} are needed")
+        raise InputError(f"too few different pictures to teach {label}: {len(digests)}; at least {LEAST} are needed")
     labels = contract.labels if label in contract.labels else (*contract.labels, label)
     class_id = labels.index(label)
     units = unit(as_compared(pooled, contract.evidence.root))

@@ -17,6 +17,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def points(value: float) -> str:
+    """Return percentage points: `1 point`, `0.5 points`."""
+    return f"{value:g} point" + ("" if value == 1 else "s")
+
+
 def near_miss(name: str, names: Sequence[str], otherwise: str) -> str:
     """Return `did you mean 'NAME'?` with the nearest of the names that there are, or `otherwise` where none is near."""
     import difflib  # for a mistake alone

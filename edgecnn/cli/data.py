@@ -295,7 +295,8 @@ def _show_check(found: FolderCheck) -> None:
     for line in (f"{found.folder}: {facts[0]}", *(f"  {fact}" for fact in facts[1:])):
         click.echo(printable(line))
     if found.empty_classes:
-        click.echo(printable(f"  class folders without pictures: {', '.join(found.empty_classes)}"))
+        names = ", ".join(found.empty_classes)
+        click.echo(printable(f"  class folders without pictures: {names}: fill or remove them, or train refuses the folder"))
     for line in found.remarks():
         click.echo(printable(f"  {line}"))
     _show_pairs("copies", found.duplicates())

@@ -73,7 +73,7 @@ def list_(folder: Path, unlabelled: bool, reason: str | None, sort: str, as_json
 @_BY
 def label(folder: Path, names: tuple[str, ...], label: str | None, other: bool, bad: bool, undo: bool, by: str | None) -> None:
     """Label samples by their names, or take back the last label."""
-    from edgecnn.datasets.layout import OTHERS
+    from edgecnn.datasets.layout import OTHERS, alike
     from edgecnn.errors import InputError
     from edgecnn.samples.labels import BAD, LabelLog
 
@@ -81,7 +81,7 @@ def label(folder: Path, names: tuple[str, ...], label: str | None, other: bool, 
     given = [each for each in meant if each is not None]
     if len(given) != 1:
         raise InputError("give one of --as LABEL, --other, --bad and --undo")
-    found, log, person = _read(folder)[0], LabelLog(folder), by or getpass.getuser()
+    (found, labels), log, person = _read(folder), LabelLog(folder), by or getpass.getuser()
     if undo:
         if names:
             raise InputError("--undo takes back your last label whole; omit the samples")
@@ -92,6 +92,10 @@ def label(folder: Path, names: tuple[str, ...], label: str | None, other: bool, 
         raise InputError(f"name the samples; list them with: edgecnn samples list {folder}")
     act = log.label([found[name].name for name in names], given[0], by=person)
     click.echo(printable(f"{counted(len(act.samples), 'sample')} labelled {act.label} by {act.by}"))
+    known = sorted({*found.classes(), *(said.label for said in labels.of.values())})
+    if act.label not in known:
+        for remark in alike([*known, given[0]]):
+            click.echo(printable(f"note: {remark} --undo takes the label back"), err=True)
 
 
 @samples.command()

@@ -293,6 +293,8 @@ def _tell(run: TrainingRun, taken: Choice | None, splits: Splits) -> None:
         click.echo(printable(f"not measurable: {label}, which has no validation pictures"))
     for label, right, count in run.weak_classes:
         click.echo(printable(f"weak: {label}, {right} of {count} validation pictures right"))
+    if run.guesses:
+        click.echo("WARNING: no better than always naming the commonest class: train longer, or look at labels and pictures")
     if len(splits.validation) < MIN_PICTURES:
         click.echo(
             "WARNING: an export of this model will call no picture unsure or novel, whatever it shows: "

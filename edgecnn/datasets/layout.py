@@ -16,6 +16,7 @@ _DETECTION = {"images", "labels"}
 OTHERS = "_other"  # the folder beside the class folders for pictures of none of them
 _OF_NO_CLASS = f"in {OTHERS}: of no class, to be distinguished from them"
 EXPECTED = "expected FOLDER/<class>/<pictures>"
+_GOOD_ALONE = "good parts alone are learned by `edgecnn train FOLDER --only-good`"
 _PARTS = {
     "train": "train",
     "training": "train",
@@ -173,7 +174,8 @@ def _by_class(listing: Listing, tops: Sequence[str]) -> Layout:
         files.append(_file(listing, path, labels[top], part, len(between) - (part is not None)))
     if not tops:
         holds = "pictures but no class folders" if listing.pictures else "no class folders"
-        raise DatasetError(f"{listing.folder} holds {holds}; {EXPECTED}")
+        good = f"; {_GOOD_ALONE}" if listing.pictures else ""
+        raise DatasetError(f"{listing.folder} holds {holds}; {EXPECTED}{good}")
     if len(tops) == 1:
         raise DatasetError(_one_class(listing, tops[0]))
     _refuse_untrained(files)
@@ -264,10 +266,10 @@ def _layout(
     every = sorted(sorted(set(labels)), key=lambda label: natural_key(Path(label)))
     found = tuple(label for label in every if label in present)
     empty = tuple(label for label in every if label not in present)
-    return Layout(listing.folder, tuple(files), found, empty, left_out, (*_alike(found), *remarks))
+    return Layout(listing.folder, tuple(files), found, empty, left_out, (*alike(found), *remarks))
 
 
-def _alike(labels: Sequence[str]) -> list[str]:
+def alike(labels: Iterable[str]) -> list[str]:
     """Return a remark for each label that differs from one before it by case, spaces, hyphens or underscores alone."""
     first: dict[str, str] = {}
     remarks = []
@@ -295,4 +297,4 @@ def _remarks(listing: Listing, tops: Sequence[str]) -> list[str]:
 def _one_class(listing: Listing, top: str) -> str:
     inside = {path.parts[1] for path in listing.pictures if len(path.parts) > 2}
     hint = f"; did you mean {listing.folder / top}?" if len(inside) > 1 else ""
-    return f"{listing.folder} has one class only ({top}); a task needs at least two class folders{hint}"
+    return f"{listing.folder} has one class only ({top}); a task needs at least two class folders{hint}; {_GOOD_ALONE}"

@@ -40,7 +40,7 @@ def load_splits(task: Task, folder: Path | None, seed: int) -> Splits:
     generated = f"take generated ones with --data {SYNTHETIC}, " if task.synthesize is not None else ""
     raise NoDataError(
         f"no pictures of {task.name!r}: set EDGECNN_DATA to the folder that holds {task.name}/, {generated}"
-        "or give their folder with --data"
+        "or give their folder, or the run that was trained on them, with --data"
     )
 
 

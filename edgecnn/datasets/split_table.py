@@ -127,7 +127,8 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
     there = {str(path) for path in list_pictures(folder).pictures} if whole is None else set(whole.names)
     ignored = there - {row.file for row in rows}
     if ignored:
-        note(f"{folder} holds {counted(len(ignored), 'picture')} that the stored split does not name: left out")
+        left = f"{counted(len(ignored), 'picture')} that the stored split does not name, such as {min(ignored)}"
+        note(f"{folder} holds {left}: left out")
     info = info or SplitInfo(folder.resolve().name, f"as stored in {table.name}", complete=dict.fromkeys(SPLITS, True))
     train, validation, test = (_part(task, rows, images, split) for split in SPLITS)
     info = replace(info, ignored=len(ignored))

@@ -80,7 +80,8 @@ class FolderSummary:
 
     def facts(self) -> list[str]:
         """Return what was read, a line each: classes, input, what is cut off."""
-        lines = [f"{counted(self.total, 'picture')} in {len(self.counts)} classes: {_listed(self.counts)}", self._input_line()]
+        classes = "1 class" if len(self.counts) == 1 else f"{len(self.counts)} classes"
+        lines = [f"{counted(self.total, 'picture')} in {classes}: {_listed(self.counts)}", self._input_line()]
         if self.cropped:
             which = f"all {self.total}" if self.cropped == self.total else f"{self.cropped} of {self.total}"
             cuts = (
@@ -123,13 +124,15 @@ class FolderSummary:
 
     def _input_line(self) -> str:
         height, width, channels = self.input
-        sizes = f"{self.usual} of {self.total}" if self.usual < self.total else "all"
+        if 2 * self.usual > self.total:
+            which = f"{self.usual} of {self.total}" if self.usual < self.total else "all"
+            sizes = f"{which} pictures {self.usual_size}"
+        else:
+            sizes = "pictures of different sizes"
         color, other = ("gray", "in color") if channels == 1 else ("color", "gray")
         odd = self.total - self.gray if channels == 1 else self.gray
         way_out = f" (train --color {'rgb' if channels == 1 else 'gray'} decides otherwise)" if self.chosen else ""
-        return f"input: {color}, {height} x {width}; {sizes} pictures {self.usual_size}" + (
-            f"; {odd} of {self.total} {other}{way_out}" if odd else ""
-        )
+        return f"input: {color}, {height} x {width}; {sizes}" + (f"; {odd} of {self.total} {other}{way_out}" if odd else "")
 
 
 def find_crossing(names: Sequence[str], groups: NDArray[np.int64], parts: dict[str, NDArray[np.int64]]) -> dict[str, Crossing]:

@@ -84,7 +84,7 @@ class SampleFolder:
         stem = Path(name).name.removesuffix(".png").removesuffix(".json")
         found = next((sample for sample in self.samples if sample.name == stem), None)
         if found is None:
-            why = f"it {self.broken[stem]}" if stem in self.broken else "list them with: edgecnn samples list"
+            why = f"it {self.broken[stem]}" if stem in self.broken else f"list them with: edgecnn samples list {self.folder}"
             raise InputError(f"{self.folder} has no sample {name!r}; {why}")
         return found
 

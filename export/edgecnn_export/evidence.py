@@ -116,7 +116,8 @@ def give_baseline(
     first = min(artifacts, key=_rank)
     try:
         found = baseline_of(Classifier.running(open_runtime(first), first.contract), held_out, data_info(splits, "validation"))
-    except DatasetError:
+    except DatasetError as error:
+        progress(f"a camera cannot notice drift by this model alone (--drift-baseline learns what is usual there): {error}")
         return list(artifacts)
     return [dataclasses.replace(each, contract=dataclasses.replace(each.contract, drift=found)) for each in artifacts]
 

@@ -73,6 +73,13 @@ def test_one_odd_picture_changes_neither_size_nor_color_and_is_told(tmp_path: Pa
     )
 
 
+def test_pictures_of_no_usual_size_are_said_to_be_of_different_sizes(tmp_path: Path) -> None:
+    for number in range(8):
+        write_picture(tmp_path / "ab"[number % 2] / f"{number}.png", surface(number, (40 + number, 40)))
+
+    assert notes_of(tmp_path)[1] == "  input: gray, 128 x 128; pictures of different sizes"
+
+
 @pytest.mark.parametrize(
     ("sizes", "fit"),
     [

@@ -57,8 +57,8 @@ def one_picture_of_a_class(folder: Path) -> None:
     ("arrange", "reason"),
     [
         (lambda folder: None, "holds no class folders"),
-        (only_strays, "holds pictures but no class folders"),
-        (only_one_class, r"has one class only \(nut\)"),
+        (only_strays, "holds pictures but no class folders.*; good parts alone are learned by .*--only-good"),
+        (only_one_class, r"has one class only \(nut\).*; good parts alone are learned by .*--only-good"),
         (an_empty_class, "class folder 'spring' of .* holds no pictures"),
         (one_picture_of_a_class, r"class 'spring' has 1 picture\(s\)"),
     ],

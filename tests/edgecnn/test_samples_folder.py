@@ -328,6 +328,15 @@ def test_the_command_labels_undoes_and_lists(tmp_path: Path, names: list[str]) -
     assert holding(tmp_path) == dict.fromkeys(names[:2], "dent")
 
 
+def test_a_label_that_differs_from_a_known_class_by_case_alone_is_noted(tmp_path: Path, names: list[str]) -> None:
+    LabelLog(tmp_path).label(names[:1], "Dent", by="anna")
+
+    done = CliRunner().invoke(command, ["label", str(tmp_path), names[1], "--as", "dent"], catch_exceptions=False)
+
+    assert "note: the classes 'Dent' and 'dent' differ only by case or spaces: are they one? --undo" in done.stderr
+    assert done.exit_code == 0
+
+
 def test_an_unknown_sample_is_one_line(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(InputError, match="has no sample 'nowhere'"):
         CliRunner().invoke(command, ["label", str(tmp_path), "nowhere", "--as", "x"], catch_exceptions=False)

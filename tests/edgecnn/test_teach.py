@@ -132,7 +132,7 @@ def test_maps_say_where_a_taught_class_is(taught: Taught, pictures: list[Path]) 
 
 
 def test_few_pictures_teach_nothing_and_copies_do_not_count(pictures: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="4 different pictures teach nothing"):
+    with pytest.raises(InputError, match="too few different pictures to teach weave: 4; at least 5 are needed"):
         teach(Artifact.open(int8_path("neu")), "weave", pictures[:4] * 3, path=tmp_path / "x.tflite")
 
 

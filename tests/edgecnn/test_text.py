@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edgecnn.cli.main import main
 from edgecnn.files import write_json
-from edgecnn.text import json_string, json_text, printable
+from edgecnn.text import json_string, json_text, points, printable
 
 NOT_UTF8 = os.fsdecode(b"a\xffb.png")
 
@@ -36,6 +36,10 @@ def test_json_has_nothing_in_it_that_a_terminal_acts_upon(text: str) -> None:
 
 def test_readable_text_is_not_escaped() -> None:
     assert json_text("Größe ×") == '"Größe ×"'
+
+
+def test_one_percentage_point_is_not_several() -> None:
+    assert [points(1.0), points(0.5), points(2)] == ["1 point", "0.5 points", "2 points"]
 
 
 def test_what_moves_a_terminal_is_replaced() -> None:

@@ -29,6 +29,7 @@ from edgecnn_export.conversion.calibration import Calibration
 from edgecnn_export.conversion.convert import Precision
 from edgecnn_export.conversion.fold import fold
 from edgecnn_export.conversion.folded import Folded
+from edgecnn_export.evidence import give_baseline
 from edgecnn_export.exporter import ExportedFile, ExportResult, export, formats_named
 from edgecnn_export.models import open_reference
 from edgecnn_export.parity.figures import ParityReport
@@ -64,6 +65,17 @@ def sabotaged(reference: Reference) -> Reference:
 
 def without_training(splits: Splits) -> Splits:
     return dataclasses.replace(splits, train=splits.train.take(np.empty(0, np.int64)))
+
+
+def test_too_few_pictures_for_a_baseline_of_drift_are_told(exported: ExportResult, bar_splits: Splits) -> None:
+    few = dataclasses.replace(bar_splits, validation=bar_splits.validation.take(np.arange(0, 60, 3)))
+    lines: list[str] = []
+    file = Artifact.open(exported.files[0].path)
+
+    (given,) = give_baseline([file], few, progress=lines.append)
+
+    assert given.contract.drift == file.contract.drift
+    assert "cannot notice drift" in lines[-1] and "20 different pictures" in lines[-1] and "at least 30" in lines[-1]
 
 
 def test_an_export_is_four_files_and_a_report(exported: ExportResult) -> None:

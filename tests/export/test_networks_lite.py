@@ -114,7 +114,7 @@ def test_raw_pixels_go_in_and_probabilities_come_out() -> None:
 
 
 def test_pictures_too_small_for_lite_are_refused() -> None:
-    with pytest.raises(InputError, match="lite needs pictures of at least 32 pixels a side, got 31 x 64"):
+    with pytest.raises(InputError, match="at least 32 pixels per side, got 31 x 64; enlarge them with --size"):
         build("lite", task(31, 64, "gray"))
 
 

@@ -205,6 +205,22 @@ def test_few_pictures_of_a_class_make_its_recall_uncertain() -> None:
     assert choose_epoch(history, np.array([300, 300, 3]))["epoch"] == 2
 
 
+@pytest.mark.parametrize(
+    ("confusion", "guesses"),
+    [
+        pytest.param([[4, 0, 0], [4, 0, 0], [4, 0, 0]], True, id="one class for all"),
+        pytest.param([[9, 0, 0], [1, 0, 1], [0, 1, 0]], True, id="the commonest class alone"),
+        pytest.param([[8, 1, 1], [0, 1, 0], [0, 0, 1]], False, id="no more right than that, but of every class"),
+        pytest.param([[4, 0, 0], [4, 0, 0], [0, 0, 4]], False, id="two of three classes"),
+    ],
+)
+def test_a_training_that_learned_nothing_guesses(uninterrupted: TrainingRun, confusion: list[list[int]], guesses: bool) -> None:
+    right, count = int(np.trace(confusion)), int(np.sum(confusion))
+    record = {"validation": {"confusion": confusion}}
+
+    assert dataclasses.replace(uninterrupted, record=record, correct=right, count=count).guesses == guesses
+
+
 def test_the_record_names_the_best_epoch_and_the_weights_are_its(uninterrupted: TrainingRun) -> None:
     history, confusion = uninterrupted.record["history"], np.array(uninterrupted.record["validation"]["confusion"])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgecnn.artifacts.contract import ParityInfo
+from edgecnn.text import points
 from edgecnn_device.classes import NO_CLASSES, Classes
 from edgecnn_device.frames import STAGES
 from edgecnn_device.loop import Statistics
@@ -117,7 +118,7 @@ def read_model_card(watched: Watched) -> dict[str, Any]:
 
 def explain_parity(parity: ParityInfo) -> str:
     """Say in one line what a verdict means for who relies on the camera."""
-    bound = "" if parity.max_drop is None else f" of {parity.max_drop:g} points"
+    bound = "" if parity.max_drop is None else f" of {points(parity.max_drop)}"
     return {
         "pass": f"On labelled pictures this file is as right as the trained model, within the margin{bound}.",
         "undecided": f"Not proven: the pictures at hand show neither a loss beyond the margin{bound} nor that there is none.",

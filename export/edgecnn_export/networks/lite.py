@@ -61,7 +61,10 @@ def build_lite(task: Task, *, stages: int = CUT, pretrained: bool = True) -> ker
     """
     height, width, channels = task.preprocessing.shape
     if min(height, width) < PRETRAINED_FROM_PIXELS:
-        raise InputError(f"lite needs pictures of at least {PRETRAINED_FROM_PIXELS} pixels a side, got {height} x {width}")
+        raise InputError(
+            f"lite needs pictures of at least {PRETRAINED_FROM_PIXELS} pixels per side, got {height} x {width}; "
+            "enlarge them with --size, or use --network compact"
+        )
     if not 1 <= stages <= len(STAGES):
         raise InputError(f"lite has stages 1 to {len(STAGES)}, not {stages}")
     image = keras.Input((height, width, channels), name="image")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.errors import OutputError
 from edgecnn.files import write_bytes
+from edgecnn.text import points
 from edgecnn_export.pages import render
 from edgecnn_export.parity.figures import Flip, ParityReport
 from edgecnn_export.parity.text import describe_corrupted, describe_data, describe_reference, format_size
@@ -75,7 +76,7 @@ def stems(probabilities: Sequence[float], width: int = 150) -> list[dict[str, An
 
 def explain_terms(report: ParityReport) -> dict[str, str]:
     """Return a sentence for each term of the page, in the order in which they stand on it."""
-    level, margin = f"{100 * report.confidence:g} %", f"{report.max_drop:g} points"
+    level, margin = f"{100 * report.confidence:g} %", points(report.max_drop)
     grouped = ", or by resampling whole groups of related pictures where that is larger (bootstrap)" if report.groups else ""
     terms = {
         "reference": "The model that was exported: the files are to answer as it does.",

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from edgecnn.text import points
 from edgecnn_export.parity.figures import CandidateReport, MarginFigures, ModelFigures, ParityReport, Verdict
 from edgecnn_export.parity.statistics import exceeds_chance, pictures_to_decide
 
@@ -67,7 +68,7 @@ def _judge_agreement(report: ParityReport, candidate: CandidateReport) -> tuple[
 
 
 def _too_few(report: ParityReport, candidate: CandidateReport) -> str:
-    at, margin = f"at {100 * report.confidence:g} %", f"{report.max_drop:g} points"
+    at, margin = f"at {100 * report.confidence:g} %", points(report.max_drop)
     if candidate.drop > report.max_drop:
         doubt = f"it lost {candidate.drop:.2f} points, on {report.count} pictures no more than chance explains"
     else:

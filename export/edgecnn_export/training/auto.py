@@ -22,6 +22,7 @@ from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.errors import InputError
 from edgecnn.files import read_bytes, replacing, write_json
 from edgecnn.metrics import wilson_interval
+from edgecnn.progress import report
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.runtime import run_all
 from edgecnn.tasks import Task
@@ -124,7 +125,7 @@ def train_auto(
     lite, compact = out / "lite", out / "compact"
     trained = _left(out, splits, {"minutes": minutes, **options})
     if trained is not None:
-        progress(f"both networks lie in {out} already, from a training whose limits none of them kept")
+        progress(f"both networks lie in {out} already, from an earlier training by the same options")
     else:
         trained = train(
             task, splits, out=compact, teacher=True, teacher_folder=lite, minutes=minutes, resume=resume, progress=progress,
@@ -132,7 +133,7 @@ def train_auto(
         )  # fmt: skip
     if trained.interrupted:
         return trained, None
-    progress("measuring both networks as int8")
+    progress("measuring both networks as int8; after Ctrl-C the same command goes on from here")
     runs = {"lite": _reopened(lite), "compact": trained}
     choice = _choose(_measure(runs, splits), limits, splits.validation)
     return _take(runs[choice.network], out, {"choice": dataclasses.asdict(choice)}), choice
@@ -173,12 +174,14 @@ def _measure(runs: Mapping[str, TrainingRun], splits: Splits) -> list[_Measured]
     """Export each network to int8, and measure its file: size, right answers, and time side by side with the others."""
     with tempfile.TemporaryDirectory() as folder:
         sizes, runtimes = dict[str, int](), dict[str, Runtime]()
-        for name, run in runs.items():
+        for done, (name, run) in enumerate(runs.items()):
+            report("exporting to int8", done, len(runs))
             path = export(run.reference, out=Path(folder) / name, formats=["tflite"], int8=True).files[-1].path
             # With its thresholds, as a user's export will have it: they count for --max-kb.
             (artifact,), _ = give_evidence([Artifact.open(path)], run.reference.task, splits)
             artifact.save(path)
             sizes[name], runtimes[name] = path.stat().st_size, open_runtime(artifact)
+        report("exporting to int8", len(runs), len(runs))
         latencies = time_side_by_side(runtimes, pictures_to_time(splits.validation))
         measured = []
         for name, run in runs.items():

@@ -90,6 +90,11 @@ class TrainingRun:
         return [(labels[i], int(confusion[i, i]), int(confusion[i].sum())) for i in weak_classes(confusion)]
 
     @property
+    def guesses(self) -> bool:
+        """True when always naming the commonest class gets as many validation pictures right, and a class is weak."""
+        return bool(self.weak_classes) and self.correct <= max(map(sum, self.record["validation"]["confusion"]))
+
+    @property
     def unmeasured_classes(self) -> list[str]:
         """Labels of the classes without validation pictures, about which nothing is known."""
         counts = np.array(self.record["validation"]["confusion"]).sum(axis=1)

@@ -103,8 +103,8 @@ def train(
         answering = _train_teacher(task, splits, teacher_folder, recipe, budget, seed, devices, progress)
         lessons = _ask(answering, build(model, task), splits, recipe, budget, seed, checkpoint, progress)
     progress(f"training {model} for {task.name} on {strategy.description}, {strategy.policy}")
-    draw_pictures(task, splits, out, seed, progress)
     session = Session(task, splits, model, budget.fitted(recipe), seed, out, strategy, budget, lessons, start, stored)
+    draw_pictures(task, splits, out, seed, progress)
     if checkpoint is not None:
         session.resume(checkpoint)
         progress(f"resumed after epoch {session.done} of {session.epochs or 'as many as fit in'}")
