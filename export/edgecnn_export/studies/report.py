@@ -37,6 +37,7 @@ FILE_NAME = "report.html"
 MOST_PICTURES, SECONDS = 1000, 60.0  # that the studies behind the report look at, and for which they compute features
 MOST_CLASSES, PER_CLASS = 20, 8  # of the contact sheet
 MOST_MISTAKES = MOST_SUSPECTS = 24
+MOST_SIBLINGS = 4  # shown of a suspect group
 WORTH_A_POINT = 0.01  # of recall at the upper end, for a class to be named among those to photograph
 FEW_GROUPS = 20  # of a class, to be called few
 _SIDE, _QUALITY = 128, 80  # of a small picture
@@ -118,7 +119,7 @@ def what_next(run: TrainingRun, splits: Splits, studies: Studies | None) -> list
     """Say what would help most, the most urgent first: labels to look at, classes to photograph, more training."""
     lines = []
     if studies and (found := studies.suspects.found):
-        lines.append(f"Look at the {counted(len(found), 'label')} under Suspects, beginning with {found[0].name}.")
+        lines.append(f"Look at the {counted(len(found), 'label')} under Suspects, beginning with {found[0].title}.")
     lines += [
         f"Photograph {label} on other parts or days: it has no picture to be measured by." for label in run.unmeasured_classes
     ]
@@ -313,11 +314,14 @@ def place_maps(model: keras.Model, images: NDArray[np.uint8], class_ids: NDArray
 def _suspects(studies: Studies) -> list[dict[str, Any]]:
     pool = studies.frozen.pool
     return [
-        _figure(pool.images[one.index], one.name)
-        | {
+        {
+            "pictures": [
+                _figure(pool.images[i], name) for i, name in zip(one.indices[:MOST_SIBLINGS], one.names, strict=False)
+            ],
+            "name": printable(one.title),
             "given": printable(one.given),
             "likely": printable(one.likely),
-            "why": "others of its group have this label" if one.reason == "same group" else f"confidence {one.confidence:.2f}",
+            "why": one.why(),
             "nearest": [
                 _figure(pool.images[near.index], near.name)
                 | {"label": printable(near.label), "likeness": f"{near.likeness:.2f}"}
