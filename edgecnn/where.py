@@ -63,14 +63,25 @@ def located_maps(
     picture's lowest quarter; else by the class map. Raises InputError for a model whose features have no places.
     """
     weights = guard.place_weights if isinstance(guard, Evidence) else None
+    return maps_by_weights(runtime, weights, images, answers, class_ids)
+
+
+def maps_by_weights(
+    runtime: Runtime,
+    weights: NDArray[np.float32] | NDArray[np.float64] | None,
+    images: NDArray[np.uint8],
+    answers: Answers,
+    class_ids: Sequence[int],
+) -> list[Map]:
+    """Return the same by weights of places `(channels, classes)`; a class without them, or with 0 alone, has its class map."""
     coarse = class_maps(runtime, answers, class_ids)
     maps = []
     for image, own, class_map, class_id in zip(images, _features(answers), coarse, class_ids, strict=True):
         if weights is None or class_id >= weights.shape[1] or not weights[:, class_id].any():
-            maps.append(_fine(image, class_map))
+            maps.append(fine_map(image, class_map))
             continue
         seen = as_located(own) @ weights[:, class_id]
-        maps.append(_fine(image, np.asarray(seen - np.quantile(seen, _QUIET), np.float32), _GROUND))
+        maps.append(fine_map(image, np.asarray(seen - np.quantile(seen, _QUIET), np.float32), _GROUND))
     return maps
 
 
@@ -119,19 +130,14 @@ def _features(answers: Answers) -> NDArray[np.float32]:
     return features
 
 
-def fine_maps(images: NDArray[np.uint8], place_maps: Sequence[Map]) -> list[Map]:
-    """Return class maps as fine as the model's inputs `(n, height, width, channels)` uint8: `(height, width)` each, 0 or more.
+def fine_map(image: NDArray[np.uint8], place_map: Map, ground: float = 0.0) -> Map:
+    """Return a class map as fine as the model's input `(height, width, channels)` uint8: `(height, width)`, 0 or more.
 
     Where a place speaks for the class, it is the structure in it that speaks: the map, smoothed by a guided filter (He, Sun and
     Tang, TPAMI 35, 2013) whose guide is the picture, times the picture's contrast around each pixel, its standard deviation
-    under a Gaussian window. A map that speaks for the class nowhere counts from its lowest value. All are
-    computed on a grid of about four places for each sigma of the window, which is a tenth of the work.
+    under a Gaussian window; `ground` of its mean counts everywhere. A map that speaks for the class nowhere counts from its
+    lowest value. All are computed on a grid of about four places for each sigma of the window, which is a tenth of the work.
     """
-    return [_fine(image, own) for image, own in zip(images, place_maps, strict=True)]
-
-
-def _fine(image: NDArray[np.uint8], place_map: Map, ground: float = 0.0) -> Map:
-    """Return a fine map of one picture; `ground` of its mean contrast counts everywhere."""
     height, width = image.shape[:2]
     contrast = _contrast(image)
     contrast = contrast + np.float32(ground) * contrast.mean()

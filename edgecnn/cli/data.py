@@ -205,8 +205,8 @@ def suspects(
     """List the pictures of DIR/<class>/<pictures>, or of a training's RUN, whose label others contradict.
 
     Either most pictures of the same group have another label, or a head on the features of the pretrained network, fitted to
-    other groups, is sure of another class, and so are the nearest pictures. Look at each: a suspect may be right. Findings exit
-    with 0.
+    other groups, is sure of another class. Pictures of one group with one label are one suspect. Look at each: it may be right.
+    Findings exit with 0.
     """
     from edgecnn.cli.study import frozen_features
 

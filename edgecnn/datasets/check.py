@@ -21,7 +21,7 @@ from edgecnn.datasets.layout import Layout, find_layout
 from edgecnn.datasets.overlap import Overlap, Overlaps
 from edgecnn.datasets.overlap_cache import known_overlaps
 from edgecnn.datasets.reading import Picture
-from edgecnn.datasets.split import SHARES, random_split
+from edgecnn.datasets.split import SHARES, random_split, unmeasurable
 from edgecnn.datasets.summary import FolderSummary, find_crossing
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.folders import is_other
@@ -276,6 +276,9 @@ def _summarised(
     if contents.layout.divided:
         parts = {part: np.flatnonzero([picture.file.part == part for picture in pictures]) for part in PARTS}
         summary = replace(summary, crossing=find_crossing(names, overlaps.groups, parts))
+    else:
+        alone = unmeasurable(class_ids, overlaps.groups, contents.labels)
+        summary = replace(summary, remarks=(*summary.remarks, *alone))
     sizes = {picture.file.name: f"{picture.size_hw[0]} x {picture.size_hw[1]}" for picture in pictures}
     pairs = tuple(_named(pair, pictures) for pair in overlaps.pairs)
     group_sizes = np.bincount(overlaps.groups)

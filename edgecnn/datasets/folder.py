@@ -20,7 +20,7 @@ from edgecnn.datasets.group_by import GroupBy, parse_group_by
 from edgecnn.datasets.layout import GOOD, Layout, find_good, find_layout, label_of
 from edgecnn.datasets.overlap_cache import canonical_order, known_overlaps, numbered
 from edgecnn.datasets.reading import DECIDED, InputChoice, Picture, read_pictures
-from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups, undivided
+from edgecnn.datasets.split import SHARES, TRAIN, VALIDATION, split_groups, unmeasurable
 from edgecnn.datasets.summary import FolderSummary, find_crossing, summarize
 from edgecnn.errors import DatasetError, OutputError
 from edgecnn.files import make_folder
@@ -208,7 +208,7 @@ def divide(task: Task, contents: FolderContents, seed: int, group_by: GroupBy | 
         summary = replace(summary, crossing=find_crossing(whole.names, groups, dict(zip(PARTS, parts, strict=True))))
         _warn(summary.crossing_lines())
     else:
-        _warn(_unmeasurable(task, whole))
+        _warn(unmeasurable(whole.class_ids, groups, task.labels))
     complete = dict.fromkeys(PARTS, True)
     train, validation, test = (whole.take(part) for part in parts)
     return Splits(train, validation, test, SplitInfo(folder.name, rule, seed, complete), folder, summary)
@@ -226,17 +226,6 @@ def _parts(task: Task, whole: Dataset, contents: FolderContents, seed: int) -> t
         owned[TRAIN], owned[VALIDATION] = _deal(task, whole, owned[TRAIN], seed, _FROM_TRAIN)
         rule += "; validation: 15 % of its train, pictures that overlap kept together"
     return owned, rule
-
-
-def _unmeasurable(task: Task, whole: Dataset) -> list[str]:
-    """Say which classes stand in train alone, because all of their pictures are one group."""
-    assert whole.groups is not None
-    counts = np.bincount(whole.class_ids, minlength=len(task.labels))
-    return [
-        f"the {counts[i]} pictures of {task.labels[i]!r} are one group, which show the same thing: all are trained on, and how "
-        "well others are recognised cannot be measured"
-        for i in undivided(whole.class_ids, whole.groups, len(task.labels))
-    ]
 
 
 def _deal(

@@ -48,6 +48,16 @@ def undivided(class_ids: NDArray[np.int64], groups: NDArray[np.int64], classes: 
     return _undivided(_counted(class_ids, groups, classes)[0])
 
 
+def unmeasurable(class_ids: NDArray[np.int64], groups: NDArray[np.int64], labels: Sequence[str]) -> list[str]:
+    """Say which classes stand in train alone, because all of their pictures are one group, a line each."""
+    counts = np.bincount(class_ids, minlength=len(labels))
+    return [
+        f"the {counts[i]} pictures of {labels[i]!r} are one group, which show the same thing: all are trained on, and how "
+        "well others are recognised cannot be measured"
+        for i in undivided(class_ids, groups, len(labels))
+    ]
+
+
 def _counted(
     class_ids: NDArray[np.int64], groups: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -171,7 +171,7 @@ def test_a_shipped_task_has_its_own_groups(by_part: Path, capsys: pytest.Capture
     assert "--group-by belongs to a folder of your own" in capsys.readouterr().err
 
 
-def test_a_class_of_one_group_is_trained_on_and_said_to_be_unmeasurable(parts: Path, by_part: Path) -> None:
+def test_a_class_of_one_group_is_trained_on_and_said_to_be_unmeasurable_by_the_check_too(parts: Path, by_part: Path) -> None:
     one_belt = [line.rsplit(",", 1)[0] + ",belt" if ",dark_" in line else line for line in by_part.read_text().splitlines()]
     by_part.write_text("\n".join(one_belt))
     said = list[str]()
@@ -181,6 +181,8 @@ def test_a_class_of_one_group_is_trained_on_and_said_to_be_unmeasurable(parts: P
 
     assert (np.bincount(splits.train.class_ids)[1], (splits.validation.class_ids == 1).sum()) == (24, 0)
     assert any("the 24 pictures of 'dark' are one group" in line and "cannot be measured" in line for line in said)
+    found = check_folder(parts, group_by=by_part)
+    assert any("the 24 pictures of 'dark' are one group" in line for line in found.summary.warnings())
 
 
 def test_few_pictures_are_warned_of(tmp_path: Path) -> None:

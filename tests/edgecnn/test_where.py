@@ -18,7 +18,7 @@ from edgecnn.errors import InputError
 from edgecnn.rejection.evidence import Evidence
 from edgecnn.runtimes.head import HeadRuntime, write_places, write_weights
 from edgecnn.runtimes.runtime import Answers
-from edgecnn.where import class_maps, enlarge, fine_maps, hot_box, layer, located_maps, novelty_maps, overlay
+from edgecnn.where import class_maps, enlarge, fine_map, hot_box, layer, located_maps, novelty_maps, overlay
 
 
 def run(*arguments: str) -> object:
@@ -79,7 +79,7 @@ def _scratched(channels: int = 1) -> np.ndarray:
 def test_a_fine_map_points_at_the_structure_in_the_place_that_speaks(channels: int) -> None:
     coarse = np.array([[0.9, 1.0, -0.3], [0.4, 0.3, -0.5], [-1.0, -0.5, -0.9]], np.float32)
 
-    (fine,) = fine_maps(_scratched(channels), [coarse])
+    fine = fine_map(_scratched(channels)[0], coarse)
 
     assert fine.shape == (100, 100)
     y, x = np.unravel_index(int(fine.argmax()), fine.shape)
@@ -93,7 +93,7 @@ def test_a_fine_map_points_at_the_structure_in_the_place_that_speaks(channels: i
 
 
 def test_a_fine_map_of_a_class_that_nothing_speaks_for_is_none_of_nothing() -> None:
-    (fine,) = fine_maps(_scratched(), [np.array([[-1.0, -2.0], [-2.0, -3.0]], np.float32)])
+    fine = fine_map(_scratched()[0], np.array([[-1.0, -2.0], [-2.0, -3.0]], np.float32))
 
     assert fine.argmax() < 100 * 50
     assert np.isfinite(fine).all()
@@ -104,7 +104,7 @@ def test_the_edge_of_a_black_bar_is_no_structure() -> None:
     padded[0, 30:70] = 200
     padded[0, 48:51, 60:75] = 180
 
-    (fine,) = fine_maps(padded, [np.ones((4, 4), np.float32)])
+    fine = fine_map(padded[0], np.ones((4, 4), np.float32))
 
     y, x = np.unravel_index(int(fine.argmax()), fine.shape)
     assert 44 <= y <= 55
@@ -112,7 +112,7 @@ def test_the_edge_of_a_black_bar_is_no_structure() -> None:
 
 
 def test_an_even_picture_has_a_map_without_hot_places() -> None:
-    (fine,) = fine_maps(np.full((1, 64, 64, 1), 90, np.uint8), [np.ones((4, 4), np.float32)])
+    fine = fine_map(np.full((64, 64, 1), 90, np.uint8), np.ones((4, 4), np.float32))
 
     assert not fine.any()
     assert len(hot_box(fine, (64, 64), (64, 64))) == 4
@@ -190,7 +190,7 @@ def test_a_class_without_weights_of_places_is_where_its_class_map_says(weights: 
 
     (found,) = located_maps(_head(), _located(weights), _CHECKS, answers, [1])
 
-    np.testing.assert_array_equal(found, fine_maps(_CHECKS, class_maps(_head(), answers, [1]))[0])
+    np.testing.assert_array_equal(found, fine_map(_CHECKS[0], class_maps(_head(), answers, [1])[0]))
 
 
 def test_without_evidence_a_class_is_where_its_class_map_says() -> None:
@@ -198,7 +198,7 @@ def test_without_evidence_a_class_is_where_its_class_map_says() -> None:
 
     (found,) = located_maps(_head(), None, _CHECKS, answers, [0])
 
-    np.testing.assert_array_equal(found, fine_maps(_CHECKS, class_maps(_head(), answers, [0]))[0])
+    np.testing.assert_array_equal(found, fine_map(_CHECKS[0], class_maps(_head(), answers, [0])[0]))
 
 
 def test_what_is_novel_is_what_a_picture_would_be_less_novel_without() -> None:

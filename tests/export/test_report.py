@@ -157,7 +157,7 @@ def test_one_mistake_of_each_group_is_shown_before_its_siblings(trained: Trained
     names = tuple(f"part{i // 10}" for i in range(20))
     siblings = Dataset(images, wrong.astype(np.int64), names, np.arange(20, dtype=np.int64) // 10)
 
-    shown = page._mistakes(run, siblings)
+    shown = page._mistakes(run, splits.train, siblings)
 
     assert (shown["count"], shown["of"]) == (20, 20)
     assert {each["name"] for each in shown["pictures"][:2]} == {"part0", "part1"}
@@ -165,13 +165,14 @@ def test_one_mistake_of_each_group_is_shown_before_its_siblings(trained: Trained
 
 def test_a_map_shows_where_a_picture_speaks_for_its_class() -> None:
     image = keras.Input((32, 32, 1))
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.AveragePooling2D(4)(image))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.AveragePooling2D(4)(image))
     model = keras.Model(image, keras.layers.Dense(2)(pooled))
     model.layers[-1].set_weights([np.array([[1.0, -1.0]]), np.zeros(2)])
     picture = np.zeros((1, 32, 32, 1), np.uint8)
     picture[0, 4:10, 20:26] = 200
+    train = Dataset(picture, np.array([0]), ("part",))
 
-    maps = page.place_maps(model, picture, np.array([0]))
+    maps = page.place_maps(model, train, picture, np.array([0]))
 
     assert maps is not None
     row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
@@ -182,7 +183,8 @@ def test_a_network_without_places_has_no_map() -> None:
     image = keras.Input((32, 32, 1))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image)))
 
-    assert page.place_maps(model, np.zeros((1, 32, 32, 1), np.uint8), np.array([0])) is None
+    picture = np.zeros((1, 32, 32, 1), np.uint8)
+    assert page.place_maps(model, Dataset(picture, np.array([0]), ("part",)), picture, np.array([0])) is None
 
 
 def test_a_small_picture_is_a_small_jpeg() -> None:

@@ -35,14 +35,25 @@ def test_planted_errors_are_found_with_few_false_alarms(by: str) -> None:
 def test_pictures_of_one_wrong_group_do_not_vouch_for_each_other() -> None:
     found = find_suspects(relabelled(clusters(), {0: 1, 1: 1, 2: 1}))
 
-    assert {0, 1, 2} <= {each.index for each in found.found if each.likely == "class0"}
+    assert {0, 1, 2} in [set(each.indices) for each in found.found if each.likely == "class0"]
+
+
+def test_a_wrong_group_is_listed_once_by_the_mean_log_odds_of_its_pictures() -> None:
+    frozen = relabelled(clusters(), {0: 1, 1: 1, 2: 1})
+
+    found = find_suspects(frozen)
+
+    (suspect,) = (each for each in found.found if 0 in each.indices)
+    odds = np.log(found.answers[:3, 0] / found.answers[:3, 1]).mean()
+    assert np.log(suspect.confidence / suspect.given_confidence) == pytest.approx(odds, abs=0.01)
+    assert suspect.title == f"{suspect.names[0]} and 2 more of its group"
 
 
 def test_one_wrong_picture_of_a_group_is_named_by_the_others_without_a_head() -> None:
     found = find_suspects(relabelled(clusters(apart=0.0), {4: 1}))
 
-    assert [(each.index, each.given, each.likely, each.reason) for each in found.found] == [
-        (4, "class1", "class0", "same group")
+    assert [(each.indices, each.given, each.likely, each.reason) for each in found.found] == [
+        ((4,), "class1", "class0", "same group")
     ]
 
 
@@ -56,7 +67,7 @@ def test_a_head_that_reads_nothing_accuses_nobody() -> None:
 def test_what_a_suspect_looks_like_is_of_other_groups() -> None:
     frozen = relabelled(clusters(), {0: 1})
 
-    (suspect,) = (each for each in find_suspects(frozen).found if each.index == 0)
+    (suspect,) = (each for each in find_suspects(frozen).found if 0 in each.indices)
 
     assert suspect.nearest and all(frozen.groups[near.index] != frozen.groups[0] for near in suspect.nearest)
 

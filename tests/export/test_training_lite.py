@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ from edgecnn_export.networks import build
 from edgecnn_export.reference import Reference
 from edgecnn_export.training import TrainingRun, train
 from edgecnn_export.training.epoch_pictures import TrainingPictures
-from edgecnn_export.training.features import freeze
+from edgecnn_export.training.features import BATCH, fit_last_layer, freeze
 from edgecnn_export.training.recipes import find_recipe
 
 TASK = Task("surfaces", "drawn surfaces", ("dotted", "scratched", "plain"), Preprocessing(48, 48, "gray"))
@@ -72,6 +74,29 @@ def test_the_fitted_last_layer_alone_knows_the_surfaces(head_only: TrainingRun) 
     assert head_only.validation_accuracy > 0.9
     assert head_only.record["best_epoch"] == 0
     assert not (head_only.folder / "checkpoint.npz").exists()
+
+
+def test_the_last_layer_is_fitted_to_what_was_seen_when_the_time_is_over() -> None:
+    parts, image = splits(), keras.Input((48, 48, 1))
+    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(image))))
+
+    fitted = fit_last_layer(
+        network, parts.train, parts.validation, views=3, augmentation=None, smoothing=0.0, seed=0, stop=lambda: True
+    )
+
+    assert fitted.views == BATCH < len(parts.train)
+
+
+def test_minutes_that_are_over_end_the_views_of_the_last_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fitted(*_: object, stop: Callable[[], bool], **__: object) -> None:
+        raise StopIteration(stop())
+
+    monkeypatch.setattr("edgecnn_export.training.session.fit_last_layer", fitted)
+
+    with pytest.raises(StopIteration) as told:
+        run(tmp_path, minutes=1e-6)
+
+    assert told.value.value is True
 
 
 def test_only_the_last_layer_changes_before_the_first_epoch(tmp_path: Path) -> None:

@@ -23,20 +23,25 @@ from edgecnn.errors import EdgecnnError
 from edgecnn.files import write_bytes
 from edgecnn.metrics import wilson_interval
 from edgecnn.preprocessing import as_bgr
+from edgecnn.runtimes.head import HeadRuntime, write_weights
 from edgecnn.text import counted, percent, printable
-from edgecnn.where import fine_maps, overlay
+from edgecnn.where import maps_by_weights, overlay
 from edgecnn_export.pages import render
+from edgecnn_export.place_weights import PICTURES, fit_place_weights
+from edgecnn_export.reference import KerasFeatures
 from edgecnn_export.studies.confusing import ConfusingPair, confusing_pairs
 from edgecnn_export.studies.frozen import FILE_NAME as FEATURES_FILE
 from edgecnn_export.studies.frozen import Frozen, freeze_features
 from edgecnn_export.studies.learning_curve import ClassCurve, LearningCurve, learning_curve
 from edgecnn_export.studies.suspects import Suspects, find_suspects
+from edgecnn_export.training.balancing import few_of_each
 from edgecnn_export.training.session import TrainingRun
 
 FILE_NAME = "report.html"
 MOST_PICTURES, SECONDS = 1000, 60.0  # that the studies behind the report look at, and for which they compute features
 MOST_CLASSES, PER_CLASS = 20, 8  # of the contact sheet
 MOST_MISTAKES = MOST_SUSPECTS = 24
+MOST_SIBLINGS = 4  # shown of a suspect group
 WORTH_A_POINT = 0.01  # of recall at the upper end, for a class to be named among those to photograph
 FEW_GROUPS = 20  # of a class, to be called few
 _SIDE, _QUALITY = 128, 80  # of a small picture
@@ -103,7 +108,7 @@ def render_report(run: TrainingRun, splits: Splits, studies: Studies | str, *, s
         best=run.record["best_epoch"],
         sheet=_sheet(run, splits.train, seed),
         divided=_division(run, splits),
-        mistakes=_mistakes(run, splits.validation),
+        mistakes=_mistakes(run, splits.train, splits.validation),
         suspects=_suspects(known) if known else [],
         suspects_about=printable(known.suspects.about()) if known else "",
         pairs=_pairs(known) if known else [],
@@ -118,7 +123,7 @@ def what_next(run: TrainingRun, splits: Splits, studies: Studies | None) -> list
     """Say what would help most, the most urgent first: labels to look at, classes to photograph, more training."""
     lines = []
     if studies and (found := studies.suspects.found):
-        lines.append(f"Look at the {counted(len(found), 'label')} under Suspects, beginning with {found[0].name}.")
+        lines.append(f"Look at the {counted(len(found), 'label')} under Suspects, beginning with {found[0].title}.")
     lines += [
         f"Photograph {label} on other parts or days: it has no picture to be measured by." for label in run.unmeasured_classes
     ]
@@ -269,7 +274,7 @@ def _sheet(run: TrainingRun, train: Dataset, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _mistakes(run: TrainingRun, validation: Dataset) -> dict[str, Any]:
+def _mistakes(run: TrainingRun, train: Dataset, validation: Dataset) -> dict[str, Any]:
     """Return the validation pictures that were read wrongly, the surest first, one of each group before their siblings."""
     probabilities = run.reference.runtime().run(validation.images)
     answers = probabilities.argmax(axis=1)
@@ -277,7 +282,7 @@ def _mistakes(run: TrainingRun, validation: Dataset) -> dict[str, Any]:
     wrong = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")]
     repeats = rank_in_class(wrong if validation.groups is None else validation.groups[wrong])
     shown = wrong[np.argsort(repeats > 0, kind="stable")][:MOST_MISTAKES]
-    maps = place_maps(run.reference.model, validation.images[shown], answers[shown]) if len(shown) else None
+    maps = place_maps(run.reference.model, train, validation.images[shown], answers[shown]) if len(shown) else None
     labels = run.reference.task.labels
     pictures = []
     for at, i in enumerate(shown):
@@ -295,29 +300,37 @@ def _mistakes(run: TrainingRun, validation: Dataset) -> dict[str, Any]:
     return {"count": len(wrong), "of": len(validation), "pictures": pictures}
 
 
-def place_maps(model: keras.Model, images: NDArray[np.uint8], class_ids: NDArray[np.int64]) -> list[NDArray[np.float32]] | None:
+def place_maps(
+    model: keras.Model, train: Dataset, images: NDArray[np.uint8], class_ids: NDArray[np.int64]
+) -> list[NDArray[np.float32]] | None:
     """Return for each of `(n, h, w, c)` pictures where it speaks for a class, `(h, w)`; None for a network that has no map.
 
-    It has one where it ends in the mean over all places and a dense layer: see `edgecnn.where`.
+    It has one where it ends in the mean over all places and a dense layer: see `edgecnn.where`. As in an export, training
+    pictures of these classes teach which places those are.
     """
     if len(model.layers) < 2 or not isinstance(model.layers[-2], keras.layers.GlobalAveragePooling2D):
         return None
-    kernel = model.layers[-1].get_weights()[0]
-    weights = kernel - kernel.mean(axis=1, keepdims=True)
-    network = keras.Model(model.inputs, model.layers[-2].input)
-    features = np.asarray(network.predict(images, batch_size=8, verbose=0), np.float32)
-    own = [np.asarray(each @ weights[:, class_id], np.float32) for each, class_id in zip(features, class_ids, strict=True)]
-    return fine_maps(images, own)
+    kernel, bias = model.layers[-1].get_weights()
+    height, width, channels = images.shape[1:]
+    features = KerasFeatures(model, (height, width, channels))
+    runtime = HeadRuntime(features, write_weights(kernel, bias), len(kernel))
+    of_class = train.take(np.flatnonzero(np.isin(train.class_ids, class_ids)))
+    few = of_class.take(few_of_each(of_class.class_ids, PICTURES, 0))
+    weights = fit_place_weights(runtime, few, len(bias))
+    return maps_by_weights(runtime, weights, images, runtime.answer(images), class_ids.tolist())
 
 
 def _suspects(studies: Studies) -> list[dict[str, Any]]:
     pool = studies.frozen.pool
     return [
-        _figure(pool.images[one.index], one.name)
-        | {
+        {
+            "pictures": [
+                _figure(pool.images[i], name) for i, name in zip(one.indices[:MOST_SIBLINGS], one.names, strict=False)
+            ],
+            "name": printable(one.title),
             "given": printable(one.given),
             "likely": printable(one.likely),
-            "why": "others of its group have this label" if one.reason == "same group" else f"confidence {one.confidence:.2f}",
+            "why": one.why(),
             "nearest": [
                 _figure(pool.images[near.index], near.name)
                 | {"label": printable(near.label), "likeness": f"{near.likeness:.2f}"}

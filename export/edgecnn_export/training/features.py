@@ -48,7 +48,7 @@ def fit_last_layer(
 
     The features of a picture as it is are computed once, and those of up to `views - 1` augmented ones, MOST_VIEWS in all.
     `smoothing` is the recipe's label smoothing, so that the losses of later epochs can be compared with this one's. Once
-    `stop()` is true, the layer is fitted to what has been seen so far.
+    `stop()` is true, the layer is fitted to what has been seen so far, some of each class.
     """
     last = model.layers[-1]
     network = keras.Model(model.inputs, last.input)
@@ -61,7 +61,7 @@ def fit_last_layer(
         let_go()
         class_ids.append(ids)
         report(_STAGE, sum(map(len, class_ids)), wanted)
-        if stop():
+        if stop() and sum(map(len, class_ids)) >= last.units:  # classes take turns, so that each was seen
             break
     report(_STAGE, wanted, wanted)
     seen, of_class = np.concatenate(features), np.concatenate(class_ids)

@@ -269,7 +269,7 @@ class Session:
             augmentation=recipe.augmentation,
             smoothing=recipe.label_smoothing,
             seed=self.seed,
-            stop=interrupted.is_set,
+            stop=lambda: interrupted.is_set() or self.budget.left() <= 0,
             clock=self.budget.clock,
         )
         entry = {"epoch": 0, "penalty": fitted.penalty, "views": fitted.views} | self._validated()
