@@ -42,6 +42,7 @@ from edgecnn.runtimes.runtime import answer_slices
 
 KEEP_RATE = 0.98
 CENTRES = 32  # of each class, fewer where that many features would fill the contract
+KEPT_CORRUPTED = 0.95  # of held-out pictures under a worse light: a novelty's threshold is raised no further than they need
 FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
@@ -191,6 +192,7 @@ def fit_evidence(
     outliers: Findings | None = None,
     head: HeadInfo | None = None,
     stated: Collection[str] = (),
+    corrupted: Findings | None = None,
     keep_rate: float = KEEP_RATE,
     seed: int = 0,
 ) -> EvidenceInfo:
@@ -198,10 +200,11 @@ def fit_evidence(
 
     `train_ids` and `held_out_ids` `(n,)` are the pictures' classes; `outliers` are such as training saw, and the `head` gives
     scores. What else than the distance counts in the novelty, how much, and which roots of the features are compared, is what
-    tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is as high as
-    FALSE_ACCEPTS of them allow, of all together and of each of the kinds `stated` by a user: pictures under a worse light are
-    then kept. Few held-out pictures promise a lower keep rate, which is then the one that is stated. Raises DatasetError for
-    less than MIN_PICTURES.
+    tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is raised, so
+    that pictures under a worse light are kept: no higher than FALSE_ACCEPTS of them allow, of all together and of each of the
+    kinds `stated` by a user, and no higher than what keeps KEPT_CORRUPTED of `corrupted` held-out pictures, since what room is
+    left beyond that would serve strangers alone. Few held-out pictures promise a lower keep rate, which is then the one that is
+    stated. Raises DatasetError for less than MIN_PICTURES.
     """
     count, (channels, classes) = len(held_out_ids), (train.pooled.shape[1], train.probabilities.shape[1])
     if count < MIN_PICTURES:
@@ -223,6 +226,10 @@ def fit_evidence(
     mine = [each for kind, each in zip(others, scored, strict=True) if kind in stated]
     rooms = [_room(np.concatenate(scored)), *map(_room, mine)] if sum(map(len, scored)) else []
     if rooms and math.isfinite(min(rooms)):
+        if corrupted is not None:
+            worse = Evidence(draft, channels, classes, head).judge(corrupted.pooled, corrupted.probabilities)
+            sure = worse.novelty[worse.tempered.max(axis=1) >= unsure_below]
+            rooms += [float(np.quantile(sure, KEPT_CORRUPTED))] if len(sure) else []
         novel_above = max(novel_above, min(rooms))
     final = replace(draft, unsure_below=unsure_below, novel_above=max(novel_above, 1e-6))
     chosen = Evidence(final, channels, classes, head)

@@ -71,6 +71,15 @@ def test_room_that_strangers_leave_is_used() -> None:
     assert fitted(others=far).novel_above > fitted(others={}).novel_above
 
 
+def test_no_more_room_is_used_than_pictures_under_a_worse_light_need() -> None:
+    far, worse = {"far": drawn(100, 5, shift=30.0)[0]}, drawn(300, 6, shift=1.0)[0]
+
+    info = fitted(others=far, corrupted=worse)
+
+    assert fitted(others={}).novel_above < info.novel_above < fitted(others=far).novel_above
+    assert Evidence(info, CHANNELS, CLASSES).keeps(worse).mean() == pytest.approx(0.95, abs=0.01)
+
+
 def test_a_kind_that_a_user_states_is_not_let_in_for_the_room_that_easy_kinds_leave() -> None:
     easy, hard = drawn(900, 5, shift=30.0)[0], drawn(40, 9, shift=0.8)[0]
     others = {"easy": easy, "gloves": hard}
