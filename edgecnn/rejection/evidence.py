@@ -43,7 +43,8 @@ from edgecnn.runtimes.runtime import answer_slices
 KEEP_RATE = 0.98
 CENTRES = 32  # of each class, fewer where that many features would fill the contract
 KEPT_CORRUPTED = 0.95  # of held-out pictures under a worse light: a novelty's threshold is raised no further than they need
-FALSE_ACCEPTS = 0.05  # of the out-of-distribution pictures may be taken for a class
+ROOM = 0.02  # of the out-of-distribution pictures may be taken for a class where the novelty's threshold is raised
+FALSE_ACCEPTS = 0.05  # of them may be, where rejection is measured
 MIN_PICTURES = 10
 _MOST_UNSURE = 0.5  # an answer of one half or more is not unsure, whatever may be lost
 _LOG_WEIGHTS = (0.1, 0.5, 2.0, 8.0)
@@ -201,7 +202,7 @@ def fit_evidence(
     `train_ids` and `held_out_ids` `(n,)` are the pictures' classes; `outliers` are such as training saw, and the `head` gives
     scores. What else than the distance counts in the novelty, how much, and which roots of the features are compared, is what
     tells held-out pictures from the others best (AUROC). Where the others leave room, the novelty's threshold is raised, so
-    that pictures under a worse light are kept: no higher than FALSE_ACCEPTS of them allow, of all together and of each of the
+    that pictures under a worse light are kept: no higher than ROOM of them allows, of all together and of each of the
     kinds `stated` by a user, and no higher than what keeps KEPT_CORRUPTED of `corrupted` held-out pictures, since what room is
     left beyond that would serve strangers alone. Few held-out pictures promise a lower keep rate, which is then the one that is
     stated. Raises DatasetError for less than MIN_PICTURES.
@@ -388,9 +389,9 @@ def _weights(info: EvidenceInfo) -> tuple[float, ...]:
 
 
 def _room(novelties: NDArray[np.float64]) -> float:
-    """Return the highest threshold at which FALSE_ACCEPTS of strangers of these novelties `(n,)` get a label, inf for any."""
+    """Return the highest threshold at which ROOM of the strangers of these novelties `(n,)` get a label, inf for any."""
     lowest = np.append(np.sort(novelties), np.inf)
-    return float(lowest[math.floor(FALSE_ACCEPTS * len(novelties))]) * _JUST_BELOW
+    return float(lowest[math.floor(ROOM * len(novelties))]) * _JUST_BELOW
 
 
 def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -81,7 +81,7 @@ def test_no_more_room_is_used_than_pictures_under_a_worse_light_need() -> None:
 
 
 def test_a_kind_that_a_user_states_is_not_let_in_for_the_room_that_easy_kinds_leave() -> None:
-    easy, hard = drawn(900, 5, shift=30.0)[0], drawn(40, 9, shift=0.8)[0]
+    easy, hard = drawn(2400, 5, shift=30.0)[0], drawn(40, 9, shift=0.8)[0]
     others = {"easy": easy, "gloves": hard}
 
     generous, strict = fitted(others=others), fitted(others=others, stated=("gloves",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
-from edgecnn_export.training import TrainingRun, train, trainer
+from edgecnn_export.training import TrainingRun, auto, train, trainer
 from edgecnn_export.training.augmentation import SURFACE, Augmentation
 from edgecnn_export.training.auto import Candidate, Choice, Limits, _choose, _Measured, multiplications, train_auto
 from edgecnn_export.training.batches import EpochBatches, views_of
@@ -293,15 +294,21 @@ def test_a_limit_that_the_weights_alone_exceed_is_refused_before_any_training(tm
 
 
 def test_what_was_trained_before_no_network_kept_a_limit_is_not_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: tuple[TrainingRun, Choice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, lines, progress = tmp_path / "run", list[str](), dict[str, Any]()
-    progress["progress"] = lines.append
-    with pytest.raises(InputError, match="not trained again"):
-        train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e-9), epochs=1, **progress)
-    monkeypatch.setattr("edgecnn_export.training.auto.train", None)
+    """Both trainings are copies of those of `chosen`."""
+    out, trained, lines = tmp_path / "run", chosen[0].folder, list[str]()
 
-    run, choice = train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e9), epochs=1, **progress)
+    def copy(*_: object, out: Path, teacher_folder: Path, **__: object) -> TrainingRun:
+        shutil.copytree(trained / "lite", teacher_folder)
+        return auto._reopened(Path(shutil.copytree(trained / "compact", out)))
+
+    monkeypatch.setattr(auto, "train", copy)
+    with pytest.raises(InputError, match="not trained again"):
+        train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e-9), epochs=2, progress=lines.append)
+    monkeypatch.setattr(auto, "train", None)
+
+    run, choice = train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e9), epochs=2, progress=lines.append)
 
     assert choice is not None and run.reference.name == choice.network
     assert any("lie in" in line for line in lines)
