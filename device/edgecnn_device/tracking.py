@@ -93,8 +93,8 @@ class Tracker:
         found: dict[int, _Track] = {}
         pairs = [(likeness(t.box, box), i, t) for t in self._tracks for i, box in enumerate(boxes)]
         taken: set[int] = set()
-        for likeness, i, track in sorted(pairs, key=lambda pair: -pair[0]):
-            if likeness > 0 and i not in found and track.region_id not in taken:
+        for alike, i, track in sorted(pairs, key=lambda pair: -pair[0]):
+            if alike > 0 and i not in found and track.region_id not in taken:
                 found[i] = track
                 taken.add(track.region_id)
         tracks = [found.get(i) or self._begin(classes) for i in range(len(boxes))]
