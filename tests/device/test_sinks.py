@@ -201,7 +201,7 @@ def test_an_opencv_without_windows_says_so_in_one_line() -> None:
 
 def test_an_unsure_answer_is_kept_with_its_prediction_at_most_once_a_second(tmp_path: Path) -> None:
     clock = JumpingClock()
-    sink = SampleSink(SampleOptions(tmp_path / "keep", below=0.95), clock=clock)
+    sink = SampleSink(SampleOptions(tmp_path / "keep", below=0.95, every_s=None), clock=clock)
     for number in range(4):
         clock.now_s += 0.6
         sink.write(observe(frame(gray_picture(230), number)))

@@ -325,7 +325,7 @@ def test_the_page_counts_each_part() -> None:
 
 
 def test_a_kept_sample_is_the_best_view_with_the_whole_passage(tmp_path: Path) -> None:
-    with SampleSink(SampleOptions(tmp_path, below=0.95)) as sink:
+    with SampleSink(SampleOptions(tmp_path, below=0.95, every_s=None)) as sink:
         sink.write(answered())
 
     (body,) = (json.loads(path.read_text()) for path in tmp_path.glob("*Z-*.json"))
