@@ -25,15 +25,18 @@ _TEXT = "ABCDEFGHKLMNPRSTUVWXYZabdefghkmnpqrtuy0123456789"
 
 def generate_other_surfaces(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
     """Return `count` read-only pictures `(count, 200, 200, 1)` uint8 of each kind; a larger set begins with the smaller one."""
-    return {kind: _of_kind(kind, count, seed) for kind in _KINDS}
+    return dict(_drawn(count, seed))
 
 
-@functools.lru_cache(maxsize=2 * 12)  # those of two measurements: drawing them takes longer than all else about a small export
-def _of_kind(kind: str, count: int, seed: int) -> NDArray[np.uint8]:
-    number = list(_KINDS).index(kind)
-    pictures = np.stack([_seen(_KINDS[kind], np.random.default_rng((seed, number, i))) for i in range(count)])[..., None]
-    pictures.flags.writeable = False
-    return pictures
+@functools.lru_cache(maxsize=2)  # for two measurements: drawing takes longer than all else about a small export
+def _drawn(count: int, seed: int) -> dict[str, NDArray[np.uint8]]:
+    drawn = {
+        kind: np.stack([_seen(draw, np.random.default_rng((seed, number, i))) for i in range(count)])[..., None]
+        for number, (kind, draw) in enumerate(_KINDS.items())
+    }
+    for pictures in drawn.values():
+        pictures.flags.writeable = False
+    return drawn
 
 
 def _seen(draw: Callable[[Rng], Plane], rng: Rng) -> NDArray[np.uint8]:
