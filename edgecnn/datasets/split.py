@@ -93,7 +93,9 @@ def extend_split(
     """Return the part `(n,)` of each picture: that of `kept` `(n,)`, and for those that are FREE there one that is dealt.
 
     A kept picture never moves. A new one joins the part of its group, where that stands in several the first of train,
-    validation and test; groups of new pictures alone are dealt so that all pictures together come closest to SHARES.
+    validation and test. Groups of new pictures alone are dealt so that they come closest to SHARES, whatever shares the kept
+    ones have: a split without test pictures is not to swallow what is there to learn from. Only what was rounded away before,
+    a picture of each class and part at most, is made good.
     """
     counts, numbers = _counted(class_ids, groups, classes)
     parts = kept.copy()
@@ -106,7 +108,9 @@ def extend_split(
     np.add.at(have, (parts[parts != FREE], class_ids[parts != FREE]), 1)
     new = np.unique(numbers[parts == FREE])
     whole = np.asarray((counts[:, _undivided(counts)] > 0).any(axis=1))[new]
-    random, wanted = np.random.default_rng(seed), np.array(SHARES)[:, None] * counts.sum(axis=0)[None]
+    random, shares = np.random.default_rng(seed), np.array(SHARES)[:, None]
+    rounded_away = np.clip(shares * have.sum(axis=0) - have, -1, 1)
+    wanted = have + np.maximum(rounded_away + shares * counts[new].sum(axis=0), 0)
     part_of_group = np.full(len(counts), FREE)
     part_of_group[new] = _deal(counts[new], wanted, random, np.where(whole, TRAIN, FREE), have)
     parts[parts == FREE] = part_of_group[numbers[parts == FREE]]

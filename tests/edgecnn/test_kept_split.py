@@ -144,6 +144,26 @@ def test_kept_pictures_stay_and_new_ones_join_their_group(data: st.DataObject) -
         assert new <= old or not old
 
 
+@given(st.tuples(*[st.integers(0, 60)] * 3), st.integers(1, 40), st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_of_new_pictures_most_are_trained_on_whatever_shares_the_old_ones_have(
+    old: tuple[int, int, int], new: int, seed: int
+) -> None:
+    before = np.concatenate([np.repeat(range(3), old), np.full(new, FREE)])
+
+    after = extend_split(np.zeros(len(before), np.int64), np.arange(len(before)), before, 1, seed=seed)[sum(old) :]
+
+    assert np.abs(np.bincount(after, minlength=3) - np.array(SHARES) * new).max() <= 2
+
+
+def test_pictures_that_are_added_one_by_one_come_to_the_usual_shares() -> None:
+    parts = np.zeros(0, np.int64)
+    for number in range(100):
+        parts = extend_split(np.zeros(number + 1, np.int64), np.arange(number + 1), np.append(parts, FREE), 1, seed=number)
+
+    assert np.bincount(parts, minlength=3).tolist() == [70, 15, 15]
+
+
 @pytest.mark.parametrize(("rule", "is_kept"), [(GROUPED_RULE, True), ("as x divided it", True), ("dealt at random", False)])
 def test_a_run_keeps_its_split_unless_it_was_dealt_at_random(parts: Path, rule: str, is_kept: bool) -> None:
     table, _ = stored(parts)

@@ -259,6 +259,18 @@ def test_few_old_pictures_are_shown_again_and_all_stay_in_the_table(
     assert sum(len(asked.stored[part]) for part in SPLITS) == 92
 
 
+@pytest.mark.parametrize(("part", "is_vain"), [("train", False), ("validation", True), ("test", True)])
+def test_it_is_said_loudly_when_no_added_picture_is_trained_on(workshop: Workshop, part: str, is_vain: bool) -> None:
+    splits = workshop.found.splits
+    none = splits.test.take(np.arange(0))
+    one = dataclasses.replace(splits.test.take(np.arange(1)), names=(IN_RUN + "added/a.png",))
+    parts = {"train": none, "validation": none, "test": none} | {part: one}
+
+    said = continuation._counts(dataclasses.replace(splits, **parts), [], [])
+
+    assert ("WARNING: none is trained on" in said) is is_vain
+
+
 def test_a_label_that_the_run_does_not_know_is_refused_with_the_option(workshop: Workshop, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"labelled 'gray'.*\(bright, dark\).*--new-class 'gray'"):
         continue_training(open_start(workshop.old), [workshop.samples], out=tmp_path / "on")

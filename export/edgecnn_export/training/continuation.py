@@ -312,10 +312,12 @@ def _divided(start: Start, added: Sequence[Addition], out: Path, seed: int) -> S
 
 def _counts(splits: Splits, added: Sequence[Addition], in_field: Sequence[Addition]) -> str:
     others = sum(each.label == OTHERS for each in added)
-    parts = [f"{sum(name.startswith(IN_RUN) for name in splits[part].names)} {part}" for part in SPLITS]
+    by_part = {part: sum(name.startswith(IN_RUN) for name in splits[part].names) for part in SPLITS}
+    parts = [f"{count} {part}" for part, count in by_part.items()]
     more = [f"{others} of no class"] if others else []
     more += [f"{len(in_field)} of the field, which are only measured on"] if in_field else []
-    return f"added pictures: {', '.join([*parts, *more])}"
+    vain = "" if by_part["train"] else "; WARNING: none is trained on, since all show what pictures to measure by show"
+    return f"added pictures: {', '.join([*parts, *more])}{vain}"
 
 
 def _replayed(splits: Splits, seed: int) -> Splits:
