@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import click
 
@@ -131,10 +136,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
     A mistake of the user's, a file that the system refuses, or memory, descriptors and the like that it lacks, is one line on
-    stderr and exit code 2; Ctrl-C exits with 130; a bug of ours keeps its traceback.
+    stderr and exit code 2; Ctrl-C exits with 130; SIGTERM and SIGHUP leave nothing half done either, and then end the process
+    as they always do; a bug of ours keeps its traceback.
     """
     try:
-        with shown_progress():
+        with _ending_in_order(), shown_progress():
             code = cli.main(arguments, prog_name="edgecnn", standalone_mode=False)
         sys.stdout.flush()
     except EdgecnnError as error:
@@ -152,6 +158,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = _complain(f"{package} is not installed. Install it with: pip install 'edgecnn[{EXTRAS[package]}]'", 2)
     except (click.Abort, KeyboardInterrupt):
         code = _complain("interrupted", 130)
+    except _EndedBySignal as end:
+        code = _complain(f"ended by {end.signal.name}", 128 + end.signal)
+        signal.raise_signal(end.signal)  # whoever waits for this process sees what ended it
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -163,6 +172,31 @@ def main(arguments: list[str] | None = None) -> None:
             raise  # neither a file of the user's nor the system is to blame
         code = _complain(f"{error.filename or 'this system'}: {error.strerror.lower()}", 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _EndedBySignal(BaseException):
+    """A polite kill arrived: like KeyboardInterrupt, it passes everything that tidies up."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Raise _EndedBySignal when SIGTERM or SIGHUP arrives and nobody asked for it to be ignored."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _EndedBySignal(number)
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if main_thread and signal.getsignal(each) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _complain(line: str, code: int) -> int:

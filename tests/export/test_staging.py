@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,34 @@ def test_an_interruption_before_the_end_leaves_the_old_set(tmp_path: Path) -> No
 
     assert content(tmp_path) == {"a.tflite": "old"}
     assert list(tmp_path.iterdir()) == [tmp_path / "a.tflite"]
+
+
+LONG_COMMAND = """
+import sys, time
+from pathlib import Path
+from edgecnn.cli import main
+from edgecnn_export.staging import staging
+
+def work(*_, **__):
+    with staging(Path(sys.argv[1])):
+        print("at work", flush=True)
+        time.sleep(60)
+
+main.cli.main = work
+main.main([])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_politely_leaves_nothing_half_done(tmp_path: Path, number: signal.Signals) -> None:
+    running = subprocess.Popen([sys.executable, "-c", LONG_COMMAND, str(tmp_path)], stdout=-1, stderr=-1, text=True)
+    assert running.stdout is not None and running.stdout.readline() == "at work\n"
+
+    running.send_signal(number)
+    _, err = running.communicate(timeout=30)
+
+    assert (running.returncode, err) == (-number, f"edgecnn: ended by {number.name}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rejected_file_moves_an_older_good_one_aside(tmp_path: Path) -> None:
