@@ -7,7 +7,8 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import keras
@@ -24,6 +25,7 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.studies import frozen
 from edgecnn_export.studies import report as page
+from edgecnn_export.studies.learning_curve import ClassCurve, LearningCurve
 from edgecnn_export.training import train as run_training
 from edgecnn_export.training.session import TrainingRun
 
@@ -115,6 +117,22 @@ def test_the_class_without_validation_pictures_is_to_be_photographed(trained: Tr
     lines = page.what_next(dataclasses.replace(run, record=record), splits, None)
 
     assert f"Photograph {run.reference.task.labels[1]} on other parts or days" in lines[0]
+
+
+def test_a_class_that_more_pictures_would_not_help_is_not_to_be_photographed(trained: Trained) -> None:
+    run, splits = trained
+    label = run.reference.task.labels[0]
+    curves = [ClassCurve(label, 20, 20, 0.9, (0.8, 1.0), more=20, gain=gain, interval=(0.0, 0.05)) for gain in (0.004, 0.006)]
+
+    hopeless, worth = (
+        page.what_next(
+            run, splits, cast(page.Studies, SimpleNamespace(suspects=SimpleNamespace(found=()), pairs=(), curve=curve))
+        )
+        for curve in (LearningCurve((one,), 20) for one in curves)
+    )
+
+    assert not any("more pictures of" in line for line in hopeless)
+    assert any("about +1 points" in line for line in worth)
 
 
 def train(*arguments: str) -> int:

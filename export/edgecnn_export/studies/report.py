@@ -42,7 +42,7 @@ MOST_PICTURES, SECONDS = 1000, 60.0  # that the studies behind the report look a
 MOST_CLASSES, PER_CLASS = 20, 8  # of the contact sheet
 MOST_MISTAKES = MOST_SUSPECTS = 24
 MOST_SIBLINGS = 4  # shown of a suspect group
-WORTH_A_POINT = 0.01  # of recall at the upper end, for a class to be named among those to photograph
+WORTH_A_POINT = 0.005  # of recall, rounded up a point: what a class named among those to photograph has to gain
 FEW_GROUPS = 20  # of a class, to be called few
 _SIDE, _QUALITY = 128, 80  # of a small picture
 _CHART_WH = 320, 150
@@ -128,7 +128,7 @@ def what_next(run: TrainingRun, splits: Splits, studies: Studies | None) -> list
         f"Photograph {label} on other parts or days: it has no picture to be measured by." for label in run.unmeasured_classes
     ]
     if studies:
-        worth = [one for one in studies.curve.classes if one.interval and one.interval[1] >= WORTH_A_POINT]
+        worth = [one for one in studies.curve.classes if one.gain is not None and one.gain >= WORTH_A_POINT]
         lines += [f"Photograph {one.advice()}." for one in worth[:3]]
         lines += [
             f"Photograph {pair.first} and {pair.second} side by side, where they look alike: "
