@@ -296,19 +296,24 @@ def test_a_limit_that_the_weights_alone_exceed_is_refused_before_any_training(tm
 def test_what_was_trained_before_no_network_kept_a_limit_is_not_trained_again(
     chosen: tuple[TrainingRun, Choice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both trainings are copies of those of `chosen`."""
+    """Both trainings, and what was measured of them, are those of `chosen`."""
     out, trained, lines = tmp_path / "run", chosen[0].folder, list[str]()
+    options = {"out": out, "recipe": recipe(), "epochs": 2, "progress": lines.append}
 
     def copy(*_: object, out: Path, teacher_folder: Path, **__: object) -> TrainingRun:
         shutil.copytree(trained / "lite", teacher_folder)
         return auto._reopened(Path(shutil.copytree(trained / "compact", out)))
 
+    known = [_Measured(each, np.arange(each.count) < each.correct) for each in chosen[1].candidates]
+    monkeypatch.setattr(auto, "_measure", lambda *_: known)
     monkeypatch.setattr(auto, "train", copy)
     with pytest.raises(InputError, match="not trained again"):
-        train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e-9), epochs=2, progress=lines.append)
+        train_auto(TASK, splits(), limits=Limits(budget_ms=1e-9), **options)
     monkeypatch.setattr(auto, "train", None)
+    with pytest.raises(TypeError, match="not callable"):  # by another recipe it would be
+        train_auto(TASK, splits(), **{**options, "recipe": dataclasses.replace(recipe(), learning_rate=1e-4)})
 
-    run, choice = train_auto(TASK, splits(), out=out, limits=Limits(budget_ms=1e9), epochs=2, progress=lines.append)
+    run, choice = train_auto(TASK, splits(), limits=Limits(budget_ms=1e9), **options)
 
     assert choice is not None and run.reference.name == choice.network
     assert any("lie in" in line for line in lines)

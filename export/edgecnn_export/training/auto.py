@@ -35,9 +35,9 @@ from edgecnn_export.reference import MODEL_FILE
 from edgecnn_export.repair.ladder import pictures_to_time, time_side_by_side
 from edgecnn_export.run_pictures import RUN_FILE
 from edgecnn_export.training import checkpoints
-from edgecnn_export.training.recipes import NOT_FOR_LITE, can_be_taught, find_recipe
+from edgecnn_export.training.recipes import NOT_FOR_LITE, can_be_taught, find_recipe, taught
 from edgecnn_export.training.session import CURVES, TrainingRun, versions
-from edgecnn_export.training.trainer import SHEET, check_folder, train
+from edgecnn_export.training.trainer import SHEET, check_folder, train, with_overrides
 
 CONFIDENCE = 0.975  # of each side of the interval of a difference
 WORTH = 0.02  # of the validation pictures: what the larger network has to gain where so few pictures prove nothing
@@ -152,16 +152,23 @@ def _left(out: Path, splits: Splits, options: dict[str, Any]) -> TrainingRun | N
     """Return the complete `compact` of the same call, of which no network kept the limits: `out` itself then has no model."""
     compact, lite = out / "compact", out / "lite"
     whole = all((run / MODEL_FILE).exists() and not (run / checkpoints.FILE_NAME).exists() for run in (compact, lite))
-    if (out / MODEL_FILE).exists() or not whole or options.get("recipe") is not None:
+    if (out / MODEL_FILE).exists() or not whole:
         return None
     run = _reopened(compact)
-    wanted = {"model": "compact", "seed": options.get("seed", 0), "training_pictures": splits.train.digest()}
-    wanted |= {name: options[name] for name in ("epochs", "batch_size") if options.get(name) is not None}
-    wanted["minutes"] = options.get("minutes")
-    if wanted["minutes"] is None and "epochs" not in wanted:
-        wanted["epochs"] = find_recipe("compact", run.reference.task).epochs
-    same = all(run.record.get(name) == value for name, value in wanted.items())
-    return run if same and run.record["versions"] == versions() else None
+    minutes = options.get("minutes")
+    recipe = options.get("recipe") or taught(find_recipe("compact", run.reference.task), run.reference.task)
+    recipe = with_overrides(recipe, options.get("epochs"), options.get("batch_size"))
+    if minutes is not None:
+        recipe = dataclasses.replace(recipe, by_epoch=True)
+    wanted = {
+        "model": "compact",
+        "seed": options.get("seed", 0),
+        "training_pictures": splits.train.digest(),
+        "minutes": minutes,
+        "recipe_digest": recipe.digest(),
+        "versions": versions(),
+    }
+    return run if all(run.record.get(name) == value for name, value in wanted.items()) else None
 
 
 @dataclass(frozen=True, eq=False)

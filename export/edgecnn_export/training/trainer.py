@@ -90,7 +90,7 @@ def train(
     if ended_early and minutes is None and epochs is None:
         minutes = _minutes_before(teacher_folder)
     checkpoint = _open_checkpoint(out) if resume and not ended_early else None
-    recipe = _with_overrides(recipe, epochs, batch_size, checkpoint)
+    recipe = with_overrides(recipe, epochs, batch_size, checkpoint)
     if recipe.on_levels and keras.backend.backend() != "tensorflow":
         raise InputError(f"{model} is trained under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
     budget = Budget.of(minutes, epochs, checkpoint, clock)
@@ -153,7 +153,7 @@ def _train_teacher(
     limits["epochs"] = None if budget.minutes is not None else min(own.epochs, recipe.epochs)
     if not recipe.distillation.tuned:
         limits = {"minutes": None, "epochs": 0}
-    made_by = _with_overrides(own, limits["epochs"], None, None)
+    made_by = with_overrides(own, limits["epochs"], None)
     if limits["minutes"] is not None:
         made_by = budget.fitted(made_by)
     if (kept := _kept(folder, splits, name, made_by, seed, limits)) is not None:
@@ -224,7 +224,8 @@ def _interruption() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _with_overrides(recipe: Recipe, epochs: int | None, batch_size: int | None, checkpoint: Checkpoint | None) -> Recipe:
+def with_overrides(recipe: Recipe, epochs: int | None, batch_size: int | None, checkpoint: Checkpoint | None = None) -> Recipe:
+    """Return a recipe with stated epochs and batch size, or those of a checkpoint; InputError for values out of range."""
     least = 0 if recipe.head_views else 1
     for name, value, lowest in (("--epochs", epochs, least), ("--batch-size", batch_size, 1)):
         if value is not None and value < lowest:
