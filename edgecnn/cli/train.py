@@ -81,7 +81,8 @@ _FOR_CLASSES = ("network", "epochs", "minutes", "batch_size", "rule", "stored", 
 @click.option(
     "--minutes",
     type=Duration(0.01, 100_000, unit="m"),
-    help="Instead of --epochs: as many as fit into this time, such as 10 or 2h.",
+    help="Instead of --epochs: as many as fit into this time, such as 10 or 2h. Reading the pictures before it, measuring the "
+    "int8 files and the report behind it come on top.",
 )
 @click.option("--batch-size", type=Count(1, 65536), help="Pictures per step. Default: the recipe's.")
 @seed_option
