@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from hypothesis import settings
 # A busy machine takes a second over what needs a millisecond; that is no finding.
 settings.register_profile("edgecnn", deadline=None)
 settings.load_profile("edgecnn")
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of cycles pass over what importing made: TensorFlow's converter calls it, .3 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _data_folder(task_name: str) -> Path | None:

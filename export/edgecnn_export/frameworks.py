@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -44,6 +45,7 @@ def require_keras() -> None:
                 tf.config.list_physical_devices("GPU")
                 # A model asked with a batch of another size, or the next model, is not the user's mistake.
                 tf.get_logger().addFilter(lambda record: "retracing" not in str(record.msg))
+        gc.freeze()  # each conversion to TFLite runs the collector of cycles, which takes .3 s to look at all that was imported
     except ImportError as error:
         raise _missing("Keras" if error.name == "keras" else "TensorFlow") from error
 
