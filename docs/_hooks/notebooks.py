@@ -1,4 +1,7 @@
-"""Execute the notebooks of the tutorials and show each as a page, with a link to the notebook itself."""
+"""Execute the notebooks of the tutorials and show each as a page, with a link to the notebook itself.
+
+With NOTEBOOKS=unexecuted they are shown without outputs: where the tests have run them a minute before.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,16 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
 _log = logging.getLogger("mkdocs.plugins.notebooks")
-_DOWNLOAD = "[Download this notebook]({name}) and run it yourself: every cell below was executed when this page was built.\n\n"
+_EXECUTED = os.environ.get("NOTEBOOKS") != "unexecuted"
+_DOWNLOAD = (
+    "[Download this notebook]({name}) and run it yourself: every cell below was{not_} executed when this page was built.\n\n"
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page beside each notebook (mkdocs calls this)."""
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
-        text, pictures = _executed(Path(config.docs_dir) / notebook.src_uri)
+        text, pictures = _shown(Path(config.docs_dir) / notebook.src_uri)
         page = notebook.src_uri.removesuffix(".ipynb") + ".md"
         files.append(File.generated(config, page, content=text))
         for name, data in pictures.items():
@@ -30,9 +36,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _executed(path: Path) -> tuple[str, dict[str, bytes]]:
-    """Run a notebook in an empty folder; return it as Markdown, and its pictures by name."""
+def _shown(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Run a notebook; return it as Markdown, and its pictures by name."""
     notebook = nbformat.read(path, as_version=4)
+    if _EXECUTED:
+        _execute(notebook, path.name)
+    resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
+    text, made = MarkdownExporter().from_notebook_node(notebook, resources=resources)
+    head, _, rest = text.partition("\n\n")
+    download = _DOWNLOAD.format(name=path.name, not_="" if _EXECUTED else " not")
+    return f"{head}\n\n{download}{rest}", made["outputs"]
+
+
+def _execute(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Run a notebook in an empty folder."""
     commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the environment need not be activated
     surroundings = mock.patch.dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", PATH=commands)
     with tempfile.TemporaryDirectory() as folder, surroundings:
@@ -40,10 +57,6 @@ def _executed(path: Path) -> tuple[str, dict[str, bytes]]:
             notebook, timeout=1200, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"]
         )
         client.on_cell_execute = lambda cell, cell_index: _log.info(
-            "%s: cell %d of %d", path.name, cell_index + 1, len(notebook.cells)
+            "%s: cell %d of %d", name, cell_index + 1, len(notebook.cells)
         )
         client.execute()
-    resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
-    text, made = MarkdownExporter().from_notebook_node(notebook, resources=resources)
-    head, _, rest = text.partition("\n\n")
-    return f"{head}\n\n{_DOWNLOAD.format(name=path.name)}{rest}", made["outputs"]

@@ -1,4 +1,4 @@
-"""Forty seconds of a camera's life with everything failing at random; `make test-faults` lives an hour."""
+"""Twenty seconds of a camera's life with everything failing at random; `make test-faults` lives an hour."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from soak import LIMITS, SAMPLE_BYTES, Hour, live_an_hour
 from web_page import model
 
-FRAMES = 1200
+FRAMES = 600
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,6 +19,7 @@ import keras  # noqa: E402  # only after its start-up messages are held back
 from keras import layers  # noqa: E402
 
 from edgecnn_export.reference import Reference  # noqa: E402
+from edgecnn_export.studies import trainings  # noqa: E402
 
 BARS = Task("bars", "drawn bars", ("dark", "upright", "lying"), Preprocessing(16, 16, "gray"), max_drop=5.0)
 
@@ -31,6 +36,16 @@ def draw_bars(count_per_class: int, seed: int) -> Dataset:
         elif class_id == 2:
             image[at : at + width] += np.uint8(150)
     return Dataset(images, class_ids, tuple(f"bar[{i}]" for i in range(len(class_ids))))
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let studies train in this process, where TensorFlow is loaded already; `test_trainings.py` has their children."""
+
+    def run_here(shared: Any, left: list[trainings.Training], out: Path, jobs: int) -> Iterator[Any]:
+        return ((each, trainings._run(shared, each, out / each.name)) for each in left)
+
+    monkeypatch.setattr(trainings, "_run_here", run_here)
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,7 @@ def test_the_worst_corruption_is_named() -> None:
     assert found.worst < found.mean < 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_variant_is_trained_exported_measured_and_kept(tmp_path: Path) -> None:
     digits = generate_digits(6, seed=0)
     odd = np.arange(len(digits)) % 2 == 1

@@ -190,6 +190,7 @@ def test_the_test_split_is_taken_where_that_is_asked_for_alone(
     assert bool(set(test.names) & set(pools[0].names)) is with_test
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_is_complete_is_not_trained_again(tmp_path: Path) -> None:
     pool = _pool()
     training = Training("only", divide(pool, MNIST, "grouped", folds=3, seed=0)[0], "compact", seed=0, epochs=1)

@@ -32,7 +32,7 @@ from edgecnn_export.exporter import ExportResult, export
 from edgecnn_export.models import open_reference
 from edgecnn_export.parity.good_parts import calibration_pictures
 from edgecnn_export.repair.ladder import Repair
-from edgecnn_export.studies.only_good import OnlyGoodData, study_only_good
+from edgecnn_export.studies.only_good import OnlyGoodData, Score, study_only_good
 from edgecnn_export.training.only_good import OnlyGoodRun, train_only_good
 
 SIDE = 48
@@ -240,8 +240,12 @@ def test_a_study_holds_each_good_part_out_once() -> None:
     from edgecnn.datasets.folder import good_task
     from edgecnn.preprocessing import Preprocessing
 
+    def darkest(*_: object) -> Score:
+        return lambda images: 255.0 - cv2.blur(np.moveaxis(images[..., 0], 0, 2), (5, 5)).min(axis=(0, 1))
+
     task = good_task(Path("good"), Preprocessing(SIDE, SIDE, "gray"))
-    found = study_only_good(OnlyGoodData(task, drawn(36, False), {"hole": drawn(10, True)}), false_alarms=0.1)
+    data = OnlyGoodData(task, drawn(36, False), {"hole": drawn(10, True)})
+    found = study_only_good(data, false_alarms=0.1, fit=darkest)
 
     assert [row.kind for row in found.rows] == ["hole", "all"]
     assert found.rows[0].auroc > 0.95

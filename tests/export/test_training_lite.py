@@ -49,6 +49,10 @@ def splits(counts: tuple[int, int, int] = (24, 24, 24)) -> Splits:
     return Splits(surfaces(counts, 1), surfaces((20, 20, 20), 2), surfaces((1, 1, 1), 3), info)
 
 
+# The weights as they were trained: rounding them, which takes longer, comes behind the last epoch (`test_rounding.py`).
+UNROUNDED = dataclasses.replace(find_recipe("lite", TASK), on_levels=False)
+
+
 def run(out: Path, **options: object) -> TrainingRun:
     return train(TASK, splits(), out=out, model="lite", **options)  # type: ignore[arg-type]
 
@@ -67,7 +71,7 @@ def stages() -> set[str]:
 @pytest.fixture(scope="module")
 def fine_tuned(tmp_path_factory: pytest.TempPathFactory, stages: set[str]) -> TrainingRun:
     with listening(lambda stage, done, total: stages.add(stage)):
-        return run(tmp_path_factory.mktemp("tuned"), epochs=1)
+        return run(tmp_path_factory.mktemp("tuned"), epochs=1, recipe=UNROUNDED)
 
 
 def test_the_fitted_last_layer_alone_knows_the_surfaces(head_only: TrainingRun) -> None:
@@ -100,8 +104,7 @@ def test_minutes_that_are_over_end_the_views_of_the_last_layer(tmp_path: Path, m
 
 
 def test_only_the_last_layer_changes_before_the_first_epoch(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(find_recipe("lite", TASK), on_levels=False)  # which rounds all others at the end
-    before, after = build("lite", TASK), run(tmp_path, epochs=0, recipe=recipe).reference.model
+    before, after = build("lite", TASK), run(tmp_path, epochs=0, recipe=UNROUNDED).reference.model
 
     for layer in before.layers[:-1]:
         for old, new in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True):
@@ -142,7 +145,7 @@ def test_a_file_of_random_beginnings_names_no_origin(bar_reference: Reference, b
 
 
 def test_the_same_seed_gives_the_same_fine_tuning(fine_tuned: TrainingRun, tmp_path: Path) -> None:
-    again = run(tmp_path, epochs=1)
+    again = run(tmp_path, epochs=1, recipe=UNROUNDED)
 
     for ours, theirs in zip(again.record["history"], fine_tuned.record["history"], strict=True):
         assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-3)
@@ -159,7 +162,7 @@ def test_other_networks_have_no_last_layer_to_fit_alone(tmp_path: Path) -> None:
 
 
 def test_a_small_class_is_recognised_as_often_as_the_large_ones(tmp_path: Path) -> None:
-    uneven = train(TASK, splits((90, 6, 90)), out=tmp_path, model="lite", epochs=0)
+    uneven = train(TASK, splits((90, 6, 90)), out=tmp_path, model="lite", epochs=0, recipe=UNROUNDED)
 
     confusion = np.array(uneven.record["validation"]["confusion"])
     assert confusion[1, 1] / confusion[1].sum() > 0.8
