@@ -6,9 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgecnn.artifacts import Artifact
 from edgecnn.artifacts.contract import DataInfo, DriftInfo, EvidenceInfo, RepairInfo
 from edgecnn.classifier import Classifier
@@ -19,15 +16,16 @@ from edgecnn.errors import DatasetError
 from edgecnn.rejection.evidence import KEEP_RATE, fit_evidence, run_with_features
 from edgecnn.rejection.others import find_others, read_others
 from edgecnn.rejection.threshold import draw_ood, draw_outliers
-from edgecnn.robustness.corruptions import corrupt, corruptions_for
+from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.robustness.measure import choose_pictures
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.runtimes.head import read_weights, write_places
 from edgecnn.tasks import Task
+from edgecnn_export.parity.corrupted import variants
 from edgecnn_export.place_weights import fit_place_weights
 
 TRAIN_PICTURES, OTHERS_PER_KIND, OUTLIERS = 2000, 100, 600
-_CORRUPTED, _SEVERITY = 20, 3  # held-out pictures under each corruption, and how strong that is
+CORRUPTED_PER_KIND = 20  # held-out pictures under each corruption, about
 _MAX_PLACE_WEIGHTS = 2**17  # with centres and head they have room in a contract of a megabyte
 _Features = tuple[RepairInfo | None, str]
 
@@ -68,7 +66,8 @@ def give_evidence(
     outliers = draw_outliers(task, OUTLIERS, seed)
     train = choose_pictures(splits.train, TRAIN_PICTURES, seed)
     held_out = choose_pictures(splits.validation, TRAIN_PICTURES, seed)
-    corrupted = _corrupted(task, held_out, seed)
+    kinds = corruptions_for(task)
+    corrupted = variants(held_out, kinds, seed, CORRUPTED_PER_KIND * len(kinds))
     fitted: dict[_Features, EvidenceInfo] = {}
     try:
         for artifact in sorted(artifacts, key=_rank):
@@ -92,16 +91,6 @@ def give_evidence(
     except DatasetError as error:
         return list(artifacts), str(error)
     return [_with(artifact, fitted.get(_features(artifact))) for artifact in artifacts], None
-
-
-def _corrupted(task: Task, held_out: Dataset, seed: int) -> NDArray[np.uint8]:
-    """Return some of the held-out pictures as a camera sees them on a bad day, under each corruption `(n, h, w, c)`."""
-    return np.concatenate(
-        [
-            corrupt(choose_pictures(held_out, _CORRUPTED, seed + number).images[:], corruption, _SEVERITY, seed)
-            for number, corruption in enumerate(corruptions_for(task))
-        ]
-    )
 
 
 def fit_places(artifact: Artifact, runtime: Runtime, train: Dataset, seed: int) -> str:
