@@ -84,6 +84,8 @@ def _tell_verdict(found: Comparison) -> None:
     for name, row in rows:
         if row is not None:
             click.echo(printable(f"right before and now, {name}: {_pair(row)}"))
+    if found.decides != "right" and found.decides in found.overall:
+        click.echo(f"{found.decides} before and now, which decides: {_pair(found.overall[found.decides])}")
     for reason in found.reasons:
         click.echo(printable(reason))
     click.echo(f"the new model is {_VERDICTS[found.verdict]}")

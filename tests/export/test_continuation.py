@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sample_files import START, keep
 
 import edgecnn as ec
+from edgecnn.cli.continuation import _tell_verdict
 from edgecnn.cli.main import main
 from edgecnn.datasets.dataset import SplitInfo, Splits
 from edgecnn.datasets.split_table import IN_RUN, SPLITS, SplitRow, read_splits_table, split_rows
@@ -26,6 +27,7 @@ from edgecnn.shipped import find_task
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.run_pictures import RunPictures
+from edgecnn_export.successor import Comparison, Paired
 from edgecnn_export.training import continuation
 from edgecnn_export.training.continuation import ContinuedRun, Start, continue_training, next_folder, open_start
 
@@ -257,6 +259,17 @@ def test_few_old_pictures_are_shown_again_and_all_stay_in_the_table(
     trained_on = sum(name.startswith(IN_RUN) for name in asked.stored.train.names)
     assert len(asked.shown.train) == 10 + trained_on
     assert sum(len(asked.stored[part]) for part in SPLITS) == 92
+
+
+def test_what_decides_is_shown_when_it_is_not_the_share_of_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    overall = {
+        "right": Paired("right", 100, 0.95, 0.96, (-0.01, 0.03), 0, 1),
+        "right label given": Paired("right label given", 100, 0.9, 0.7, (-0.3, -0.1), 20, 0),
+    }
+
+    _tell_verdict(Comparison("worse", (), "right label given", overall, {}, {}, 0.95, 1.0))
+
+    assert "right label given before and now, which decides: 90.0% and 70.0% of 100" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("part", "is_vain"), [("train", False), ("validation", True), ("test", True)])
