@@ -21,9 +21,18 @@ def silent_address() -> Iterator[str]:
         yield f"rtsp://127.0.0.1:{listener.getsockname()[1]}/stream"
 
 
-def children(pid: int) -> list[int]:
+def readers(pid: int) -> list[int]:
+    """Return the children that run another program: a model is tried in a fork of the camera itself before that."""
     tasks = (Path("/proc") / str(pid) / "task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    found = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [child for child in found if command_of(child) not in (b"", command_of(pid))]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:  # it has gone
+        return b""
 
 
 def interrupted(model: str, source: str, after_s: float) -> tuple[int, str]:
@@ -31,7 +40,7 @@ def interrupted(model: str, source: str, after_s: float) -> tuple[int, str]:
     command = [sys.executable, "-m", "edgecnn", "camera", model, "--source", source, "--no-terminal"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline_s = time.monotonic() + 60
-    while not children(process.pid):
+    while not readers(process.pid):
         assert time.monotonic() < deadline_s
         time.sleep(0.002)
     time.sleep(after_s)

@@ -153,7 +153,7 @@ def test_of_new_pictures_most_are_trained_on_whatever_shares_the_old_ones_have(
 
     after = extend_split(np.zeros(len(before), np.int64), np.arange(len(before)), before, 1, seed=seed)[sum(old) :]
 
-    assert np.abs(np.bincount(after, minlength=3) - np.array(SHARES) * new).max() <= 2
+    assert np.abs(np.bincount(after, minlength=3) - np.array(SHARES) * new).max() < 3
 
 
 def test_pictures_that_are_added_one_by_one_come_to_the_usual_shares() -> None:
