@@ -8,8 +8,6 @@ import importlib
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
 from types import FrameType
 
 import click
@@ -18,6 +16,7 @@ from edgecnn import __version__
 from edgecnn.cli.command import Group
 from edgecnn.cli.progress import shown_progress
 from edgecnn.errors import EdgecnnError
+from edgecnn.signals import handling
 from edgecnn.text import printable
 
 # name -> (module, one line of help). The help stands here so that `edgecnn --help` imports no command.
@@ -181,22 +180,13 @@ class _EndedBySignal(BaseException):
         self.signal = signal.Signals(number)
 
 
-@contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Raise _EndedBySignal when SIGTERM or SIGHUP arrives and nobody asked for it to be ignored."""
+def _ending_in_order() -> contextlib.AbstractContextManager[None]:
+    """Raise _EndedBySignal inside when SIGTERM or SIGHUP arrives, unless somebody has decided what it does."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise _EndedBySignal(number)
 
-    main_thread = threading.current_thread() is threading.main_thread()
-    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if main_thread and signal.getsignal(each) == signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+    return handling({each: end for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL})
 
 
 def _complain(line: str, code: int) -> int:

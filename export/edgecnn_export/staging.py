@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import FrameType
 
 from edgecnn.errors import OutputError
 from edgecnn.files import MADE_HERE, exists, make_folder, read_bytes
+from edgecnn.signals import handling
 
 REJECTED = ".rejected"
 PREVIOUS = ".previous"
@@ -125,20 +125,15 @@ def _keep(folder: Path, moves: Collection[Move], out: Path) -> dict[Path, Path |
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Let Ctrl-C and a polite kill wait until the block is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     waiting: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         waiting.append(number)
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), remember)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for waited in waiting:
             signal.raise_signal(waited)
 

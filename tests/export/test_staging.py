@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecnn.errors import OutputError
+from edgecnn.signals import handling
 from edgecnn_export.staging import install, staging
 
 
@@ -137,6 +138,23 @@ def test_a_move_that_fails_brings_all_old_files_back(tmp_path: Path, monkeypatch
             install(staged, tmp_path, ["a.tflite", "b.onnx"])
 
     assert content(tmp_path) == {"a.tflite": "old", "b.onnx": "old"}
+
+
+def test_a_hangup_between_two_moves_waits_until_all_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, heard = Path.replace, list[int]()
+
+    def hung_up(self: Path, target: Path) -> Path:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not heard
+        return replace(self, target)
+
+    with staging(tmp_path) as staged, handling({signal.SIGHUP: lambda number, frame: heard.append(number)}):
+        stage(staged, "a.tflite", "b.onnx")
+        monkeypatch.setattr(Path, "replace", hung_up)
+        install(staged, tmp_path, ["a.tflite", "b.onnx"])
+
+    assert heard and set(heard) == {signal.SIGHUP}
+    assert content(tmp_path) == {"a.tflite": "new", "b.onnx": "new"}
 
 
 def test_ctrl_c_between_two_moves_waits_until_all_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError, MissingDependencyError
 from edgecnn.files import exists, is_made_here, make_folder
 from edgecnn.runtimes.runtime import check_images
+from edgecnn.signals import handling
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
@@ -208,20 +209,14 @@ def _ask(
 def _interruption() -> Iterator[threading.Event]:
     """Give an event that the first SIGINT sets; a second one raises KeyboardInterrupt as usual."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
     previous = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: FrameType | None) -> None:
         event.set()
         signal.signal(signal.SIGINT, previous)
 
-    signal.signal(signal.SIGINT, note)
-    try:
+    with handling({signal.SIGINT: note}):
         yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def with_overrides(recipe: Recipe, epochs: int | None, batch_size: int | None, checkpoint: Checkpoint | None = None) -> Recipe:
