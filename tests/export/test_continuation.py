@@ -272,12 +272,12 @@ def test_what_decides_is_shown_when_it_is_not_the_share_of_right_ones(capsys: py
     assert "right label given before and now, which decides: 90.0% and 70.0% of 100" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("part", "is_vain"), [("train", False), ("validation", True), ("test", True)])
-def test_it_is_said_loudly_when_no_added_picture_is_trained_on(workshop: Workshop, part: str, is_vain: bool) -> None:
+@pytest.mark.parametrize(("part", "is_vain"), [("train", False), ("validation", True), ("test", True), (None, False)])
+def test_it_is_said_loudly_when_no_added_picture_is_trained_on(workshop: Workshop, part: str | None, is_vain: bool) -> None:
     splits = workshop.found.splits
     none = splits.test.take(np.arange(0))
     one = dataclasses.replace(splits.test.take(np.arange(1)), names=(IN_RUN + "added/a.png",))
-    parts = {"train": none, "validation": none, "test": none} | {part: one}
+    parts = {each: one if each == part else none for each in SPLITS}
 
     said = continuation._counts(dataclasses.replace(splits, **parts), [], [])
 

@@ -316,8 +316,9 @@ def _counts(splits: Splits, added: Sequence[Addition], in_field: Sequence[Additi
     parts = [f"{count} {part}" for part, count in by_part.items()]
     more = [f"{others} of no class"] if others else []
     more += [f"{len(in_field)} of the field, which are only measured on"] if in_field else []
-    vain = "" if by_part["train"] else "; WARNING: none is trained on, since all show what pictures to measure by show"
-    return f"added pictures: {', '.join([*parts, *more])}{vain}"
+    is_vain = any(by_part.values()) and not by_part["train"]
+    warning = "; WARNING: none is trained on, all are to measure by; add pictures of other parts" if is_vain else ""
+    return f"added pictures: {', '.join([*parts, *more])}{warning}"
 
 
 def _replayed(splits: Splits, seed: int) -> Splits:
