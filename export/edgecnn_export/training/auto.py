@@ -35,6 +35,7 @@ from edgecnn_export.reference import MODEL_FILE
 from edgecnn_export.repair.ladder import pictures_to_time, time_side_by_side
 from edgecnn_export.run_pictures import RUN_FILE
 from edgecnn_export.training import checkpoints
+from edgecnn_export.training.budget import Budget
 from edgecnn_export.training.recipes import NOT_FOR_LITE, can_be_taught, find_recipe, taught
 from edgecnn_export.training.session import CURVES, TrainingRun, versions
 from edgecnn_export.training.trainer import SHEET, check_folder, train, with_overrides
@@ -155,11 +156,10 @@ def _left(out: Path, splits: Splits, options: dict[str, Any]) -> TrainingRun | N
     if (out / MODEL_FILE).exists() or not whole:
         return None
     run = _reopened(compact)
-    minutes = options.get("minutes")
+    epochs, minutes = options.get("epochs"), options.get("minutes")
     recipe = options.get("recipe") or taught(find_recipe("compact", run.reference.task), run.reference.task)
-    recipe = with_overrides(recipe, options.get("epochs"), options.get("batch_size"))
-    if minutes is not None:
-        recipe = dataclasses.replace(recipe, by_epoch=True)
+    budget = Budget.of(minutes, epochs, None, time.monotonic)
+    recipe = budget.fitted(with_overrides(recipe, epochs, options.get("batch_size")))
     wanted = {
         "model": "compact",
         "seed": options.get("seed", 0),
