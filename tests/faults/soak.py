@@ -205,7 +205,7 @@ def live_an_hour(model: Model, folder: Path, *, frames: int, seed: int, viewers:
     watched = Watched(statistics, source, lambda: model)
     mqtt = MqttSink(MqttOptions(f"mqtt://127.0.0.1:{broker.port}/soak"))
     lines = folder / "lines.jsonl"
-    samples = SampleSink(SampleOptions(folder / "kept", every_s=10.0, max_bytes=SAMPLE_BYTES), clock=clock)
+    samples = SampleSink(SampleOptions(folder / "kept", every_s=2.0, max_bytes=SAMPLE_BYTES), clock=clock, seed=seed)
     page = WebSink(WebOptions("127.0.0.1", 0), watched, clock=clock)
     readings: list[Reading] = []
     complaints: list[str] = []
