@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgecnn_device.frames import Box, Frame, Image, Observation
 from edgecnn_device.sinks.timeline import Timeline
-from edgecnn_device.tracking import likeness
+from edgecnn_device.tracking import likenesses
 
 EVERY_S = 1.0
 _REMEMBERED, _MOST_PLACES = 16, 256
@@ -89,8 +89,10 @@ class DistinctAnswers:
 
     def _at(self, box: Box) -> _Place:
         """Return the place of a box, which follows boxes that move; the one that was found least lately makes room."""
-        near = box if box in self._places else max(self._places, key=lambda other: likeness(box, other), default=box)
-        place = self._places.pop(near, None) if likeness(box, near) > 0 else None
+        place = self._places.pop(box, None)
+        if place is None and self._places:
+            alike = likenesses([box], [*self._places])[0]
+            place = self._places.pop([*self._places][alike.argmax()]) if alike.any() else None
         if place is None and len(self._places) >= _MOST_PLACES:
             self._places.pop(next(iter(self._places)))
         found = self._places[box] = place or _Place()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -91,10 +92,12 @@ class Tracker:
                 track.unseen = 0
             return self._tracks
         found: dict[int, _Track] = {}
-        pairs = [(likeness(t.box, box), i, t) for t in self._tracks for i, box in enumerate(boxes)]
+        alike = likenesses([track.box for track in self._tracks], boxes)
+        pairs = np.argwhere(alike > 0)
         taken: set[int] = set()
-        for alike, i, track in sorted(pairs, key=lambda pair: -pair[0]):
-            if alike > 0 and i not in found and track.region_id not in taken:
+        for number, i in pairs[np.argsort(-alike[alike > 0], kind="stable")].tolist():
+            track = self._tracks[number]
+            if i not in found and track.region_id not in taken:
                 found[i] = track
                 taken.add(track.region_id)
         tracks = [found.get(i) or self._begin(classes) for i in range(len(boxes))]
@@ -157,17 +160,14 @@ def _interpret(
     return replace(prediction, label=None, verdict="unsure") if rejected else prediction
 
 
-def likeness(one: Box, other: Box) -> float:
-    """Return 1..2 for overlapping boxes, 0..1 for near ones of about the same size, 0 for strangers."""
-    shared_w = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    shared_h = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(shared_w, 0) * max(shared_h, 0)
-    overlap = shared / (one[2] * one[3] + other[2] * other[3] - shared)
-    if overlap >= MIN_OVERLAP:
-        return 1 + overlap
-    size = max(one[2], one[3], other[2], other[3])
-    if min(max(one[2:]), max(other[2:])) < 0.6 * size:
-        return 0.0
-    shift_x = one[0] + one[2] / 2 - other[0] - other[2] / 2
-    shift_y = one[1] + one[3] / 2 - other[1] - other[3] / 2
-    return max(0.0, 1 - float(np.hypot(shift_x, shift_y)) / (MAX_SHIFT * size))
+def likenesses(ones: Sequence[Box], others: Sequence[Box]) -> NDArray[np.float64]:
+    """Return `(n, m)`: 1..2 for overlapping boxes, 0..1 for near ones of about the same size, 0 for strangers."""
+    a, b = np.array(ones, np.float64).reshape(-1, 1, 4), np.array(others, np.float64).reshape(1, -1, 4)
+    size_a, size_b = a[..., 2:], b[..., 2:]
+    shared = (np.minimum(a[..., :2] + size_a, b[..., :2] + size_b) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(axis=2)
+    overlap = shared / (size_a.prod(axis=2) + size_b.prod(axis=2) - shared)
+    longest_a, longest_b = size_a.max(axis=2), size_b.max(axis=2)
+    longest = np.maximum(longest_a, longest_b)
+    shift = np.hypot(*np.moveaxis(a[..., :2] + size_a / 2 - b[..., :2] - size_b / 2, 2, 0))
+    near = np.where(np.minimum(longest_a, longest_b) < 0.6 * longest, 0.0, np.maximum(0.0, 1 - shift / (MAX_SHIFT * longest)))
+    return np.where(overlap >= MIN_OVERLAP, 1 + overlap, near)
