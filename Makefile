@@ -13,7 +13,7 @@
 # make docs     build the documentation's site in build/site, and execute its notebook
 # make pictures make the pictures of README and docs again; needs Chromium (apt install chromium chromium-driver)
 # make dist     build wheel and sdist into dist/, and prove them in a fresh environment
-# make models   train the shipped models again on the real data (about an hour on two cores)
+# make models   train the shipped models again on the real data (about an hour on two cores), and leave neu's lite in exports/neu-lite
 PYTHON ?= python3
 PYTHON313 ?= python3.13
 VENV ?= .venv
@@ -59,6 +59,7 @@ demo: $(READY)
 
 models: $(READY)
 	$(BIN)/edgecnn train neu --network compact --epochs 150 --seed 0 --out runs/neu-compact
+	$(BIN)/edgecnn export runs/neu-compact/lite --int8 --out exports/neu-lite
 	$(BIN)/edgecnn train mnist --network compact --teacher none --seed 0 --out runs/mnist-compact
 	$(BIN)/python -m export.tools.ship_models runs/neu-compact runs/mnist-compact
 
