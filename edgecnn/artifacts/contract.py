@@ -227,10 +227,12 @@ class EvidenceInfo:
 
     def describe(self) -> str:
         """Say which pictures get a label."""
+        promised, surely, kept, strange = (
+            f"{100 * share:.1f} %" for share in (self.keep_rate, self.surely_kept, self.kept, self.false_accepts)
+        )
         return (
-            f"gives a label to at least {self.keep_rate:.1%} of pictures like the {self.pictures} held-out ones (with 95% "
-            f"confidence to {self.surely_kept:.1%}; to {self.kept:.1%} of these) and to {self.false_accepts:.1%} of "
-            "out-of-distribution ones"
+            f"labels {kept} of the {self.pictures} held-out pictures and {strange} of out-of-distribution ones; of further "
+            f"pictures like the held-out ones at least {promised} on average, {surely} with 95 % confidence"
         )
 
 

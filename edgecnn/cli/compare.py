@@ -75,8 +75,9 @@ def compare(
 ) -> None:
     """Let two exported models answer the same pictures: overall, per class, and how often they are unsure or call them novel.
 
-    OLD and NEW may be of folders of different names: a task is its labels and its input. Exits with 0 when NEW is better or no
-    worse, with 1 when it is worse, with 3 when the pictures cannot decide, with 2 on bad input.
+    OLD and NEW may be of folders of different names: a task is its labels and its input. For models of good parts only, --data
+    holds these in its folder `good`, and damaged parts in any other. Exits with 0 when NEW is better or no worse, with 1 when
+    it is worse, with 3 when the pictures cannot decide, with 2 on bad input.
     """
     from edgecnn.classifier import Classifier
     from edgecnn.errors import InputError
@@ -88,7 +89,8 @@ def compare(
         if given and data is None:
             raise InputError(f"{option} needs --data DIR")
     first, second = (Classifier.open(each, runtime=runtime, threads=threads) for each in (old, new))
-    pictures = [] if data is None else find_pictures(data, group_by=group_by, splits=splits)
+    alone = first.only_good and second.only_good
+    pictures = [] if data is None else find_pictures(data, group_by=group_by, splits=splits, only_good=alone)
     pictures += [] if field is None else find_field_pictures(field)
     found = compare_models(first, second, pictures, max_drop=max_drop, confidence=confidence, seed=seed)
     if as_json:

@@ -56,6 +56,8 @@ def evaluate(
     opened = open_model(model, read_foreign(stated), runtime=runtime, threads=threads)
     echo_notes(opened.task.name, opened.notes)
     splits = opened.splits(data, seed)
+    if opened.task.only_good and split == "validation":
+        note("the threshold was chosen so that these pictures pass; --split test has others")
     without = opened.evidence is None and opened.reject_threshold is None
     # What was not exported yet has none as a rule: an export chooses them.
     warning = NO_THRESHOLDS if without and opened.artifact is not None else ""

@@ -20,7 +20,8 @@ from edgecnn.text import printable
 def explain(model: str, image: Path, out: Path, data: Path | None, seed: int, runtime: str | None, threads: int) -> None:
     """Write a page with what the network saw of IMAGE, what speaks for its answer, and what would change it.
 
-    Where the training pictures are there (in --data, or where the model was trained), it shows the nearest of them.
+    Where the training pictures are there, it shows the nearest of them: give --data RUN; for a task by its name they are looked
+    for in $EDGECNN_DATA.
     """
     from edgecnn.artifacts import Artifact
     from edgecnn.classifier import Classifier, artifact_path

@@ -18,7 +18,7 @@ from edgecnn.cli.options import (
     read_foreign,
     seed_option,
 )
-from edgecnn.text import printable
+from edgecnn.text import counted, printable
 
 if TYPE_CHECKING:
     from edgecnn_export.exporter import ExportResult
@@ -28,7 +28,11 @@ _OF_CLASSES = Need("a model of several classes: this one knows good parts only",
 
 @click.command(
     cls=Command,
-    needs={"repair": Need.one_of("--int8"), "keep_rate": _OF_CLASSES, "others": _OF_CLASSES},
+    needs={
+        "repair": Need("--int8", lambda values: values["int8"] or not values["repair"]),
+        "keep_rate": _OF_CLASSES,
+        "others": _OF_CLASSES,
+    },
     short_help="Export a trained model to TFLite and ONNX, and prove that nothing was lost.",
 )
 @click.argument("model", metavar="TASK|FILE.keras|FOLDER")
@@ -145,4 +149,4 @@ def _show(result: ExportResult) -> None:
     else:
         click.echo(printable(f"WARNING: no answer will ever be unsure or novel: {result.unguarded}"))
     where = "" if result.parity is None else f", with parity.json and parity.html: verdict {result.parity.verdict.upper()}"
-    click.echo(printable(f"{len(result.files)} files in {result.folder}{where}"))
+    click.echo(printable(f"{counted(len(result.files), 'file')} in {result.folder}{where}"))

@@ -96,7 +96,10 @@ def _contract_rows(contract: Contract) -> list[tuple[str, str]]:
     for each in contract.taught:
         rows.append(("taught", f"{each.label} at {each.at} by {len(each.pictures)} pictures, without training"))
     rows.append(("parity", parity.verdict if parity.data is None else f"{parity.verdict} on {_data(parity.data)}"))
-    if parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
+    least = min((each for each in (parity.drop_bound, parity.margin_bound) if each is not None), default=0.0)
+    if parity.verdict == "pass" and parity.max_drop is not None and least > parity.max_drop:  # so few pass by equality alone
+        rows.append(("", "every answer is that of the reference, but for the rounding of probabilities"))
+    elif parity.drop is not None and parity.drop_bound is not None and parity.confidence is not None:
         sharper = "" if parity.margin_bound is None else f" ({parity.margin_bound:.2f} by margins)"
         bound = f"at most {parity.drop_bound:.2f}{sharper} at {parity.confidence:.0%} confidence"
         rows.append(("", f"drop {parity.drop:.2f} points, {bound}; allowed {parity.max_drop}"))

@@ -195,8 +195,8 @@ def _cut_lines(result: Rejection, cuts: list[OperatingPoint]) -> list[str]:
         name = "the model's own threshold" if cut is result.stated else f"for {result.false_accepts:.0%} false accepts"
         lines.append(
             f"{name}, {_shown(result, cut)}: {_percent(cut.kept)} of {cut.kept.count} pictures are answered, "
-            f"{_percent(cut.right)} of these correctly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted, "
-            f"most of {cut.hardest}"
+            f"{_percent(cut.right)} of these correctly; {_percent(cut.accepted)} of {cut.accepted.count} others are accepted; "
+            f"hardest kind: {cut.hardest}"
         )
     if result.wanted.unseen is not None:
         lines.append(f"of a kind that the threshold was not chosen with, {100 * result.wanted.unseen:.1f} % are accepted")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecnn.classifier import Classifier, Prediction
 from edgecnn.datasets.group_by import parse_group_by
-from edgecnn.datasets.layout import OTHERS, find_layout
+from edgecnn.datasets.layout import GOOD, OTHERS, find_good, find_layout
 from edgecnn.datasets.split_table import read_splits_table
 from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
@@ -127,13 +127,18 @@ class _Answered:
         return _Answered(*(getattr(self, name)[which] for name in ("right", "named", "unsure", "novel")))
 
 
-def find_pictures(data: Path, *, group_by: Path | str | None = None, splits: Sequence[Path] = ()) -> list[LabelledPicture]:
+def find_pictures(
+    data: Path, *, group_by: Path | str | None = None, splits: Sequence[Path] = (), only_good: bool = False
+) -> list[LabelledPicture]:
     """Return the pictures of class folders, and those in `_other`.
 
     Of a folder that its owner divided it is the test part. What a table of `splits` names as trained on or chosen by is left
-    out, by its content. Raises DatasetError for no such folder, or where nothing is left.
+    out, by its content. For models that know good parts only, these lie in `good`, and what lies in any other folder is of no
+    class. Raises DatasetError for no such folder, or where nothing is left.
     """
-    layout = find_layout(data)
+    if only_good and not (data / GOOD).is_dir():
+        raise DatasetError(f"{data} has no folder {GOOD!r}: good parts belong in it, damaged ones in any folders beside it")
+    layout = find_good(data / GOOD) if only_good else find_layout(data)
     files = [file for file in layout.files if not layout.divided or file.part == "test"]
     if layout.divided:
         note(f"{data} is divided by its owner: its test part is compared on")
@@ -143,8 +148,11 @@ def find_pictures(data: Path, *, group_by: Path | str | None = None, splits: Seq
         groups = [str(group) for group in joined.tolist()]
         note(remark)
     pictures = [LabelledPicture(file.path, file.label, group) for file, group in zip(files, groups, strict=True)]
-    if (data / OTHERS).is_dir():
-        pictures += [LabelledPicture(path, OTHERS) for path in list_all([data / OTHERS]).pictures]
+    strangers = [data / OTHERS] if (data / OTHERS).is_dir() else []
+    if only_good:
+        strangers = [folder for folder in data.iterdir() if folder.is_dir() and folder.name != GOOD]
+    if strangers:
+        pictures += [LabelledPicture(path, OTHERS) for path in list_all(strangers).pictures]
     seen = {row.sha256 for path in splits for row in read_splits_table(path) if row.split != "test"}
     kept = [each for each in pictures if not seen or _digest(each.path) not in seen]
     if len(kept) < len(pictures):
@@ -190,6 +198,9 @@ def compare_models(
     if len(usable) < len(pictures):
         strange = sorted({each.label for each in pictures} - known)
         notes.append(f"left out: {counted(len(pictures) - len(usable), 'picture')} of {', '.join(strange)}, in neither model")
+    if not usable:
+        named = ", ".join(sorted(known - {OTHERS}))
+        raise InputError(f"there is no picture to compare on: folders must bear names of classes ({named}), or {OTHERS}")
     answered = _answer_all((old, new), usable)
     usable = [each for each, _ in answered]
     labels = np.array([each.label for each in usable], object)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from edgecnn import __version__
+from edgecnn.artifacts import Artifact
 from edgecnn.cli.main import COMMANDS, cli, main
 from edgecnn.errors import InputError
+from edgecnn.shipped import int8_path
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -186,3 +189,23 @@ def test_an_option_that_would_be_ignored_is_refused(
         main(arguments)
 
     assert said in capsys.readouterr().err
+
+
+def test_an_option_that_is_turned_off_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "nowhere.keras", "--no-repair"])
+
+    assert "no such model" in capsys.readouterr().err
+
+
+def test_a_pass_of_few_pictures_says_that_the_answers_are_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = Artifact.open(int8_path("neu"))
+    parity = dataclasses.replace(artifact.contract.parity, verdict="pass", drop=0.0, drop_bound=15.3, margin_bound=None)
+    few = dataclasses.replace(artifact.contract, parity=parity)
+    dataclasses.replace(artifact, contract=few).save(tmp_path / "few.tflite")
+
+    with pytest.raises(SystemExit, match="0"):
+        main(["inspect", str(tmp_path / "few.tflite")])
+
+    said = capsys.readouterr().out
+    assert "every answer is that of the reference" in said and "15.3" not in said

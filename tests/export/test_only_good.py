@@ -281,6 +281,12 @@ def test_false_alarms_are_counted_and_no_accuracy_is_claimed(run: OnlyGoodRun, c
     assert "good parts pass; the others are false alarms" in evaluated
 
 
+def test_the_pictures_that_chose_the_threshold_are_no_proof(run: OnlyGoodRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("evaluate", run.folder) == 0
+
+    assert "the threshold was chosen so that these pictures pass" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["export", "robustness", "rejection", "data suspects", "study learning-curve", "teach"])
 def test_what_is_about_classes_refuses_good_parts(
     name: str, exported: Path, run: OnlyGoodRun, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -86,7 +86,7 @@ def test_300_pictures_cannot_exclude_a_drop_of_half_a_point() -> None:
 
     assert candidate.verdict == "undecided"
     assert candidate.reasons == (
-        "300 pictures cannot exclude a drop above 0.5 points; the bound is 0.89 at 95 %; about 540 would decide",
+        "300 pictures cannot exclude a drop above 0.5 points; the drop is at most 0.89 points at 95 %; about 540 would decide",
     )
 
 
@@ -105,7 +105,8 @@ def test_one_flip_among_twenty_pictures_is_no_fail() -> None:
     candidate = compare_answers(truth, flipped(truth, 5), truth)["int8"]
 
     assert candidate.verdict == "undecided"
-    assert "on 20 pictures no more than chance explains; about 55 would decide" in candidate.sentence
+    assert "on 20 pictures no more than chance explains; the drop is at most" in candidate.sentence
+    assert candidate.sentence.endswith("about 55 would decide")
 
 
 def test_a_loss_that_chance_does_not_explain_fails_on_twenty_pictures_too() -> None:
@@ -219,7 +220,7 @@ def test_a_large_quantization_error_stays_undecided_and_shows_both_bounds() -> N
     candidate = with_variants(135, error=0.9)["int8"]
 
     assert candidate.verdict == "undecided"
-    assert "the bound is 1.96 at 95 % (" in candidate.sentence
+    assert "the drop is at most 1.96 points at 95 % (22.71 by" in candidate.sentence
     assert "flipped); about 270 would decide" in candidate.sentence
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def test_the_reference_is_named_with_its_accuracy_before_any_verdict() -> None:
 
     assert first == "reference: 300 of 300 pictures right, 100.0 % (95 % interval 98.7 to 100.0)"
     assert second == "PASS int8: the drop is at most 0.89 points at 95 %, 1 are allowed"
+
+
+def test_a_report_of_good_parts_says_what_half_of_its_pictures_are() -> None:
+    first = format_report(dataclasses.replace(make_report(0), labels=("good", "novel"))).splitlines()[0]
+
+    assert first.endswith("; half of these are good parts, half copies with damage drawn in")
 
 
 def test_advice_stands_below_its_verdict() -> None:

@@ -254,3 +254,25 @@ def test_a_folder_of_which_nothing_is_left_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(DatasetError, match="is left to compare on"):
         find_pictures(tmp_path / "data", splits=[tmp_path / "splits.csv"])
+
+
+def test_for_models_of_good_parts_every_other_folder_is_of_no_class(tmp_path: Path) -> None:
+    draw(tmp_path, "good", [1, 2])
+    draw(tmp_path, "cracked", [3])
+    draw(tmp_path, "_other", [4])
+
+    found = find_pictures(tmp_path, only_good=True)
+
+    assert sorted(each.label for each in found) == ["_other", "_other", "good", "good"]
+
+
+def test_models_of_good_parts_without_a_folder_of_these_are_one_line(tmp_path: Path) -> None:
+    draw(tmp_path, "cracked", [3])
+
+    with pytest.raises(DatasetError, match="has no folder 'good'"):
+        find_pictures(tmp_path, only_good=True)
+
+
+def test_folders_that_no_model_knows_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must bear names of classes \(dark, gray, light\), or _other"):
+        judged(0, 0, draw(tmp_path, "scratched", [1]))

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.datasets.layout import GOOD
 from edgecnn.files import write_json as write_json_file
 from edgecnn.metrics import weak_classes
 from edgecnn.text import aligned, printable
 from edgecnn_export.parity.corrupted import CorruptedReference
 from edgecnn_export.parity.figures import CandidateReport, ModelFigures, ParityReport
+from edgecnn_export.parity.good_parts import NOVEL
 
 _FLIPS_SHOWN = 10
 _CORRUPTED_HEAD = ("model", "right", "drop", "bound", "lost", "gained", "other", "p", "largest drop")
@@ -54,9 +56,10 @@ def describe_reference(report: ParityReport) -> list[str]:
     if not report.data.labelled:
         return [f"reference: its accuracy is unknown, the {report.count} pictures have no labels"]
     low, high = figures.interval
+    copies = "; half of these are good parts, half copies with damage drawn in" if report.labels == (GOOD, NOVEL) else ""
     lines = [
         f"reference: {figures.right} of {report.count} pictures right, {100 * figures.accuracy:.1f} % "
-        f"({100 * report.confidence:g} % interval {100 * low:.1f} to {100 * high:.1f})"
+        f"({100 * report.confidence:g} % interval {100 * low:.1f} to {100 * high:.1f}){copies}"
     ]
     for i in weak_classes(np.array(figures.confusion)):
         lines.append(f"weak: {report.labels[i]}, {figures.confusion[i][i]} of {sum(figures.confusion[i])} pictures right")

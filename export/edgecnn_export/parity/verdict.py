@@ -68,23 +68,26 @@ def _judge_agreement(report: ParityReport, candidate: CandidateReport) -> tuple[
 
 
 def _too_few(report: ParityReport, candidate: CandidateReport) -> str:
-    at, margin = f"at {100 * report.confidence:g} %", points(report.max_drop)
     if candidate.drop > report.max_drop:
         doubt = f"it lost {candidate.drop:.2f} points, on {report.count} pictures no more than chance explains"
     else:
-        doubt = f"{report.count} pictures cannot exclude a drop above {margin}; the bound is {candidate.drop_bound:.2f} {at}"
-    if candidate.margins:
-        doubt += f" ({candidate.margins.bound:.2f} by {_margins(candidate.margins)})"
+        doubt = f"{report.count} pictures cannot exclude a drop above {points(report.max_drop)}"
+    doubt += f"; {_bound(report, candidate)}"
     needed = pictures_to_decide(candidate.lost, candidate.gained, report.count, report.max_drop / 100, report.confidence)
     return f"{doubt}; about {rounded_up(needed)} would decide" if needed is not None else doubt
 
 
 def _bounded(report: ParityReport, candidate: CandidateReport) -> str:
-    reason = f"the drop is at most {candidate.bound:.2f} points at {100 * report.confidence:g} %"
-    if candidate.margins and candidate.margins.bound < candidate.drop_bound:
-        alone = f"{candidate.drop_bound:.2f} by the {report.count} labelled ones alone"
-        reason += f" by {_margins(candidate.margins)} ({alone})"
-    return f"{reason}, {report.max_drop:g} are allowed"
+    return f"{_bound(report, candidate)}, {report.max_drop:g} are allowed"
+
+
+def _bound(report: ParityReport, candidate: CandidateReport) -> str:
+    reason, margins = f"the drop is at most {candidate.bound:.2f} points at {100 * report.confidence:g} %", candidate.margins
+    if margins is None:
+        return reason
+    if margins.bound < candidate.drop_bound:
+        return f"{reason} by {_margins(margins)} ({candidate.drop_bound:.2f} by the {report.count} labelled ones alone)"
+    return f"{reason} ({margins.bound:.2f} by {_margins(margins)})"
 
 
 def _margins(margins: MarginFigures) -> str:
