@@ -9,6 +9,7 @@ import click
 
 from edgecnn.cli.options import (
     OUTPUT_FILE,
+    PNG_FILE,
     echo_json,
     echo_notes,
     foreign_file_options,
@@ -22,6 +23,7 @@ from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.classifier import Classifier, Prediction
+    from edgecnn.errors import InputError
     from edgecnn.where import MapName
 
 TOP = 3
@@ -38,7 +40,7 @@ MAX_PLOTTED = 50
     help="How another tool's .tflite wants other aspect ratios.",
 )
 @threshold_options
-@click.option("--where", type=OUTPUT_FILE, help="Draw which places speak for the answer into this PNG file; of one IMAGE.")
+@click.option("--where", type=PNG_FILE, help="Draw which places speak for the answer into this PNG file; of one IMAGE.")
 @click.option(
     "--map",
     "map_name",
@@ -84,11 +86,11 @@ def classify(
         raise InputError(f"--where draws one picture, got {len(files)}; name one")
     if plot is not None and len(files) > MAX_PLOTTED:
         raise InputError(f"--plot draws at most {MAX_PLOTTED} pictures, got {len(files)}; name fewer")
-    classified = _classify_all(classifier, files, listing.left_out, named=set(images), where=where is not None)
+    classified, broken = _classify_all(classifier, files, listing.left_out, named=set(images), where=where is not None)
     if listing.left_out:
         note(left_out_line(listing.left_out))
     if not classified:
-        raise InputError("none of the pictures can be read")
+        raise broken[0] if len(broken) == 1 else InputError("none of the pictures can be read")
     files, predictions = [file for file, _ in classified], [prediction for _, prediction in classified]
     if where is not None:
         _draw_where(where, files[0], predictions[0], classifier, map_name)
@@ -100,32 +102,35 @@ def classify(
     else:
         for file, prediction in zip(files, predictions, strict=True):
             click.echo(printable(f"{file}: {_sentence(prediction, classifier.labels)}"))
+    if broken:
+        raise InputError(f"{broken[0]}{f'; {len(broken) - 1} more cannot be read' if len(broken) > 1 else ''}")
 
 
 def _classify_all(
     classifier: Classifier, files: list[Path], left_out: dict[str, str], *, named: set[Path], where: bool
-) -> list[tuple[Path, Prediction]]:
+) -> tuple[list[tuple[Path, Prediction]], list[InputError]]:
     """Classify one picture at a time: a folder of large photographs does not fit into a board's memory.
 
-    A picture of a folder that cannot be read is put into `left_out`; one that was `named` by itself ends it.
+    A picture of a folder that cannot be read is put into `left_out`; of one that was `named` by itself the error is returned.
     """
     from edgecnn.errors import InputError
     from edgecnn.pictures import read_picture, reason_without_name
     from edgecnn.progress import report
 
-    found = []
+    found, broken = [], []
     for done, file in enumerate(files):
         report("classifying pictures", done, len(files))
         try:
             image = read_picture(file)
         except InputError as error:
             if file in named:
-                raise
-            left_out[str(file)] = reason_without_name(error, file)
+                broken.append(error)
+            else:
+                left_out[str(file)] = reason_without_name(error, file)
             continue
         found.append((file, classifier.classify([image], where=where)[0]))
     report("classifying pictures", len(files), len(files))
-    return found
+    return found, broken
 
 
 def _open(model: str, fit: Any, stated: dict[str, Any], runtime: str | None, threads: int) -> Classifier:

@@ -79,17 +79,20 @@ class Count(click.IntRange):
 
 
 class OutputFile(click.Path):
-    """An output file, refused at once where it would overwrite somebody else's."""
+    """An output file, refused at once where it would overwrite somebody else's, or where its ending is not the one `ending`."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: str = "") -> None:
         """Give a `pathlib.Path`."""
         super().__init__(path_type=Path)
+        self._ending = ending
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
         from edgecnn.files import check_replaceable
 
         path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix.lower() != self._ending and self._ending:
+            self.fail(f"{path} would hold what its name denies: give it the ending {self._ending}", param, ctx)
         check_replaceable(path)
         return path
 
@@ -97,7 +100,7 @@ class OutputFile(click.Path):
 _UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600}
 _TIME = re.compile(r"(?P<number>\d{1,9}(\.\d{1,9})?) ?(?P<unit>s|m|min|h)?")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
-OUTPUT_FILE = OutputFile()
+OUTPUT_FILE, PNG_FILE = OutputFile(), OutputFile(".png")
 PROBABILITY = Number(0, 1)
 SEED = Count(0, MAX_SEED)
 TIMEOUT = Number(0.1, 3600)

@@ -126,11 +126,11 @@ def find_good(folder: Path) -> Layout:
 
 def _without_others(listing: Listing) -> Listing:
     """Leave out what is of no class."""
-    of_no_class = {path for path in listing.pictures if path.parts[0] == OTHERS and len(path.parts) > 1}
+    of_no_class = {path: _OF_NO_CLASS for path in listing.pictures if path.parts[0] == OTHERS and len(path.parts) > 1}
     return replace(
         listing,
         pictures=[path for path in listing.pictures if path not in of_no_class],
-        left_out=listing.left_out | {str(path): _OF_NO_CLASS for path in of_no_class},
+        left_out=listing.left_out | {str(path): why for path, why in of_no_class.items()},
         folders=[path for path in listing.folders if path.parts[0] != OTHERS],
     )
 

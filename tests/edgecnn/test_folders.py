@@ -239,6 +239,26 @@ def test_classify_goes_on_behind_a_damaged_picture_of_a_folder(tmp_path: Path, c
     ]
 
 
+def test_a_damaged_picture_costs_those_named_beside_it_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_picture(tmp_path / "a.jpg", surface(0)).read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[:300])
+    write_picture(tmp_path / "b.png", surface(1))
+
+    with pytest.raises(SystemExit, match="2"):
+        main(["classify", "mnist", str(tmp_path / "a.jpg"), str(tmp_path / "b.png")])
+
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{tmp_path}/b.png: ")
+    assert printed.err == f"edgecnn: {tmp_path}/a.jpg is cut short or damaged\n"
+
+
+def test_a_map_is_not_written_under_a_name_of_another_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["classify", "mnist", str(tmp_path), "--where", str(tmp_path / "map.jpg")])
+
+    assert "map.jpg would hold what its name denies: give it the ending .png" in capsys.readouterr().err
+
+
 NAME = st.text(st.sampled_from(string.ascii_letters + "._ ~0é\udcff"), min_size=1, max_size=8).filter(
     lambda name: name.strip(".") != "" and (name.startswith(".") or not is_litter(name))
 )
