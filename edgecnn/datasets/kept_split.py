@@ -185,7 +185,8 @@ def _report(whole: Dataset, kept: NDArray[np.int64], parts: NDArray[np.int64], k
     for split, crossing in find_crossing(whole.names, whole.groups, _by_split(parts)).items():
         note(
             f"  warning: {crossing.pictures} of {crossing.of} {split} pictures show what training pictures show, such as "
-            f"{crossing.example[0]} and {crossing.example[1]}; none was moved"
+            f"{crossing.example[0]} and {crossing.example[1]}, by the pairs found with today's pictures; none was moved, "
+            "and a training from the beginning with --splits new divides again"
         )
 
 

@@ -13,6 +13,7 @@ _CURVES = (("", "training"), ("validation_", "validation"), ("camera_", "validat
 def draw_curves(history: Sequence[dict[str, float]], path: Path, *, title: str, best_epoch: int) -> None:
     """Draw loss and accuracy over the epochs, the best epoch marked, to a PNG, whole or not at all."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -22,6 +23,7 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path, *, title: str, 
                 axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
         axes.axvline(best_epoch, color="gray", linewidth=0.8, linestyle=":", label="best epoch")
         axes.set(xlabel="epoch", ylabel=quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     figure.suptitle(title)
     with replacing(path) as beside:
