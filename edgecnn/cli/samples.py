@@ -57,7 +57,8 @@ def list_(folder: Path, unlabelled: bool, reason: str | None, sort: str, as_json
     if as_json:
         echo_json({"samples": [_body(s, labels) for s in chosen], "broken": found.broken, "damaged_lines": labels.damaged})
         return
-    rows = [[s.name, *_cells(s, labels)] for s in chosen]
+    classes = found.classes()
+    rows = [[s.name, *_cells(s, labels, classes)] for s in chosen]
     for line in aligned([["sample", "kept", "answer", "p", "novelty", "label"], *rows], left=3) if rows else []:
         click.echo(printable(line))
     _remarks(found, labels, chosen)
@@ -159,10 +160,12 @@ def _body(sample: Sample, labels: Labels) -> dict[str, Any]:
     return sample.to_json() | head | {"contradicts": [[act.label, act.by] for act in said.others]}
 
 
-def _cells(sample: Sample, labels: Labels) -> list[str]:
+def _cells(sample: Sample, labels: Labels, classes: tuple[str, ...]) -> list[str]:
     said = labels.of.get(sample.name)
     label = "" if said is None else said.label + (" (contradicted)" if said.others else "")
-    answer = sample.answer if sample.guess in (None, sample.answer) else f"{sample.answer} ({sample.guess}?)"
+    # Where models named one class alone, as those of good parts do, it is no guess at what is novel.
+    says_all = sample.guess in (None, sample.answer) or (sample.answer == "novel" and len(classes) == 1)
+    answer = sample.answer if says_all else f"{sample.answer} ({sample.guess}?)"
     novelty = "" if sample.novelty is None else f"{sample.novelty:.2f}"
     state = label if sample.picture is not None else f"{label} (picture is gone)".strip()
     return [" ".join(sample.reasons), answer, f"{sample.probability:.2f}", novelty, state]

@@ -337,6 +337,16 @@ def test_a_label_that_differs_from_a_known_class_by_case_alone_is_noted(tmp_path
     assert done.exit_code == 0
 
 
+@pytest.mark.parametrize(("guesses", "answer"), [(["good"], "novel"), (["good", "dent"], "novel (good?)")])
+def test_a_novel_answer_of_a_model_of_good_parts_alone_has_no_guess(tmp_path: Path, guesses: list[str], answer: str) -> None:
+    for number, nearest in enumerate(guesses):
+        keep(tmp_path, number, after_s=60.0 * number, label=None, verdict="novel", nearest=nearest, novelty=1.2)
+
+    done = CliRunner().invoke(command, ["list", str(tmp_path)], catch_exceptions=False)
+
+    assert f"  {answer}  " in done.stdout.splitlines()[1]
+
+
 def test_an_unknown_sample_is_one_line(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(InputError, match="has no sample 'nowhere'"):
         CliRunner().invoke(command, ["label", str(tmp_path), "nowhere", "--as", "x"], catch_exceptions=False)
