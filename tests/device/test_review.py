@@ -222,7 +222,7 @@ def test_a_readers_token_alone_lets_nobody_label(tmp_path: Path, names: list[str
     ("query", "words"),
     [
         ({"label": "a/b", "by": "anna"}, "cannot be the name of a class"),
-        ({"label": "", "by": "anna"}, "not a valid label"),
+        ({"label": "", "by": "anna"}, "the label is empty; give the name of a class"),
         ({"label": "dent", "by": ""}, "is not a name"),
         ({"label": "dent", "by": "anna", "sample": ["../x"]}, "not the name of a sample"),
         ({"label": "dent", "by": "anna", "sample": []}, "no samples"),

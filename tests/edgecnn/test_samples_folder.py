@@ -337,6 +337,14 @@ def test_a_label_that_differs_from_a_known_class_by_case_alone_is_noted(tmp_path
     assert done.exit_code == 0
 
 
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "\x1b[2J", "\udcff"])
+def test_a_label_that_was_typed_is_not_called_a_folder(label: str) -> None:
+    with pytest.raises(InputError, match="label is empty" if not label.strip() else "cannot be the name of a class") as caught:
+        check_label(label)
+
+    assert "folder" not in str(caught.value) and str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(("guesses", "answer"), [(["good"], "novel"), (["good", "dent"], "novel (good?)")])
 def test_a_novel_answer_of_a_model_of_good_parts_alone_has_no_guess(tmp_path: Path, guesses: list[str], answer: str) -> None:
     for number, nearest in enumerate(guesses):
