@@ -25,6 +25,7 @@ from edgecnn.classifier import Classifier, Prediction
 from edgecnn.errors import DatasetError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.quick_dataclass import dataclass
+from edgecnn.text import counted
 
 ALARM_EVERY = 1_000_000  # pictures between two false alarms, at least and on average
 RECOVERY_EVERY = 10_000  # the same for a false all-clear while the drift goes on
@@ -245,7 +246,8 @@ class Baseline:
         own = groups if groups is not None and len(groups) else np.arange(len(values))
         _, parts, counts = np.unique(own, return_inverse=True, return_counts=True)
         if len(counts) < MIN_PICTURES:
-            raise DatasetError(f"{len(counts)} different pictures say too little about what is usual: at least {MIN_PICTURES}")
+            found = f"{counted(len(counts), 'different picture')} {'says' if len(counts) == 1 else 'say'}"
+            raise DatasetError(f"{found} too little about what is usual: at least {MIN_PICTURES} are needed")
         known = classes if classes <= MAX_CLASSES else 0
         row = np.where((class_ids >= 0) & (class_ids < known), class_ids + 1, 0)
         numbers = [STATISTICS.index(each) for each in chosen]

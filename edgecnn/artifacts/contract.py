@@ -18,6 +18,7 @@ from edgecnn.errors import ContractError, InputError
 from edgecnn.preprocessing import Preprocessing
 from edgecnn.quick_dataclass import dataclass
 from edgecnn.records import read_record
+from edgecnn.text import counted
 
 FORMAT_VERSION = 2
 MAX_JSON_BYTES = 2**20
@@ -274,8 +275,9 @@ class GoodPartsInfo:
 
     def describe(self) -> str:
         """Say what is promised, and how many held-out parts would promise what was asked for."""
-        needed = f"; {self.wanted:.2%} needs {math.ceil(1 / self.wanted - 1e-9) - 1} held-out parts" if self.too_few else ""
-        return f"calls at most {self.false_alarms:.2%} of good parts novel, by {self.parts} held-out ones{needed}"
+        enough = counted(math.ceil(1 / self.wanted - 1e-9) - 1, "held-out part")
+        needed = f"; {self.wanted:.2%} needs {enough}" if self.too_few else ""
+        return f"calls at most {self.false_alarms:.2%} of good parts novel, by {counted(self.parts, 'held-out one')}{needed}"
 
 
 @dataclass(frozen=True)

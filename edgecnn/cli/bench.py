@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from edgecnn.cli.options import RUNTIME_NAMES, THREADS, Count, Number, echo_json, json_option, seed_option
-from edgecnn.text import printable
+from edgecnn.text import aligned, counted, printable
 
 _FILE = click.Path(path_type=Path)
 _STAGES = ("preprocess", "invoke", "whole")
+_CASE_HEADS = ("runtime", "threads", "load", "first", "preprocess p50/p95/p99", "invoke", "whole", "loop", "memory")
+_FRAME_HEADS = ("frame", "size", "regions", "find", "invoke", "whole", "floor", "whole/floor", "unchanged")
 
 
 @click.command(short_help="Measure latency, memory and size of models, and the frame rate of the camera loop.")
@@ -47,11 +49,21 @@ def bench(context: click.Context, /, models: tuple[str, ...], as_json: bool, **v
     report = _tune(models[0], values) if values["tune"] else _measure_models(models, values)
     after = board.look()
     report |= {"machine": board.describe(), "board": board.to_json(before, after)}
+    _print(report, as_json)
+    _refuse_unmeasured(report["models"])
     if values["plot"] is not None:
         from edgecnn_export.plots.latency import draw_latencies
 
         draw_latencies(report["models"], values["plot"])
-    _print(report, as_json)
+
+
+def _refuse_unmeasured(models: list[dict[str, Any]]) -> None:
+    """Raise InferenceError for models of which no case was measured."""
+    from edgecnn.errors import InferenceError
+
+    if failed := [model for model in models if not model["cases"]]:
+        paths = ", ".join(model["path"] for model in failed)
+        raise InferenceError(f"every case of {paths} failed; the first failure: {failed[0]['failures'][0]}")
 
 
 def _check(context: click.Context, models: tuple[str, ...], values: dict[str, Any]) -> None:
@@ -87,10 +99,12 @@ def _tune(model: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure_models(models: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
-    from edgecnn_device.bench.models import Effort, bench_model, ratios, read_baseline, usual_threads
+    from edgecnn_device.bench.models import Effort, bench_model, check_benchmark, ratios, read_baseline, usual_threads
 
     baseline = None if values["baseline"] is None else read_baseline(values["baseline"])
     effort = Effort(values["runs"], values["seconds"], values["threads"] or usual_threads())
+    for model in models:
+        check_benchmark(model, runtime=values["runtime"], source=values["source"])
     measured = [
         bench_model(
             model,
@@ -135,16 +149,14 @@ def _model_lines(report: dict[str, Any]) -> list[str]:
         operators = model["operators"] or {}
         listed = ", ".join(f"{count} {name}" for name, count in operators.items()) or "unknown"
         lines.append(f"{model['path']}: {model['bytes']} bytes; operators: {listed}")
-        stages = f"{'preprocess p50/p95/p99':>23}  {'invoke':>23}  {'whole':>23}"
-        lines.append(f"  {'runtime':<34} threads   load  first  {stages}   loop  memory")
-        lines += [f"  {_case_line(case)}" for case in model["cases"]]
-        lines += [f"  failed: {failure}" for failure in model["failures"]]
+        rows = [_CASE_HEADS, *map(_case_row, model["cases"])] if model["cases"] else []
+        lines += [f"  {line}" for line in (aligned(rows) if rows else [])]
+        lines += [f"  failed: {failure}" for failure in dict.fromkeys(model["failures"])]
     for ratio in report.get("ratios", []):
         name = ratio["runtime"] + ("" if ratio["delegate"] else " without delegate")
         stages = ", ".join(f"{stage} {ratio[stage]:.2f}" for stage in _STAGES)
-        lines.append(
-            f"{ratio['file']} on {name}, {ratio['threads']} threads, new over old: {stages}, size {ratio['bytes']:.2f}"
-        )
+        case = f"{ratio['file']} on {name}, {counted(ratio['threads'], 'thread')}"
+        lines.append(f"{case}, new over old: {stages}, size {ratio['bytes']:.2f}")
     lines += _frame_lines(report)
     return [*lines, "times in ms; loop: frames per second of the camera loop; memory: MB added by loading and running"]
 
@@ -155,24 +167,20 @@ def _frame_lines(report: dict[str, Any]) -> list[str]:
     for model in report["models"]:
         case = model["cases"][0] if model["cases"] else {}
         if case.get("frames"):
-            head = f"{'frame':<24} {'size':>9} regions    find  invoke   whole   floor  whole/floor  unchanged"
-            lines += [f"{model['path']} on {case['runtime']}, frames of digits, processor time:", f"  {head}"]
-            lines += [f"  {_frame_line(frame)}" for frame in case["frames"]]
+            lines.append(f"{model['path']} on {case['runtime']}, frames of digits, processor time:")
+            lines += [f"  {line}" for line in aligned([_FRAME_HEADS, *map(_frame_row, case["frames"])])]
     return lines
 
 
-def _frame_line(frame: dict[str, Any]) -> str:
-    times = " ".join(f"{frame[f'{name}_ms']:7.2f}" for name in ("find", "invoke", "whole", "floor"))
-    size = f"{frame['width']}x{frame['height']}"
-    rest = f"{frame['over_floor']:12.1f} {frame['unchanged_ms']:10.2f}"
-    return f"{frame['scene']:<24} {size:>9} {frame['regions']:7d} {times} {rest}"
+def _frame_row(frame: dict[str, Any]) -> list[str]:
+    times = [f"{frame[f'{name}_ms']:.2f}" for name in ("find", "invoke", "whole", "floor")]
+    size, regions = f"{frame['width']}x{frame['height']}", str(frame["regions"])
+    return [frame["scene"], size, regions, *times, f"{frame['over_floor']:.1f}", f"{frame['unchanged_ms']:.2f}"]
 
 
-def _case_line(case: dict[str, Any]) -> str:
+def _case_row(case: dict[str, Any]) -> list[str]:
     name = case["runtime"] + ("" if case["delegate"] else " without delegate")
-    stages = "  ".join(
-        f"{case[stage]['p50_ms']:7.3f}/{case[stage]['p95_ms']:7.3f}/{case[stage]['p99_ms']:7.3f}" for stage in _STAGES
-    )
-    start, fps = f"{case['load_ms']:6.1f} {case['first_run_ms']:6.2f}", case["loop_fps"]
+    stages = [f"{case[stage]['p50_ms']:.3f}/{case[stage]['p95_ms']:7.3f}/{case[stage]['p99_ms']:7.3f}" for stage in _STAGES]
+    start = [str(case["threads"]), f"{case['load_ms']:.1f}", f"{case['first_run_ms']:.2f}"]
     added = (case["rss_after_bytes"] - case["rss_before_bytes"]) / 1e6
-    return f"{name:<34} {case['threads']:7d} {start}  {stages}  {fps:5.0f}  {added:6.1f}"
+    return [name, *start, *stages, f"{case['loop_fps']:.0f}", f"{added:.1f}"]

@@ -32,7 +32,7 @@ from edgecnn.cli.camera_options import (
 from edgecnn.cli.command import Command, check_needs
 from edgecnn.cli.options import read_convention
 from edgecnn.cli.start import starting
-from edgecnn.text import printable
+from edgecnn.text import counted, printable
 
 if TYPE_CHECKING:
     from edgecnn.foreign import ForeignModel
@@ -343,13 +343,13 @@ def _web(values: dict[str, Any]) -> WebOptions | None:
 
 def _sentence(summary: Summary) -> str:
     counters = summary.statistics
-    parts = [f"{counters.frames} frames, {counters.regions} answers"]
-    parts += [f"{count} events {outcome}" for outcome, count in counters.events.items()]
+    parts = [f"{counted(counters.frames, 'frame')}, {counted(counters.regions, 'answer')}"]
+    parts += [f"{counted(count, 'event')} {outcome}" for outcome, count in counters.events.items()]
     parts += [f"{count} {state}" for state, count in counters.states.items() if state != "ok"]
-    parts += [f"{count} frames unusable ({reason})" for reason, count in counters.reasons.items()]
+    parts += [f"{counted(count, 'frame')} unusable ({reason})" for reason, count in counters.reasons.items()]
     parts += [f"{summary.skipped} skipped"] if summary.skipped else []
-    parts += [f"{summary.losses} losses of the camera"] if summary.losses else []
-    parts += [f"{count} errors of {name}" for name, count in counters.sink_errors.items()]
+    parts += [f"camera lost {counted(summary.losses, 'time')}"] if summary.losses else []
+    parts += [f"{counted(count, 'error')} of {name}" for name, count in counters.sink_errors.items()]
     latency = [(stage, counters.percentile_ms(stage, 50)) for stage in ("capture", "find", "preprocess", "invoke", "publish")]
     medians = [f"{stage} {ms:.2f}" for stage, ms in latency if ms is not None]
     parts += [f"median ms: {' '.join(medians)}"] if medians else []

@@ -8,6 +8,7 @@ import click
 
 from edgecnn.cli.command import Command, Need, check_needs
 
+_CLASSES_ALONE = "it offers the classes of these samples only; --model FILE --data RUN|DIR adds all classes of the model"
 _EXAMPLES = (
     "edgecnn review samples",
     "edgecnn review samples --model my-parts-int8.tflite --data runs/my-parts",
@@ -77,4 +78,6 @@ def review(
         click.echo(f"{training} to show beside the samples", err=True)
     with serve_review(folder, options, training) as address:
         click.echo(f"the page is at {address} until Ctrl-C", err=True)
+        if training is None:
+            click.echo(_CLASSES_ALONE, err=True)
         wait_for_signal()

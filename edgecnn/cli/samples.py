@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 
 from edgecnn.cli.command import Group
 from edgecnn.cli.options import echo_json, json_option
-from edgecnn.text import aligned, counted, printable
+from edgecnn.text import aligned, counted, near_miss, printable
 
 if TYPE_CHECKING:
     from edgecnn.samples.folder import Sample, SampleFolder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _BY = click.option("--by", metavar="NAME", help="Who says so. Default: the user who is logged in.")
 _SHOWN_LEFT_OUT = 5
+_SHOWN_UNDONE = 3
 
 
 @click.group(cls=Group)
@@ -57,7 +59,8 @@ def list_(folder: Path, unlabelled: bool, reason: str | None, sort: str, as_json
     if as_json:
         echo_json({"samples": [_body(s, labels) for s in chosen], "broken": found.broken, "damaged_lines": labels.damaged})
         return
-    rows = [[s.name, *_cells(s, labels)] for s in chosen]
+    classes = found.classes()
+    rows = [[s.name, *_cells(s, labels, classes)] for s in chosen]
     for line in aligned([["sample", "kept", "answer", "p", "novelty", "label"], *rows], left=3) if rows else []:
         click.echo(printable(line))
     _remarks(found, labels, chosen)
@@ -73,7 +76,7 @@ def list_(folder: Path, unlabelled: bool, reason: str | None, sort: str, as_json
 @_BY
 def label(folder: Path, names: tuple[str, ...], label: str | None, other: bool, bad: bool, undo: bool, by: str | None) -> None:
     """Label samples by their names, or take back the last label."""
-    from edgecnn.datasets.layout import OTHERS, alike
+    from edgecnn.datasets.layout import OTHERS
     from edgecnn.errors import InputError
     from edgecnn.samples.labels import BAD, LabelLog
 
@@ -85,17 +88,17 @@ def label(folder: Path, names: tuple[str, ...], label: str | None, other: bool, 
     if undo:
         if names:
             raise InputError("--undo takes back your last label whole; omit the samples")
-        act = log.undo(by=person)
-        click.echo(f"undone: {act.undo}")
+        taken = log.undo(by=person).undo
+        undone = next(act for act in log.read().acts if act.act == taken)
+        click.echo(printable(f"taken back: {undone.label} on {_named(undone.samples)}"))
         return
     if not names:
         raise InputError(f"name the samples; list them with: edgecnn samples list {folder}")
     act = log.label([found[name].name for name in names], given[0], by=person)
     click.echo(printable(f"{counted(len(act.samples), 'sample')} labelled {act.label} by {act.by}"))
-    known = sorted({*found.classes(), *(said.label for said in labels.of.values())})
-    if act.label not in known:
-        for remark in alike([*known, given[0]]):
-            click.echo(printable(f"note: {remark} --undo takes the label back"), err=True)
+    known = {*found.classes(), *(said.label for said in labels.of.values())} - {OTHERS, BAD}
+    if act.label not in (OTHERS, BAD, *known):
+        click.echo(printable(f"note: {_news(str(act.label), sorted(known))} --undo takes the label back"), err=True)
 
 
 @samples.command()
@@ -159,13 +162,31 @@ def _body(sample: Sample, labels: Labels) -> dict[str, Any]:
     return sample.to_json() | head | {"contradicts": [[act.label, act.by] for act in said.others]}
 
 
-def _cells(sample: Sample, labels: Labels) -> list[str]:
+def _cells(sample: Sample, labels: Labels, classes: tuple[str, ...]) -> list[str]:
     said = labels.of.get(sample.name)
     label = "" if said is None else said.label + (" (contradicted)" if said.others else "")
-    answer = sample.answer if sample.guess in (None, sample.answer) else f"{sample.answer} ({sample.guess}?)"
+    # Where models named one class alone, as those of good parts do, it is no guess at what is novel.
+    says_all = sample.guess in (None, sample.answer) or (sample.answer == "novel" and len(classes) == 1)
+    answer = sample.answer if says_all else f"{sample.answer} ({sample.guess}?)"
     novelty = "" if sample.novelty is None else f"{sample.novelty:.2f}"
     state = label if sample.picture is not None else f"{label} (picture is gone)".strip()
     return [" ".join(sample.reasons), answer, f"{sample.probability:.2f}", novelty, state]
+
+
+def _news(label: str, known: list[str]) -> str:
+    """Say that a class is new to samples, and which known one may be meant."""
+    from edgecnn.datasets.layout import alike
+
+    if remarks := set(alike([*known, label])).difference(alike(known)):
+        return min(remarks)
+    listed = f"known: {', '.join(known) or 'none'}"
+    return f"{label!r} is a new class of these samples ({near_miss(label, known, listed)})."
+
+
+def _named(samples: Sequence[str]) -> str:
+    """Return how many samples there are, with the names of the first."""
+    more = ", ..." if len(samples) > _SHOWN_UNDONE else ""
+    return f"{counted(len(samples), 'sample')} ({', '.join(samples[:_SHOWN_UNDONE])}{more})"
 
 
 def _remarks(found: SampleFolder, labels: Labels, shown: list[Sample]) -> None:

@@ -54,7 +54,7 @@ def answering(graph: FeatureRuntime, contract: Contract, file_format: str) -> Ru
 
 def open_graph(artifact: Artifact, *, runtime: str | None = None, threads: int = 1) -> FeatureRuntime:
     """Open an artifact as `open_runtime` does, for the probabilities that the model's own softmax gives: its output 0."""
-    wanted, contract = _wanted(artifact.format, runtime), artifact.contract
+    wanted, contract = wanted_runtime(artifact.format, runtime), artifact.contract
     try:
         if artifact.format == "onnx":
             return _open_onnx(artifact, threads)
@@ -77,7 +77,7 @@ def import_runtime(file_format: str, runtime: str | None = None) -> str:
 
     InputError for a runtime that does not run the format.
     """
-    wanted = _wanted(file_format, runtime)
+    wanted = wanted_runtime(file_format, runtime)
     names = ["edgecnn.runtimes.onnx"] if file_format == "onnx" else [TFLITE_RUNTIMES[n][0] for n in _candidates(wanted)]
     for name in names:
         with contextlib.suppress(ImportError):
@@ -89,7 +89,11 @@ def _candidates(wanted: str | None) -> list[str]:
     return [wanted] if wanted else list(TFLITE_RUNTIMES)
 
 
-def _wanted(file_format: str, argument: str | None) -> str | None:
+def wanted_runtime(file_format: str, argument: str | None) -> str | None:
+    """Return the runtime that an argument or EDGECNN_RUNTIME names for a format, None where neither does.
+
+    InputError for an unknown one, and for an argument that does not run the format.
+    """
     wanted = argument or os.environ.get(ENVIRONMENT_VARIABLE) or None
     if wanted is None:
         return None
@@ -100,6 +104,16 @@ def _wanted(file_format: str, argument: str | None) -> str | None:
             raise InputError(f"{wanted} does not run .{file_format} files")
         return None
     return wanted
+
+
+def missing_runtime(file_format: str, runtime: str | None = None) -> MissingDependencyError:
+    """Return the error where `runtime`, or every runtime of a format, is not installed."""
+    if file_format == "onnx":
+        return MissingDependencyError("ONNX Runtime is not installed. Install it with: pip install onnxruntime")
+    _, install = TFLITE_RUNTIMES[_candidates(runtime)[0]]
+    if runtime is None:
+        return MissingDependencyError(f"no TFLite runtime is installed. Install one with: {install}")
+    return MissingDependencyError(f"{runtime} is not usable here. Install it with: {install}")
 
 
 def open_tflite(
@@ -115,20 +129,14 @@ def open_tflite(
 
     `output`, `size_hw` and `with_features` are as for TfliteRuntime.
     """
-    missing: list[str] = []
     for name in _candidates(runtime):
-        module_name, install = TFLITE_RUNTIMES[name]
-        try:
-            module = importlib.import_module(module_name)
+        # ImportError comes at construction too: tflite-runtime imports under numpy 2 and fails at its first interpreter.
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(TFLITE_RUNTIMES[name][0])
             with quiet_start():
                 interpreter = _interpreter(module, model, threads)
                 return TfliteRuntime(interpreter, module.NAME, output=output, size_hw=size_hw, with_features=with_features)
-        except ImportError:
-            # Also raised at construction: tflite-runtime imports under numpy 2 and fails at its first interpreter.
-            missing.append(install)
-    if runtime is None:
-        raise MissingDependencyError(f"no TFLite runtime is installed. Install one with: {missing[0]}")
-    raise MissingDependencyError(f"{runtime} is not usable here. Install it with: {missing[0]}")
+    raise missing_runtime("tflite", runtime)
 
 
 def _interpreter(module: ModuleType, model: bytes, threads: int):  # type: ignore[no-untyped-def]  # three untyped classes
@@ -144,5 +152,5 @@ def _open_onnx(artifact: Artifact, threads: int) -> FeatureRuntime:
     try:
         from edgecnn.runtimes.onnx import OnnxRuntime
     except ImportError as error:
-        raise MissingDependencyError("ONNX Runtime is not installed. Install it with: pip install onnxruntime") from error
+        raise missing_runtime("onnx") from error
     return OnnxRuntime(artifact.model, artifact.contract, threads)

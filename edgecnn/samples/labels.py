@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.datasets.layout import OTHERS, label_of, part_named
-from edgecnn.errors import InputError, OutputError
+from edgecnn.errors import DatasetError, InputError, OutputError
 from edgecnn.samples.folder import NAME
 
 FILE = "labels.jsonl"
@@ -85,7 +85,13 @@ def check_label(text: str) -> str:
     """Return a label as it is kept; InputError for one that could not be the name of a class folder."""
     if text in (OTHERS, BAD):
         return text
-    label = label_of(text)
+    if not text.strip():
+        raise InputError("the label is empty; give the name of a class")
+    try:
+        label = label_of(text)
+    except DatasetError as error:
+        why = "it has line breaks or other control characters, or is not UTF-8"
+        raise InputError(f"{text[:60]!a} cannot be the name of a class: {why}") from error
     if label.startswith(("_", ".")) or "/" in label or "\\" in label or len(label.encode()) > _MOST_LABEL:
         raise InputError(
             f"{label[:60]!r} cannot be the name of a class: it becomes a folder's, without slashes, and without . or _ in front"

@@ -137,6 +137,11 @@ def test_defect_needs_a_class_that_is_one() -> None:
         check_rules(parse_rules(["defect:gpio:1"]), Classes(("3", "7")))
 
 
+def test_a_model_of_good_parts_alone_has_no_defect_and_names_novel_instead() -> None:
+    with pytest.raises(InputError, match=r"--on defect: this model knows good parts only, .* use --on novel:ACTION"):
+        check_rules(parse_rules(["defect:gpio:1"]), Classes.choose(("good",)))
+
+
 def test_a_rule_given_twice_is_a_mistake() -> None:
     with pytest.raises(InputError, match="twice"):
         parse_rules(["novel:gpio:1", "novel:gpio:1"])

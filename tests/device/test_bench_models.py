@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgecnn.artifacts import Artifact
-from edgecnn.cli.bench import bench
-from edgecnn.errors import InferenceError, InputError
+from edgecnn.cli.bench import _model_lines, bench
+from edgecnn.errors import InferenceError, InputError, MissingDependencyError
 from edgecnn_device import board
 from edgecnn_device.bench.inputs import measured_pictures
 from edgecnn_device.bench.models import Effort, bench_model, installed_backends, ratios, read_baseline
@@ -117,6 +117,64 @@ def test_a_runtime_that_fails_is_told_and_does_not_end_the_run(artifacts: Path, 
 
     assert result.cases == ()
     assert set(result.failures) == {"it does not like this model"}
+
+
+def test_a_model_of_which_every_case_fails_is_an_error_that_names_each_failure_once(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(request: Request) -> dict[str, Any]:
+        raise InferenceError("it does not like this model")
+
+    monkeypatch.setattr("edgecnn_device.bench.models.run_child", fail)
+
+    result = CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), *QUICK])
+
+    assert isinstance(result.exception, InferenceError)
+    assert str(result.exception).endswith("neu.tflite failed; the first failure: it does not like this model")
+    assert result.stdout.count("it does not like this model") == 1
+
+
+@pytest.mark.parametrize("source", ["nowhere", "unreadable"])
+def test_a_source_without_pictures_is_refused_before_the_first_case(artifacts: Path, tmp_path: Path, source: str) -> None:
+    (tmp_path / "unreadable").mkdir()
+    (tmp_path / "unreadable/a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    result = CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), *QUICK, "--source", str(tmp_path / source)])
+
+    assert isinstance(result.exception, InputError) and source in str(result.exception)
+    assert "measuring" not in result.stderr
+
+
+def test_a_second_model_is_checked_before_the_first_is_measured(artifacts: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), str(tmp_path / "none.tflite"), *QUICK])
+
+    assert result.exit_code != 0
+    assert "measuring" not in result.stderr
+
+
+@pytest.mark.parametrize("tune", [[], ["--tune"]])
+def test_a_runtime_of_another_format_is_refused_in_the_words_of_classify(artifacts: Path, tune: list[str]) -> None:
+    result = CliRunner().invoke(bench, [str(artifacts / "neu.tflite"), "--runtime", "onnxruntime", *tune])
+
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception) == "onnxruntime does not run .tflite files"
+
+
+def test_a_runtime_that_is_not_installed_says_how_to_install_it(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgecnn_device.bench.models.installed_backends", lambda file_format: [("ai-edge-litert", True)])
+
+    with pytest.raises(
+        MissingDependencyError, match=r"tflite-runtime is not usable here\. Install it with: pip install 'edgecnn"
+    ):
+        bench_model(str(artifacts / "neu.tflite"), effort=Effort(runs=1), runtime="tflite-runtime")
+
+
+def test_the_columns_of_the_table_are_as_wide_as_their_widest_cell(report: dict[str, Any]) -> None:
+    case = report["models"][0]["cases"][1] | {"runtime": "ai-edge-litert 2.3.0.dev20261130"}
+
+    lines = _model_lines({"models": [report["models"][0] | {"cases": [report["models"][0]["cases"][0], case]}]})
+
+    assert len({len(line) for line in lines[1:4]}) == 1
 
 
 def test_only_litert_is_offered_without_its_delegate() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
@@ -23,9 +24,11 @@ from mjpeg_server import MjpegServer
 
 from edgecnn.artifacts import Artifact
 from edgecnn.classifier import NO_THRESHOLDS
-from edgecnn.cli.camera import camera
+from edgecnn.cli.camera import _sentence, camera
 from edgecnn.errors import ArtifactError, InputError, UnknownTaskError
 from edgecnn.testing import gray_picture
+from edgecnn_device.camera import Summary
+from edgecnn_device.loop import Statistics
 
 
 @pytest.fixture
@@ -67,6 +70,14 @@ def test_three_hundred_synthetic_frames_end_by_themselves(artifacts: Path, tmp_p
 
     assert result.exit_code == 0
     assert [line["frame"] for line in lines(tmp_path / "out.jsonl")] == list(range(300))
+
+
+def test_the_summary_counts_one_of_each_in_the_singular() -> None:
+    counters = Statistics(frames=1, regions=1, sink_errors=Counter(mqtt=1), events=Counter(partial=1), reasons=Counter(dark=1))
+
+    said = _sentence(Summary(counters, skipped=0, losses=1, swaps=0))
+
+    assert said == "1 frame, 1 answer; 1 event partial; 1 frame unusable (dark); camera lost 1 time; 1 error of mqtt"
 
 
 def test_a_live_source_is_written_when_something_changes_and_its_reach_is_told(artifacts: Path, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from urllib.parse import urlencode
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sample_files import keep
 from web_page import serve
 
 from edgecnn.artifacts import Artifact
+from edgecnn.cli.review import review
 from edgecnn.errors import InputError
 from edgecnn.samples.labels import FILE, LabelLog
 from edgecnn.shipped import int8_path
@@ -222,7 +224,7 @@ def test_a_readers_token_alone_lets_nobody_label(tmp_path: Path, names: list[str
     ("query", "words"),
     [
         ({"label": "a/b", "by": "anna"}, "cannot be the name of a class"),
-        ({"label": "", "by": "anna"}, "not a valid label"),
+        ({"label": "", "by": "anna"}, "the label is empty; give the name of a class"),
         ({"label": "dent", "by": ""}, "is not a name"),
         ({"label": "dent", "by": "anna", "sample": ["../x"]}, "not the name of a sample"),
         ({"label": "dent", "by": "anna", "sample": []}, "no samples"),
@@ -316,6 +318,16 @@ def test_classes_of_the_model_can_be_chosen_that_no_sample_has(tmp_path: Path, n
         classes = Visitor(int(address.rstrip("/").rpartition(":")[2])).review()["classes"]
 
     assert classes[:6] == list(Artifact.open(int8_path("neu")).contract.labels)
+
+
+def test_a_review_without_a_model_says_that_it_offers_the_classes_of_the_samples_only(
+    tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecnn_device.web.review_server.wait_for_signal", lambda: None)
+
+    done = CliRunner().invoke(review, [str(tmp_path), "--web", "0"], catch_exceptions=False)
+
+    assert "classes of these samples only; --model FILE --data RUN|DIR adds all classes of the model" in done.stderr
 
 
 def test_of_a_run_the_pictures_that_it_was_trained_on_are_shown(tmp_path: Path, training: Path) -> None:

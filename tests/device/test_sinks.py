@@ -182,6 +182,15 @@ def test_words_for_nothing_found() -> None:
     assert describe(Observation("cam", State("ok"))) == "nothing found"
 
 
+@pytest.mark.parametrize("labels", [("good",), ("light", "dark")])
+def test_a_novel_answer_is_described_by_its_novelty(labels: tuple[str, ...]) -> None:
+    probabilities = np.full(len(labels), 0.41, np.float32)
+    answer = Prediction(None, 0, 0.41, probabilities, "novel", 1.286, labels[0])
+    seen = RegionPrediction(1, Region((0, 0, 4, 4), gray_picture(9)), gray_picture(9), answer, answer)
+
+    assert describe(Observation("cam", State("ok"), predictions=(seen,))) == "novel 1.29"
+
+
 def test_an_annotated_frame_is_a_copy() -> None:
     observation = observe()
     assert observation.frame is not None

@@ -160,7 +160,7 @@ def test_many_classes_share_one_row() -> None:
 def test_too_few_parts_say_nothing_however_many_pictures_they_have() -> None:
     values, class_ids = usual()
 
-    with pytest.raises(DatasetError, match="29 different pictures"):
+    with pytest.raises(DatasetError, match=r"29 different pictures say too little .*: at least 30 are needed"):
         Baseline.fit(STATISTICS, values, class_ids, 3, np.arange(200) % (MIN_PICTURES - 1))
 
 

@@ -93,6 +93,8 @@ def test_few_held_out_parts_say_how_many_are_needed() -> None:
     info = with_threshold(fit_bank(FEATURES, wanted=0.01), np.arange(1.0, 20.0))
 
     assert info.describe() == "calls at most 5.00% of good parts novel, by 19 held-out ones; 1.00% needs 99 held-out parts"
+    one = with_threshold(fit_bank(FEATURES, wanted=0.4), np.array([1.0]))
+    assert one.describe() == "calls at most 50.00% of good parts novel, by 1 held-out one; 40.00% needs 2 held-out parts"
 
 
 def test_pictures_of_one_part_count_once() -> None:

@@ -324,7 +324,7 @@ def test_the_command_labels_undoes_and_lists(tmp_path: Path, names: list[str]) -
     listed = run("list", "--unlabelled")
     assert all(name not in listed for name in names[:2]) and "4 samples shown of 6, 2 labelled" in listed
     assert f"{names[0]}: _bad by bob is the latest and holds; before: dent by anna" in run("list")
-    run("label", "--undo", "--by", "bob")
+    assert run("label", "--undo", "--by", "bob") == f"taken back: _bad on 1 sample ({names[0]})\n"
     assert holding(tmp_path) == dict.fromkeys(names[:2], "dent")
 
 
@@ -335,6 +335,50 @@ def test_a_label_that_differs_from_a_known_class_by_case_alone_is_noted(tmp_path
 
     assert "note: the classes 'Dent' and 'dent' differ only by case or spaces: are they one? --undo" in done.stderr
     assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("rust", "note: 'rust' is a new class of these samples (known: dent, good). --undo takes the label back\n"),
+        ("dents", "note: 'dents' is a new class of these samples (did you mean 'dent'?). --undo takes the label back\n"),
+        ("dent", ""),
+        ("good", ""),
+        ("_other", ""),
+    ],
+)
+def test_a_class_that_no_sample_had_is_noted(tmp_path: Path, names: list[str], label: str, said: str) -> None:
+    LabelLog(tmp_path).label(names[:1], "dent", by="anna")
+
+    done = CliRunner().invoke(command, ["label", str(tmp_path), names[1], "--as", label], catch_exceptions=False)
+
+    assert done.stderr == said
+
+
+def test_an_undo_names_the_first_of_many_samples(tmp_path: Path, names: list[str]) -> None:
+    LabelLog(tmp_path).label(names, "dent", by="anna")
+
+    done = CliRunner().invoke(command, ["label", str(tmp_path), "--undo", "--by", "anna"], catch_exceptions=False)
+
+    assert done.stdout == f"taken back: dent on 6 samples ({', '.join(names[:3])}, ...)\n"
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "\x1b[2J", "\udcff"])
+def test_a_label_that_was_typed_is_not_called_a_folder(label: str) -> None:
+    with pytest.raises(InputError, match="label is empty" if not label.strip() else "cannot be the name of a class") as caught:
+        check_label(label)
+
+    assert "folder" not in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(("guesses", "answer"), [(["good"], "novel"), (["good", "dent"], "novel (good?)")])
+def test_a_novel_answer_of_a_model_of_good_parts_alone_has_no_guess(tmp_path: Path, guesses: list[str], answer: str) -> None:
+    for number, nearest in enumerate(guesses):
+        keep(tmp_path, number, after_s=60.0 * number, label=None, verdict="novel", nearest=nearest, novelty=1.2)
+
+    done = CliRunner().invoke(command, ["list", str(tmp_path)], catch_exceptions=False)
+
+    assert f"  {answer}  " in done.stdout.splitlines()[1]
 
 
 def test_an_unknown_sample_is_one_line(tmp_path: Path, names: list[str]) -> None:

@@ -156,7 +156,7 @@ def test_lost_messages_are_counted_when_the_broker_is_never_there(start: Start, 
     assert "cannot connect to the broker" in camera.said
     assert "Connection refused" in camera.said
     # 3000 predictions and one state through a queue of 1000, and one error for the trouble itself.
-    assert "2002 errors of mqtt" in camera.said
+    assert "2,002 errors of mqtt" in camera.said
     assert "1000 messages did not reach the broker" in camera.said
 
 

@@ -99,10 +99,17 @@ def check_rules(rules: Sequence[Rule], classes: Classes) -> None:
         if rule.label not in (*classes.labels, *WORDS):
             raise InputError(f"--on {rule.label!r}: the model has no such class; known: {', '.join((*classes.labels, *WORDS))}")
         if rule.label == "defect" and not classes.defects and "defect" not in classes.labels:
-            raise InputError("--on defect: no class of this model counts as a defect; name the good ones with --good")
+            raise InputError(f"--on defect: {_without_defects(classes)}")
     pins = [rule.action.number for rule in rules if isinstance(rule.action, Pin)]
     if len(set(pins)) < len(pins):
         raise InputError(f"--on: pin {next(pin for pin in pins if pins.count(pin) > 1)} cannot do two things")
+
+
+def _without_defects(classes: Classes) -> str:
+    """Say why a model has no defects, and what to do."""
+    if len(classes.labels) == 1:
+        return f"this model knows {classes.labels[0]} parts only, and calls any other novel; use --on novel:ACTION"
+    return "no class of this model counts as a defect; name the good ones with --good"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ import itertools
 import cv2
 import numpy as np
 
+from edgecnn.addresses import hide_addresses
 from edgecnn.artifacts import Contract
 from edgecnn.datasets.dataset import Dataset
+from edgecnn.errors import InputError
 from edgecnn.shipped import task_of
 from edgecnn_device.frames import Frame, Image
 from edgecnn_device.sources import SourceOptions, open_source
@@ -20,12 +22,15 @@ _COUNT = 16
 def measured_pictures(contract: Contract, source: str | None, seed: int, count: int = _COUNT) -> list[Image]:
     """Return up to `count` pictures `(h, w, 3)` uint8: of a video, a picture or a folder, or else generated ones.
 
-    Raises what `open_source` raises.
+    Raises what `open_source` raises, InputError for a source without a picture.
     """
     if source is None:
         return _generated(contract, seed, count)
     with open_source(SourceOptions(source, seed=seed, realtime=False if source == "synthetic" else None)) as opened:
-        return [item.image_bgr for item in itertools.islice(opened, count) if isinstance(item, Frame)]
+        pictures = [item.image_bgr for item in itertools.islice(opened, count) if isinstance(item, Frame)]
+    if not pictures:
+        raise InputError(f"the source {hide_addresses(source)!r} gives no picture to measure with")
+    return pictures
 
 
 def _generated(contract: Contract, seed: int, count: int) -> list[Image]:

@@ -17,6 +17,9 @@ from edgecnn.artifacts.operators import read_graph
 from edgecnn.classifier import artifact_path
 from edgecnn.errors import InferenceError, InputError, MissingDependencyError
 from edgecnn.files import read_bytes
+from edgecnn.runtimes.select import missing_runtime, wanted_runtime
+from edgecnn.text import counted
+from edgecnn_device.bench.inputs import measured_pictures
 from edgecnn_device.bench.timing import RUNS, SECONDS
 from edgecnn_device.bench.worker import Request
 
@@ -67,6 +70,26 @@ def installed_backends(file_format: str) -> list[tuple[str, bool]]:
     return [(name, True) for name in found] + [(name, False) for name in found if name == "ai-edge-litert"]
 
 
+def choose_backends(artifact: Artifact, runtime: str | None = None) -> list[tuple[str, bool]]:
+    """Return the installed backends of an artifact, those of `runtime` alone where it is given.
+
+    InputError for a runtime that does not run the artifact's format, MissingDependencyError where none is installed.
+    """
+    found = [(name, delegate) for name, delegate in installed_backends(artifact.format) if runtime in (None, name)]
+    if not found:
+        wanted_runtime(artifact.format, runtime)
+        raise missing_runtime(artifact.format, runtime)
+    return found
+
+
+def check_benchmark(model: str, *, runtime: str | None = None, source: str | None = None) -> None:
+    """Raise what would make every case of a model fail: what `Artifact.open`, `choose_backends` and `open_source` raise."""
+    artifact = Artifact.open(artifact_path(model))
+    choose_backends(artifact, runtime)
+    if source is not None:
+        measured_pictures(artifact.contract, source, seed=0)
+
+
 def bench_model(
     model: str,
     *,
@@ -78,17 +101,14 @@ def bench_model(
 ) -> ModelBenchmark:
     """Measure a file, or the shipped int8 model of a task, on `runtime` or on every one that is installed.
 
-    `source` gives the pictures, otherwise they are generated from `seed`. Raises what `Artifact.open` raises;
-    MissingDependencyError when there is no runtime for it. A runtime that cannot run it is one of the `failures`.
+    `source` gives the pictures, otherwise they are generated from `seed`. Raises what `Artifact.open` and `choose_backends`
+    raise. A runtime that cannot run it is one of the `failures`.
     """
     artifact = Artifact.open(artifact_path(model))
-    backends = [(name, delegate) for name, delegate in installed_backends(artifact.format) if runtime in (None, name)]
-    if not backends:
-        raise MissingDependencyError(f"no runtime for {artifact.path} is installed; pip install ai-edge-litert")
     cases, failures = [], []
-    for name, delegate in backends:
+    for name, delegate in choose_backends(artifact, runtime):
         for threads in effort.threads:
-            notice(f"{artifact.path.name} on {name}{'' if delegate else ' without delegate'}, {threads} thread(s)")
+            notice(f"{artifact.path.name} on {name}{'' if delegate else ' without delegate'}, {counted(threads, 'thread')}")
             path, runs, seconds = str(artifact.path), effort.runs, effort.seconds
             try:
                 cases.append(run_child(Request(path, name, delegate, threads, runs, seconds, source, seed)))

@@ -12,9 +12,9 @@ from typing import Any
 
 from edgecnn.artifacts import Artifact
 from edgecnn.classifier import artifact_path
-from edgecnn.errors import MissingDependencyError
 from edgecnn.files import exists, replacing
-from edgecnn_device.bench.models import installed_backends, run_child
+from edgecnn.text import counted
+from edgecnn_device.bench.models import choose_backends, run_child
 from edgecnn_device.bench.worker import Request
 from edgecnn_device.config import read_values
 
@@ -91,16 +91,12 @@ def tune(
     if len(pools) == 1:
         return Tuning({}, pools[0], faster)
     artifact = Artifact.open(artifact_path(model))
-    backends = [name for name, delegate in installed_backends(artifact.format) if delegate and runtime in (None, name)]
-    if not backends:
-        raise MissingDependencyError(f"no runtime for {artifact.path} is installed; pip install ai-edge-litert")
+    backend, _ = choose_backends(artifact, runtime)[0]  # with its delegate: those come first
     spent: dict[Pools, list[float]] = {each: [] for each in pools}
     for number in range(ROUNDS):
         for each in pools:
-            notice(f"round {number + 1} of {ROUNDS}: {each.threads} threads, OpenCV {each.opencv_threads}")
-            request = Request(
-                str(artifact.path), backends[0], True, each.threads, runs, seconds, None, seed, each.opencv_threads
-            )
+            notice(f"round {number + 1} of {ROUNDS}: {counted(each.threads, 'thread')}, OpenCV {each.opencv_threads}")
+            request = Request(str(artifact.path), backend, True, each.threads, runs, seconds, None, seed, each.opencv_threads)
             spent[each].append(run_child(request)["frame_ms"])
     frame_ms = {each: statistics.median(times) for each, times in spent.items()}
     return Tuning(frame_ms, choose(frame_ms), faster)

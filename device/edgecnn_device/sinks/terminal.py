@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
+from edgecnn.classifier import Prediction
 from edgecnn.text import printable
 from edgecnn_device.frames import Event, Observation
 from edgecnn_device.sinks.selection import Changes
@@ -101,6 +102,11 @@ def _describe_event(observation: Observation, event: Event) -> str:
 
 def _describe_answers(observation: Observation) -> str:
     answers = [p.smoothed for p in observation.predictions[:_MOST_REGIONS]]
-    words = [f"{answer.label or answer.verdict} {answer.probability:.2f}" for answer in answers]
     more = len(observation.predictions) - len(answers)
-    return ", ".join(words) + (f" and {more} more" if more else "")
+    return ", ".join(map(_describe_answer, answers)) + (f" and {more} more" if more else "")
+
+
+def _describe_answer(answer: Prediction) -> str:
+    """Say an answer and its probability; of a novel one its novelty, which is above 1."""
+    number = answer.novelty if answer.verdict == "novel" and answer.novelty is not None else answer.probability
+    return f"{answer.label or answer.verdict} {number:.2f}"

@@ -148,8 +148,8 @@ def _about(run: TrainingRun, splits: Splits) -> str:
     record = run.record["validation"]
     return printable(
         f"{run.correct} of {run.count} pictures of {splits.info.describe('validation')}; mean recall of the classes "
-        f"{100 * record['macro_recall']:.1f} %. The best epoch was chosen by these pictures: how good it is "
-        f"say the test pictures (edgecnn evaluate {run.folder} --split test)."
+        f"{100 * record['macro_recall']:.1f} %. The best epoch was chosen by these pictures; the test "
+        f"pictures say how good it is (edgecnn evaluate {run.folder} --split test)."
     )
 
 

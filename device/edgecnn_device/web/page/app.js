@@ -257,10 +257,10 @@ function showRegions(regions, shown) {
   const known = new Map([...list.children].map((button) => [button.dataset.region, button]));
   const buttons = regions.slice(0, MOST_BUTTONS).map((region, i) => {
     const button = known.get(String(region.id)) ?? regionButton(region.id);
-    const {label, class_id: classId, probability} = region.smoothed;
+    const {label, class_id: classId, probability, verdict, novelty} = region.smoothed;
     button.className = classOf(label === null ? -1 : classId);
     button.firstChild.textContent = String(i + 1);
-    button.lastChild.textContent = `${answered(region.smoothed)} ${percent(probability)}`;
+    button.lastChild.textContent = `${answered(region.smoothed)} ${verdict === "novel" ? number(novelty, 2) : percent(probability)}`;
     button.setAttribute("aria-pressed", String(region.id === shown));
     return button;
   });
