@@ -29,6 +29,7 @@ from edgecnn.mapped import Lent, lend
 from edgecnn.runtimes.tflite import first_line
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
+from edgecnn_export.run_folder import unfinished_in
 from edgecnn_export.studies.over_dask import map_over_dask, require_small, say
 
 if TYPE_CHECKING:
@@ -273,7 +274,6 @@ def _trained(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train in a folder, and return the figures of the training with what was measured."""
-    from edgecnn_export.training import checkpoints
     from edgecnn_export.training import train as run_training
 
     run = run_training(
@@ -285,7 +285,7 @@ def _trained(
         minutes=training.minutes,
         recipe=training.recipe,
         seed=training.seed,
-        resume=(folder / checkpoints.FILE_NAME).exists(),
+        resume=unfinished_in(folder) is not None,
         progress=lambda line: progress(f"{training.name}: {line}"),
     )
     if run.interrupted:
