@@ -444,7 +444,8 @@ def _go_on(
     from edgecnn_export.frameworks import require_keras
 
     require_keras()
-    from edgecnn_export.training.continuation import continue_training, next_folder, open_start
+    from edgecnn_export.run_folder import next_folder
+    from edgecnn_export.training.continuation import continue_training, open_start
 
     if not add:
         raise InputError("start=RUN needs add=[DIR, ...]: a samples folder, or class folders")
@@ -499,12 +500,13 @@ def compare(reference: Run | Path | str, *files: Path | str, data: Path | str | 
     models and loading the pictures raises.
     """
     from edgecnn_export.models import open_model
-    from edgecnn_export.parity.files import measure
+    from edgecnn_export.parity.files import check_candidates, measure
     from edgecnn_export.parity.reference_check import check_reference
 
     if not files:
         raise InputError("name at least one exported file to compare with the reference")
     opened = open_model(str(reference.folder if isinstance(reference, Run) else reference), of_task="keras")
+    check_candidates(files, opened)
     splits = opened.splits(None if data is None else Path(data), seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits.validation, seed=seed)
     reason = None if doubt is None else doubt.text

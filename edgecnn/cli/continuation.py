@@ -27,9 +27,15 @@ _VERDICTS = {
 }
 
 
-def check_continuing(context: click.Context) -> None:
-    """Raise InputError for an option that a training from a run would ignore, and where nothing is added."""
+def check_continuing(context: click.Context) -> Path:
+    """Return where the new run is put.
+
+    Raises InputError for an option that a training from a run would ignore, where nothing is added, and where the new run
+    cannot be put there.
+    """
     from edgecnn.errors import InputError
+    from edgecnn_export.reference import MODEL_FILE
+    from edgecnn_export.run_folder import check_apart, next_folder
 
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -38,11 +44,16 @@ def check_continuing(context: click.Context) -> None:
             raise InputError(f"{called} is for a training from the beginning; --from keeps what the run says: leave it out")
     if not context.params["add"]:
         raise InputError("--from needs --add DIR: a samples folder, what edgecnn samples export wrote, or class folders")
+    source: Path = context.params["source"]
+    run = source.parent if source.name == MODEL_FILE else source
+    out: Path = context.params["out"] or next_folder(run)
+    check_apart(run, out, resume=context.params["resume"])
+    return out
 
 
-def continue_run(values: Mapping[str, Any]) -> ContinuedRun:
+def continue_run(values: Mapping[str, Any], out: Path) -> ContinuedRun:
     """Train further by the parameters of the command, say how the models compare, and return what came of it."""
-    from edgecnn_export.training.continuation import continue_training, next_folder, open_start
+    from edgecnn_export.training.continuation import continue_training, open_start
 
     size_hw, fit = values["size_hw"], values["fit"]
     height, width = size_hw or (None, None)
@@ -59,7 +70,7 @@ def continue_run(values: Mapping[str, Any]) -> ContinuedRun:
     return continue_training(
         start,
         values["add"],
-        out=values["out"] or next_folder(start.folder),
+        out=out,
         progress=lambda line: click.echo(line, err=True),
         **{name: values[name] for name in names},
     )

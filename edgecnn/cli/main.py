@@ -155,8 +155,10 @@ def main(arguments: list[str] | None = None) -> None:
         if package not in EXTRAS:
             raise
         code = _complain(f"{package} is not installed. Install it with: pip install 'edgecnn[{EXTRAS[package]}]'", 2)
-    except (click.Abort, KeyboardInterrupt):
-        code = _complain("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as end:
+        cause = end.__cause__ if isinstance(end, click.Abort) else end  # click turns Ctrl-C into an Abort
+        kept = str(cause) if isinstance(cause, KeyboardInterrupt) else ""
+        code = _complain(f"interrupted: {kept}" if kept else "interrupted", 130)
     except _EndedBySignal as end:
         code = _complain(f"ended by {end.signal.name}", 128 + end.signal)
         signal.raise_signal(end.signal)  # whoever waits for this process sees what ended it

@@ -322,6 +322,13 @@ def echo_notes(name: str, notes: Iterable[str]) -> None:
         click.echo(printable(f"note: {name}: {note}"), err=True)
 
 
+def own_folder(name: str) -> Path | None:
+    """Return the folder of the user's own that a command's TASK names, None for the name of a task."""
+    from edgecnn.shipped import shipped_tasks
+
+    return None if name in shipped_tasks() or not Path(name).is_dir() else Path(name)
+
+
 def task_and_folder(
     name: str,
     data: Path | None,
@@ -341,10 +348,10 @@ def task_and_folder(
     from edgecnn.datasets.folder import task_from_folder
     from edgecnn.datasets.reading import DECIDED
     from edgecnn.errors import InputError
-    from edgecnn.shipped import find_task, shipped_tasks
+    from edgecnn.shipped import find_task
 
-    path = Path(name)
-    if name in shipped_tasks() or not path.is_dir():
+    path = own_folder(name)
+    if path is None:
         task = find_task(name)  # raises for another name, listing the known ones
         stated = choice or DECIDED
         fit = None if stated.fit == "auto" else stated.fit

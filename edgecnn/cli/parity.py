@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from edgecnn.cli.options import (
     seed_option,
     split_option,
 )
+from edgecnn.progress import report
 from edgecnn.text import printable
 
 if TYPE_CHECKING:
@@ -69,13 +69,14 @@ def parity(
     from edgecnn.classifier import artifact_path
     from edgecnn_export.foreign import UNSTATED_OPTIONS
     from edgecnn_export.models import open_model, states_itself
-    from edgecnn_export.parity.files import measure
+    from edgecnn_export.parity.files import check_candidates, measure
     from edgecnn_export.parity.reference_check import check_reference
 
     stated_options = read_foreign(stated)
     of_candidates = states_itself(reference) and not all(states_itself(artifact_path(each)) for each in candidates)
     opened = open_model(reference, UNSTATED_OPTIONS if of_candidates else stated_options, of_task="keras")
     echo_notes(opened.task.name, opened.notes)
+    check_candidates(candidates, opened)
     splits = opened.splits(data, seed)
     doubt = None if opened.reference is None else check_reference(opened.reference, splits[split], seed=seed)
     measured = measure(
@@ -88,7 +89,7 @@ def parity(
         max_drop=max_drop,
         confidence=confidence,
         seed=seed,
-        progress=_progress if sys.stderr.isatty() else None,
+        progress=lambda name, done, total: report(printable(f"comparing {name}"), done, total),
     )
     _show(measured, html, as_json)
     if measured.report.verdict == "fail":
@@ -111,7 +112,3 @@ def _show(measured: Measured, html: Path | None, as_json: bool) -> None:
         echo_json(measured.report.to_json() | {"advice": measured.advice})
     else:
         click.echo(format_report(measured.report, measured.advice), nl=False)
-
-
-def _progress(name: str, done: int, total: int) -> None:
-    click.echo(f"\r{name}: {done} of {total} pictures", nl=done == total, err=True)

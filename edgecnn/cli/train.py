@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from edgecnn.cli.options import (
     data_option,
     group_by_option,
     input_options,
+    own_folder,
     seed_option,
     task_and_folder,
 )
@@ -26,6 +28,7 @@ from edgecnn.text import printable
 
 if TYPE_CHECKING:
     from edgecnn.datasets.dataset import Splits
+    from edgecnn_export.run_folder import RunFolders
     from edgecnn_export.training import TrainingRun
     from edgecnn_export.training.auto import Choice
 
@@ -201,13 +204,16 @@ def train(
 
     check_keras()
     choice = InputChoice.stated(color, fit, size_hw, "lite" if only_good else network)
+    taught = network == "compact" and teacher == "lite"
+    folders = _folders(task, "only-good" if only_good else network, taught, out)
+    folders.check(resume=resume)
+    out, own = folders.out, data is None and own_folder(task) is not None
+    table = None if only_good else table_to_keep(stored, own=own, random=rule == "random", out=out)
+    page = out / "report.html"
+    check_replaceable(page)
     chosen, folder = task_and_folder(
         task, data, choice=choice, conflicts=conflicts, default_conflicts="refuse", group_by=group_by, only_good=only_good
     )
-    kind = "only-good" if only_good else network
-    out = out or Path("runs") / (chosen.name if kind == "auto" else f"{chosen.name}-{kind}")
-    own = data is None and folder is not None
-    table = None if only_good else table_to_keep(stored, own=own, random=rule == "random", out=out)
     splits = load_splits(chosen, folder, seed)
     if table is not None:
         splits = keep_split(splits, len(chosen.labels), table, seed=seed, stated=stored is not None)
@@ -215,8 +221,6 @@ def train(
         splits = deal_at_random(splits, seed)
     counts = f"{len(splits.train)} pictures; validation: {len(splits.validation)}, test: {len(splits.test)}"
     click.echo(f"{splits.info.describe('train')}: {counts}", err=True)
-    page = out / "report.html"
-    check_replaceable(page)
     require_keras()  # quietly, before any module imports it loudly
     if only_good:
         train_good(chosen, splits, out, false_alarms, seed)
@@ -232,15 +236,15 @@ def train(
         "devices": devices,
         "progress": lambda line: click.echo(line, err=True),
     }
-    if network == "auto":
-        from edgecnn_export.training.auto import Limits, train_auto
+    with _telling_what_is_kept(folders):
+        if network == "auto":
+            from edgecnn_export.training.auto import Limits, train_auto
 
-        run, taken = train_auto(chosen, splits, limits=Limits(budget_ms, max_kb), **options)
-    else:
-        from edgecnn_export.training import train as run_training
+            run, taken = train_auto(chosen, splits, limits=Limits(budget_ms, max_kb), **options)
+        else:
+            from edgecnn_export.training import train as run_training
 
-        taught = network == "compact" and teacher == "lite"
-        run, taken = run_training(chosen, splits, model=network, teacher=taught, **options), None
+            run, taken = run_training(chosen, splits, model=network, teacher=taught, **options), None
     _tell(run, taken, splits)
     page.unlink(missing_ok=True)  # of a training that was here before
     if run.interrupted:
@@ -250,6 +254,26 @@ def train(
 
         click.echo(f"report: {write_report(run, splits, seed=seed)}")
     return 0
+
+
+def _folders(task: str, kind: str, taught: bool, out: Path | None) -> RunFolders:
+    """Return where a training of TASK is put, by default a folder that is called after the task and the network."""
+    from edgecnn.datasets.folder import task_name
+    from edgecnn_export.run_folder import RunFolders
+
+    pictures = own_folder(task)
+    name = task if pictures is None else task_name(pictures)
+    return RunFolders.of(out or Path("runs") / (name if kind == "auto" else f"{name}-{kind}"), kind, teacher=taught)
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(folders: RunFolders) -> Iterator[None]:
+    """Let a Ctrl-C that ends the training, of a teacher for instance, say what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = folders.kept()
+        raise KeyboardInterrupt(*([] if kept is None else [kept])) from None
 
 
 def _interrupted(run: TrainingRun) -> int:
@@ -262,10 +286,12 @@ def _continue(context: click.Context) -> int:
     """Go on from a run."""
     from edgecnn.cli.continuation import check_continuing, continue_run, tell_comparison
     from edgecnn_export.frameworks import require_keras
+    from edgecnn_export.run_folder import RunFolders
 
-    check_continuing(context)
+    out = check_continuing(context)
     require_keras()
-    found = continue_run(context.params)
+    with _telling_what_is_kept(RunFolders(out, out)):
+        found = continue_run(context.params, out)
     _tell(found.run, None, found.splits)
     if found.run.interrupted:
         return _interrupted(found.run)

@@ -153,10 +153,15 @@ def good_task(folder: Path, preprocessing: Preprocessing) -> Task:
 
 
 def _named(folder: Path, labels: tuple[str, ...], preprocessing: Preprocessing) -> Task:
+    title = f"pictures of {folder.resolve().name}"
+    return Task(name=task_name(folder), title=title, labels=labels, preprocessing=preprocessing)
+
+
+def task_name(folder: Path) -> str:
+    """Return what the task of a folder is called."""
     plain = unicodedata.normalize("NFKD", folder.resolve().name.casefold()).encode("ascii", "ignore").decode()  # ö: o, ß: ss
     name = re.sub("[^a-z0-9]+", "-", plain).strip("-") or "folder"
-    name = f"{name}-folder" if name in SHIPPED else name
-    return Task(name=name, title=f"pictures of {folder.resolve().name}", labels=labels, preprocessing=preprocessing)
+    return f"{name}-folder" if name in SHIPPED else name
 
 
 def load_folder(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -112,8 +112,8 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
     """Rebuild the splits that `table` records from the pictures in `folder`: the same pictures, order and groups.
 
     `info` says where they come from (`SplitInfo.from_json` of what `training.json` keeps); its `ignored` becomes the number of
-    pictures in the folder that the table does not name: they are left out. Raises DatasetError when a picture is missing, its
-    content is another one, or the labels are not the task's.
+    pictures of classes in the folder that the table does not name: they are left out. Raises DatasetError when a picture is
+    missing, its content is another one, or the labels are not the task's.
     """
     rows = read_splits_table(table)
     if odd := {row.label for row in rows} - set(task.labels):
@@ -124,8 +124,8 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
         raise DatasetError(f"the pictures of this split lay in {folder}, which is gone; name their folder with --data")
     whole = None if task.read is None else task.read(folder)
     images = _read_files(task, folder, table, rows) if whole is None else _pick(whole, folder, rows)
-    there = {str(path) for path in list_pictures(folder).pictures} if whole is None else set(whole.names)
-    ignored = there - {row.file for row in rows}
+    known = {row.file for row in rows}
+    ignored = _added(folder, known) if whole is None else set(whole.names) - known
     if ignored:
         left = f"{counted(len(ignored), 'picture')} that the stored split does not name, such as {min(ignored)}"
         note(f"{folder} holds {left}: left out")
@@ -133,6 +133,25 @@ def load_stored_splits(task: Task, folder: Path, table: Path, *, info: SplitInfo
     train, validation, test = (_part(task, rows, images, split) for split in SPLITS)
     info = replace(info, ignored=len(ignored))
     return Splits(train, validation, test, info, folder.resolve(), others=others_beside(table))
+
+
+def _added(folder: Path, known: Set[str]) -> set[str]:
+    """Return the pictures of classes in `folder` beside the known ones: what cannot be read was left out of the split, too."""
+    is_flat = any("/" not in name for name in known)  # else a picture beside the class folders has no class
+    listed = (path for path in list_pictures(folder).pictures if is_flat or len(path.parts) > 1)
+    new = [path.as_posix() for path in listed if path.parts[0] != OTHERS and path.as_posix() not in known]
+    if not new:
+        return set()
+    readable = on_all_cores(lambda name: _is_readable(folder / name), new, "looking at new pictures")
+    return {name for name, is_readable in zip(new, readable, strict=True) if is_readable}
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        decode_picture(read_bytes(path, at_most=MAX_FILE_BYTES), name=str(path))
+    except InputError:
+        return False
+    return True
 
 
 def others_beside(table: Path) -> Path | None:

@@ -25,6 +25,7 @@ from edgecnn.tasks import Task
 from edgecnn_export.foreign import UNSTATED_OPTIONS, ForeignOptions, check_model, foreign_reference
 from edgecnn_export.frameworks import require_keras
 from edgecnn_export.reference import MODEL_FILE, Reference, is_ours, read_entry
+from edgecnn_export.run_folder import unfinished_in
 from edgecnn_export.run_pictures import load_pictures
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -237,6 +238,9 @@ def _model_in(folder: Path) -> Path:
     if found:
         names = ", ".join(each.name for each in found[:5])
         raise InputError(f"the folder {folder} holds {len(found)} models: {names}; name one of them")
+    if (checkpoint := unfinished_in(folder)) is not None:
+        where = "" if checkpoint == folder else f" (in {checkpoint})"
+        raise InputError(f"{folder} holds an unfinished training{where}; complete it with train --resume and its own options")
     raise InputError(f"the folder {folder} holds neither {MODEL_FILE} (a training run) nor {SAVED_MODEL_FILE} (a SavedModel)")
 
 

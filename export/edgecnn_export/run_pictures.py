@@ -17,8 +17,8 @@ from edgecnn.errors import DatasetError, InputError
 from edgecnn.files import read_bytes
 from edgecnn.tasks import Task
 from edgecnn_export.reference import MODEL_FILE, Reference
+from edgecnn_export.run_folder import RUN_FILE
 
-RUN_FILE = "training.json"
 _MAX_RECORD_BYTES = 2**26
 
 

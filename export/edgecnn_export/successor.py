@@ -6,7 +6,7 @@ Runs on a board: it needs the runtimes of exported files, and no TensorFlow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -192,7 +192,7 @@ def compare_models(
     right. The new model is worse, too, when it surely recognises a class less often, or surely gives labels to more pictures of
     no class. Raises InputError when the models have no class in common.
     """
-    notes = _notes(old, new)
+    notes = _notes(old, new, {each.label for each in pictures})
     known = {*old.labels, *new.labels, OTHERS}
     usable = [each for each in pictures if each.label in known]
     if len(usable) < len(pictures):
@@ -270,15 +270,19 @@ def _paired(name: str, pair: tuple[Bools, Bools], groups: NDArray[np.int64], con
     return Paired(name, count, float(old.mean()), float(new.mean()), (-worst, best), lost, gained)
 
 
-def _notes(old: Classifier, new: Classifier) -> list[str]:
+def _notes(old: Classifier, new: Classifier, shown: Set[str]) -> list[str]:
+    """Return what a reader should know of models whose classes or thresholds differ; `shown` are the labels of the pictures."""
     if not set(old.labels) & set(new.labels):
         theirs = f"the old one knows {', '.join(old.labels)}, the new one {', '.join(new.labels)}"
         raise InputError(f"the models have no class in common: {theirs}")
     notes = []
-    if more := [label for label in new.labels if label not in old.labels]:
-        notes.append(f"the new model also knows {', '.join(more)}: the old one is wrong on them all")
-    if gone := [label for label in old.labels if label not in new.labels]:
-        notes.append(f"the new model does not know {', '.join(gone)}, and is wrong on them all")
+    more = [label for label in new.labels if label not in old.labels]
+    gone = [label for label in old.labels if label not in new.labels]
+    for what, labels in (("also knows {}: the old one", more), ("does not know {}: it", gone)):
+        if measured := [label for label in labels if label in shown]:
+            notes.append(f"the new model {what.format(', '.join(measured))} is wrong on them all")
+    if unseen := [label for label in (*more, *gone) if label not in shown]:
+        notes.append(f"not measured, for lack of test pictures: {', '.join(unseen)}, which only one of the models knows")
     if (old.evidence is None) != (new.evidence is None):
         notes.append("only one of the models tells what is novel: the most probable class is compared, whatever gets a label")
     return notes

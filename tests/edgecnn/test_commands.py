@@ -128,6 +128,17 @@ def test_an_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().err == "edgecnn: interrupted\n"
 
 
+def test_an_interruption_says_what_was_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("2 of 5 trainings are done")
+
+    monkeypatch.setattr("edgecnn.cli.doctor.doctor.callback", interrupt)
+
+    with pytest.raises(SystemExit, match="130"):
+        main(["doctor"])
+    assert capsys.readouterr().err == "\nedgecnn: interrupted: 2 of 5 trainings are done\n"
+
+
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{sys.executable} -m edgecnn --help | true"
 

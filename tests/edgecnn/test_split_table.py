@@ -21,6 +21,7 @@ from edgecnn.datasets.split import deal_at_random
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table, write_splits_table
 from edgecnn.datasets.synthetic.steel import generate_steel
 from edgecnn.errors import DatasetError
+from edgecnn.progress import listening
 from edgecnn.shipped import find_task
 from edgecnn.tasks import Task
 
@@ -86,6 +87,21 @@ def test_new_pictures_are_left_out_and_counted(parts: tuple[Task, Path, Splits],
 
     assert same(rebuilt, splits)
     assert rebuilt.info.ignored == 4
+
+
+def test_pictures_of_no_class_and_what_cannot_be_read_are_not_new(parts: tuple[Task, Path, Splits], tmp_path: Path) -> None:
+    task, folder, splits = parts
+    write_splits_table(task, splits, tmp_path / "splits.csv")
+    whole = next((folder / "nut").iterdir()).read_bytes()
+    (folder / "_other").mkdir()
+    for name, data in (("_other/new.png", whole), ("beside.png", whole), ("nut/cut.png", whole[: len(whole) // 2])):
+        (folder / name).write_bytes(data)
+    notes: list[str] = []
+
+    with listening(note=notes.append):
+        rebuilt = load_stored_splits(task, folder, tmp_path / "splits.csv")
+
+    assert (rebuilt.info.ignored, notes) == (0, [])
 
 
 def gone(path: Path) -> None:

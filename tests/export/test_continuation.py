@@ -26,10 +26,11 @@ from edgecnn.samples.labels import LabelLog
 from edgecnn.shipped import find_task
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
+from edgecnn_export.run_folder import CHECKPOINT_FILE, next_folder
 from edgecnn_export.run_pictures import RunPictures
 from edgecnn_export.successor import Comparison, Paired
 from edgecnn_export.training import continuation
-from edgecnn_export.training.continuation import ContinuedRun, Start, continue_training, next_folder, open_start
+from edgecnn_export.training.continuation import ContinuedRun, Start, continue_training, open_start
 
 LEVELS = {"bright": 200, "dark": 40, "gray": 120, "_other": 250, "_bad": 0}
 Lines = list[str]
@@ -395,6 +396,30 @@ def test_no_run_is_replaced(workshop: Workshop) -> None:
         with pytest.raises(InputError, match="holds a run, which is left as it is"):
             continue_training(start, [workshop.samples], out=out)
     assert [next_folder(each).name for each in (workshop.old, workshop.new)] == ["parts-3", "parts-3"]
+
+
+def test_the_folder_of_the_next_run_is_called_as_the_run_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert next_folder(Path("runs/parts")) == Path("runs/parts-2")
+    assert next_folder(Path()) == Path(f"{tmp_path}-2")
+
+
+def test_what_the_new_folder_holds_is_seen_before_the_run_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(continuation, "open_start", None)
+    going_on = ("train", "--from", "runs/parts", "--add", "kept")
+
+    assert run(*going_on, "--resume") == 2
+    Path("runs/parts-2").mkdir(parents=True)
+    Path("runs/parts-2", CHECKPOINT_FILE).touch()
+    assert run(*going_on) == 2
+
+    first, second = capsys.readouterr().err.splitlines()
+    assert "no checkpoint in runs/parts-2; leave --resume out" in first
+    assert "runs/parts-2 holds an unfinished training; go on with --resume" in second
 
 
 def test_options_of_a_training_from_the_beginning_are_refused(workshop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,6 +209,9 @@ def test_a_teacher_of_another_recipe_is_not_taken_up(tmp_path: Path, monkeypatch
 
     assert taken == ["the teacher", None]
 
+    (tmp_path / "training.json").write_text('{"interrupted": true}')
+    assert trainer._kept(tmp_path, known, "lite", recipe, 0, {}) is None
+
 
 def test_small_pictures_are_trained_without_a_teacher_and_that_is_said(tmp_path: Path) -> None:
     lines: list[str] = []

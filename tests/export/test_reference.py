@@ -18,6 +18,7 @@ from edgecnn_export.foreign import ForeignOptions, renormalized
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
 from edgecnn_export.reference import Reference, save_reference
+from edgecnn_export.run_folder import CHECKPOINT_FILE
 
 TASK = Task("parts", "machine parts", ("good", "bad"), Preprocessing(12, 12), max_drop=0.5, flips=True)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1)).astype(np.uint8)
@@ -192,6 +193,15 @@ def test_a_malformed_entry_is_one_line(foreign: Path) -> None:
 def test_an_unknown_name_lists_the_shipped_tasks() -> None:
     with pytest.raises(UnknownTaskError, match=r"no such model: cifar; give a .keras or .h5 file.* or one of mnist, neu"):
         open_reference("cifar")
+
+
+@pytest.mark.parametrize("where", [".", "lite", "compact"])
+def test_a_folder_with_an_unfinished_training_names_it_and_the_way_on(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).mkdir(exist_ok=True)
+    (tmp_path / where / CHECKPOINT_FILE).touch()
+
+    with pytest.raises(InputError, match=r"holds an unfinished training.*; complete it with train --resume"):
+        open_reference(tmp_path)
 
 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:

@@ -169,6 +169,14 @@ def test_a_model_with_one_more_class_is_compared_and_said_so(tmp_path: Path) -> 
     assert found.notes[0] == "the new model also knows light: the old one is wrong on them all"
 
 
+def test_a_class_that_no_picture_shows_is_said_to_be_unmeasured(tmp_path: Path) -> None:
+    old = replace(fake_classifier(runtime=Failing(0)), labels=("dark", "gray", "shiny"))
+
+    found = compare_models(old, fake_classifier(), draw(tmp_path, "gray", [128] * 50))
+
+    assert found.notes == ("not measured, for lack of test pictures: light, shiny, which only one of the models knows",)
+
+
 def test_models_without_a_class_in_common_are_one_line(pictures: list[LabelledPicture]) -> None:
     with pytest.raises(InputError, match="no class in common"):
         compare_models(fake_classifier(), replace(fake_classifier(), labels=("a", "b", "c")), pictures)

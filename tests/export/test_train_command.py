@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 from edgecnn.cli.main import main
+from edgecnn.cli.train import _telling_what_is_kept
 from edgecnn.datasets.dataset import Dataset
 from edgecnn.datasets.split_table import load_stored_splits, read_splits_table
 from edgecnn.errors import InputError
 from edgecnn_export.models import open_reference
 from edgecnn_export.plots.contact_sheet import draw_contact_sheet
-from edgecnn_export.training.trainer import check_folder
+from edgecnn_export.reference import ENTRY
+from edgecnn_export.run_folder import CHECKPOINT_FILE, RunFolders
 
 PLAIN = ("--network", "compact", "--teacher", "none")
 
@@ -192,13 +195,84 @@ def test_a_folder_with_files_of_somebody_elses_is_not_trained_into(tmp_path: Pat
     (tmp_path / name).write_bytes(b"mine")
 
     with pytest.raises(InputError, match=f"{name} was not written by edgecnn train"):
-        check_folder(tmp_path, resume=False)
+        RunFolders(tmp_path, tmp_path).check(resume=False)
 
 
 def test_a_folder_that_a_killed_training_has_left_is_trained_into(tmp_path: Path) -> None:
     pictures = Dataset(np.zeros((4, 32, 32, 1), np.uint8), np.array([0, 0, 1, 1]), ("a", "b", "c", "d"))
     draw_contact_sheet(pictures, ("bright", "dark"), tmp_path / "pictures.png", title="what the network sees")
 
-    check_folder(tmp_path)  # before its first checkpoint
-    (tmp_path / "checkpoint.npz").touch()
-    check_folder(tmp_path, resume=True)
+    RunFolders(tmp_path, tmp_path).check(resume=False)  # before its first checkpoint
+    (tmp_path / CHECKPOINT_FILE).touch()
+    RunFolders(tmp_path, tmp_path).check(resume=True)
+
+
+def _begun(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        archive.writestr(ENTRY, "{}")
+
+
+@pytest.mark.parametrize(("network", "stage"), [("auto", "lite"), ("auto", "compact"), ("compact", "lite"), ("compact", ".")])
+def test_an_unfinished_teacher_or_student_is_refused_before_pictures_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], network: str, stage: str
+) -> None:
+    monkeypatch.setattr("edgecnn.datasets.folder.task_from_folder", None)
+    _begun(tmp_path / "run" / stage, CHECKPOINT_FILE)
+
+    code = run("train", str(tmp_path), "--network", network, "--out", str(tmp_path / "run"))
+
+    assert (code, f"{tmp_path / 'run'} holds an unfinished training; go on with --resume" in capsys.readouterr().err) == (
+        2,
+        True,
+    )
+
+
+@pytest.mark.parametrize("network", ["auto", "compact", "lite"])
+def test_resuming_without_a_checkpoint_is_refused_before_pictures_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], network: str
+) -> None:
+    monkeypatch.setattr("edgecnn.datasets.folder.task_from_folder", None)
+
+    code = run("train", str(tmp_path), "--network", network, "--out", str(tmp_path / "run"), "--resume")
+
+    assert (code, "no checkpoint in" in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize("network", ["auto", "compact"])
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (
+            (f"lite/{CHECKPOINT_FILE}", "lite/model.keras"),
+            "the teacher's best weights so far are kept in run/lite",
+        ),
+        (("lite/model.keras",), "what was trained is kept in run"),
+    ],
+)
+def test_a_training_that_ends_before_its_student_has_begun_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, left: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = RunFolders.of(Path("run"), network, teacher=True)
+
+    with pytest.raises(KeyboardInterrupt) as end, _telling_what_is_kept(folders):
+        for name in left:
+            _begun((folders.out / name).parent, Path(name).name)
+        raise KeyboardInterrupt
+
+    assert str(end.value) == f"{said}; continue with --resume"
+    folders.check(resume=True)
+
+
+def test_a_training_that_has_kept_nothing_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), _telling_what_is_kept(RunFolders(tmp_path, tmp_path)):
+        raise KeyboardInterrupt
+
+
+def test_a_teacher_that_was_interrupted_within_its_first_pass_is_not_complete(tmp_path: Path) -> None:
+    folders = RunFolders.of(tmp_path, "auto", teacher=True)
+    _begun(tmp_path / "lite", "model.keras")
+    (tmp_path / "lite" / "training.json").write_text('{"interrupted": true}')
+
+    assert (folders.is_between, folders.kept()) == (False, None)

@@ -61,6 +61,20 @@ def test_a_training_by_the_same_recipe_on_the_same_pictures_is_kept(tmp_path: Pa
     assert resume(tmp_path, training("only", 1)) == [{"right": 7}]
 
 
+def test_an_interrupted_study_says_how_much_is_done_and_that_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    keep(tmp_path / "first", training("first", 1))
+    monkeypatch.setattr(trainings, "_run_here", interrupt)
+    both = [training("first", 1), training("second", 1)]
+
+    with pytest.raises(KeyboardInterrupt, match=r"^1 of 2 trainings is done; the same command goes on from there$"):
+        list(run_trainings(find_task("mnist"), pool(), INFO, both, measure, out=tmp_path, settings={}))
+
+
 def test_a_training_by_another_recipe_is_not_mixed_in(tmp_path: Path) -> None:
     recipe = find_recipe("compact", find_task("mnist"))
     milder = dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation or Augmentation(), defocus=0.0))

@@ -23,7 +23,8 @@ import numpy as np
 
 from edgecnn.pictures import read_picture
 from edgecnn_export.reference import ENTRY, MODEL_FILE, read_entry
-from edgecnn_export.training.checkpoints import FILE_NAME, Checkpoint
+from edgecnn_export.run_folder import CHECKPOINT_FILE, is_finished, is_unfinished
+from edgecnn_export.training.checkpoints import Checkpoint
 
 LEVELS = {"bright": 200, "dark": 40, "gray": 120}
 
@@ -52,7 +53,7 @@ def go_on(folder: Path, out: Path) -> None:
     from edgecnn_export.training.continuation import continue_training, open_start
 
     start = open_start(folder / "old", new_classes=["gray"])
-    continue_training(start, [folder / "more"], out=out, epochs=3, resume=(out / FILE_NAME).exists())
+    continue_training(start, [folder / "more"], out=out, epochs=3, resume=is_unfinished(out))
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -66,7 +67,7 @@ def look(out: Path) -> int:
     for path in found:
         if path.name == MODEL_FILE:
             assert read_entry(path) is not None, f"{path} lacks {ENTRY}"
-        elif path.name == FILE_NAME:
+        elif path.name == CHECKPOINT_FILE:
             Checkpoint.open(path)
         elif path.suffix == ".json":
             json.loads(path.read_text())
@@ -119,7 +120,7 @@ def main() -> None:
             assert ended[1] == 0, "it did not go on from what a killed one had left"
             counts["complete"] += 1
             assert weights(out) == weights(folder / "straight"), "it went on to another result"
-        if (out / MODEL_FILE).exists() and not (out / FILE_NAME).exists():
+        if is_finished(out):
             out = folder / f"new {counts['kills'] + counts['complete']}"
     print(json.dumps(counts))
 

@@ -93,9 +93,10 @@ def _open(path: Path) -> Artifact:
 
 def checkpoint_victim(folder: Path) -> Victim:
     """Writes checkpoints as large as those of the steel model."""
-    from edgecnn_export.training.checkpoints import FILE_NAME, Checkpoint
+    from edgecnn_export.run_folder import CHECKPOINT_FILE
+    from edgecnn_export.training.checkpoints import Checkpoint
 
-    path = folder / FILE_NAME
+    path = folder / CHECKPOINT_FILE
 
     def write(number: int) -> None:
         arrays = [np.full((120, 100), number, np.float32) for _ in range(8)]

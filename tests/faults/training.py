@@ -16,8 +16,8 @@ from edgecnn.preprocessing import Preprocessing
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.reference import MODEL_FILE
+from edgecnn_export.run_folder import is_unfinished
 from edgecnn_export.training import train
-from edgecnn_export.training.checkpoints import FILE_NAME
 
 TASK = Task("bars", "drawn bars", ("dark", "upright", "lying"), Preprocessing(16, 16), max_drop=5.0)
 EPOCHS = 12
@@ -41,7 +41,7 @@ def main() -> None:
     """Train or go on."""
     folder = Path(sys.argv[1])
     splits = Splits(draw(200, 1), draw(60, 2), draw(1, 3), SplitInfo("drawn bars", "each split from its own seed", 0))
-    resume = (folder / FILE_NAME).exists()
+    resume = is_unfinished(folder)
     if resume or not (folder / MODEL_FILE).exists():
         train(TASK, splits, out=folder, model="course", epochs=EPOCHS, batch_size=20, seed=0, resume=resume)
     weights = open_reference(folder).model.get_weights()

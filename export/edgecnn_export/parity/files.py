@@ -21,7 +21,7 @@ from edgecnn.foreign import ForeignModel, open_foreign
 from edgecnn.robustness.corruptions import corruptions_for
 from edgecnn.runtimes import Runtime, open_runtime
 from edgecnn.tasks import Task
-from edgecnn_export.models import Model
+from edgecnn_export.models import Model, states_itself
 from edgecnn_export.parity.compare import MIN_PICTURES, Progress, compare, too_few
 from edgecnn_export.parity.diagnosis import explain
 from edgecnn_export.parity.figures import ParityReport
@@ -133,6 +133,13 @@ def measure(
     }
     notes = tuple(note for candidate in opened.values() for note in candidate.notes)
     return Measured(report, dataset, advice, (*notes, *_notes(artifacts, task)))
+
+
+def check_candidates(candidates: Sequence[Path | str], reference: Model) -> None:
+    """Raise what `measure` raises for candidates of ours that are of another task, before any picture is read."""
+    for path in map(artifact_path, candidates):
+        if states_itself(path):
+            _check_task(Artifact.open(path), reference.task)
 
 
 def _open_candidates(candidates: Sequence[Path | str], reference: Model, stated: ForeignModel) -> dict[str, _Candidate]:

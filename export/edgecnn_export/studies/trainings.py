@@ -29,6 +29,8 @@ from edgecnn.mapped import Lent, lend
 from edgecnn.runtimes.tflite import first_line
 from edgecnn.shipped import with_loaders
 from edgecnn.tasks import Task
+from edgecnn.text import counted
+from edgecnn_export.run_folder import unfinished_in
 from edgecnn_export.studies.over_dask import map_over_dask, require_small, say
 
 if TYPE_CHECKING:
@@ -82,8 +84,30 @@ def run_trainings(
     see `map_over_dask`. Raises InputError when `out` holds a study of other `settings`, or a complete training that was made in
     another way: by another recipe, on other pictures, by another edgecnn. The first error of a training ends
     the others, whose checkpoints stay: an EdgecnnError is raised with the training's name before its text, InferenceError
-    stands for any other and for a child that was killed.
+    stands for any other and for a child that was killed. A Ctrl-C says how many are done.
     """
+    done = 0
+    try:
+        for each in _results(task, pool, info, trainings, measure, out, settings, jobs, scheduler):
+            done += 1
+            yield each
+    except KeyboardInterrupt:
+        count = f"{done} of {counted(len(trainings), 'training')}"
+        raise KeyboardInterrupt(f"{count} {'is' if done == 1 else 'are'} done; the same command goes on from there") from None
+
+
+def _results(
+    task: Task,
+    pool: Dataset,
+    info: SplitInfo,
+    trainings: Sequence[Training],
+    measure: Measure,
+    out: Path,
+    settings: dict[str, Any],
+    jobs: int,
+    scheduler: str | None,
+) -> Iterator[tuple[Training, dict[str, Any]]]:
+    """Give what is kept of earlier calls, then what the trainings that are left bring."""
     _claim(make_folder(out), settings)
     described = task.to_json()
     kept = {training.name: _kept(out / training.name, described, training) for training in trainings}
@@ -273,7 +297,6 @@ def _trained(
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train in a folder, and return the figures of the training with what was measured."""
-    from edgecnn_export.training import checkpoints
     from edgecnn_export.training import train as run_training
 
     run = run_training(
@@ -285,7 +308,7 @@ def _trained(
         minutes=training.minutes,
         recipe=training.recipe,
         seed=training.seed,
-        resume=(folder / checkpoints.FILE_NAME).exists(),
+        resume=unfinished_in(folder) is not None,
         progress=lambda line: progress(f"{training.name}: {line}"),
     )
     if run.interrupted:

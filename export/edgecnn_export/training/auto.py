@@ -33,12 +33,11 @@ from edgecnn_export.networks import build
 from edgecnn_export.parity.statistics import paired_bound
 from edgecnn_export.reference import MODEL_FILE
 from edgecnn_export.repair.ladder import pictures_to_time, time_side_by_side
-from edgecnn_export.run_pictures import RUN_FILE
-from edgecnn_export.training import checkpoints
+from edgecnn_export.run_folder import CURVES, RUN_FILE, SHEET, STUDENT, TEACHER, RunFolders, is_complete
 from edgecnn_export.training.budget import Budget
 from edgecnn_export.training.recipes import NOT_FOR_LITE, can_be_taught, find_recipe, taught
-from edgecnn_export.training.session import CURVES, TrainingRun, versions
-from edgecnn_export.training.trainer import SHEET, check_folder, train, with_overrides
+from edgecnn_export.training.session import TrainingRun, versions
+from edgecnn_export.training.trainer import train, with_overrides
 
 CONFIDENCE = 0.975  # of each side of the interval of a difference
 WORTH = 0.02  # of the validation pictures: what the larger network has to gain where so few pictures prove nothing
@@ -122,8 +121,8 @@ def train_auto(
         progress(f"auto trains compact alone: {NOT_FOR_LITE}")
         return train(task, splits, out=out, minutes=minutes, resume=resume, progress=progress, clock=clock, **options), None
     _check_size(task, limits)
-    check_folder(out, resume)
-    lite, compact = out / "lite", out / "compact"
+    RunFolders.of(out, "auto", teacher=True).check(resume=resume)
+    lite, compact = out / TEACHER, out / STUDENT
     trained = _left(out, splits, {"minutes": minutes, **options})
     if trained is not None:
         progress(f"both networks lie in {out} already, from an earlier training by the same options")
@@ -151,9 +150,8 @@ def _check_size(task: Task, limits: Limits) -> None:
 
 def _left(out: Path, splits: Splits, options: dict[str, Any]) -> TrainingRun | None:
     """Return the complete `compact` of the same call, of which no network kept the limits: `out` itself then has no model."""
-    compact, lite = out / "compact", out / "lite"
-    whole = all((run / MODEL_FILE).exists() and not (run / checkpoints.FILE_NAME).exists() for run in (compact, lite))
-    if (out / MODEL_FILE).exists() or not whole:
+    compact, lite = out / STUDENT, out / TEACHER
+    if (out / MODEL_FILE).exists() or not (is_complete(compact) and is_complete(lite)):
         return None
     run = _reopened(compact)
     epochs, minutes = options.get("epochs"), options.get("minutes")

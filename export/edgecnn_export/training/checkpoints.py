@@ -16,7 +16,6 @@ from edgecnn.errors import InputError
 from edgecnn.files import replacing
 from edgecnn.runtimes.tflite import first_line
 
-FILE_NAME = "checkpoint.npz"
 _PARTS = ("weights", "best_weights", "optimizer", "average")
 
 

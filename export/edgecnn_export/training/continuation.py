@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,9 +41,9 @@ from edgecnn.text import counted, printable
 from edgecnn_export.exporter import export
 from edgecnn_export.models import is_artifact, open_reference
 from edgecnn_export.reference import MODEL_FILE, Reference
-from edgecnn_export.run_pictures import RUN_FILE, RunPictures
+from edgecnn_export.run_folder import RUN_FILE, check_apart, unfinished_in
+from edgecnn_export.run_pictures import RunPictures
 from edgecnn_export.successor import Comparison, LabelledPicture, Paired, compare_models
-from edgecnn_export.training import checkpoints
 from edgecnn_export.training.balancing import alternating
 from edgecnn_export.training.recipes import Recipe, find_recipe
 from edgecnn_export.training.session import TrainingRun
@@ -90,29 +88,6 @@ class ContinuedRun:
     field: Paired | None
 
 
-def next_folder(run: Path) -> Path:
-    """Return where a training that goes on from `run` is put: RUN-2, RUN-3 and so on, the first that holds no finished run."""
-    run = run.resolve()
-    numbered = re.fullmatch(r"(.+)-(\d{1,6})", run.name)
-    name = numbered[1] if numbered is not None and _went_on(run) else run.name
-    number = 2
-    while _is_finished(beside := run.with_name(f"{name}-{number}")):
-        number += 1
-    return beside
-
-
-def _went_on(run: Path) -> bool:
-    """Tell whether a run went on from another one, so that its number is one of ours."""
-    try:
-        return "continued" in json.loads(read_bytes(run / RUN_FILE))
-    except (InputError, ValueError, TypeError, RecursionError):
-        return False
-
-
-def _is_finished(folder: Path) -> bool:
-    return (folder / MODEL_FILE).exists() and not (folder / checkpoints.FILE_NAME).exists()
-
-
 def open_start(run: Path, *, new_classes: Sequence[str] = (), data: Path | None = None, **wanted: Any) -> Start:
     """Open the run to start from; `data` is where its pictures lie now, `wanted` what is to be another one of its input.
 
@@ -123,7 +98,7 @@ def open_start(run: Path, *, new_classes: Sequence[str] = (), data: Path | None 
     folder = run.parent if run.is_file() else run
     if not folder.is_dir():
         raise InputError(f"{run} is not the folder of a training run: --from takes one that edgecnn train wrote")
-    if (folder / checkpoints.FILE_NAME).exists() and not (folder / MODEL_FILE).exists():
+    if unfinished_in(folder) is not None and not (folder / MODEL_FILE).exists():
         raise InputError(f"{run} holds an unfinished training; complete it first, with --resume and its own options")
     if not (folder / MODEL_FILE).is_file():
         raise InputError(f"{run} holds no {MODEL_FILE}: --from takes the folder of a run that edgecnn train wrote")
@@ -175,8 +150,7 @@ def continue_training(
     along. The last layer is fitted first, then the network is trained for as long as `epochs`, `minutes` or the default
     say. Raises what `train` raises; InputError for labels that the task does not have, and for `out` that holds a run.
     """
-    if out.resolve() == start.folder.resolve() or _is_finished(out):
-        raise InputError(f"{out} holds a run, which is left as it is; choose another folder with --out")
+    check_apart(start.folder, out, resume=resume)
     found = _with_earlier(start, read_additions(add))
     for remark in found.remarks:
         progress(printable(remark))

@@ -18,7 +18,7 @@ from edgecnn.artifacts.contract import GoodPartsInfo
 from edgecnn.datasets.dataset import Dataset, Splits
 from edgecnn.datasets.load import data_info
 from edgecnn.errors import ConversionError, DatasetError
-from edgecnn.files import write_json
+from edgecnn.files import make_folder, write_json
 from edgecnn.metrics import Share
 from edgecnn.progress import report
 from edgecnn.rejection.good_parts import FALSE_ALARMS, fit_bank, with_threshold
@@ -28,8 +28,9 @@ from edgecnn.tasks import Task
 from edgecnn_export.calibration_data import record_calibration
 from edgecnn_export.networks import PRETRAINED, build
 from edgecnn_export.reference import MODEL_FILE, KerasFeatures, Reference, save_reference
+from edgecnn_export.run_folder import CURVES, RUN_FILE, RunFolders
 from edgecnn_export.training.session import store_splits, versions
-from edgecnn_export.training.trainer import check_folder, draw_pictures
+from edgecnn_export.training.trainer import draw_pictures
 
 NETWORK = "lite"
 MOST_PICTURES = 1000  # whose places the bank is chosen from
@@ -66,7 +67,8 @@ def train_only_good(
     """
     if not len(splits.train) or not len(splits.validation):
         raise DatasetError(f"{splits.info.source} has too few good parts: some to learn from and some to hold out are needed")
-    check_folder(out)
+    RunFolders(out, out).check(resume=False)
+    make_folder(out)
     draw_pictures(task, splits, out, seed, progress)
     began = time.monotonic()
     reference = fit_only_good(task, splits, false_alarms=false_alarms, seed=seed)
@@ -77,9 +79,9 @@ def train_only_good(
     with contextlib.suppress(ConversionError):
         reference = record_calibration(reference, splits, seed)
     record |= store_splits(task, splits, out)
-    (out / "curves.png").unlink(missing_ok=True)  # of a training that was here before
+    (out / CURVES).unlink(missing_ok=True)  # of a training that was here before
     save_reference(reference, out / MODEL_FILE)
-    write_json(out / "training.json", record)
+    write_json(out / RUN_FILE, record)
     assert reference.good_parts is not None
     return OnlyGoodRun(out, reference, reference.good_parts, alarms)
 

@@ -35,6 +35,7 @@ from edgecnn_export.conversion.calibration import COUNT
 from edgecnn_export.networks import PRETRAINED, build
 from edgecnn_export.plots.curves import draw_curves
 from edgecnn_export.reference import MODEL_FILE, Reference, save_reference
+from edgecnn_export.run_folder import CHECKPOINT_FILE, CURVES, RUN_FILE, is_unfinished
 from edgecnn_export.training import checkpoints
 from edgecnn_export.training.augmentation import Augmentation, augment
 from edgecnn_export.training.balancing import alternating, balanced_weights
@@ -47,7 +48,6 @@ from edgecnn_export.training.epoch_pictures import TrainingPictures
 from edgecnn_export.training.features import fit_last_layer, freeze
 from edgecnn_export.training.recipes import Recipe
 
-CURVES = "curves.png"
 _VALIDATION_BATCH = 64
 _PASSES = 3  # forward passes take as long as one forward and one backward pass
 _LEAST_AVERAGED = 2  # epochs
@@ -75,7 +75,7 @@ class TrainingRun:
     @property
     def resumable(self) -> bool:
         """True when the folder holds a checkpoint to go on from."""
-        return (self.folder / checkpoints.FILE_NAME).exists()
+        return is_unfinished(self.folder)
 
     @property
     def validation_accuracy(self) -> float:
@@ -191,7 +191,7 @@ class Session:
         """Take up where a checkpoint of the same training left off; InputError for another's."""
         if self.budget.minutes is not None:
             self.epochs = checkpoint.settings["epochs"]
-        checkpoint.check(self.settings, self.out / checkpoints.FILE_NAME)
+        checkpoint.check(self.settings, self.out / CHECKPOINT_FILE)
         with self.devices.scope():
             checkpoint.restore(self.model)
         self.history, self.best_weights, self._average = checkpoint.history, checkpoint.best_weights, checkpoint.average
@@ -297,11 +297,11 @@ class Session:
             self.task, self.stored, self.out
         )  # behind the reference: a model may be given away, where its pictures lie need not
         save_reference(reference, self.out / MODEL_FILE)
-        write_json(self.out / "training.json", record)
+        write_json(self.out / RUN_FILE, record)
         title = f"{self.task.name} {self.name}: {correct} of {count} validation pictures"
         draw_curves(self.history, self.out / CURVES, title=title, best_epoch=self.best_epoch)
         if not interrupted:
-            (self.out / checkpoints.FILE_NAME).unlink(missing_ok=True)
+            (self.out / CHECKPOINT_FILE).unlink(missing_ok=True)
         return TrainingRun(self.out, reference, record, correct, count, interrupted)
 
     def _few_pictures(self) -> NDArray[np.uint8]:
@@ -391,7 +391,7 @@ class Session:
     def _checkpoint(self) -> None:
         state = checkpoints.optimizer_state(self.model)
         checkpoint = Checkpoint(self.settings, self.history, _weights(self.model), self.best_weights, state, self._average)
-        checkpoint.save(self.out / checkpoints.FILE_NAME)
+        checkpoint.save(self.out / CHECKPOINT_FILE)
 
     def _record(self, confusion: NDArray[np.int64], interrupted: bool) -> dict[str, Any]:
         correct, count = int(confusion.trace()), int(confusion.sum())

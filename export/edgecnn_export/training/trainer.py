@@ -15,27 +15,25 @@ from typing import Any
 
 import keras
 
-from edgecnn.datasets import split_table
 from edgecnn.datasets.dataset import Splits
 from edgecnn.errors import DatasetError, InputError, MissingDependencyError
-from edgecnn.files import exists, is_made_here, make_folder
+from edgecnn.files import make_folder
 from edgecnn.runtimes.runtime import check_images
 from edgecnn.signals import handling
 from edgecnn.tasks import Task
 from edgecnn_export.models import open_reference
 from edgecnn_export.networks import build
 from edgecnn_export.plots.contact_sheet import draw_contact_sheet
-from edgecnn_export.reference import MODEL_FILE, is_ours
-from edgecnn_export.training import checkpoints
+from edgecnn_export.reference import MODEL_FILE
+from edgecnn_export.run_folder import CHECKPOINT_FILE, SHEET, TEACHER, RunFolders, is_complete, is_unfinished
 from edgecnn_export.training.budget import Budget
 from edgecnn_export.training.checkpoints import Checkpoint
 from edgecnn_export.training.devices import open_devices
 from edgecnn_export.training.distillation import Lessons, ask_teacher
 from edgecnn_export.training.recipes import NOT_FOR_LITE, Recipe, can_be_taught, find_recipe, taught
-from edgecnn_export.training.session import CURVES, Session, TrainingRun
+from edgecnn_export.training.session import Session, TrainingRun
 from edgecnn_export.training.workers import VARIABLE, Cluster
 
-SHEET = "pictures.png"
 TEACHER_SHARE = 0.4  # of the minutes
 ANSWERS_SHARE = 0.25  # of those that are left then may go into its answers
 
@@ -82,15 +80,16 @@ def train(
     cluster = Cluster.stated()
     if cluster is not None and cluster.index:
         out = out / f"worker-{cluster.index}"  # all may be on one disk, and each writes what it has
-    check_folder(out, resume)
     recipe = recipe or find_recipe(model, task)
     if teacher and recipe.distillation is None:
         recipe = _taught(recipe, model, task, progress)
-    teacher_folder = teacher_folder or out / "lite"
-    ended_early = resume and _ended_with_teacher(out, teacher_folder, recipe)
+    teacher_folder = teacher_folder or out / TEACHER
+    RunFolders(out, out, teacher_folder if recipe.distillation is not None else None).check(resume=resume)
+    make_folder(out)
+    ended_early = resume and not is_unfinished(out)  # before its student had begun
     if ended_early and minutes is None and epochs is None:
         minutes = _minutes_before(teacher_folder)
-    checkpoint = _open_checkpoint(out) if resume and not ended_early else None
+    checkpoint = Checkpoint.open(out / CHECKPOINT_FILE) if resume and not ended_early else None
     recipe = with_overrides(recipe, epochs, batch_size, checkpoint)
     if recipe.on_levels and keras.backend.backend() != "tensorflow":
         raise InputError(f"{model} is trained under Keras' TensorFlow backend only, this is {keras.backend.backend()}")
@@ -162,7 +161,7 @@ def _train_teacher(
         return kept
     try:
         run = train(
-            task, splits, out=folder, model=name, recipe=own, seed=seed, resume=(folder / checkpoints.FILE_NAME).exists(),
+            task, splits, out=folder, model=name, recipe=own, seed=seed, resume=is_unfinished(folder),
             devices=devices, progress=lambda line: progress(f"teacher: {line}"), clock=budget.clock, **limits,
         )  # fmt: skip
     except MissingDependencyError as error:
@@ -174,7 +173,7 @@ def _train_teacher(
 
 def _kept(folder: Path, splits: Splits, name: str, recipe: Recipe, seed: int, limits: dict[str, Any]) -> keras.Model | None:
     """Return the teacher that an earlier training by the same recipe on the same pictures left in `folder`."""
-    if not (folder / MODEL_FILE).exists() or (folder / checkpoints.FILE_NAME).exists():
+    if not is_complete(folder):
         return None
     reference = open_reference(str(folder / MODEL_FILE))
     wanted = {"model": name, "seed": seed, "training_pictures": splits.train.digest(), "recipe_digest": recipe.digest()}
@@ -243,44 +242,9 @@ def _check_data(task: Task, splits: Splits) -> None:
             raise DatasetError(f"the {name} split has class ids outside 0..{len(task.labels) - 1}")
 
 
-def check_folder(out: Path, resume: bool = False) -> None:
-    """Make the folder of a run; InputError for one with an unfinished training or with files that no training wrote."""
-    make_folder(out)
-    if not resume and (out / checkpoints.FILE_NAME).exists():
-        raise InputError(f"{out} holds an unfinished training; go on with --resume, or choose another folder with --out")
-    model, table, sheet = out / MODEL_FILE, out / split_table.FILE_NAME, out / SHEET
-    if is_ours(model) or (out / checkpoints.FILE_NAME).exists():
-        return  # what stands beside it was written with it
-    # A training that was killed before its first checkpoint leaves the sheet, and a table where it was killed at its end.
-    left = [path for path, is_ours_too in ((sheet, is_made_here), (table, split_table.is_table)) if not is_ours_too(path)]
-    written = [model, out / "training.json", out / CURVES, *left]
-    if (foreign := next(filter(exists, written), None)) is not None:
-        raise InputError(f"{foreign} was not written by edgecnn train; choose another folder with --out, or move it away")
-
-
-def _ended_with_teacher(out: Path, teacher_folder: Path, recipe: Recipe) -> bool:
-    """Tell whether an earlier training ended before its student had begun."""
-    begun = (teacher_folder / checkpoints.FILE_NAME).exists() or (teacher_folder / MODEL_FILE).exists()
-    return (
-        recipe.distillation is not None
-        and begun
-        and not any((out / name).exists() for name in (checkpoints.FILE_NAME, MODEL_FILE))
-    )
-
-
 def _minutes_before(teacher_folder: Path) -> float | None:
     """Return the minutes of a training that ended before its student had begun, from its teacher's share."""
-    path = teacher_folder / checkpoints.FILE_NAME
+    path = teacher_folder / CHECKPOINT_FILE
     settings = Checkpoint.open(path).settings if path.exists() else open_reference(teacher_folder / MODEL_FILE).training
     minutes = (settings or {}).get("minutes")
     return None if minutes is None else round(minutes / TEACHER_SHARE, 4)
-
-
-def _open_checkpoint(out: Path) -> Checkpoint:
-    path = out / checkpoints.FILE_NAME
-    if not path.exists() and (out / MODEL_FILE).exists():
-        ended = "a training that is complete or was ended within its first epoch"
-        raise InputError(
-            f"nothing to resume in {out}, it holds {ended}; choose another folder with --out, or replace it without --resume"
-        )
-    return Checkpoint.open(path)
