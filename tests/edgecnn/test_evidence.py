@@ -223,8 +223,8 @@ def test_evidence_says_what_it_promises_and_what_holds_with_confidence() -> None
 
     said = info.describe()
 
-    assert f"at least {info.keep_rate:.1%} of pictures like the 300 held-out ones" in said
-    assert f"with 95% confidence to {info.surely_kept:.1%}" in said
+    promise = f"at least {100 * info.keep_rate:.1f} % on average, {100 * info.surely_kept:.1f} % with 95 % confidence"
+    assert said.endswith(f"of further pictures like the held-out ones {promise}")
     assert 0.9 < info.surely_kept < info.keep_rate
 
 
