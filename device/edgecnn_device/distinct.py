@@ -91,8 +91,9 @@ class DistinctAnswers:
         """Return the place of a box, which follows boxes that move; the one that was found least lately makes room."""
         place = self._places.pop(box, None)
         if place is None and self._places:
-            alike = likenesses([box], [*self._places])[0]
-            place = self._places.pop([*self._places][alike.argmax()]) if alike.any() else None
+            known = [*self._places]
+            alike = likenesses([box], known)[0]
+            place = self._places.pop(known[alike.argmax()]) if alike.any() else None
         if place is None and len(self._places) >= _MOST_PLACES:
             self._places.pop(next(iter(self._places)))
         found = self._places[box] = place or _Place()

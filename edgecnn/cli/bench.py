@@ -149,8 +149,8 @@ def _model_lines(report: dict[str, Any]) -> list[str]:
         operators = model["operators"] or {}
         listed = ", ".join(f"{count} {name}" for name, count in operators.items()) or "unknown"
         lines.append(f"{model['path']}: {model['bytes']} bytes; operators: {listed}")
-        rows = [_CASE_HEADS, *map(_case_row, model["cases"])] if model["cases"] else []
-        lines += [f"  {line}" for line in (aligned(rows) if rows else [])]
+        if model["cases"]:
+            lines += [f"  {line}" for line in aligned([_CASE_HEADS, *map(_case_row, model["cases"])])]
         lines += [f"  failed: {failure}" for failure in dict.fromkeys(model["failures"])]
     for ratio in report.get("ratios", []):
         name = ratio["runtime"] + ("" if ratio["delegate"] else " without delegate")

@@ -91,7 +91,7 @@ class OutputFile(click.Path):
         from edgecnn.files import check_replaceable
 
         path = Path(str(super().convert(value, param, ctx)))
-        if path.suffix.lower() != self._ending and self._ending:
+        if self._ending and path.suffix.lower() != self._ending:
             self.fail(f"{path} would hold what its name denies: give it the ending {self._ending}", param, ctx)
         check_replaceable(path)
         return path

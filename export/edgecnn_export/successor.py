@@ -150,9 +150,8 @@ def find_pictures(
     pictures = [LabelledPicture(file.path, file.label, group) for file, group in zip(files, groups, strict=True)]
     strangers = [data / OTHERS] if (data / OTHERS).is_dir() else []
     if only_good:
-        strangers = [folder for folder in data.iterdir() if folder.is_dir() and folder.name != GOOD]
-    if strangers:
-        pictures += [LabelledPicture(path, OTHERS) for path in list_all(strangers).pictures]
+        strangers = [folder for folder in sorted(data.iterdir()) if folder.is_dir() and folder.name != GOOD]
+    pictures += [LabelledPicture(path, OTHERS) for path in list_all(strangers).pictures]
     seen = {row.sha256 for path in splits for row in read_splits_table(path) if row.split != "test"}
     kept = [each for each in pictures if not seen or _digest(each.path) not in seen]
     if len(kept) < len(pictures):

@@ -88,7 +88,12 @@ def run_trainings(
     """
     done = 0
     try:
-        for each in _results(task, pool, info, trainings, measure, out, settings, jobs, scheduler):
+        _claim(make_folder(out), settings)
+        described = task.to_json()
+        kept = {training.name: _kept(out / training.name, described, training) for training in trainings}
+        left = [training for training in trainings if kept[training.name] is None]
+        found = ((training, result) for training in trainings if (result := kept[training.name]) is not None)
+        for each in itertools.chain(found, _train_left((described, pool, info, measure), left, out, jobs, scheduler)):
             done += 1
             yield each
     except KeyboardInterrupt:
@@ -96,30 +101,14 @@ def run_trainings(
         raise KeyboardInterrupt(f"{count} {'is' if done == 1 else 'are'} done; the same command goes on from there") from None
 
 
-def _results(
-    task: Task,
-    pool: Dataset,
-    info: SplitInfo,
-    trainings: Sequence[Training],
-    measure: Measure,
-    out: Path,
-    settings: dict[str, Any],
-    jobs: int,
-    scheduler: str | None,
+def _train_left(
+    study: tuple[dict[str, Any], Dataset, SplitInfo, Measure], left: list[Training], out: Path, jobs: int, scheduler: str | None
 ) -> Iterator[tuple[Training, dict[str, Any]]]:
-    """Give what is kept of earlier calls, then what the trainings that are left bring."""
-    _claim(make_folder(out), settings)
-    described = task.to_json()
-    kept = {training.name: _kept(out / training.name, described, training) for training in trainings}
-    left = []
-    for training in trainings:
-        if (result := kept[training.name]) is not None:
-            yield training, result
-        else:
-            left.append(training)
+    """Train what no earlier call has left a result of, on this machine or on the workers of a `scheduler`."""
+    described, pool, info, measure = study
     if scheduler is not None:
         require_small(pool.images.nbytes, "the pictures of this study")
-        for training, result in map_over_dask(scheduler, _run_elsewhere, (described, pool, info, measure), left):
+        for training, result in map_over_dask(scheduler, _run_elsewhere, study, left):
             _keep(make_folder(out / training.name), described, training, result)
             yield training, result
         return
