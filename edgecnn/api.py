@@ -409,7 +409,9 @@ def train(
     assert data is not None
     if add or new_classes:
         raise InputError("add and new_classes need start=RUN")
-    folder = Path(out) if out is not None else Path("runs") / _run_name(data.task.name, network)
+    from edgecnn_export.run_folder import usual_folder
+
+    folder = Path(out) if out is not None else usual_folder(data.task.name, network)
     data = _with_kept_split(data, splits, seed, folder)
     if network == "auto":
         from edgecnn_export.training.auto import train_auto
@@ -455,11 +457,6 @@ def _go_on(
     assert found.splits.folder is not None
     data = LabelledFolder(found.splits.folder, opened.task, found.splits)
     return Run(data, found.run, found.comparison)
-
-
-def _run_name(task: str, network: Network) -> str:
-    """Name the folder of a run as `edgecnn train` does."""
-    return task if network == "auto" else f"{task}-{network}"
 
 
 def export(

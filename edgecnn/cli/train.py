@@ -259,11 +259,11 @@ def train(
 def _folders(task: str, kind: str, taught: bool, out: Path | None) -> RunFolders:
     """Return where a training of TASK is put, by default a folder that is called after the task and the network."""
     from edgecnn.datasets.folder import task_name
-    from edgecnn_export.run_folder import RunFolders
+    from edgecnn_export.run_folder import RunFolders, usual_folder
 
     pictures = own_folder(task)
     name = task if pictures is None else task_name(pictures)
-    return RunFolders.of(out or Path("runs") / (name if kind == "auto" else f"{name}-{kind}"), kind, teacher=taught)
+    return RunFolders.of(out or usual_folder(name, kind), kind, teacher=taught)
 
 
 @contextlib.contextmanager

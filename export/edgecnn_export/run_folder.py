@@ -20,6 +20,11 @@ SHEET = "pictures.png"
 STUDENT, TEACHER = "compact", "lite"  # folders in that of a run
 
 
+def usual_folder(task: str, kind: str) -> Path:
+    """Return where a training of `kind`, a network or only-good, is put by default: auto's is called after its task alone."""
+    return Path("runs") / (task if kind == "auto" else f"{task}-{kind}")
+
+
 @dataclass(frozen=True)
 class RunFolders:
     """Where a training into `out` keeps its network (`student`), and the one that is trained first to teach it."""
